@@ -1,0 +1,88 @@
+// The options of a run as plain values: what a recipe says, without YAML. Every section is one struct; the room that
+// does the work takes its section. Names, units, ranges, defaults and help texts are stated once, in the option table of
+// io/recipe.h, which a test compares with the defaults here.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/budget.h"
+
+namespace bitplan {
+
+struct ModelOptions {
+  std::string architecture;  // built-in architecture, or
+  std::string file;          // a TorchScript file, relative to the data folder or the recipe
+};
+
+struct DataOptions {
+  std::string name;  // mnist, fashion-mnist, cifar10, synthetic-digits, npy
+  std::vector<double> normalize_mean;  // per channel, of pixels scaled to 0..1
+  std::vector<double> normalize_std;   // > 0
+  int calibration = 5000;              // images taken from the training split by seed, never trained on
+  // name: npy only; files relative to the data folder or the recipe
+  std::string train_images, train_labels, test_images, test_labels;
+};
+
+struct TrainOptions {
+  int epochs = 8;
+  std::string optimizer = "adam";  // adam, sgd (Nesterov momentum 0.9)
+  double learning_rate = 0.002;    // peak of a one-cycle schedule
+  double weight_decay = 0.0;       // decoupled from adam's moments; added to the gradient for sgd
+  int batch = 128;
+  std::vector<std::string> augment;  // shift, flip, pad-and-crop
+};
+
+struct PosteriorOptions {
+  std::string estimator = "laplace";  // laplace, svi
+  int samples = 8192;                 // training images used by the estimate
+  int batch = 64;                     // images per forward and backward pass
+  double prior_sigma = 0.0;           // standard deviation of the prior; 0: root mean square of the layer's weights
+  int epochs = 1;                     // svi: passes over `samples`
+  double learning_rate = 0.01;        // svi
+  bool free_mean = false;             // svi: let the means move
+};
+
+struct SensitivityOptions {
+  std::string metric = "posterior";  // posterior, measured
+  int samples = 1024;                // training images for `measured`
+};
+
+struct QuantizerOptions {
+  std::string scheme = "symmetric";
+  std::string granularity = "channel";  // channel, tensor
+  std::string range = "mse";            // max, mse, posterior
+  std::string grid = "auto";            // at 2 and 3 bits: auto, zero (a level at zero), half (levels at odd halves)
+  std::string batch_norm = "auto";      // off, re-estimate, transfer, auto
+  int batch_norm_samples = 1024;        // unlabelled training images for the correction
+};
+
+struct AllocateOptions {
+  std::string allocator = "quantile-inform";
+  Budget budget;
+  std::vector<int> bits = {1, 2, 3, 4, 5, 6, 7, 8};  // allowed widths, each 0..8
+  double quantile = 0.9;                             // quantile-inform: which quantile of a layer's scores speaks for it
+  std::string mode = "information";                  // quantile-inform: information, rank
+};
+
+struct VerifyOptions {
+  std::string split = "test";  // test, calibration
+  int batch = 256;
+  int bootstrap = 10000;  // resamples of the paired interval
+};
+
+struct Recipe {
+  std::string name;
+  ModelOptions model;
+  DataOptions data;
+  TrainOptions train;
+  PosteriorOptions posterior;
+  SensitivityOptions sensitivity;
+  QuantizerOptions quantizer;
+  AllocateOptions allocate;
+  VerifyOptions verify;
+  std::uint64_t seed = 1;
+};
+
+}  // namespace bitplan

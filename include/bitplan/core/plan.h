@@ -1,0 +1,84 @@
+// The answer: a bit width for every layer, with what it was made from and what was measured for it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bitplan/core/budget.h"
+#include "bitplan/core/options.h"
+
+namespace bitplan {
+
+struct PlanLayer {
+  std::string name;                 // attribute path of the layer, "features.3"
+  std::string kind;                 // conv2d, linear
+  std::vector<std::int64_t> shape;  // [out, in / groups, kh, kw] or [out, in]
+  std::int64_t macs = 0;
+  int bits = 0;                     // 0..8, or 16/32 for "left alone"
+  std::string grid = "zero";        // zero: a level at zero; half: levels at odd multiples of half a step
+
+  [[nodiscard]] std::int64_t weights() const;
+};
+
+struct Metrics {
+  double accuracy = 0.0;  // share of samples
+  double nll = 0.0;       // nats per sample
+  double brier = 0.0;     // sum over classes of squared error, mean over samples
+  double ece = 0.0;       // expected calibration error, 15 equal-width bins
+};
+
+struct PairedComparison {
+  double drop = 0.0;        // accuracy(float) - accuracy(quantized)
+  double ci_low = 0.0;      // paired bootstrap, 95 %
+  double ci_high = 0.0;
+  double mcnemar_p = 1.0;   // exact, two-sided
+};
+
+struct Verification {
+  std::string data;  // "mnist/test"
+  std::int64_t samples = 0;
+  Metrics float_model;
+  Metrics quantized;
+  PairedComparison accuracy_drop;
+};
+
+struct PlanModel {
+  std::string name;
+  std::string sha256;  // of the parameters and buffers by name, not of the file's bytes
+  std::int64_t weights = 0;
+};
+
+struct PlanAchieved {
+  double average_bits = 0.0;
+  double average_bits_with_overhead = 0.0;
+  std::int64_t stored_bytes = 0;
+  double compression = 0.0;          // float32 bytes of the quantizable layers / stored bytes
+  double predicted_loss_rise = 0.0;  // nats per sample
+  double optimality_gap = -1.0;      // relative; < 0: the allocator does not state one, and the key is left out
+};
+
+struct PlanProvenance {
+  std::string bitplan;
+  std::string libtorch;
+  std::string recipe_sha256;
+};
+
+struct Plan {
+  PlanModel model;
+  std::string allocator;
+  std::vector<std::pair<std::string, std::string>> allocator_options;  // in file order
+  std::uint64_t seed = 1;
+  std::string posterior_estimator;  // empty: no posterior was used
+  std::string posterior_sha256;
+  QuantizerOptions quantizer;       // scheme, granularity, range and the batch-norm correction that was chosen
+  Budget budget;
+  PlanAchieved achieved;
+  std::vector<PlanLayer> layers;    // execution order
+  std::optional<Verification> verified;
+  PlanProvenance provenance;
+};
+
+}  // namespace bitplan

@@ -1,0 +1,52 @@
+// What an allocator sees: a table, never a model.
+//
+// A unit gets one bit width. For every unit and every allowed width the table states the expected rise of the loss
+// (nats per sample) when the unit alone is quantized to that width, and what the width costs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/budget.h"
+
+namespace bitplan {
+
+// Percentiles 0, 1, ..., 100 of a quantity over the weights of a unit.
+inline constexpr int kPercentiles = 101;
+
+struct Unit {
+  std::string name;                // layer name, as the module names it
+  std::int64_t weights = 0;        // > 0
+  std::int64_t scales = 0;         // float32 scales that the packed form keeps: output channels, or 1 per tensor
+  std::int64_t macs = 0;           // multiply-accumulates of one input through the layer
+  // log2(R / (sqrt(12) * sigma)) in bits, R the quantizer range of the weight's channel, sigma the standard deviation
+  // that the data alone gives the weight: the width at which rounding noise equals posterior noise. Ascending,
+  // kPercentiles entries; empty when the sensitivity metric has no posterior.
+  std::vector<double> score_percentiles;
+  // log2(sigma), the same way; the rank mode of quantile-inform orders by it.
+  std::vector<double> log_sigma_percentiles;
+};
+
+struct AllocationProblem {
+  std::vector<Unit> units;
+  std::vector<int> widths;                     // ascending, each in 0..8
+  std::vector<std::vector<double>> loss_rise;  // [units][widths], nats per sample, >= 0
+
+  // Throws Error(kInternal) that names the first inconsistent field.
+  void Validate() const;
+  [[nodiscard]] std::int64_t total_weights() const;
+};
+
+// Bits that one unit takes in the packed file at one width: payload rounded up to whole bytes, a float32 scale per
+// channel (none at width 0), one byte for the width and grid.
+[[nodiscard]] std::int64_t StoredBits(const Unit& unit, int width);
+
+// Cost of a unit at a width in the budget's own integer measure: weight bits (weights * width) for kAverageBits, stored
+// bytes for kBytes.
+[[nodiscard]] std::int64_t Cost(const Unit& unit, int width, BudgetKind kind);
+
+// The budget in the same measure: floor(value * total weights), or floor(value).
+[[nodiscard]] std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget);
+
+}  // namespace bitplan

@@ -1,0 +1,16 @@
+// sensitivity.json: the allocation problem, saved once and solved again for any number of budgets.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "bitplan/core/problem.h"
+
+namespace bitplan {
+
+[[nodiscard]] std::string DumpProblem(const AllocationProblem& problem);
+// Error(kData) when the text is not a version-1 table; doubles survive the round trip bit for bit.
+[[nodiscard]] AllocationProblem ParseProblem(const std::string& text, const std::string& file_name);
+[[nodiscard]] AllocationProblem LoadProblem(const std::filesystem::path& file);
+
+}  // namespace bitplan

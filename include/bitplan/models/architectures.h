@@ -1,0 +1,26 @@
+// Built-in architectures, written as TorchScript text.
+#pragma once
+
+#include <torch/script.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bitplan {
+
+struct Architecture {
+  const char* name;  // lenet5-caffe, lenet-300-100, vgg16-bn, resnet20
+  const char* description;
+  std::vector<std::int64_t> input_shape;  // [C, H, W]
+  int classes;
+  torch::jit::Module (*build)();  // parameters allocated, not yet initialized
+};
+
+[[nodiscard]] const std::vector<Architecture>& Architectures();
+[[nodiscard]] const Architecture& FindArchitecture(const std::string& name);  // Error(kUsage), nearest name
+
+// Builds and initializes (He normal for weights, zero biases; stream "model/init").
+[[nodiscard]] torch::jit::Module BuildArchitecture(const std::string& name, std::uint64_t seed);
+
+}  // namespace bitplan

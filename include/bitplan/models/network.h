@@ -1,0 +1,74 @@
+// The one representation of every network: a torch::jit::Module with the list of its layers.
+#pragma once
+
+#include <torch/script.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace bitplan {
+
+struct Layer {
+  std::string name;                 // attribute path, "features.3"; its weight is the parameter `parameter`
+  std::string parameter;            // "features.3.weight"
+  std::string kind;                 // conv2d, linear
+  std::vector<std::int64_t> shape;  // [out, in / groups, kh, kw] or [out, in]; of the parameter as stored
+  int output_dim = 0;               // which dimension of the parameter counts output channels (1 for x @ W)
+  std::int64_t macs = 0;            // of one input, all uses together
+  int uses = 1;                     // a weight used twice is one layer with two uses
+
+  [[nodiscard]] std::int64_t weights() const;
+  [[nodiscard]] std::int64_t output_channels() const { return shape[static_cast<std::size_t>(output_dim)]; }
+};
+
+struct BatchNorm {
+  std::string name;          // attribute path
+  std::string running_mean;  // buffer paths
+  std::string running_var;
+  std::int64_t channels = 0;
+};
+
+struct FloatParameter {      // what the plan leaves in float, and why
+  std::string parameter;
+  std::vector<std::int64_t> shape;
+  std::string reason;        // "bias", "batch norm", "used by aten::lstm", "not used by forward"
+};
+
+struct Network {
+  std::string name;
+  torch::jit::Module module{"empty"};   // float32, evaluation mode
+  std::vector<Layer> layers;            // execution order
+  std::vector<BatchNorm> batch_norms;   // execution order
+  std::vector<FloatParameter> left_in_float;
+  std::vector<std::int64_t> input_shape;  // of one input, [C, H, W]
+
+  [[nodiscard]] std::int64_t quantizable_weights() const;
+};
+
+// The tensor at an attribute path ("features.3.weight"); shares storage with the module.
+[[nodiscard]] torch::Tensor GetTensor(const torch::jit::Module& module, const std::string& path);
+// Puts any tensor there, also a non-leaf one: the way sampling, quantization and fine-tuning reach a layer.
+void SetTensor(torch::jit::Module& module, const std::string& path, const torch::Tensor& value);
+
+// Loads a TorchScript file, converts it to float32 and evaluation mode, checks that every weight is finite.
+// Error(kNotFound) missing; Error(kData) corrupt, empty, NaN or infinite (names the parameter).
+[[nodiscard]] torch::jit::Module LoadModule(const std::filesystem::path& file);
+void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file);  // atomic
+
+// Finds the layers by one recorded forward pass of a zero batch of one input. Error(kData) when the model does not take
+// the input shape (says both) or holds no quantizable layer.
+[[nodiscard]] Network DescribeNetwork(torch::jit::Module module, const std::string& name,
+                                      const std::vector<std::int64_t>& input_shape);
+
+// For `inspect`: tries the shapes of the known data sets when the user gives none, [1,28,28] and [3,32,32] first.
+[[nodiscard]] std::vector<std::int64_t> GuessInputShape(const torch::jit::Module& module);
+
+// SHA-256 over names, shapes and bytes of all parameters and buffers: the same for a file saved again.
+[[nodiscard]] std::string ModelHash(const torch::jit::Module& module);
+
+// Deep copy: parameters and buffers are cloned.
+[[nodiscard]] torch::jit::Module CloneModule(const torch::jit::Module& module);
+
+}  // namespace bitplan

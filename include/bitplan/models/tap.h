@@ -1,0 +1,38 @@
+// Watches the layers and batch norms of a network while it runs, whatever its forward looks like: LibTorch's operator
+// observers report every operation with its inputs, and the ones that use a known weight are handed on. Nested
+// operations inside a reported one are not reported again. One tap per thread; the tap ends with its lifetime.
+#pragma once
+
+#include <torch/script.h>
+
+#include <functional>
+#include <memory>
+
+#include "bitplan/models/network.h"
+
+namespace bitplan {
+
+struct TapHandlers {
+  // Before layer `index` runs: its input [n, C, H, W] or [n, ..., in].
+  std::function<void(std::size_t index, const torch::Tensor& input)> on_layer_input;
+  // After it ran: its output.
+  std::function<void(std::size_t index, const torch::Tensor& output)> on_layer_output;
+  // Before batch norm `index` runs in evaluation mode: its input [n, C, ...]. Writing the running buffers in place here
+  // changes what this very call uses.
+  std::function<void(std::size_t index, const torch::Tensor& input)> on_batch_norm_input;
+};
+
+class Tap {
+ public:
+  // `module` must be `network.module` or a clone of it: names are looked up in it.
+  Tap(const Network& network, const torch::jit::Module& module, TapHandlers handlers);
+  ~Tap();
+  Tap(const Tap&) = delete;
+  Tap& operator=(const Tap&) = delete;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace bitplan

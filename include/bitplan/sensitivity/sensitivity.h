@@ -1,0 +1,39 @@
+// From model, posterior and quantizer to the table that allocators see.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/options.h"
+#include "bitplan/core/problem.h"
+#include "bitplan/core/progress.h"
+#include "bitplan/data/dataset.h"
+#include "bitplan/models/network.h"
+#include "bitplan/posterior/posterior.h"
+
+namespace bitplan {
+
+struct SensitivityInputs {
+  const Network& network;
+  const Posterior* posterior;  // null: none was estimated
+  const Dataset& train;
+  const Normalizer& normalizer;
+  const QuantizerOptions& quantizer;
+  const SensitivityOptions& options;
+  std::vector<int> widths;
+  std::uint64_t seed;
+};
+
+struct SensitivityMetric {
+  const char* name;
+  const char* description;
+  bool needs_posterior;
+  AllocationProblem (*measure)(const SensitivityInputs& inputs, ProgressSink& progress);
+};
+
+[[nodiscard]] const std::vector<SensitivityMetric>& SensitivityMetrics();
+[[nodiscard]] const SensitivityMetric& FindSensitivityMetric(const std::string& name);  // Error(kUsage)
+[[nodiscard]] AllocationProblem MeasureSensitivity(const SensitivityInputs& inputs, ProgressSink& progress);
+
+}  // namespace bitplan

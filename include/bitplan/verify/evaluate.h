@@ -1,0 +1,35 @@
+// Measures a network on labelled images.
+#pragma once
+
+#include <torch/script.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/options.h"
+#include "bitplan/core/plan.h"
+#include "bitplan/core/progress.h"
+#include "bitplan/data/dataset.h"
+
+namespace bitplan {
+
+struct Evaluation {
+  Metrics metrics;
+  std::vector<std::uint8_t> correct;  // 0/1 per sample, in the order of the data set
+};
+
+// Logits of all images: float32 [N, classes].
+[[nodiscard]] torch::Tensor PredictLogits(const torch::jit::Module& module, const Dataset& data,
+                                          const Normalizer& normalizer, int batch, const std::string& label,
+                                          ProgressSink& progress);
+
+// Accuracy, NLL, Brier, ECE (15 bins) from logits [N, classes] and labels [N]. Error(kData) when labels exceed classes.
+[[nodiscard]] Evaluation EvaluateLogits(const torch::Tensor& logits, const torch::Tensor& labels);
+
+// Both networks on the same samples.
+[[nodiscard]] Verification VerifyPaired(const torch::jit::Module& float_model, const torch::jit::Module& quantized,
+                                        const Dataset& data, const Normalizer& normalizer, const VerifyOptions& options,
+                                        std::uint64_t seed, ProgressSink& progress);
+
+}  // namespace bitplan
