@@ -1,14 +1,16 @@
 // Symmetric uniform quantizers for weights.
 //
-// At b bits a channel is written as scale * code, the 2^b codes being either
-//   grid "zero":  a, a + 1, ..., with a level at zero: -2^(b-1) .. 2^(b-1) - 1; the scale may be negative, so the longer
+// At b bits a weight is written as scale * code, the scale one float32 per output channel (or per tensor), the 2^b codes
+// being either
+//   grid "zero":  integers, with a level at zero: -2^(b-1) .. 2^(b-1) - 1; the scale may be negative, so that the longer
 //                 side of the grid lies where the channel needs it;
 //   grid "half":  odd multiples of 1/2: +-1/2, +-3/2, ..., +-(2^b - 1)/2: no zero, fully symmetric.
-// 1 bit is grid "half": scale/2 * sign(w), the scale twice the (weighted) mean magnitude; 0 bits is zero.
+// 1 bit is grid "half" with the (weighted) mean magnitude as half the scale: sign(w) * mean|w|. 0 bits is zero.
 //
-// The scale of a channel is chosen by `range`: "max" (no weight is clipped), "mse" (least squared error), "posterior"
+// The scale is chosen by `range`: "max" (the smallest that clips no weight), "mse" (least squared error), "posterior"
 // (least squared error weighted with the likelihood information, sum_i Lambda_i (Q(w_i) - w_i)^2). The least error is
-// found by a search over scales refined by alternating least squares, exact to the last codes' local optimum.
+// found by a search over scales and then alternating least squares; at two bits the usual grid {-2, -1, 0, 1} can do
+// more harm than one bit, which is why the grid is chosen by the error too.
 #pragma once
 
 #include <torch/types.h>
@@ -21,23 +23,49 @@
 namespace bitplan {
 
 struct QuantizedWeight {
-  torch::Tensor values;       // float32, shape of the weight
-  torch::Tensor scales;       // float32 [channels] or [1]
-  std::string grid = "zero";  // which grid was used
-  double error = 0.0;         // sum_i importance_i (Q(w_i) - w_i)^2, importance 1 unless range is "posterior"
+  int bits = 0;
+  std::string grid = "zero";  // which grid was used: zero, half
+  torch::Tensor scales;       // float32 [channels] or [1]; zeros at 0 bits
+  double error = 0.0;         // sum_i importance_i (Q(w_i) - w_i)^2, importance 1 unless the range is "posterior"
 };
 
-// `weight`: float32, any shape; `output_dim`: the dimension of the output channels; `bits`: 0..8 (16 and 32 return the
-// weight itself); `importance`: same shape as weight, or undefined; used by range "posterior" only.
-// `grid`: "zero", "half", or "auto" (at 2 and 3 bits the one with the smaller error, else zero).
-[[nodiscard]] QuantizedWeight Quantize(const torch::Tensor& weight, int output_dim, int bits,
-                                       const QuantizerOptions& options, const torch::Tensor& importance,
-                                       const std::string& grid);
+// A weight laid out for quantization: one contiguous row per scale. Made once, quantized at many widths.
+class WeightRows {
+ public:
+  // `weight`: float32, any shape; `output_dim`: which dimension counts the output channels;
+  // `importance`: float32 of the same shape, or undefined; used by range "posterior" only.
+  // Error(kUsage) for an unknown granularity or range, or range "posterior" without importance.
+  WeightRows(const torch::Tensor& weight, int output_dim, const QuantizerOptions& options,
+             const torch::Tensor& importance = {});
 
-// Range R of every channel (half the width of its grid at high resolution, max |w|): float32 [channels] or [1].
-[[nodiscard]] torch::Tensor ChannelRange(const torch::Tensor& weight, int output_dim, const QuantizerOptions& options);
+  // Chooses the scales (and the grid, when `grid` is "auto": at 2 and 3 bits the one with the smaller error) for
+  // `bits` in 0..8. Rows are shared among all threads.
+  [[nodiscard]] QuantizedWeight Fit(int bits, const std::string& grid) const;
 
-// How many float32 scales the layer stores.
-[[nodiscard]] std::int64_t ScaleCount(const torch::Tensor& weight, int output_dim, const QuantizerOptions& options);
+  // Q(w), shape of the weight.
+  [[nodiscard]] torch::Tensor Values(const QuantizedWeight& fit) const;
+
+  // sum_i g_i (Q(w_i) - w_i); `gradient` has the shape of the weight.
+  [[nodiscard]] double ErrorDot(const QuantizedWeight& fit, const torch::Tensor& gradient) const;
+
+  // R of every row, max |w|: float32 [rows].
+  [[nodiscard]] torch::Tensor Range() const;
+  // The same spread over the shape of the weight (a view).
+  [[nodiscard]] torch::Tensor RangeLike() const;
+
+  [[nodiscard]] std::int64_t rows() const { return rows_.size(0); }
+
+ private:
+  [[nodiscard]] QuantizedWeight FitGrid(int bits, const std::string& grid) const;
+  [[nodiscard]] torch::Tensor ToRows(const torch::Tensor& like_weight) const;
+  [[nodiscard]] torch::Tensor FromRows(const torch::Tensor& rows) const;
+
+  std::vector<std::int64_t> shape_;
+  int output_dim_;
+  bool per_channel_;
+  bool by_max_;
+  torch::Tensor rows_;        // float32 [rows, weights per row]
+  torch::Tensor importance_;  // the same, or undefined
+};
 
 }  // namespace bitplan

@@ -1,0 +1,169 @@
+#include "quantizers/rounding.h"
+
+#include <algorithm>
+#include <cmath>
+
+// One binary, the widest vectors of the machine it runs on.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define BITPLAN_VECTORIZED __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define BITPLAN_VECTORIZED
+#endif
+
+namespace bitplan::rounding {
+namespace {
+
+constexpr std::int64_t kBlock = 4096;  // float sums within a block, double sums across
+constexpr int kCandidates = 48;
+constexpr int kRefinements = 8;
+
+struct FloatSums {
+  float error, code_weight, code_code;
+};
+
+BITPLAN_VECTORIZED FloatSums MeasureBlock(const float* w, std::int64_t n, float scale, float inverse, float low,
+                                          float high, float offset) {
+  float error = 0.0F, code_weight = 0.0F, code_code = 0.0F;
+#pragma omp simd reduction(+ : error, code_weight, code_code)
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float code = std::min(std::max(__builtin_rintf(w[i] * inverse - offset) + offset, low), high);
+    const float difference = code * scale - w[i];
+    error += difference * difference;
+    code_weight += code * w[i];
+    code_code += code * code;
+  }
+  return {error, code_weight, code_code};
+}
+
+BITPLAN_VECTORIZED FloatSums MeasureBlockWeighted(const float* w, const float* importance, std::int64_t n, float scale,
+                                                  float inverse, float low, float high, float offset) {
+  float error = 0.0F, code_weight = 0.0F, code_code = 0.0F;
+#pragma omp simd reduction(+ : error, code_weight, code_code)
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float code = std::min(std::max(__builtin_rintf(w[i] * inverse - offset) + offset, low), high);
+    const float difference = code * scale - w[i];
+    error += importance[i] * difference * difference;
+    code_weight += importance[i] * code * w[i];
+    code_code += importance[i] * code * code;
+  }
+  return {error, code_weight, code_code};
+}
+
+BITPLAN_VECTORIZED void RoundBlock(const float* w, std::int64_t n, float scale, float inverse, float low, float high,
+                                   float offset, float* out) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) {
+    out[i] = scale * std::min(std::max(__builtin_rintf(w[i] * inverse - offset) + offset, low), high);
+  }
+}
+
+BITPLAN_VECTORIZED float ErrorDotBlock(const float* w, const float* g, std::int64_t n, float scale, float inverse,
+                                       float low, float high, float offset) {
+  float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float code = std::min(std::max(__builtin_rintf(w[i] * inverse - offset) + offset, low), high);
+    sum += g[i] * (code * scale - w[i]);
+  }
+  return sum;
+}
+
+BITPLAN_VECTORIZED float NegativeDotBlock(const float* w, const float* g, std::int64_t n) {
+  float sum = 0.0F;
+#pragma omp simd reduction(- : sum)
+  for (std::int64_t i = 0; i < n; ++i) sum -= g[i] * w[i];
+  return sum;
+}
+
+float LargestMagnitude(const float* w, std::int64_t n) {
+  float largest = 0.0F;
+  for (std::int64_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(w[i]));
+  return largest;
+}
+
+}  // namespace
+
+CodeRange ZeroGrid(int bits) {
+  const auto half = static_cast<float>(1 << (bits - 1));
+  return {-half, half - 1.0F, 0.0F};
+}
+
+CodeRange HalfGrid(int bits) {
+  const float high = static_cast<float>((1 << bits) - 1) / 2.0F;
+  return {-high, high, 0.5F};
+}
+
+RoundingSums Measure(const float* w, const float* importance, std::int64_t n, float scale, CodeRange range) {
+  RoundingSums sums;
+  const float inverse = 1.0F / scale;
+  for (std::int64_t begin = 0; begin < n; begin += kBlock) {
+    const std::int64_t size = std::min(kBlock, n - begin);
+    const FloatSums block =
+        importance == nullptr
+            ? MeasureBlock(w + begin, size, scale, inverse, range.low, range.high, range.offset)
+            : MeasureBlockWeighted(w + begin, importance + begin, size, scale, inverse, range.low, range.high,
+                                   range.offset);
+    sums.error += block.error;
+    sums.code_weight += block.code_weight;
+    sums.code_code += block.code_code;
+  }
+  return sums;
+}
+
+BestScale FindScale(const float* w, const float* importance, std::int64_t n, CodeRange range) {
+  const float largest = LargestMagnitude(w, n);
+  if (largest == 0.0F) return {};
+  const float reach = std::max(std::abs(range.low), std::abs(range.high));
+  const bool symmetric = -range.low == range.high;
+  float best_scale = largest / reach;
+  RoundingSums best = Measure(w, importance, n, best_scale, range);
+  const auto consider = [&](float scale) {
+    if (scale == 0.0F || !std::isfinite(1.0F / scale)) return false;
+    const RoundingSums sums = Measure(w, importance, n, scale, range);
+    if (!(sums.error < best.error)) return false;
+    best = sums;
+    best_scale = scale;
+    return true;
+  };
+  for (int k = 1; k <= kCandidates; ++k) {
+    const float scale = largest / reach * 1.1F * static_cast<float>(k) / kCandidates;
+    consider(scale);
+    if (!symmetric) consider(-scale);
+  }
+  for (int k = 0; k < kRefinements && best.code_code > 0.0; ++k) {
+    if (!consider(static_cast<float>(best.code_weight / best.code_code))) break;
+  }
+  return {best_scale, best.error};
+}
+
+float MaxScale(const float* w, std::int64_t n, CodeRange range) {
+  float low = 0.0F, high = 0.0F;
+  for (std::int64_t i = 0; i < n; ++i) {
+    low = std::min(low, w[i]);
+    high = std::max(high, w[i]);
+  }
+  const float as_is = std::max(low / range.low, high / range.high);
+  const float flipped = std::max(high / -range.low, -low / range.high);
+  return flipped < as_is ? -flipped : as_is;
+}
+
+void Round(const float* w, std::int64_t n, float scale, CodeRange range, float* out) {
+  if (scale == 0.0F) {
+    std::fill(out, out + n, 0.0F);
+    return;
+  }
+  RoundBlock(w, n, scale, 1.0F / scale, range.low, range.high, range.offset, out);
+}
+
+double ErrorDot(const float* w, const float* g, std::int64_t n, float scale, CodeRange range) {
+  double sum = 0.0;
+  for (std::int64_t begin = 0; begin < n; begin += kBlock) {
+    const std::int64_t size = std::min(kBlock, n - begin);
+    sum += scale == 0.0F ? NegativeDotBlock(w + begin, g + begin, size)
+                         : ErrorDotBlock(w + begin, g + begin, size, scale, 1.0F / scale, range.low, range.high,
+                                         range.offset);
+  }
+  return sum;
+}
+
+}  // namespace bitplan::rounding

@@ -1,0 +1,46 @@
+// The inner loops of uniform quantization, on one channel of contiguous float32 weights.
+#pragma once
+
+#include <cstdint>
+
+namespace bitplan::rounding {
+
+// Codes of a grid: low, low + 1, ..., high; all integers (grid "zero") or all odd halves (grid "half").
+struct CodeRange {
+  float low = 0.0F;
+  float high = 0.0F;
+  float offset = 0.0F;  // 0 or 1/2: codes are integers plus this
+};
+
+[[nodiscard]] CodeRange ZeroGrid(int bits);  // -2^(b-1) .. 2^(b-1) - 1
+[[nodiscard]] CodeRange HalfGrid(int bits);  // -(2^b - 1)/2 .. (2^b - 1)/2
+
+// sum_i importance_i (scale * code_i - w_i)^2, and the sums that give the best scale for these codes.
+struct RoundingSums {
+  double error = 0.0;
+  double code_weight = 0.0;  // sum importance * code * w
+  double code_code = 0.0;    // sum importance * code^2
+};
+
+// `importance` may be null (all ones). `scale` != 0, may be negative.
+[[nodiscard]] RoundingSums Measure(const float* w, const float* importance, std::int64_t n, float scale,
+                                   CodeRange range);
+
+// The scale of least error: a search over fractions of the largest magnitude, refined by alternating least squares
+// (codes for the scale, scale for the codes) until the codes stay. Returns 0 for an all-zero channel.
+struct BestScale {
+  float scale = 0.0F;
+  double error = 0.0;
+};
+[[nodiscard]] BestScale FindScale(const float* w, const float* importance, std::int64_t n, CodeRange range);
+
+// The smallest |scale| that clips no weight; negative when the longer side of the grid serves the positive weights.
+[[nodiscard]] float MaxScale(const float* w, std::int64_t n, CodeRange range);
+
+// out_i = scale * code(w_i).
+void Round(const float* w, std::int64_t n, float scale, CodeRange range, float* out);
+
+// sum_i g_i (scale * code(w_i) - w_i).
+[[nodiscard]] double ErrorDot(const float* w, const float* g, std::int64_t n, float scale, CodeRange range);
+
+}  // namespace bitplan::rounding
