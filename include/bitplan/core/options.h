@@ -46,7 +46,8 @@ struct PosteriorOptions {
 
 struct SensitivityOptions {
   std::string metric = "posterior";  // posterior, measured
-  int samples = 1024;                // training images for `measured`
+  int samples = 2048;                // training images for the coherence of rounding errors, or for `measured`
+  bool coherence = true;             // posterior: measure how far the rounding errors of a layer act together
 };
 
 struct QuantizerOptions {

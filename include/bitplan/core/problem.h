@@ -24,6 +24,10 @@ struct Unit {
   // that the data alone gives the weight: the width at which rounding noise equals posterior noise. Ascending,
   // kPercentiles entries; empty when the sensitivity metric has no posterior.
   std::vector<double> score_percentiles;
+  // How far the rounding errors of the unit act together, one entry per allowed width, or empty (all ones): the loss rise
+  // along the rounding error itself over the sum of what every weight alone would do. A unit whose errors act together
+  // needs 1/2 log2(coherence) bits more than its scores say; this is far from 1 at one and two bits.
+  std::vector<double> coherence;
   // log2(sigma), the same way; the rank mode of quantile-inform orders by it.
   std::vector<double> log_sigma_percentiles;
 };

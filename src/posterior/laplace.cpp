@@ -1,0 +1,51 @@
+#include "posterior/laplace.h"
+
+#include <torch/torch.h>
+
+#include "bitplan/core/interrupt.h"
+#include "posterior/batches.h"
+
+namespace bitplan {
+
+double PriorSigma(const torch::Tensor& weight, const PosteriorOptions& options) {
+  if (options.prior_sigma > 0.0) return options.prior_sigma;
+  const double rms = weight.detach().to(torch::kFloat64).square().mean().sqrt().item<double>();
+  return rms > 0.0 ? rms : 1.0;
+}
+
+Posterior EstimateLaplace(const Network& network, const Dataset& train, const Normalizer& normalizer,
+                          const PosteriorOptions& options, std::uint64_t seed, ProgressSink& progress) {
+  torch::jit::Module module = network.module;
+  const GradientScope scope(network);
+  std::vector<torch::Tensor> squares;
+  for (const torch::Tensor& weight : scope.weights()) squares.push_back(torch::zeros_like(weight));
+
+  RandomStream draws(seed, "posterior/samples");
+  RandomStream labels(seed, "posterior/labels");
+  const torch::Tensor index = DrawSamples(train, options.samples, draws);
+  const std::int64_t samples = index.size(0);
+  progress.Begin("posterior laplace", samples, "images");
+  for (std::int64_t begin = 0; begin < samples; begin += options.batch) {
+    ThrowIfInterrupted();
+    const torch::Tensor rows = index.slice(0, begin, std::min<std::int64_t>(begin + options.batch, samples));
+    const torch::Tensor images = normalizer.Apply(train.images.index_select(0, rows));
+    const torch::Tensor loss = SampledLabelLoss(module, images, labels);
+    const auto gradients = torch::autograd::grad({loss}, scope.weights());
+    for (std::size_t l = 0; l < squares.size(); ++l) squares[l].addcmul_(gradients[l], gradients[l]);
+    progress.Advance(rows.size(0));
+  }
+  progress.End("");
+
+  const torch::NoGradGuard no_grad;
+  Posterior posterior{"laplace", train.size(), {}};
+  for (std::size_t l = 0; l < squares.size(); ++l) {
+    const torch::Tensor weight = scope.weights()[l].detach();
+    const double prior = PriorSigma(weight, options);
+    const double scale = static_cast<double>(train.size()) / static_cast<double>(samples);
+    posterior.layers.push_back(
+        {network.layers[l].name, weight.clone(), squares[l].mul_(scale).add_(1.0 / (prior * prior)).rsqrt_(), prior});
+  }
+  return posterior;
+}
+
+}  // namespace bitplan

@@ -1,0 +1,122 @@
+#include "bitplan/posterior/posterior.h"
+
+#include <torch/torch.h>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/suggest.h"
+#include "bitplan/io/files.h"
+#include "posterior/laplace.h"
+#include "posterior/svi.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kFormat = 1;
+
+void Update(Sha256& hash, const torch::Tensor& tensor) {
+  const torch::Tensor values = tensor.contiguous();
+  hash.Update(values.data_ptr<float>(), static_cast<std::size_t>(values.numel()) * sizeof(float));
+}
+
+}  // namespace
+
+torch::Tensor Posterior::Information(std::size_t layer) const {
+  const LayerPosterior& posterior = layers.at(layer);
+  const double prior_precision = 1.0 / (posterior.prior_sigma * posterior.prior_sigma);
+  const torch::Tensor precision = posterior.sigma.to(torch::kFloat64).square().reciprocal();
+  return (precision - prior_precision).clamp_min(0.0).div(static_cast<double>(data_size)).to(torch::kFloat32);
+}
+
+std::string Posterior::Hash() const {
+  Sha256 hash;
+  hash.Update(estimator).Update(std::to_string(data_size));
+  for (const LayerPosterior& layer : layers) {
+    hash.Update(layer.layer);
+    Update(hash, layer.mean);
+    Update(hash, layer.sigma);
+    hash.Update(&layer.prior_sigma, sizeof layer.prior_sigma);
+  }
+  return hash.Hex();
+}
+
+const std::vector<PosteriorEstimator>& PosteriorEstimators() {
+  static const std::vector<PosteriorEstimator> list = {
+      {"laplace", "diagonal Laplace approximation from the sampled-label Fisher information", EstimateLaplace},
+      {"svi", "stochastic variational inference with reparameterized weights, started from laplace", EstimateSvi},
+  };
+  return list;
+}
+
+const PosteriorEstimator& FindPosteriorEstimator(const std::string& name) {
+  std::vector<std::string> known;
+  for (const PosteriorEstimator& estimator : PosteriorEstimators()) {
+    if (estimator.name == name) return estimator;
+    known.emplace_back(estimator.name);
+  }
+  throw Error(ErrorKind::kUsage, UnknownNameMessage("posterior estimator", name, known));
+}
+
+Posterior EstimatePosterior(const Network& network, const Dataset& train, const Normalizer& normalizer,
+                            const PosteriorOptions& options, std::uint64_t seed, ProgressSink& progress) {
+  const PosteriorEstimator& estimator = FindPosteriorEstimator(options.estimator);
+  if (train.size() == 0) throw Error(ErrorKind::kData, "posterior: the data set has no training images");
+  return estimator.estimate(network, train, normalizer, options, seed, progress);
+}
+
+void SavePosterior(const Posterior& posterior, const std::filesystem::path& file) {
+  WriteFileAtomically(file, [&](const std::filesystem::path& temporary) {
+    torch::serialize::OutputArchive archive;
+    archive.write("format", torch::tensor(kFormat));
+    archive.write("estimator", c10::IValue(posterior.estimator));
+    archive.write("data_size", torch::tensor(posterior.data_size));
+    archive.write("layers", torch::tensor(static_cast<std::int64_t>(posterior.layers.size())));
+    for (std::size_t l = 0; l < posterior.layers.size(); ++l) {
+      const LayerPosterior& layer = posterior.layers[l];
+      torch::serialize::OutputArchive entry;
+      entry.write("name", c10::IValue(layer.layer));
+      entry.write("mean", layer.mean);
+      entry.write("sigma", layer.sigma);
+      entry.write("prior_sigma", torch::tensor(layer.prior_sigma, torch::kFloat64));
+      archive.write(std::to_string(l), entry);
+    }
+    archive.save_to(temporary.string());
+  });
+}
+
+Posterior LoadPosterior(const std::filesystem::path& file) {
+  if (!std::filesystem::exists(file)) {
+    throw Error(ErrorKind::kNotFound, "posterior file " + file.string() + " does not exist; run `bitplan posterior`");
+  }
+  try {
+    torch::serialize::InputArchive archive;
+    archive.load_from(file.string());
+    torch::Tensor number;
+    c10::IValue text;
+    archive.read("format", number);
+    if (number.item<std::int64_t>() != kFormat) throw Error(ErrorKind::kData, "another format version");
+    Posterior posterior;
+    archive.read("estimator", text);
+    posterior.estimator = text.toStringRef();
+    archive.read("data_size", number);
+    posterior.data_size = number.item<std::int64_t>();
+    archive.read("layers", number);
+    for (std::int64_t l = 0; l < number.item<std::int64_t>(); ++l) {
+      torch::serialize::InputArchive entry;
+      archive.read(std::to_string(l), entry);
+      LayerPosterior layer;
+      torch::Tensor prior;
+      entry.read("name", text);
+      layer.layer = text.toStringRef();
+      entry.read("mean", layer.mean);
+      entry.read("sigma", layer.sigma);
+      entry.read("prior_sigma", prior);
+      layer.prior_sigma = prior.item<double>();
+      posterior.layers.push_back(std::move(layer));
+    }
+    return posterior;
+  } catch (const std::exception&) {
+    throw Error(ErrorKind::kData, "posterior file " + file.string() + " is damaged; delete it and run again");
+  }
+}
+
+}  // namespace bitplan

@@ -1,0 +1,59 @@
+#include "sensitivity/measured_metric.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "bitplan/core/interrupt.h"
+#include "posterior/batches.h"
+#include "sensitivity/units.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kBatch = 256;
+
+// Log-probabilities of all images, [n, classes] float32.
+torch::Tensor LogProbabilities(torch::jit::Module& module, const torch::Tensor& images) {
+  std::vector<torch::Tensor> parts;
+  for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {
+    ThrowIfInterrupted();
+    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, images.size(0)));
+    parts.push_back(module.forward({batch}).toTensor().log_softmax(1));
+  }
+  return torch::cat(parts);
+}
+
+}  // namespace
+
+AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressSink& progress) {
+  const torch::NoGradGuard no_grad;
+  const QuantizedLayers quantized = FitAllWidths(inputs);
+  AllocationProblem problem = DescribeUnits(inputs, quantized);
+  RandomStream draws(inputs.seed, "sensitivity/samples");
+  const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
+  const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, index));
+
+  torch::jit::Module module = CloneModule(inputs.network.module);
+  const torch::Tensor reference = LogProbabilities(module, images);
+  const torch::Tensor probabilities = reference.exp();
+  progress.Begin("sensitivity measured", static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()),
+                 "settings");
+  for (std::size_t l = 0; l < problem.units.size(); ++l) {
+    const torch::Tensor slot = GetTensor(module, inputs.network.layers[l].parameter);
+    const torch::Tensor original = slot.clone();
+    std::vector<double> rise;
+    for (const QuantizedWeight& fit : quantized.fits[l]) {
+      slot.copy_(quantized.rows[l].Values(fit));
+      const torch::Tensor divergence = probabilities * (reference - LogProbabilities(module, images));
+      rise.push_back(std::max(0.0, divergence.sum(1).mean(torch::kFloat64).item<double>()));
+      progress.Advance(1);
+    }
+    slot.copy_(original);
+    problem.loss_rise.push_back(std::move(rise));
+  }
+  progress.End("");
+  return problem;
+}
+
+}  // namespace bitplan

@@ -1,0 +1,38 @@
+#include "bitplan/sensitivity/sensitivity.h"
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/suggest.h"
+#include "sensitivity/measured_metric.h"
+#include "sensitivity/posterior_metric.h"
+
+namespace bitplan {
+
+const std::vector<SensitivityMetric>& SensitivityMetrics() {
+  static const std::vector<SensitivityMetric> list = {
+      {"posterior", "likelihood information of the posterior along the actual rounding errors", true, MeasurePosterior},
+      {"measured", "divergence of the predictions when one layer alone is quantized", false, MeasureByQuantizing},
+  };
+  return list;
+}
+
+const SensitivityMetric& FindSensitivityMetric(const std::string& name) {
+  std::vector<std::string> known;
+  for (const SensitivityMetric& metric : SensitivityMetrics()) {
+    if (metric.name == name) return metric;
+    known.emplace_back(metric.name);
+  }
+  throw Error(ErrorKind::kUsage, UnknownNameMessage("sensitivity metric", name, known));
+}
+
+AllocationProblem MeasureSensitivity(const SensitivityInputs& inputs, ProgressSink& progress) {
+  const SensitivityMetric& metric = FindSensitivityMetric(inputs.options.metric);
+  if (metric.needs_posterior && inputs.posterior == nullptr) {
+    throw Error(ErrorKind::kUsage, "sensitivity.metric " + inputs.options.metric + " needs a posterior");
+  }
+  if (inputs.train.size() == 0) throw Error(ErrorKind::kData, "sensitivity: the data set has no training images");
+  AllocationProblem problem = metric.measure(inputs, progress);
+  problem.Validate();
+  return problem;
+}
+
+}  // namespace bitplan

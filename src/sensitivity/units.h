@@ -1,0 +1,24 @@
+// What every metric needs: each layer's quantizers at all widths, and the units with their score percentiles.
+#pragma once
+
+#include <vector>
+
+#include "bitplan/quantizers/quantizer.h"
+#include "bitplan/sensitivity/sensitivity.h"
+
+namespace bitplan {
+
+struct QuantizedLayers {
+  std::vector<WeightRows> rows;                    // [layers]
+  std::vector<std::vector<QuantizedWeight>> fits;  // [layers][widths]
+};
+
+[[nodiscard]] QuantizedLayers FitAllWidths(const SensitivityInputs& inputs);
+
+// Units of whole layers with an empty table; percentiles filled when there is a posterior.
+[[nodiscard]] AllocationProblem DescribeUnits(const SensitivityInputs& inputs, const QuantizedLayers& quantized);
+
+// Percentiles 0..100 of a tensor's values, linear between order statistics.
+[[nodiscard]] std::vector<double> Percentiles(const torch::Tensor& values);
+
+}  // namespace bitplan
