@@ -50,7 +50,8 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
         const torch::Tensor sigma = torch::nn::functional::softplus(rhos[l]);
         const torch::Tensor noise = torch::randn(sigma.sizes(), generator);
         SetTensor(module, network.layers[l].parameter, means[l] + sigma * noise);
-        divergence = divergence + ((sigma.square() + means[l].square()) / (2.0 * s * s) - torch::log(sigma / s) - 0.5).sum();
+        divergence =
+            divergence + ((sigma.square() + means[l].square()) / (2.0 * s * s) - torch::log(sigma / s) - 0.5).sum();
       }
       const torch::Tensor logits = module.forward({normalizer.Apply(train.images.index_select(0, rows))}).toTensor();
       const torch::Tensor nll = torch::nll_loss(logits.log_softmax(1), train.labels.index_select(0, rows));

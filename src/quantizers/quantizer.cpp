@@ -68,7 +68,8 @@ QuantizedWeight WeightRows::FitGrid(int bits, const std::string& grid) const {
       const float* const row_w = w + row * n;
       const float* row_importance = importance == nullptr ? nullptr : importance + row * n;
       // A row of which the data said nothing is kept as well as its weights say.
-      if (row_importance != nullptr && std::all_of(row_importance, row_importance + n, [](float v) { return v <= 0; })) {
+      if (row_importance != nullptr &&
+          std::all_of(row_importance, row_importance + n, [](float v) { return v <= 0; })) {
         row_importance = nullptr;
       }
       if (bits == 0) {

@@ -98,11 +98,10 @@ RoundingSums Measure(const float* w, const float* importance, std::int64_t n, fl
   const float inverse = 1.0F / scale;
   for (std::int64_t begin = 0; begin < n; begin += kBlock) {
     const std::int64_t size = std::min(kBlock, n - begin);
-    const FloatSums block =
-        importance == nullptr
-            ? MeasureBlock(w + begin, size, scale, inverse, range.low, range.high, range.offset)
-            : MeasureBlockWeighted(w + begin, importance + begin, size, scale, inverse, range.low, range.high,
-                                   range.offset);
+    const FloatSums block = importance == nullptr
+                                ? MeasureBlock(w + begin, size, scale, inverse, range.low, range.high, range.offset)
+                                : MeasureBlockWeighted(w + begin, importance + begin, size, scale, inverse, range.low,
+                                                       range.high, range.offset);
     sums.error += block.error;
     sums.code_weight += block.code_weight;
     sums.code_code += block.code_code;
@@ -159,9 +158,9 @@ double ErrorDot(const float* w, const float* g, std::int64_t n, float scale, Cod
   double sum = 0.0;
   for (std::int64_t begin = 0; begin < n; begin += kBlock) {
     const std::int64_t size = std::min(kBlock, n - begin);
-    sum += scale == 0.0F ? NegativeDotBlock(w + begin, g + begin, size)
-                         : ErrorDotBlock(w + begin, g + begin, size, scale, 1.0F / scale, range.low, range.high,
-                                         range.offset);
+    sum += scale == 0.0F
+               ? NegativeDotBlock(w + begin, g + begin, size)
+               : ErrorDotBlock(w + begin, g + begin, size, scale, 1.0F / scale, range.low, range.high, range.offset);
   }
   return sum;
 }

@@ -70,8 +70,7 @@ AllocationProblem MeasurePosterior(const SensitivityInputs& inputs, ProgressSink
   for (std::size_t l = 0; l < problem.units.size(); ++l) {
     for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
       double& alone = problem.loss_rise[l][k];
-      const double coherence =
-          alone > 0.0 ? std::clamp(along[l][k] / alone, kCoherenceFloor, kCoherenceCeiling) : 1.0;
+      const double coherence = alone > 0.0 ? std::clamp(along[l][k] / alone, kCoherenceFloor, kCoherenceCeiling) : 1.0;
       problem.units[l].coherence.push_back(coherence);
       alone *= coherence;
     }

@@ -17,15 +17,15 @@
 namespace bitplan {
 
 struct LayerPosterior {
-  std::string layer;           // name in the network
-  torch::Tensor mean;          // float32, shape of the weight
-  torch::Tensor sigma;         // float32, same shape, > 0
-  double prior_sigma = 0.0;    // s_l
+  std::string layer;         // name in the network
+  torch::Tensor mean;        // float32, shape of the weight
+  torch::Tensor sigma;       // float32, same shape, > 0
+  double prior_sigma = 0.0;  // s_l
 };
 
 struct Posterior {
-  std::string estimator;        // laplace, svi
-  std::int64_t data_size = 0;   // N, the training images that the posterior speaks of
+  std::string estimator;               // laplace, svi
+  std::int64_t data_size = 0;          // N, the training images that the posterior speaks of
   std::vector<LayerPosterior> layers;  // order of Network::layers
 
   // Likelihood information of one sample, Lambda_i = max(0, 1/sigma_i^2 - 1/s^2) / N, nats; shape of the weight. What

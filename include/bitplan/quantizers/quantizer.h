@@ -1,8 +1,9 @@
 // Symmetric uniform quantizers for weights.
 //
-// At b bits a weight is written as scale * code, the scale one float32 per output channel (or per tensor), the 2^b codes
-// being either
-//   grid "zero":  integers, with a level at zero: -2^(b-1) .. 2^(b-1) - 1; the scale may be negative, so that the longer
+// At b bits a weight is written as scale * code, the scale one float32 per output channel (or per tensor), the 2^b
+// codes being either
+//   grid "zero":  integers, with a level at zero: -2^(b-1) .. 2^(b-1) - 1; the scale may be negative, so that the
+//   longer
 //                 side of the grid lies where the channel needs it;
 //   grid "half":  odd multiples of 1/2: +-1/2, +-3/2, ..., +-(2^b - 1)/2: no zero, fully symmetric.
 // 1 bit is grid "half" with the (weighted) mean magnitude as half the scale: sign(w) * mean|w|. 0 bits is zero.

@@ -22,22 +22,10 @@ struct AppliedPlan {
   std::vector<std::string> grids;      // of every layer, order of Network::layers
 };
 
-// Writes Q_b(w) into a clone of the network. `posterior` may be null unless the range is "posterior".
+// Writes Q_b(w) into a clone of the network; 16 and 32 bits leave a layer alone. `grids`: of every layer as a plan
+// records them, or empty: chosen by options.grid. `posterior` may be null unless the range is "posterior".
 [[nodiscard]] AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits,
-                                    const QuantizerOptions& options, const Posterior* posterior);
-
-struct BatchNormCorrection {
-  std::string chosen;  // off, re-estimate, transfer
-  // Mean NLL of every candidate on the calibration split, nats per sample, in the order off, re-estimate, transfer;
-  // empty unless "auto" chose.
-  std::vector<double> calibration_nll;
-};
-
-// Corrects the batch-norm statistics of `quantized` in place from `images` (unlabelled training images, float32
-// normalized [n, C, H, W]) as options.batch_norm says. "auto" takes the candidate with the least NLL on `calibration`,
-// so it is never worse than "off" there. Networks without batch norm: chosen = off.
-BatchNormCorrection CorrectBatchNorm(const Network& network, torch::jit::Module& quantized,
-                                     const QuantizerOptions& options, const torch::Tensor& images,
-                                     const Dataset& calibration, const Normalizer& normalizer, ProgressSink& progress);
+                                    const std::vector<std::string>& grids, const QuantizerOptions& options,
+                                    const Posterior* posterior);
 
 }  // namespace bitplan

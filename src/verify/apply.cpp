@@ -1,0 +1,71 @@
+#include "bitplan/verify/apply.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "bitplan/core/error.h"
+#include "bitplan/quantizers/quantizer.h"
+
+namespace bitplan {
+namespace {
+
+std::string ShapeText(const std::vector<std::int64_t>& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+}  // namespace
+
+void CheckPlanFits(const Plan& plan, const Network& network, const std::string& model_hash) {
+  std::string differences;
+  const auto note = [&](const std::string& text) { differences += (differences.empty() ? "" : "; ") + text; };
+  for (const PlanLayer& planned : plan.layers) {
+    const auto found = std::find_if(network.layers.begin(), network.layers.end(),
+                                    [&](const Layer& layer) { return layer.name == planned.name; });
+    if (found == network.layers.end()) {
+      note("the model has no layer " + planned.name);
+    } else if (found->shape != planned.shape) {
+      note(planned.name + " is " + ShapeText(planned.shape) + " in the plan and " + ShapeText(found->shape) +
+           " in the model");
+    }
+  }
+  for (const Layer& layer : network.layers) {
+    const bool planned = std::any_of(plan.layers.begin(), plan.layers.end(),
+                                     [&](const PlanLayer& entry) { return entry.name == layer.name; });
+    if (!planned) note("the plan has no layer " + layer.name);
+  }
+  if (!differences.empty()) throw Error(ErrorKind::kData, "the plan is for another model: " + differences);
+  if (plan.model.sha256 != model_hash) {
+    throw Error(ErrorKind::kData, "the plan is for other weights of the same layers (plan: sha256 " +
+                                      plan.model.sha256.substr(0, 12) + ", model: " + model_hash.substr(0, 12) +
+                                      "); make a plan for this model with `bitplan run`");
+  }
+}
+
+AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, const std::vector<std::string>& grids,
+                      const QuantizerOptions& options, const Posterior* posterior) {
+  if (bits.size() != network.layers.size() || (!grids.empty() && grids.size() != bits.size())) {
+    throw Error(ErrorKind::kInternal, "apply: one bit width and grid per layer expected");
+  }
+  const torch::NoGradGuard no_grad;
+  AppliedPlan applied{CloneModule(network.module), {}};
+  for (std::size_t l = 0; l < bits.size(); ++l) {
+    const Layer& layer = network.layers[l];
+    if (bits[l] > 8) {
+      applied.grids.emplace_back("zero");
+      continue;
+    }
+    const torch::Tensor slot = GetTensor(applied.module, layer.parameter);
+    const torch::Tensor information =
+        options.range == "posterior" && posterior != nullptr ? posterior->Information(l) : torch::Tensor();
+    const WeightRows rows(slot, layer.output_dim, options, information);
+    const QuantizedWeight fit = rows.Fit(bits[l], grids.empty() ? options.grid : grids[l]);
+    slot.copy_(rows.Values(fit));
+    applied.grids.push_back(fit.grid);
+  }
+  return applied;
+}
+
+}  // namespace bitplan
