@@ -1,0 +1,93 @@
+#include "bitplan/core/problem.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "bitplan/core/error.h"
+
+namespace bitplan {
+namespace {
+
+[[noreturn]] void Inconsistent(const std::string& what) {
+  throw Error(ErrorKind::kInternal, "inconsistent allocation problem: " + what);
+}
+
+void ValidatePercentiles(const std::vector<double>& values, const std::string& where) {
+  if (values.empty()) return;
+  if (values.size() != static_cast<std::size_t>(kPercentiles)) {
+    Inconsistent(where + " has " + std::to_string(values.size()) + " entries, not " + std::to_string(kPercentiles));
+  }
+  if (!std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); })) {
+    Inconsistent(where + " has an entry that is not finite");
+  }
+  if (!std::is_sorted(values.begin(), values.end())) Inconsistent(where + " does not ascend");
+}
+
+void ValidateUnit(const Unit& unit, const std::string& where) {
+  if (unit.weights <= 0) Inconsistent(where + ".weights is " + std::to_string(unit.weights) + "; it must be > 0");
+  if (unit.scales < 0) Inconsistent(where + ".scales is " + std::to_string(unit.scales) + "; it must be >= 0");
+  if (unit.macs < 0) Inconsistent(where + ".macs is " + std::to_string(unit.macs) + "; it must be >= 0");
+  ValidatePercentiles(unit.score_percentiles, where + ".score_percentiles");
+  ValidatePercentiles(unit.log_sigma_percentiles, where + ".log_sigma_percentiles");
+}
+
+}  // namespace
+
+void AllocationProblem::Validate() const {
+  if (units.empty()) Inconsistent("units is empty");
+  if (widths.empty()) Inconsistent("widths is empty");
+  for (std::size_t w = 0; w < widths.size(); ++w) {
+    const std::string where = "widths[" + std::to_string(w) + "] is " + std::to_string(widths[w]);
+    if (widths[w] < 0 || widths[w] > 8) Inconsistent(where + "; it must be in 0..8");
+    if (w > 0 && widths[w] <= widths[w - 1]) Inconsistent(where + "; widths must ascend");
+  }
+  if (loss_rise.size() != units.size()) {
+    Inconsistent("loss_rise has " + std::to_string(loss_rise.size()) + " rows for " + std::to_string(units.size()) +
+                 " units");
+  }
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const std::string unit = "units[" + std::to_string(u) + "] (" + units[u].name + ")";
+    ValidateUnit(units[u], unit);
+    const std::string row = "loss_rise[" + std::to_string(u) + "] (" + units[u].name + ")";
+    if (loss_rise[u].size() != widths.size()) {
+      Inconsistent(row + " has " + std::to_string(loss_rise[u].size()) + " entries for " +
+                   std::to_string(widths.size()) + " widths");
+    }
+    for (std::size_t w = 0; w < widths.size(); ++w) {
+      if (!std::isfinite(loss_rise[u][w]) || loss_rise[u][w] < 0.0) {
+        Inconsistent(row + " at width " + std::to_string(widths[w]) + " is " + std::to_string(loss_rise[u][w]) +
+                     "; it must be finite and >= 0");
+      }
+    }
+  }
+}
+
+std::int64_t AllocationProblem::total_weights() const {
+  std::int64_t total = 0;
+  for (const Unit& unit : units) total += unit.weights;
+  return total;
+}
+
+std::int64_t StoredBits(const Unit& unit, int width) {
+  const std::int64_t payload_bytes = (unit.weights * width + 7) / 8;
+  const std::int64_t scale_bits = width == 0 ? 0 : unit.scales * 32;
+  return payload_bytes * 8 + scale_bits + 8;
+}
+
+std::int64_t Cost(const Unit& unit, int width, BudgetKind kind) {
+  return kind == BudgetKind::kBytes ? StoredBits(unit, width) / 8 : unit.weights * width;
+}
+
+std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget) {
+  const double measure =
+      budget.kind == BudgetKind::kBytes ? budget.value : budget.value * static_cast<double>(problem.total_weights());
+  if (!(measure >= 0.0 && measure < 0x1.0p62)) {
+    throw Error(ErrorKind::kUsage, "the budget " + BudgetName(budget.kind) + " is " + std::to_string(budget.value) +
+                                       "; it must be finite and >= 0");
+  }
+  // 4.35 bits x 100 weights is 434.99999999999994 in doubles: a whole number is meant.
+  const double whole = std::round(measure);
+  return static_cast<std::int64_t>(std::abs(measure - whole) <= 1e-12 * measure ? whole : std::floor(measure));
+}
+
+}  // namespace bitplan

@@ -1,0 +1,106 @@
+#include "bitplan/core/problem.h"
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/plan.h"
+#include "support/catch.h"
+
+using namespace bitplan;
+
+namespace {
+
+AllocationProblem TwoLayers() {
+  AllocationProblem problem;
+  problem.units = {{"conv1", 500, 20, 288000, {}, {}}, {"fc1", 4001, 10, 4001, {}, {}}};
+  problem.widths = {0, 1, 3, 8};
+  problem.loss_rise = {{2.0, 0.5, 0.01, 0.0}, {1.0, 0.1, 0.001, 0.0}};
+  return problem;
+}
+
+std::string Complaint(const std::function<void(AllocationProblem&)>& spoil) {
+  AllocationProblem problem = TwoLayers();
+  spoil(problem);
+  try {
+    problem.Validate();
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kInternal);
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("a consistent problem passes its own check") {
+  CHECK_NOTHROW(TwoLayers().Validate());
+  CHECK(TwoLayers().total_weights() == 4501);
+}
+
+TEST_CASE("an inconsistent problem names the field that is wrong") {
+  using P = AllocationProblem;
+  CHECK_THAT(Complaint([](P& p) { p.units.clear(); }), Contains("units is empty"));
+  CHECK_THAT(Complaint([](P& p) { p.widths.clear(); }), Contains("widths is empty"));
+  CHECK_THAT(Complaint([](P& p) { p.widths[3] = 9; }), Contains("widths[3] is 9"));
+  CHECK_THAT(Complaint([](P& p) { p.widths[2] = 1; }), Contains("must ascend"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise.pop_back(); }), Contains("1 rows for 2 units"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise[1].pop_back(); }), Contains("loss_rise[1] (fc1) has 3 entries"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = -1e-9; }), Contains("loss_rise[0] (conv1) at width 3"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = std::nan(""); }), Contains("must be finite"));
+  CHECK_THAT(Complaint([](P& p) { p.units[0].weights = 0; }), Contains("units[0] (conv1).weights is 0"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].scales = -1; }), Contains("(fc1).scales is -1"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].macs = -1; }), Contains("(fc1).macs is -1"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].score_percentiles = {1.0}; }), Contains("1 entries, not 101"));
+  CHECK_THAT(Complaint([](P& p) {
+               p.units[1].log_sigma_percentiles.assign(kPercentiles, 0.0);
+               p.units[1].log_sigma_percentiles[7] = 1.0;
+             }),
+             Contains("(fc1).log_sigma_percentiles does not ascend"));
+}
+
+TEST_CASE("stored bits are whole payload bytes, one float per scale and one byte per unit") {
+  const Unit unit{"fc1", 4001, 10, 0, {}, {}};
+  CHECK(StoredBits(unit, 3) == 1501 * 8 + 10 * 32 + 8);  // 12,003 bits need 1,501 bytes
+  CHECK(StoredBits(unit, 8) == 4001 * 8 + 10 * 32 + 8);
+}
+
+TEST_CASE("a pruned unit stores no scales, only its width") { CHECK(StoredBits(TwoLayers().units[1], 0) == 8); }
+
+TEST_CASE("cost is counted in the budget's own measure") {
+  const Unit unit = TwoLayers().units[1];
+  CHECK(Cost(unit, 3, BudgetKind::kAverageBits) == 12003);
+  CHECK(Cost(unit, 3, BudgetKind::kBytes) == 1501 + 40 + 1);
+  CHECK(BudgetName(BudgetKind::kAverageBits) == "average_bits");
+  CHECK(BudgetName(BudgetKind::kBytes) == "bytes");
+}
+
+TEST_CASE("the capacity is the whole number of bits or bytes within the budget") {
+  const AllocationProblem problem = TwoLayers();
+  CHECK(Capacity(problem, {BudgetKind::kAverageBits, 3.0}) == 13503);
+  CHECK(Capacity(problem, {BudgetKind::kAverageBits, 1.25}) == 5626);  // 5626.25
+  CHECK(Capacity(problem, {BudgetKind::kBytes, 2000.9}) == 2000);
+}
+
+TEST_CASE("rounding of doubles does not take the last bit of a budget") {
+  AllocationProblem problem = TwoLayers();
+  problem.units[0].weights = 60;
+  problem.units[1].weights = 40;
+  REQUIRE(4.35 * 100 < 435.0);
+  CHECK(Capacity(problem, {BudgetKind::kAverageBits, 4.35}) == 435);
+}
+
+TEST_CASE("a budget that is negative or not a number is refused") {
+  for (const double value : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    CHECK_THROWS_AS(Capacity(TwoLayers(), {BudgetKind::kBytes, value}), Error);
+  }
+}
+
+TEST_CASE("the weights of a plan's layer follow from its shape") {
+  PlanLayer layer;
+  layer.shape = {20, 1, 5, 5};
+  CHECK(layer.weights() == 500);
+  layer.shape = {500, 800};
+  CHECK(layer.weights() == 400000);
+}
