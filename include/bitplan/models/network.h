@@ -30,17 +30,17 @@ struct BatchNorm {
   std::int64_t channels = 0;
 };
 
-struct FloatParameter {      // what the plan leaves in float, and why
+struct FloatParameter {  // what the plan leaves in float, and why
   std::string parameter;
   std::vector<std::int64_t> shape;
-  std::string reason;        // "bias", "batch norm", "used by aten::lstm", "not used by forward"
+  std::string reason;  // "bias", "batch norm", "used by aten::lstm", "not used by forward"
 };
 
 struct Network {
   std::string name;
-  torch::jit::Module module{"empty"};   // float32, evaluation mode
-  std::vector<Layer> layers;            // execution order
-  std::vector<BatchNorm> batch_norms;   // execution order
+  torch::jit::Module module{"empty"};  // float32, evaluation mode
+  std::vector<Layer> layers;           // execution order
+  std::vector<BatchNorm> batch_norms;  // execution order
   std::vector<FloatParameter> left_in_float;
   std::vector<std::int64_t> input_shape;  // of one input, [C, H, W]
 
@@ -49,11 +49,16 @@ struct Network {
 
 // The tensor at an attribute path ("features.3.weight"); shares storage with the module.
 [[nodiscard]] torch::Tensor GetTensor(const torch::jit::Module& module, const std::string& path);
-// Puts any tensor there, also a non-leaf one: the way sampling, quantization and fine-tuning reach a layer.
+// Puts any tensor there, also a non-leaf one: the way sampling, quantization and fine-tuning reach a layer. Attributes
+// tied to it (the same storage under another path) get the same tensor.
 void SetTensor(torch::jit::Module& module, const std::string& path, const torch::Tensor& value);
 
-// Loads a TorchScript file, converts it to float32 and evaluation mode, checks that every weight is finite.
-// Error(kNotFound) missing; Error(kData) corrupt, empty, NaN or infinite (names the parameter).
+// Switches batch norm and dropout, like module.train(training), also where a submodule has no such switch.
+void SetTraining(torch::jit::Module& module, bool training);
+
+// Loads a TorchScript file, converts it to float32 and evaluation mode without gradients, checks that every weight is
+// finite.
+// Error(kNotFound) missing; Error(kData) corrupt, empty, NaN or infinite (names the tensor).
 [[nodiscard]] torch::jit::Module LoadModule(const std::filesystem::path& file);
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file);  // atomic
 

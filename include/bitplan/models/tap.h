@@ -1,6 +1,8 @@
 // Watches the layers and batch norms of a network while it runs, whatever its forward looks like: LibTorch's operator
 // observers report every operation with its inputs, and the ones that use a known weight are handed on. Nested
-// operations inside a reported one are not reported again. One tap per thread; the tap ends with its lifetime.
+// operations inside a reported one are not reported again, nor are those of a backward pass or of a handler itself. One
+// tap per thread; the tap ends with its lifetime, and the tensors watched must not be replaced (SetTensor) during it.
+// What a handler throws leaves through the tap's destructor, because LibTorch's observers cannot throw.
 #pragma once
 
 #include <torch/script.h>
@@ -26,7 +28,7 @@ class Tap {
  public:
   // `module` must be `network.module` or a clone of it: names are looked up in it.
   Tap(const Network& network, const torch::jit::Module& module, TapHandlers handlers);
-  ~Tap();
+  ~Tap() noexcept(false);
   Tap(const Tap&) = delete;
   Tap& operator=(const Tap&) = delete;
 

@@ -1,0 +1,170 @@
+#include "bitplan/models/network.h"
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <tuple>
+#include <utility>
+
+#include "bitplan/core/error.h"
+#include "bitplan/io/files.h"
+#include "models/torch_reason.h"
+
+namespace bitplan {
+namespace {
+
+// The object that holds the last attribute of a path, and that attribute's name.
+std::pair<torch::jit::Object, std::string> Owner(const torch::jit::Module& module, const std::string& path) {
+  torch::jit::Object owner = module;
+  std::size_t begin = 0;
+  for (std::size_t dot = path.find('.'); dot != std::string::npos; begin = dot + 1, dot = path.find('.', begin)) {
+    const std::string part = path.substr(begin, dot - begin);
+    if (!owner.hasattr(part) || !owner.attr(part).isObject()) {
+      throw Error(ErrorKind::kData, "the model has no tensor '" + path + "': '" + part + "' is not a submodule");
+    }
+    owner = torch::jit::Object(owner.attr(part).toObject());
+  }
+  const std::string name = path.substr(begin);
+  if (!owner.hasattr(name)) throw Error(ErrorKind::kData, "the model has no tensor '" + path + "'");
+  return {owner, name};
+}
+
+struct NamedTensor {
+  std::string name;
+  torch::Tensor value;
+};
+
+// Parameters, then buffers (every other tensor attribute), as the module names them.
+std::vector<NamedTensor> Tensors(const torch::jit::Module& module) {
+  std::vector<NamedTensor> result;
+  for (const auto& entry : module.named_parameters()) result.push_back({entry.name, entry.value});
+  for (const auto& entry : module.named_buffers()) result.push_back({entry.name, entry.value});
+  return result;
+}
+
+using StorageKey = std::tuple<const void*, std::vector<std::int64_t>, std::vector<std::int64_t>>;
+
+StorageKey KeyOf(const torch::Tensor& tensor) {
+  return {tensor.data_ptr(), tensor.sizes().vec(), tensor.strides().vec()};
+}
+
+void SetOne(const torch::jit::Module& module, const std::string& path, const torch::Tensor& value) {
+  auto [owner, name] = Owner(module, path);
+  owner.setattr(name, value);
+}
+
+}  // namespace
+
+std::int64_t Layer::weights() const {
+  std::int64_t count = 1;
+  for (const std::int64_t size : shape) count *= size;
+  return count;
+}
+
+std::int64_t Network::quantizable_weights() const {
+  std::int64_t count = 0;
+  for (const Layer& layer : layers) count += layer.weights();
+  return count;
+}
+
+torch::Tensor GetTensor(const torch::jit::Module& module, const std::string& path) {
+  const auto [owner, name] = Owner(module, path);
+  const c10::IValue value = owner.attr(name);
+  if (!value.isTensor()) throw Error(ErrorKind::kData, "'" + path + "' of the model is not a tensor");
+  return value.toTensor();
+}
+
+void SetTensor(torch::jit::Module& module, const std::string& path, const torch::Tensor& value) {
+  const torch::Tensor old = GetTensor(module, path);
+  if (old.numel() > 0) {
+    for (const auto& [name, tensor] : Tensors(module)) {
+      if (name != path && tensor.data_ptr() == old.data_ptr() && KeyOf(tensor) == KeyOf(old)) {
+        SetOne(module, name, value);
+      }
+    }
+  }
+  SetOne(module, path, value);
+}
+
+void SetTraining(torch::jit::Module& module, bool training) {
+  for (const torch::jit::Module& part : module.modules()) {
+    if (part.hasattr("training")) part._ivalue()->setAttr("training", training);
+  }
+}
+
+torch::jit::Module LoadModule(const std::filesystem::path& file) {
+  const std::string what = "model file '" + file.string() + "'";
+  std::error_code status;
+  if (!std::filesystem::is_regular_file(file, status)) {
+    throw Error(ErrorKind::kNotFound, what + " not found; give the path of a TorchScript file");
+  }
+  if (std::filesystem::file_size(file, status) == 0) throw Error(ErrorKind::kData, what + " is empty");
+  torch::jit::Module module("empty");
+  try {
+    module = torch::jit::load(file.string(), torch::kCPU);
+  } catch (const std::exception& error) {
+    throw Error(ErrorKind::kData, what + " cannot be read as TorchScript (" + TorchReason(error) +
+                                      "); write it in Python with torch.jit.script(model).save(path)");
+  }
+  torch::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : Tensors(module)) {
+    torch::Tensor value = tensor;
+    if (value.is_floating_point() && value.scalar_type() != torch::kFloat) {
+      value = value.detach().to(torch::kFloat);
+      SetTensor(module, name, value);
+    }
+    if (value.is_leaf()) value.set_requires_grad(false);
+    if (value.is_floating_point() && !value.isfinite().all().item<bool>()) {
+      throw Error(ErrorKind::kData, what + ": '" + name + "' holds NaN or infinite values; train the model again");
+    }
+  }
+  SetTraining(module, false);
+  return module;
+}
+
+void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file) {
+  WriteFileAtomically(file, [&](const std::filesystem::path& temporary) {
+    // Through a stream: LibTorch would write the temporary file's name into the archive.
+    std::ofstream stream(temporary, std::ios::binary);
+    try {
+      module.save(stream);
+    } catch (const c10::Error& error) {
+      throw Error(ErrorKind::kIo, "cannot write model file '" + file.string() + "' (" + TorchReason(error) + ")");
+    }
+    stream.close();
+    if (!stream) throw Error(ErrorKind::kIo, "cannot write model file '" + file.string() + "'; is the disk full?");
+  });
+}
+
+std::string ModelHash(const torch::jit::Module& module) {
+  std::vector<NamedTensor> tensors = Tensors(module);
+  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  Sha256 hash;
+  for (const auto& [name, tensor] : tensors) {
+    std::ostringstream header;
+    header << name << ' ' << torch::toString(tensor.scalar_type()) << ' ' << tensor.sizes();
+    hash.Update(header.str());
+    const torch::Tensor bytes = tensor.detach().to(torch::kCPU).contiguous();
+    hash.Update(bytes.data_ptr(), bytes.nbytes());
+  }
+  return hash.Hex();
+}
+
+torch::jit::Module CloneModule(const torch::jit::Module& module) {
+  torch::NoGradGuard no_grad;
+  torch::jit::Module clone = module.deepcopy();
+  // deepcopy may fold views of one storage into one tensor; these copies keep ties, and nothing but ties.
+  std::map<StorageKey, torch::Tensor> copies;
+  for (const auto& [name, tensor] : Tensors(module)) {
+    auto [entry, fresh] = copies.try_emplace(KeyOf(tensor));
+    if (fresh) {
+      entry->second = tensor.detach().clone();
+      if (tensor.is_leaf()) entry->second.set_requires_grad(tensor.requires_grad());
+    }
+    SetOne(clone, name, entry->second);
+  }
+  return clone;
+}
+
+}  // namespace bitplan

@@ -1,0 +1,104 @@
+#include "models/operation_matcher.h"
+
+#include <utility>
+
+#include "bitplan/core/error.h"
+
+namespace bitplan {
+namespace {
+
+thread_local OperationObserver* current = nullptr;
+
+struct Taken : at::ObserverContext {
+  explicit Taken(bool backward) : backward(backward) {}
+  bool backward;
+};
+
+bool IsTensor(Operands operands, std::size_t index, std::int64_t dimensions) {
+  return index < operands.size() && operands[index].isTensor() && operands[index].toTensor().defined() &&
+         operands[index].toTensor().dim() == dimensions;
+}
+
+}  // namespace
+
+std::optional<LayerForm> FormOf(std::string_view operation, Operands operands) {
+  std::optional<LayerForm> form;
+  if (operation == "aten::conv2d" || operation == "aten::convolution" || operation == "aten::_convolution") {
+    const bool transposed = operation != "aten::conv2d" && operands.size() > 6 && operands[6].toBool();
+    if (!transposed && IsTensor(operands, 1, 4)) form = {"conv2d", 0, 1, 2, 0};
+  } else if (operation == "aten::linear") {
+    if (IsTensor(operands, 1, 2)) form = {"linear", 0, 1, 2, 0};
+  } else if (operation == "aten::addmm") {
+    if (IsTensor(operands, 2, 2)) form = {"linear", 1, 2, 0, 1};
+  } else if (operation == "aten::matmul" || operation == "aten::mm") {
+    if (IsTensor(operands, 1, 2)) form = {"linear", 0, 1, std::nullopt, 1};
+  }
+  return form;
+}
+
+std::optional<int> OutputDim(const LayerForm& form, const at::Tensor& operand, const at::Tensor& parameter) {
+  if (operand.data_ptr() != parameter.data_ptr() || operand.dim() != parameter.dim()) return std::nullopt;
+  if (operand.sizes() == parameter.sizes() && operand.strides() == parameter.strides()) return form.output_dim;
+  if (operand.dim() != 2) return std::nullopt;
+  const bool transposed = operand.size(0) == parameter.size(1) && operand.size(1) == parameter.size(0) &&
+                          operand.stride(0) == parameter.stride(1) && operand.stride(1) == parameter.stride(0);
+  return transposed ? std::optional<int>(1 - form.output_dim) : std::nullopt;
+}
+
+std::optional<BatchNormForm> BatchNormOf(std::string_view operation, Operands operands) {
+  if (operation != "aten::batch_norm" && operation != "aten::native_batch_norm" &&
+      operation != "aten::_batch_norm_impl_index") {
+    return std::nullopt;
+  }
+  if (!IsTensor(operands, 3, 1) || !IsTensor(operands, 4, 1)) return std::nullopt;
+  return BatchNormForm{0, 3, 4, 5};
+}
+
+OperationObserver::OperationObserver(Enter enter, Leave leave) : enter_(std::move(enter)), leave_(std::move(leave)) {
+  if (current != nullptr) throw Error(ErrorKind::kInternal, "a thread can watch the layers of one network at a time");
+  current = this;
+  handle_ = at::addThreadLocalCallback(at::RecordFunctionCallback(&OnStart, &OnEnd)
+                                           .needsInputs(true)
+                                           .needsOutputs(true)
+                                           .scopes({at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION}));
+}
+
+OperationObserver::~OperationObserver() {
+  at::removeCallback(handle_);
+  current = nullptr;
+}
+
+void OperationObserver::Rethrow() {
+  if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+template <typename Handler>
+void OperationObserver::Run(Handler&& handler) {
+  if (failure_ != nullptr) return;
+  try {
+    handler();
+  } catch (...) {
+    failure_ = std::current_exception();
+  }
+}
+
+std::unique_ptr<at::ObserverContext> OperationObserver::OnStart(const at::RecordFunction& function) {
+  OperationObserver* observer = current;
+  if (observer == nullptr || observer->busy_) return nullptr;
+  observer->busy_ = true;
+  const bool backward = function.scope() == at::RecordScope::BACKWARD_FUNCTION;
+  bool taken = backward;
+  if (!backward) observer->Run([&] { taken = observer->enter_(function.name(), function.inputs()); });
+  observer->busy_ = taken;
+  return taken ? std::make_unique<Taken>(backward) : nullptr;
+}
+
+void OperationObserver::OnEnd(const at::RecordFunction& function, at::ObserverContext* context) {
+  OperationObserver* observer = current;
+  const auto* taken = dynamic_cast<Taken*>(context);
+  if (observer == nullptr || taken == nullptr) return;
+  if (!taken->backward) observer->Run([&] { observer->leave_(function.outputs()); });
+  observer->busy_ = false;
+}
+
+}  // namespace bitplan

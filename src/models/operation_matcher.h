@@ -1,0 +1,81 @@
+// Sees the operations of a forward pass and tells which of them multiply by a weight. Shared by the search for layers
+// (describe.cpp) and by the tap on them (tap.cpp), so that both agree on what a layer is.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/record_function.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace bitplan {
+
+using Operands = c10::ArrayRef<const c10::IValue>;
+
+// Where an operation that may be a layer keeps its operands.
+struct LayerForm {
+  const char* kind;    // conv2d, linear
+  std::size_t input;   // index of the activations among the operands
+  std::size_t weight;  // index of the weight
+  std::optional<std::size_t> bias;
+  int output_dim;  // dimension of the weight operand that counts output channels
+};
+
+// conv2d and convolution over 4-d weights that are not transposed; linear, addmm, matmul, mm over 2-d weights.
+[[nodiscard]] std::optional<LayerForm> FormOf(std::string_view operation, Operands operands);
+
+// Which dimension of the stored parameter counts output channels when `operand` is that parameter or, for 2-d, its
+// transposed view. Empty when it is another view (or another tensor).
+[[nodiscard]] std::optional<int> OutputDim(const LayerForm& form, const at::Tensor& operand,
+                                           const at::Tensor& parameter);
+
+struct BatchNormForm {
+  std::size_t input;
+  std::size_t running_mean;
+  std::size_t running_var;
+  std::size_t training;
+};
+
+// Batch norm with running statistics.
+[[nodiscard]] std::optional<BatchNormForm> BatchNormOf(std::string_view operation, Operands operands);
+
+// Reports the operations of the calling thread while it lives; one observer per thread. Operations inside a taken one,
+// inside a backward pass and inside the handlers themselves are not reported. For its lifetime TorchScript runs the
+// plain graph of a method, not a fused one, so that layers are seen as written.
+class OperationObserver {
+ public:
+  // Before an operation: true takes it, so that `leave` is called after it and nothing inside it is reported.
+  using Enter = std::function<bool(std::string_view operation, Operands operands)>;
+  // After a taken operation; no outputs when it threw.
+  using Leave = std::function<void(const std::vector<c10::IValue>& outputs)>;
+
+  OperationObserver(Enter enter, Leave leave);
+  ~OperationObserver();
+  OperationObserver(const OperationObserver&) = delete;
+  OperationObserver& operator=(const OperationObserver&) = delete;
+
+  // LibTorch swallows what a handler throws; the first such exception is kept and thrown here.
+  void Rethrow();
+
+ private:
+  static std::unique_ptr<at::ObserverContext> OnStart(const at::RecordFunction& function);
+  static void OnEnd(const at::RecordFunction& function, at::ObserverContext* context);
+  template <typename Handler>
+  void Run(Handler&& handler);
+
+  Enter enter_;
+  Leave leave_;
+  bool busy_ = false;  // inside a taken operation or a handler
+  std::exception_ptr failure_;
+  torch::jit::GraphOptimizerEnabledGuard plain_graphs_{false};
+  at::CallbackHandle handle_;
+};
+
+}  // namespace bitplan
