@@ -3,7 +3,7 @@
 // Laws that every registered allocator obeys (tests/allocators/contract_test.cpp):
 //   the cost is within the budget; the same seed gives the same answer; the order of the units does not matter;
 //   a budget below the cheapest plan is Error(kInfeasible) with the nearest feasible budget and the blocking layers.
-// Adding one: a file in src/allocators with one function, one line in src/allocators/list.cpp.
+// Adding one: a file in src/allocators with one function, its declaration and its line in src/allocators/list.cpp.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct Allocation {
   double predicted_loss_rise = 0.0;  // sum of the table's entries, nats per sample
   double lower_bound = 0.0;          // no plan within the budget is predicted below it; = the rise when proven optimal
   bool has_bound = false;            // false: the allocator states no bound
-  double shadow_price = 0.0;         // nats that one more weight bit (or byte) is worth at this budget
+  double shadow_price = 0.0;         // nats that one more weight bit (or byte) is worth; 0 without a bound
   std::string note;                  // one line for the report, or empty
 
   // (rise - bound) / max(rise, tiny), or -1 without a bound.
@@ -43,6 +43,8 @@ struct Allocator {
 [[nodiscard]] const Allocator& FindAllocator(const std::string& name);
 
 // Looks the allocator up, checks problem and budget (kInfeasible with a certificate), runs it and checks its answer.
+// The allocator sees the columns of the table that options.bits asks for (kUsage when the table lacks one), and the
+// units in the order of their names, so that no tie depends on the order in which a network lists its layers.
 [[nodiscard]] Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed);
 
 }  // namespace bitplan

@@ -19,7 +19,7 @@ namespace bitplan {
 // Two-sided exact binomial p of a split (b, c) of discordant pairs under p = 1/2; 1 when there are none.
 [[nodiscard]] double McNemarExact(std::int64_t b, std::int64_t c);
 
-// Spearman's rank correlation with mean ranks for ties; sizes equal, at least 2.
+// Spearman's rank correlation with mean ranks for ties; sizes equal, at least 2. 0 when either side is constant.
 [[nodiscard]] double SpearmanCorrelation(const std::vector<double>& a, const std::vector<double>& b);
 
 }  // namespace bitplan

@@ -1,0 +1,49 @@
+// The multiple-choice knapsack problem:
+//
+//   minimise   sum_c value(c, x_c)   over one item x_c per class c
+//   subject to sum_c cost(c, x_c) <= capacity        (costs: integers; values: finite, of any sign and order).
+//
+// Method.
+// 1. Per class, items that cost no less and are worth no more than another one go; the rest relative to the cheapest
+//    item of the class, costs and capacity divided by their common divisor.
+// 2. Lagrangian relaxation of the capacity. The best multiplier lambda (value per cost) is the slope at which a greedy
+//    walk along the classes' lower convex hulls, steepest step first, meets the first step that does not fit. It gives
+//    the bound L and, when the walk goes on past what does not fit, a first plan.
+// 3. The exact answer: seen from L, an item other than the walk's own carries a penalty p >= 0 (its reduced cost), and
+//    the value of a plan is L + sum p + lambda * slack. Items with p no less than the gap cannot improve. The classes
+//    that keep a choice enter a dynamic program one by one, those whose items lie nearest to the break slope first (the
+//    expanding core of Pisinger 1995, "A minimal algorithm for the multiple-choice knapsack problem"). A state is
+//    (slack, value); states that another one dominates, or whose penalty plus what the classes still outside must
+//    charge for closing the slack reaches the gap, are dropped. When no state is left, the plan is proven.
+//
+// The dynamic program creates at most `state_limit` states; then the best plan so far is returned with the true bound.
+// The limit counts states, not time: the same input gives the same answer everywhere. Values closer than 1e-12 of the
+// answer count as equal; of equal plans the one that is found first stays, within a class the cheaper item.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace bitplan {
+
+struct KnapsackItem {
+  std::int64_t cost = 0;
+  double value = 0.0;
+};
+
+struct KnapsackSolution {
+  std::vector<int> chosen;  // one item index per class
+  double value = 0.0;
+  double lower_bound = 0.0;   // == value when `optimal`
+  double shadow_price = 0.0;  // lambda: fall of the value per unit of capacity; 0 when the capacity does not bind
+  bool optimal = false;
+  std::int64_t states = 0;  // created by the dynamic program
+};
+
+inline constexpr std::int64_t kKnapsackStates = 4'000'000;
+
+// Error(kInternal) when a class is empty or the cheapest items together exceed the capacity.
+[[nodiscard]] KnapsackSolution SolveKnapsack(const std::vector<std::vector<KnapsackItem>>& classes,
+                                             std::int64_t capacity, std::int64_t state_limit = kKnapsackStates);
+
+}  // namespace bitplan

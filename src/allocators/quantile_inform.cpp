@@ -1,0 +1,159 @@
+// quantile-inform: bits follow the posterior. Where the data leaves little uncertainty about a layer's weights the plan
+// spends bits, where it leaves much it saves them.
+//
+// Mode `information`. The score of a unit is the q-quantile (options.quantile) over its weights of
+//   log2(R_i / (sqrt(12) * sigma_i))   [bits],
+// the width at which the rounding noise of weight i equals its posterior noise. Every unit gets the allowed width
+// nearest to s_u + c, with one offset c for all. In the high-resolution limit, where the loss rise of a unit falls as
+// 4^-bits, this is reverse water-filling: all units end with the same noise-to-posterior ratio.
+//
+// The offset and the left-over in one sweep: as c grows from minus infinity, unit u steps from an allowed width to the
+// next when s_u + c passes the midpoint of the two, that is at c = midpoint - s_u. The steps of all units are taken in
+// ascending order of that value (equal: fewer weights first, then by unit order) as long as they fit. The first that
+// does not fit is where bisection would stop and fixes c. The sweep then goes on, and spends what is left on those
+// steps that do fit: the next in line is always the unit whose s_u + c lies furthest above its width in proportion to
+// the step (largest remainder). A unit whose step does not fit keeps its width: what is left only shrinks.
+//
+// Mode `rank`. Units are ordered by the q-quantile of log2(sigma), lowest first. A unit stands in that order at the
+// share t of all weights that lies before it, counting half of itself. The score is the ramp
+//   s_u = h * (1 - 2 t),   h = min(average - narrowest, widest - average) + 1/2,
+// average = the budget in bits per weight. The order is so cut at quantiles of weight mass, one width per segment, the
+// widths in use evenly spread around the average (an average of 3 over widths 1..8 gives five segments of equal
+// mass with 5, 4, 3, 2, 1 bits). Offset and left-over as above, with one more condition: a unit never has more bits
+// than the one before it in the order.
+//
+// States no bound, only the predicted loss rise of the table.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <tuple>
+
+#include "allocators/select.h"
+#include "bitplan/core/error.h"
+#include "bitplan/core/suggest.h"
+
+namespace bitplan {
+namespace {
+
+double Percentile(const Unit& unit, const std::vector<double>& percentiles, double quantile) {
+  if (percentiles.size() != static_cast<std::size_t>(kPercentiles)) {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("quantile-inform has no posterior for layer '{}'; it needs sensitivity metric 'posterior'",
+                            unit.name));
+  }
+  const double position = quantile * (kPercentiles - 1);
+  const auto below = static_cast<std::size_t>(position);
+  const double share = position - static_cast<double>(below);
+  // Weights about which the data says nothing have infinite sigma; a share of 0 must not meet them.
+  return share == 0.0 ? percentiles[below] : (1.0 - share) * percentiles[below] + share * percentiles[below + 1];
+}
+
+struct Step {
+  double offset;  // c at which the unit leaves width `column` for the next
+  std::int64_t weights;
+  int unit;
+  int column;
+
+  bool operator<(const Step& other) const {
+    return std::tie(offset, weights, unit, column) < std::tie(other.offset, other.weights, other.unit, other.column);
+  }
+};
+
+struct SweepResult {
+  std::vector<int> chosen;
+  double offset = 0.0;
+  bool all_widest = true;
+};
+
+// `predecessor`: the unit whose width a unit may not exceed, or -1; empty: no such condition.
+SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const std::vector<double>& scores,
+                  const std::vector<int>& predecessor) {
+  const int units = static_cast<int>(problem.units.size());
+  const int widths = static_cast<int>(problem.widths.size());
+  std::vector<Step> steps;
+  steps.reserve(static_cast<std::size_t>(units) * static_cast<std::size_t>(widths));
+  std::int64_t left = Capacity(problem, budget);
+  for (int u = 0; u < units; ++u) {
+    left -= Cost(problem.units[u], problem.widths.front(), budget.kind);
+    for (int k = 0; k + 1 < widths; ++k) {
+      const double midpoint = 0.5 * (problem.widths[k] + problem.widths[k + 1]);
+      steps.push_back({midpoint - scores[u], problem.units[u].weights, u, k});
+    }
+  }
+  std::sort(steps.begin(), steps.end());
+  SweepResult result;
+  result.chosen.assign(units, 0);
+  for (const Step& step : steps) {
+    int& column = result.chosen[step.unit];
+    if (result.all_widest) result.offset = step.offset;
+    if (step.column != column) continue;  // an earlier step of this unit did not fit
+    const int before = predecessor.empty() ? -1 : predecessor[step.unit];
+    const std::int64_t price = Cost(problem.units[step.unit], problem.widths[column + 1], budget.kind) -
+                               Cost(problem.units[step.unit], problem.widths[column], budget.kind);
+    if (price <= left && (before < 0 || result.chosen[before] > column)) {
+      left -= price;
+      ++column;
+    } else {
+      result.all_widest = false;
+    }
+  }
+  return result;
+}
+
+Allocation Finish(const AllocationProblem& problem, const Budget& budget, const SweepResult& sweep,
+                  const std::string& note) {
+  Allocation result = MakeAllocation(problem, budget.kind, sweep.chosen);
+  result.note = note + (sweep.all_widest ? std::string("; every layer at the widest width")
+                                         : fmt::format("; shared offset {:+.3f} bits", sweep.offset));
+  return result;
+}
+
+Allocation ByInformation(const AllocationProblem& problem, const Budget& budget, double quantile) {
+  std::vector<double> scores;
+  for (const Unit& unit : problem.units) scores.push_back(Percentile(unit, unit.score_percentiles, quantile));
+  return Finish(problem, budget, Sweep(problem, budget, scores, {}), fmt::format("quantile {}", quantile));
+}
+
+Allocation ByRank(const AllocationProblem& problem, const Budget& budget, double quantile) {
+  const std::size_t units = problem.units.size();
+  std::vector<double> log_sigma;
+  for (const Unit& unit : problem.units) log_sigma.push_back(Percentile(unit, unit.log_sigma_percentiles, quantile));
+  std::vector<int> order(units);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return log_sigma[a] < log_sigma[b]; });
+
+  const auto total = static_cast<double>(problem.total_weights());
+  const double bits_per_cost = budget.kind == BudgetKind::kBytes ? 8.0 : 1.0;
+  const double narrowest = problem.widths.front(), widest = problem.widths.back();
+  const double average =
+      std::clamp(bits_per_cost * static_cast<double>(Capacity(problem, budget)) / total, narrowest, widest);
+  const double spread = std::min(average - narrowest, widest - average) + 0.5;
+
+  std::vector<double> scores(units);
+  std::vector<int> predecessor(units, -1);
+  double before = 0.0;
+  for (std::size_t i = 0; i < units; ++i) {
+    const auto own = static_cast<double>(problem.units[order[i]].weights);
+    scores[order[i]] = spread * (1.0 - 2.0 * (before + 0.5 * own) / total);
+    before += own;
+    if (i > 0) predecessor[order[i]] = order[i - 1];
+  }
+  return Finish(problem, budget, Sweep(problem, budget, scores, predecessor),
+                fmt::format("rank by quantile {} of sigma, ramp of {:.3f} bits", quantile, 2.0 * spread));
+}
+
+}  // namespace
+
+Allocation AllocateQuantileInform(const AllocationProblem& problem, const Budget& budget,
+                                  const AllocateOptions& options, std::uint64_t /*seed*/) {
+  if (!(options.quantile >= 0.0 && options.quantile <= 1.0)) {
+    throw Error(ErrorKind::kUsage, fmt::format("allocate.quantile is {}; it must be in 0..1", options.quantile));
+  }
+  if (options.mode == "information") return ByInformation(problem, budget, options.quantile);
+  if (options.mode == "rank") return ByRank(problem, budget, options.quantile);
+  throw Error(ErrorKind::kUsage, UnknownNameMessage("allocate.mode", options.mode, {"information", "rank"}));
+}
+
+}  // namespace bitplan

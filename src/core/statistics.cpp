@@ -1,0 +1,136 @@
+#include "bitplan/core/statistics.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "bitplan/core/error.h"
+
+namespace bitplan {
+namespace {
+
+// Binary digits of the rational part / whole, 0 <= part <= whole, one at a time by long division: exact. A uniform
+// number in [0, 1), drawn digit by digit for 64 samples at once (one word holds one digit of each), is below the
+// rational from the first digit on in which it has 0 and the rational 1.
+class Comparator {
+ public:
+  Comparator(std::uint64_t part, std::uint64_t whole) : rest_(part), whole_(whole), all_(part == whole) {}
+
+  // The next digit of the 64 numbers.
+  void Digit(std::uint64_t word) {
+    rest_ *= 2;
+    if (rest_ >= whole_) {
+      rest_ -= whole_;
+      below_ |= undecided_ & ~word;
+      undecided_ &= word;
+    } else {
+      undecided_ &= ~word;
+    }
+  }
+  // No digit to come can make a further number smaller.
+  [[nodiscard]] bool decided() const { return all_ || rest_ == 0 || undecided_ == 0; }
+  [[nodiscard]] std::uint64_t below() const { return all_ ? ~std::uint64_t{0} : below_; }
+
+ private:
+  std::uint64_t rest_, whole_;
+  bool all_;
+  std::uint64_t below_ = 0, undecided_ = ~std::uint64_t{0};
+};
+
+// Of n samples drawn with replacement from n, of which the first b favour one side and the next c the other: the drawn
+// counts of the two. Exact (no normal or Poisson approximation), about eight random words for 64 samples.
+std::pair<std::int64_t, std::int64_t> Resample(std::uint64_t n, std::uint64_t b, std::uint64_t c,
+                                               RandomStream& stream) {
+  std::int64_t first = 0, both = 0;
+  for (std::uint64_t done = 0; done < n; done += 64) {
+    const std::uint64_t lanes = n - done >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << (n - done)) - 1;
+    Comparator below_b(b, n), below_both(b + c, n);
+    while (!below_b.decided() || !below_both.decided()) {
+      const std::uint64_t word = stream.Next();
+      below_b.Digit(word);
+      below_both.Digit(word);
+    }
+    first += std::popcount(below_b.below() & lanes);
+    both += std::popcount(below_both.below() & lanes);
+  }
+  return {first, both - first};
+}
+
+// Linear interpolation between order statistics.
+double SortedQuantile(const std::vector<std::int64_t>& sorted, double q) {
+  const double position = q * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<std::size_t>(position);
+  const std::size_t above = std::min(below + 1, sorted.size() - 1);
+  const double share = position - static_cast<double>(below);
+  return (1.0 - share) * static_cast<double>(sorted[below]) + share * static_cast<double>(sorted[above]);
+}
+
+std::vector<double> MeanRanks(const std::vector<double>& values) {
+  std::vector<std::size_t> order(values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
+  std::vector<double> ranks(values.size());
+  for (std::size_t i = 0; i < order.size();) {
+    std::size_t end = i + 1;
+    while (end < order.size() && values[order[end]] == values[order[i]]) ++end;
+    const double mean = 0.5 * static_cast<double>(i + end - 1);
+    for (; i < end; ++i) ranks[order[i]] = mean;
+  }
+  return ranks;
+}
+
+}  // namespace
+
+PairedComparison ComparePaired(const std::vector<std::uint8_t>& float_correct,
+                               const std::vector<std::uint8_t>& quantized_correct, int resamples, RandomStream stream) {
+  if (float_correct.size() != quantized_correct.size() || float_correct.empty() || resamples < 1) {
+    throw Error(ErrorKind::kInternal,
+                "ComparePaired needs two equally long, non-empty lists and at least one resample");
+  }
+  std::int64_t lost = 0, won = 0;
+  for (std::size_t i = 0; i < float_correct.size(); ++i) {
+    lost += float_correct[i] != 0 && quantized_correct[i] == 0;
+    won += float_correct[i] == 0 && quantized_correct[i] != 0;
+  }
+  std::vector<std::int64_t> drops(static_cast<std::size_t>(resamples));
+  for (std::int64_t& drop : drops) {
+    const auto [drawn_lost, drawn_won] = Resample(float_correct.size(), lost, won, stream);
+    drop = drawn_lost - drawn_won;
+  }
+  std::sort(drops.begin(), drops.end());
+  const auto samples = static_cast<double>(float_correct.size());
+  return {.drop = static_cast<double>(lost - won) / samples,
+          .ci_low = SortedQuantile(drops, 0.025) / samples,
+          .ci_high = SortedQuantile(drops, 0.975) / samples,
+          .mcnemar_p = McNemarExact(lost, won)};
+}
+
+double McNemarExact(std::int64_t b, std::int64_t c) {
+  const std::int64_t pairs = b + c, less = std::min(b, c);
+  const auto log_factorial = [](std::int64_t n) { return std::lgamma(static_cast<double>(n) + 1.0); };
+  double tail = 0.0;
+  for (std::int64_t i = 0; i <= less; ++i) {
+    tail += std::exp(log_factorial(pairs) - log_factorial(i) - log_factorial(pairs - i) -
+                     static_cast<double>(pairs) * std::log(2.0));
+  }
+  return std::min(1.0, 2.0 * tail);
+}
+
+double SpearmanCorrelation(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size() || a.size() < 2) {
+    throw Error(ErrorKind::kInternal, "SpearmanCorrelation needs two equally long lists of at least two values");
+  }
+  const std::vector<double> x = MeanRanks(a), y = MeanRanks(b);
+  const double mean = 0.5 * static_cast<double>(a.size() - 1);
+  double xx = 0.0, yy = 0.0, xy = 0.0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    xx += (x[i] - mean) * (x[i] - mean);
+    yy += (y[i] - mean) * (y[i] - mean);
+    xy += (x[i] - mean) * (y[i] - mean);
+  }
+  return xx > 0.0 && yy > 0.0 ? xy / std::sqrt(xx * yy) : 0.0;
+}
+
+}  // namespace bitplan

@@ -1,0 +1,198 @@
+// The laws that every registered allocator obeys. A new allocator is under them as soon as it is in the list.
+#include <algorithm>
+#include <map>
+
+#include "allocators/problems.h"
+#include "bitplan/core/error.h"
+#include "support/catch.h"
+
+using namespace bitplan;
+using namespace bitplan::testing;
+
+namespace {
+
+const BudgetKind kKinds[] = {BudgetKind::kAverageBits, BudgetKind::kBytes};
+const std::vector<std::vector<int>> kWidths = {{1, 2, 3, 4, 5, 6, 7, 8}, {0, 1, 2, 3, 4}, {1, 2, 4, 8}, {3}};
+
+// Runs `check(problem, options)` for every allocator and mode over random problems and budgets.
+template <typename Check>
+void ForEveryAllocator(int units, const Check& check) {
+  for (const Allocator& allocator : Allocators()) {
+    const bool modes = std::string(allocator.name) == "quantile-inform";
+    for (const std::string& mode :
+         modes ? std::vector<std::string>{"information", "rank"} : std::vector<std::string>{"information"}) {
+      for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+        RandomStream stream(seed, "test/contract");
+        for (const auto& widths : kWidths) {
+          const AllocationProblem problem = RandomProblem(stream, units, widths, seed % 2 == 0 ? 2.0 : 0.0);
+          for (const BudgetKind kind : kKinds) {
+            for (const double share : {0.0, 0.1, 0.35, 0.8, 1.0}) {
+              AllocateOptions options = Options(allocator.name, problem, BudgetAt(problem, kind, share));
+              options.mode = mode;
+              CAPTURE(allocator.name, mode, seed, widths, share, BudgetName(kind));
+              check(problem, options);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+std::map<std::string, int> BitsByName(const AllocationProblem& problem, const Allocation& answer) {
+  std::map<std::string, int> result;
+  for (std::size_t u = 0; u < problem.units.size(); ++u) result[problem.units[u].name] = answer.bits[u];
+  return result;
+}
+
+std::string MessageOf(const AllocationProblem& problem, const AllocateOptions& options, ErrorKind kind) {
+  try {
+    (void)Allocate(problem, options, 1);
+  } catch (const Error& error) {
+    CHECK(error.kind() == kind);
+    return error.what();
+  }
+  FAIL("no error");
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("every allocator stays within the budget, uses allowed widths and states the true cost and rise") {
+  ForEveryAllocator(12, [](const AllocationProblem& problem, const AllocateOptions& options) {
+    const Allocation answer = Allocate(problem, options, 1);
+    REQUIRE(answer.bits.size() == problem.units.size());
+    std::int64_t cost = 0;
+    double rise = 0.0;
+    for (std::size_t u = 0; u < problem.units.size(); ++u) {
+      const auto found = std::find(problem.widths.begin(), problem.widths.end(), answer.bits[u]);
+      REQUIRE(found != problem.widths.end());
+      cost += Cost(problem.units[u], answer.bits[u], options.budget.kind);
+      rise += problem.loss_rise[u][static_cast<std::size_t>(found - problem.widths.begin())];
+    }
+    CHECK(cost <= Capacity(problem, options.budget));
+    CHECK(answer.cost == cost);
+    CHECK(answer.predicted_loss_rise == Approx(rise));
+    if (answer.has_bound) CHECK(answer.lower_bound <= answer.predicted_loss_rise);
+    CHECK(answer.has_bound == (answer.optimality_gap() >= 0.0));
+  });
+}
+
+TEST_CASE("every allocator gives the same answer for the same seed") {
+  ForEveryAllocator(9, [](const AllocationProblem& problem, const AllocateOptions& options) {
+    CHECK(Allocate(problem, options, 5).bits == Allocate(problem, options, 5).bits);
+  });
+}
+
+TEST_CASE("the order of the units does not matter to any allocator, also when units are alike") {
+  ForEveryAllocator(8, [](const AllocationProblem& original, const AllocateOptions& given) {
+    AllocationProblem problem = original;
+    for (int u : {1, 2, 5}) {  // four units that differ in their names only
+      const std::string name = problem.units[u].name;
+      problem.units[u] = problem.units[0];
+      problem.units[u].name = name;
+      problem.loss_rise[u] = problem.loss_rise[0];
+    }
+    AllocateOptions options = given;
+    options.budget = BudgetAt(problem, given.budget.kind, 0.37);
+    const Allocation answer = Allocate(problem, options, 1);
+    AllocationProblem shuffled;
+    shuffled.widths = problem.widths;
+    for (const auto u : RandomStream(1, "test/shuffle").Permutation(static_cast<std::int64_t>(problem.units.size()))) {
+      shuffled.units.push_back(problem.units[u]);
+      shuffled.loss_rise.push_back(problem.loss_rise[u]);
+    }
+    const Allocation other = Allocate(shuffled, options, 1);
+    CHECK(BitsByName(problem, answer) == BitsByName(shuffled, other));
+    CHECK(answer.predicted_loss_rise == other.predicted_loss_rise);
+  });
+}
+
+TEST_CASE("no allocator beats the plan that trying everything finds") {
+  ForEveryAllocator(4, [](const AllocationProblem& problem, const AllocateOptions& options) {
+    const double best = Exhaustive(problem, options.budget);
+    const Allocation answer = Allocate(problem, options, 1);
+    CHECK(answer.predicted_loss_rise >= best * (1.0 - 1e-9));
+    if (answer.has_bound) CHECK(answer.lower_bound <= best * (1.0 + 1e-9));
+    if (answer.has_bound && answer.optimality_gap() == 0.0) CHECK(answer.predicted_loss_rise == Approx(best));
+  });
+}
+
+TEST_CASE("with room for the widest width everywhere no allocator gives less") {
+  for (const Allocator& allocator : Allocators()) {
+    if (std::string(allocator.name) == "exact") continue;  // takes the cheaper of two widths with equal rise
+    RandomStream stream(3, "test/widest");
+    const AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4, 8});
+    const Allocation answer = Allocate(problem, Options(allocator.name, problem, {BudgetKind::kAverageBits, 8.0}), 1);
+    CHECK(answer.bits == std::vector<int>(6, 8));
+  }
+}
+
+TEST_CASE("a bigger budget never predicts a worse loss for an allocator that proves its answer") {
+  RandomStream stream(11, "test/monotone");
+  const AllocationProblem problem = RandomProblem(stream, 30, {1, 2, 3, 4, 5, 6, 7, 8}, 1.5);
+  for (const BudgetKind kind : kKinds) {
+    double previous = std::numeric_limits<double>::infinity();
+    for (double share = 0.0; share <= 1.0; share += 0.02) {
+      const Allocation answer = Allocate(problem, Options("exact", problem, BudgetAt(problem, kind, share)), 1);
+      REQUIRE(answer.optimality_gap() == 0.0);
+      CHECK(answer.predicted_loss_rise <= previous);
+      previous = answer.predicted_loss_rise;
+    }
+  }
+}
+
+TEST_CASE("every allocator refuses a budget below the cheapest plan with the nearest feasible budget and what blocks") {
+  for (const Allocator& allocator : Allocators()) {
+    for (const BudgetKind kind : kKinds) {
+      RandomStream stream(4, "test/infeasible");
+      const AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4});
+      AllocateOptions options = Options(allocator.name, problem, BudgetAt(problem, kind, 0.0));
+      CHECK(Allocate(problem, options, 1).bits == std::vector<int>(6, 1));
+      options.budget.value = kind == BudgetKind::kBytes ? options.budget.value - 1 : 0.9999;
+      const std::string message = MessageOf(problem, options, ErrorKind::kInfeasible);
+      CAPTURE(message);
+      const auto largest = std::max_element(problem.units.begin(), problem.units.end(),
+                                            [](const Unit& a, const Unit& b) { return a.weights < b.weights; });
+      CHECK_THAT(message, Contains("are " + largest->name + " (" + std::to_string(largest->weights) + " weights"));
+      CHECK_THAT(message, Contains("and 3 more"));
+      CHECK_THAT(message, Contains("narrower widths"));
+      CHECK(message.find('\n') == std::string::npos);
+      options.budget.value = std::stod(message.substr(message.rfind(' ')));  // the figure it names is feasible
+      CHECK_NOTHROW(Allocate(problem, options, 1));
+    }
+  }
+}
+
+TEST_CASE("a certificate does not advise narrower widths when pruning is allowed already") {
+  RandomStream stream(4, "test/infeasible");
+  const AllocationProblem problem = RandomProblem(stream, 2, {0, 1});
+  const std::string message =
+      MessageOf(problem, Options("exact", problem, {BudgetKind::kBytes, 0.0}), ErrorKind::kInfeasible);
+  CHECK_THAT(message, !Contains("narrower widths"));
+}
+
+TEST_CASE("only the widths of allocate.bits are used, and a width that the table lacks is named") {
+  RandomStream stream(6, "test/subset");
+  const AllocationProblem problem = RandomProblem(stream, 10, {1, 2, 3, 4, 5, 6, 7, 8});
+  for (const Allocator& allocator : Allocators()) {
+    AllocateOptions options = Options(allocator.name, problem, {BudgetKind::kAverageBits, 3.9});
+    options.bits = {4, 2};
+    for (const int bits : Allocate(problem, options, 1).bits) CHECK((bits == 2 || bits == 4));
+  }
+  AllocationProblem narrow = RandomProblem(stream, 3, {1, 2, 4});
+  AllocateOptions options = Options("exact", narrow, {BudgetKind::kAverageBits, 3.0});
+  options.bits = {1, 3};
+  CHECK_THAT(MessageOf(narrow, options, ErrorKind::kUsage), Contains("holds 3") && Contains("1, 2, 4"));
+}
+
+TEST_CASE("an unknown allocator and a senseless budget are usage errors") {
+  RandomStream stream(6, "test/usage");
+  const AllocationProblem problem = RandomProblem(stream, 3, {1, 2});
+  CHECK_THAT(MessageOf(problem, Options("quantil-inform", problem, {}), ErrorKind::kUsage),
+             Contains("quantil-inform") && Contains("uniform"));
+  for (const double value : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    CHECK_THAT(MessageOf(problem, Options("exact", problem, {BudgetKind::kAverageBits, value}), ErrorKind::kUsage),
+               Contains("allocate.budget.average_bits"));
+  }
+}

@@ -1,0 +1,91 @@
+#include "bitplan/core/statistics.h"
+
+#include <cmath>
+
+#include "bitplan/core/error.h"
+#include "support/catch.h"
+
+using namespace bitplan;
+
+namespace {
+
+// `lost` samples only the float model has right, `won` only the quantized one, the rest both.
+std::pair<std::vector<std::uint8_t>, std::vector<std::uint8_t>> Outcomes(int samples, int lost, int won) {
+  std::vector<std::uint8_t> a(samples, 1), b(samples, 1);
+  for (int i = 0; i < lost; ++i) b[i] = 0;
+  for (int i = lost; i < lost + won; ++i) a[i] = 0;
+  return {a, b};
+}
+
+PairedComparison Compare(int samples, int lost, int won, std::uint64_t seed = 1, int resamples = 10000) {
+  const auto [a, b] = Outcomes(samples, lost, won);
+  return ComparePaired(a, b, resamples, RandomStream(seed, "test/bootstrap"));
+}
+
+}  // namespace
+
+TEST_CASE("McNemar's exact p is the two-sided binomial tail") {
+  CHECK(McNemarExact(0, 0) == 1.0);
+  CHECK(McNemarExact(5, 5) == 1.0);
+  CHECK(McNemarExact(1, 0) == Approx(1.0));
+  CHECK(McNemarExact(5, 0) == Approx(2.0 / 32));
+  CHECK(McNemarExact(0, 5) == Approx(2.0 / 32));
+  CHECK(McNemarExact(10, 2) == Approx(2.0 * (1 + 12 + 66) / 4096));
+  CHECK(McNemarExact(3000, 2800) == Approx(0.009).margin(0.001));
+}
+
+TEST_CASE("the paired interval has the width that the discordant pairs give it") {
+  const PairedComparison result = Compare(10000, 60, 30);
+  CHECK(result.drop == Approx(0.0030));
+  CHECK(result.mcnemar_p == Approx(McNemarExact(60, 30)));
+  // Normal approximation: standard error sqrt((b + c) - (b - c)^2 / n) / n.
+  const double error = std::sqrt(90.0 - 900.0 / 10000) / 10000;
+  CHECK(result.ci_low == Approx(0.0030 - 1.96 * error).margin(0.0001));
+  CHECK(result.ci_high == Approx(0.0030 + 1.96 * error).margin(0.0001));
+}
+
+TEST_CASE("the paired interval holds for sample counts that are no multiple of 64 and for large shares") {
+  const int samples = 1001, lost = 600, won = 300;
+  const PairedComparison result = Compare(samples, lost, won);
+  const double drop = 300.0 / samples;
+  const double error = std::sqrt(900.0 / samples - drop * drop) / std::sqrt(samples);
+  CHECK(result.drop == Approx(drop));
+  CHECK(result.ci_low == Approx(drop - 1.96 * error).margin(0.05 * error));
+  CHECK(result.ci_high == Approx(drop + 1.96 * error).margin(0.05 * error));
+}
+
+TEST_CASE("two networks that agree on every sample have the interval zero") {
+  const PairedComparison same = Compare(500, 0, 0);
+  CHECK(same.drop == 0.0);
+  CHECK(same.ci_low == 0.0);
+  CHECK(same.ci_high == 0.0);
+  CHECK(same.mcnemar_p == 1.0);
+  const PairedComparison opposite = Compare(64, 64, 0);
+  CHECK(opposite.ci_low == 1.0);
+  CHECK(opposite.ci_high == 1.0);
+}
+
+TEST_CASE("the bootstrap is the same for the same stream and another for another") {
+  CHECK(Compare(777, 41, 23, 1, 100).ci_low == Compare(777, 41, 23, 1, 100).ci_low);
+  int different = 0;
+  for (std::uint64_t seed = 2; seed < 12; ++seed) {
+    different += Compare(777, 41, 23, seed, 100).ci_low != Compare(777, 41, 23, 1, 100).ci_low;
+  }
+  CHECK(different > 0);
+}
+
+TEST_CASE("comparing lists of different length is refused") {
+  CHECK_THROWS_AS(ComparePaired({1, 0}, {1}, 10, RandomStream(1, "t")), Error);
+  CHECK_THROWS_AS(ComparePaired({}, {}, 10, RandomStream(1, "t")), Error);
+  CHECK_THROWS_AS(ComparePaired({1}, {1}, 0, RandomStream(1, "t")), Error);
+}
+
+TEST_CASE("Spearman's correlation is 1 for any rising relation, -1 for a falling one, and shares ranks among ties") {
+  CHECK(SpearmanCorrelation({1, 2, 3, 4}, {1, 10, 100, 1000}) == Approx(1.0));
+  CHECK(SpearmanCorrelation({1, 2, 3, 4}, {4, 3, 2, -9}) == Approx(-1.0));
+  CHECK(SpearmanCorrelation({1, 2, 3, 4, 5}, {2, 1, 4, 3, 5}) == Approx(0.8));
+  // Ranks 0, 1.5, 1.5, 3 against 0, 1, 2, 3: 4.5 / sqrt(4.5 * 5).
+  CHECK(SpearmanCorrelation({1, 2, 2, 3}, {1, 2, 3, 4}) == Approx(4.5 / std::sqrt(4.5 * 5.0)));
+  CHECK(SpearmanCorrelation({7, 7, 7}, {1, 2, 3}) == 0.0);
+  CHECK_THROWS_AS(SpearmanCorrelation({1}, {1}), Error);
+}
