@@ -46,7 +46,6 @@ double Percentile(const Unit& unit, const std::vector<double>& percentiles, doub
   const double position = quantile * (kPercentiles - 1);
   const auto below = static_cast<std::size_t>(position);
   const double share = position - static_cast<double>(below);
-  // Weights about which the data says nothing have infinite sigma; a share of 0 must not meet them.
   return share == 0.0 ? percentiles[below] : (1.0 - share) * percentiles[below] + share * percentiles[below + 1];
 }
 
