@@ -1,0 +1,192 @@
+#include "bitplan/quantizers/quantizer.h"
+
+#include <cmath>
+#include <set>
+
+#include "bitplan/core/error.h"
+#include "support/catch_torch.h"
+
+namespace bitplan {
+namespace {
+
+torch::Tensor Weights(std::vector<std::int64_t> shape, std::uint64_t seed = 3) {
+  torch::manual_seed(seed);
+  return torch::randn(shape) * 0.1;
+}
+
+double SquaredError(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).square().sum().item<double>(); }
+
+torch::Tensor QuantizedValues(const torch::Tensor& w, int bits, const std::string& grid = "auto",
+                              const QuantizerOptions& options = {}, int output_dim = 0) {
+  const WeightRows rows(w, output_dim, options);
+  return rows.Values(rows.Fit(bits, grid));
+}
+
+TEST_CASE("one bit is the sign times the channel's mean magnitude, zero bits is zero") {
+  const torch::Tensor w = Weights({4, 3, 3, 3});
+  const torch::Tensor mean = w.abs().mean({1, 2, 3}, true);
+  CHECK(torch::allclose(QuantizedValues(w, 1), torch::where(w >= 0, mean, -mean)));
+  CHECK(QuantizedValues(w, 0).abs().max().item<float>() == 0.0F);
+}
+
+TEST_CASE("a channel takes at most 2^b values, all on its grid") {
+  const torch::Tensor w = Weights({3, 500});
+  for (const std::string grid : {"zero", "half"}) {
+    for (int bits = 2; bits <= 8; ++bits) {
+      const WeightRows rows(w, 0, {});
+      const QuantizedWeight fit = rows.Fit(bits, grid);
+      const torch::Tensor values = rows.Values(fit);
+      for (int row = 0; row < 3; ++row) {
+        const float scale = fit.scales[row].item<float>();
+        std::set<float> levels;
+        for (int i = 0; i < 500; ++i) {
+          const float value = values[row][i].item<float>();
+          levels.insert(value);
+          const double code = value / scale - (grid == "half" ? 0.5 : 0.0);
+          REQUIRE(std::abs(code - std::round(code)) < 1e-3);
+        }
+        CHECK(levels.size() <= (1U << bits));
+      }
+    }
+  }
+}
+
+TEST_CASE("no scale of a fine scan has a smaller squared error than the one chosen") {
+  const torch::Tensor w = Weights({1, 300});
+  for (const std::string grid : {"zero", "half"}) {
+    for (const int bits : {2, 3, 4, 6}) {
+      const WeightRows rows(w, 0, {});
+      const double chosen = rows.Fit(bits, grid).error;
+      const double low = grid == "zero" ? -std::pow(2, bits - 1) : -(std::pow(2, bits) - 1) / 2;
+      const double high = grid == "zero" ? -low - 1 : -low;
+      const double offset = grid == "zero" ? 0.0 : 0.5;
+      double best = 1e30;
+      for (int k = 1; k <= 3000; ++k) {
+        for (const double sign : {1.0, -1.0}) {
+          const double scale = sign * w.abs().max().item<double>() * 1.2 * k / 3000.0 / std::abs(low);
+          const torch::Tensor code = ((w / scale - offset).round() + offset).clamp(low, high);
+          best = std::min(best, SquaredError(code * scale, w));
+        }
+      }
+      INFO(grid << " " << bits << " bits");
+      CHECK(chosen <= best * 1.02);
+    }
+  }
+}
+
+TEST_CASE("the range 'max' clips no weight") {
+  const torch::Tensor w = Weights({5, 200}) + 0.05;
+  QuantizerOptions options;
+  options.range = "max";
+  for (int bits = 2; bits <= 8; ++bits) {
+    const WeightRows rows(w, 0, options);
+    const QuantizedWeight fit = rows.Fit(bits, "zero");
+    const torch::Tensor error = (rows.Values(fit) - w).abs().amax(1);
+    CHECK((error <= fit.scales.abs() * 0.5001).all().item<bool>());
+  }
+}
+
+TEST_CASE("at two and three bits the grid with the smaller error is chosen") {
+  const torch::Tensor two_valued = torch::sign(Weights({2, 400})) * 0.3 + Weights({2, 400}, 5) * 0.1;
+  const torch::Tensor mostly_zero = torch::where(torch::rand({2, 400}) < 0.8, torch::zeros({2, 400}), Weights({2, 400}));
+  CHECK(WeightRows(two_valued, 0, {}).Fit(2, "auto").grid == "half");
+  CHECK(WeightRows(mostly_zero, 0, {}).Fit(2, "auto").grid == "zero");
+  for (const int bits : {2, 3}) {
+    const WeightRows rows(Weights({4, 99}), 0, {});
+    CHECK(rows.Fit(bits, "auto").error == std::min(rows.Fit(bits, "zero").error, rows.Fit(bits, "half").error));
+  }
+}
+
+TEST_CASE("a longer side of the grid lies where the channel needs it") {
+  torch::Tensor w = torch::full({1, 100}, 0.01F);
+  w[0][0] = 2.0F;
+  w[0][1] = 1.0F;
+  w[0][2] = -1.0F;
+  CHECK(WeightRows(w, 0, {}).Fit(2, "zero").scales.item<float>() < 0.0F);
+  CHECK(WeightRows(-w, 0, {}).Fit(2, "zero").scales.item<float>() > 0.0F);
+}
+
+TEST_CASE("every further bit makes the error smaller") {
+  const torch::Tensor w = Weights({6, 3, 5, 5});
+  double previous = SquaredError(QuantizedValues(w, 0), w);
+  for (int bits = 1; bits <= 8; ++bits) {
+    const double error = SquaredError(QuantizedValues(w, bits), w);
+    CHECK(error < previous);
+    previous = error;
+  }
+}
+
+TEST_CASE("the error that a fit states is the error of its values") {
+  const torch::Tensor w = Weights({6, 777});
+  const torch::Tensor importance = torch::rand({6, 777});
+  for (const std::string range : {"max", "mse", "posterior"}) {
+    QuantizerOptions options;
+    options.range = range;
+    const WeightRows rows(w, 0, options, importance);
+    for (int bits = 0; bits <= 8; ++bits) {
+      const QuantizedWeight fit = rows.Fit(bits, "auto");
+      torch::Tensor error = (rows.Values(fit) - w).square();
+      if (range == "posterior") error = error * importance;
+      INFO(range << " " << bits);
+      CHECK(fit.error == Approx(error.sum().item<double>()).epsilon(1e-3));
+    }
+  }
+}
+
+TEST_CASE("the range 'posterior' lowers the weighted error, and rows without information fall back to plain error") {
+  const torch::Tensor w = Weights({4, 400});
+  torch::Tensor importance = torch::rand({4, 400}).pow(8);
+  importance[2].zero_();
+  QuantizerOptions weighted;
+  weighted.range = "posterior";
+  const WeightRows by_posterior(w, 0, weighted, importance);
+  const WeightRows by_mse(w, 0, {});
+  for (const int bits : {1, 2, 3, 4}) {
+    const torch::Tensor a = by_posterior.Values(by_posterior.Fit(bits, "zero"));
+    const torch::Tensor b = by_mse.Values(by_mse.Fit(bits, "zero"));
+    CHECK(((a - w).square() * importance).sum().item<double>() <
+          ((b - w).square() * importance).sum().item<double>());
+    CHECK(torch::equal(a[2], b[2]));
+  }
+}
+
+TEST_CASE("channels of a transposed weight are quantized like those of the weight") {
+  const torch::Tensor w = Weights({7, 50});
+  CHECK(torch::equal(QuantizedValues(w.t().contiguous(), 3, "auto", {}, 1).t(), QuantizedValues(w, 3)));
+}
+
+TEST_CASE("granularity 'tensor' keeps one scale") {
+  QuantizerOptions options;
+  options.granularity = "tensor";
+  const WeightRows rows(Weights({7, 50}), 0, options);
+  CHECK(rows.Fit(4, "auto").scales.numel() == 1);
+  CHECK(rows.rows() == 1);
+}
+
+TEST_CASE("the dot product with the rounding error is that of the dense tensors") {
+  const torch::Tensor w = Weights({5, 2, 3, 3});
+  const torch::Tensor g = Weights({5, 2, 3, 3}, 9);
+  const WeightRows rows(w, 0, {});
+  for (int bits = 0; bits <= 8; ++bits) {
+    const QuantizedWeight fit = rows.Fit(bits, "auto");
+    const double dense = (g * (rows.Values(fit) - w)).sum().item<double>();
+    CHECK(rows.ErrorDot(fit, g) == Approx(dense).epsilon(1e-4).margin(1e-7));
+  }
+}
+
+TEST_CASE("a channel of zeros stays zero at every width") {
+  torch::Tensor w = Weights({3, 40});
+  w[1].zero_();
+  for (int bits = 0; bits <= 8; ++bits) CHECK(QuantizedValues(w, bits)[1].abs().max().item<float>() == 0.0F);
+}
+
+TEST_CASE("range 'posterior' without a posterior and unknown words are usage errors") {
+  QuantizerOptions options;
+  options.range = "posterior";
+  CHECK_THROWS_AS(WeightRows(Weights({2, 2}), 0, options), Error);
+  options.range = "mes";
+  CHECK_THROWS_WITH(WeightRows(Weights({2, 2}), 0, options), Catch::Matchers::Contains("nearest: mse"));
+}
+
+}  // namespace
+}  // namespace bitplan

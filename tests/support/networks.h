@@ -1,0 +1,70 @@
+// Small networks and data for tests that need no files.
+#pragma once
+
+#include "bitplan/data/dataset.h"
+#include "bitplan/models/network.h"
+#include "support/catch_torch.h"
+
+namespace bitplan::testing {
+
+// Softmax regression on [1, 1, features] inputs: logits = x W^T, weight N(0, scale^2).
+inline Network SoftmaxRegression(std::int64_t features, std::int64_t classes, double scale, std::uint64_t seed = 7) {
+  torch::manual_seed(seed);
+  torch::jit::Module linear("linear");
+  linear.register_parameter("weight", torch::randn({classes, features}) * scale, false);
+  torch::jit::Module module("softmax_regression");
+  module.register_module("fc", linear);
+  module.define("def forward(self, x):\n  return torch.linear(torch.flatten(x, 1), self.fc.weight)\n");
+  module.eval();
+  return DescribeNetwork(module, "softmax-regression", {1, 1, features});
+}
+
+// conv 8 - bn - relu - conv 8 - bn - relu - mean - fc, batch-norm buffers far from those of N(0, 1) inputs.
+inline Network ConvBatchNorm(std::uint64_t seed = 7) {
+  torch::manual_seed(seed);
+  torch::jit::Module module("conv_batch_norm");
+  const auto add = [&](const char* name, const std::vector<std::pair<const char*, torch::Tensor>>& parameters,
+                       const std::vector<std::pair<const char*, torch::Tensor>>& buffers) {
+    torch::jit::Module child(name);
+    for (const auto& [key, value] : parameters) child.register_parameter(key, value, false);
+    for (const auto& [key, value] : buffers) child.register_buffer(key, value);
+    module.register_module(name, child);
+  };
+  const auto norm = [&](const char* name) {
+    add(name, {{"weight", torch::ones(8)}, {"bias", torch::zeros(8)}},
+        {{"running_mean", torch::randn(8) * 0.3}, {"running_var", torch::rand(8) + 0.5}});
+  };
+  add("conv1", {{"weight", torch::randn({8, 1, 3, 3}) * 0.4}}, {});
+  norm("bn1");
+  add("conv2", {{"weight", torch::randn({8, 8, 3, 3}) * 0.15}}, {});
+  norm("bn2");
+  add("fc", {{"weight", torch::randn({4, 8})}}, {});
+  module.define(R"(
+def forward(self, x):
+  x = torch.conv2d(x, self.conv1.weight)
+  x = torch.batch_norm(x, self.bn1.weight, self.bn1.bias, self.bn1.running_mean, self.bn1.running_var, False, 0.1, 1e-5, True)
+  x = torch.conv2d(torch.relu(x), self.conv2.weight)
+  x = torch.batch_norm(x, self.bn2.weight, self.bn2.bias, self.bn2.running_mean, self.bn2.running_var, False, 0.1, 1e-5, True)
+  return torch.linear(torch.mean(torch.relu(x), [2, 3]), self.fc.weight)
+)");
+  module.eval();
+  return DescribeNetwork(module, "conv-batch-norm", {1, 8, 8});
+}
+
+// n float images ~ N(0, 1) of one shape, labels drawn from the network's own predictions.
+inline Dataset RandomImages(const Network& network, std::int64_t n, std::uint64_t seed = 11) {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(seed);
+  std::vector<std::int64_t> shape = network.input_shape;
+  shape.insert(shape.begin(), n);
+  Dataset data;
+  data.name = "random/train";
+  data.images = torch::randn(shape);
+  torch::jit::Module module = network.module;
+  const torch::Tensor logits = module.forward({data.images}).toTensor();
+  data.labels = torch::multinomial(logits.softmax(1), 1).squeeze(1);
+  data.classes = static_cast<int>(logits.size(1));
+  return data;
+}
+
+}  // namespace bitplan::testing

@@ -1,0 +1,66 @@
+#include "bitplan/verify/apply.h"
+
+#include "bitplan/core/error.h"
+#include "bitplan/quantizers/quantizer.h"
+#include "support/networks.h"
+
+namespace bitplan {
+namespace {
+
+using testing::ConvBatchNorm;
+
+Plan PlanFor(const Network& network) {
+  Plan plan;
+  plan.model.sha256 = ModelHash(network.module);
+  for (const Layer& layer : network.layers) {
+    PlanLayer entry;
+    entry.name = layer.name;
+    entry.kind = layer.kind;
+    entry.shape = layer.shape;
+    entry.bits = 4;
+    plan.layers.push_back(entry);
+  }
+  return plan;
+}
+
+TEST_CASE("quantized weights go into a clone, the network keeps its own") {
+  const Network network = ConvBatchNorm();
+  const std::string hash = ModelHash(network.module);
+  const AppliedPlan applied = ApplyBits(network, {2, 1, 32}, {}, {}, nullptr);
+  CHECK(ModelHash(network.module) == hash);
+  const torch::Tensor conv1 = GetTensor(network.module, "conv1.weight");
+  const WeightRows rows(conv1, 0, {});
+  CHECK(torch::equal(GetTensor(applied.module, "conv1.weight"), rows.Values(rows.Fit(2, "auto"))));
+  CHECK_FALSE(torch::equal(GetTensor(applied.module, "conv2.weight"), GetTensor(network.module, "conv2.weight")));
+  CHECK(torch::equal(GetTensor(applied.module, "fc.weight"), GetTensor(network.module, "fc.weight")));
+}
+
+TEST_CASE("the grids that a plan records give the same weights again") {
+  const Network network = ConvBatchNorm();
+  const AppliedPlan first = ApplyBits(network, {2, 3, 2}, {}, {}, nullptr);
+  CHECK(ModelHash(ApplyBits(network, {2, 3, 2}, first.grids, {}, nullptr).module) == ModelHash(first.module));
+  const AppliedPlan other = ApplyBits(network, {2, 3, 2}, {"zero", "zero", "zero"}, {}, nullptr);
+  CHECK(other.grids == std::vector<std::string>{"zero", "zero", "zero"});
+}
+
+TEST_CASE("a plan for another model is refused and says which layers differ") {
+  const Network network = ConvBatchNorm();
+  const std::string hash = ModelHash(network.module);
+  CHECK_NOTHROW(CheckPlanFits(PlanFor(network), network, hash));
+
+  Plan unknown = PlanFor(network);
+  unknown.layers[1].name = "conv9";
+  CHECK_THROWS_WITH(CheckPlanFits(unknown, network, hash),
+                    Catch::Matchers::Contains("the model has no layer conv9") &&
+                        Catch::Matchers::Contains("the plan has no layer conv2"));
+  Plan reshaped = PlanFor(network);
+  reshaped.layers[0].shape = {8, 1, 5, 5};
+  CHECK_THROWS_WITH(CheckPlanFits(reshaped, network, hash),
+                    Catch::Matchers::Contains("conv1 is [8, 1, 5, 5] in the plan and [8, 1, 3, 3] in the model"));
+  Plan retrained = PlanFor(network);
+  retrained.model.sha256 = std::string(64, '0');
+  CHECK_THROWS_WITH(CheckPlanFits(retrained, network, hash), Catch::Matchers::Contains("other weights"));
+}
+
+}  // namespace
+}  // namespace bitplan
