@@ -81,6 +81,14 @@ std::vector<std::size_t> AllowedColumns(const std::vector<int>& widths, const st
   return columns;
 }
 
+std::vector<double> Selected(const std::vector<double>& row, const std::vector<std::size_t>& columns) {
+  std::vector<double> selected;
+  if (row.empty()) return selected;
+  selected.reserve(columns.size());
+  for (const std::size_t column : columns) selected.push_back(row[column]);
+  return selected;
+}
+
 AllocationProblem Rearranged(const AllocationProblem& problem, const std::vector<std::size_t>& order,
                              const std::vector<std::size_t>& columns) {
   AllocationProblem result;
@@ -89,9 +97,8 @@ AllocationProblem Rearranged(const AllocationProblem& problem, const std::vector
   result.loss_rise.reserve(order.size());
   for (const std::size_t u : order) {
     result.units.push_back(problem.units[u]);
-    std::vector<double>& row = result.loss_rise.emplace_back();
-    row.reserve(columns.size());
-    for (const std::size_t column : columns) row.push_back(problem.loss_rise[u][column]);
+    result.units.back().coherence = Selected(problem.units[u].coherence, columns);
+    result.loss_rise.push_back(Selected(problem.loss_rise[u], columns));
   }
   return result;
 }

@@ -53,6 +53,16 @@ void AllocationProblem::Validate() const {
       Inconsistent(row + " has " + std::to_string(loss_rise[u].size()) + " entries for " +
                    std::to_string(widths.size()) + " widths");
     }
+    const std::vector<double>& coherence = units[u].coherence;
+    if (!coherence.empty() && coherence.size() != widths.size()) {
+      Inconsistent(unit + ".coherence has " + std::to_string(coherence.size()) + " entries for " +
+                   std::to_string(widths.size()) + " widths");
+    }
+    for (const double value : coherence) {
+      if (!std::isfinite(value) || value <= 0.0) {
+        Inconsistent(unit + ".coherence has the entry " + std::to_string(value) + "; it must be finite and > 0");
+      }
+    }
     for (std::size_t w = 0; w < widths.size(); ++w) {
       if (!std::isfinite(loss_rise[u][w]) || loss_rise[u][w] < 0.0) {
         Inconsistent(row + " at width " + std::to_string(widths[w]) + " is " + std::to_string(loss_rise[u][w]) +

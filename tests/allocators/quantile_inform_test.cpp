@@ -128,6 +128,19 @@ TEST_CASE("widths with holes are reached by the nearest one") {
   CHECK(Run(problem, 3.0).bits == std::vector<int>{4, 4, 1});
 }
 
+TEST_CASE("a layer whose rounding errors act together at two bits is not left there") {
+  AllocationProblem problem = Constant({100, 100, 100, 100}, {3.0, 3.0, 3.0, 1.0});
+  REQUIRE(Run(problem, 3.5).bits == std::vector<int>{4, 4, 4, 2});
+  for (Unit& unit : problem.units) unit.coherence.assign(kAllWidths.size(), 1.0);
+  REQUIRE(Run(problem, 3.5).bits == std::vector<int>{4, 4, 4, 2});
+  problem.units[3].coherence[0] = problem.units[3].coherence[1] = 16.0;  // 1/2 log2(16) = 2 bits more at one and two
+  CHECK(Run(problem, 3.5).bits[3] == 3);
+  // Narrower choices keep the correction of the width that it was measured for.
+  AllocateOptions options = Options("quantile-inform", problem, {BudgetKind::kAverageBits, 3.5});
+  options.bits = {2, 3, 4};
+  CHECK(Allocate(problem, options, 1).bits[3] == 3);
+}
+
 TEST_CASE("the quantile chooses which weights of a layer speak for it") {
   AllocationProblem problem = Constant({100, 100}, {2.0, 3.0});
   for (int p = 80; p < kPercentiles; ++p) problem.units[0].score_percentiles[p] = 6.0;  // a fifth of it is precious

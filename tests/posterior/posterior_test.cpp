@@ -95,12 +95,11 @@ TEST_CASE("estimation leaves the network as it was") {
 }
 
 TEST_CASE("svi repairs the widths of a poor start") {
-  // With the means held the best sigma obeys 1/sigma^2 = N E_q[curvature] + 1/s^2, which for N this large is what laplace
-  // finds from all images. Laplace from eight images, the start of the fit, is far from it.
+  // With the means held the best sigma obeys 1/sigma^2 = N E_q[curvature] + 1/s^2, which for N this large is what
+  // laplace finds from all images. Laplace from eight images, the start of the fit, is far from it.
   const Network network = SoftmaxRegression(3, 2, 0.4);
   const Dataset data = RandomImages(network, 4000);
-  const Posterior reference =
-      EstimatePosterior(network, data, Normalizer({}), Options(4000, 10), 1, SilentSink());
+  const Posterior reference = EstimatePosterior(network, data, Normalizer({}), Options(4000, 10), 1, SilentSink());
   const Posterior start = EstimatePosterior(network, data, Normalizer({}), Options(8, 8), 1, SilentSink());
   PosteriorOptions options = Options(8, 8);
   options.estimator = "svi";

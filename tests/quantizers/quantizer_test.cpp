@@ -88,7 +88,8 @@ TEST_CASE("the range 'max' clips no weight") {
 
 TEST_CASE("at two and three bits the grid with the smaller error is chosen") {
   const torch::Tensor two_valued = torch::sign(Weights({2, 400})) * 0.3 + Weights({2, 400}, 5) * 0.1;
-  const torch::Tensor mostly_zero = torch::where(torch::rand({2, 400}) < 0.8, torch::zeros({2, 400}), Weights({2, 400}));
+  const torch::Tensor mostly_zero =
+      torch::where(torch::rand({2, 400}) < 0.8, torch::zeros({2, 400}), Weights({2, 400}));
   CHECK(WeightRows(two_valued, 0, {}).Fit(2, "auto").grid == "half");
   CHECK(WeightRows(mostly_zero, 0, {}).Fit(2, "auto").grid == "zero");
   for (const int bits : {2, 3}) {
@@ -144,8 +145,7 @@ TEST_CASE("the range 'posterior' lowers the weighted error, and rows without inf
   for (const int bits : {1, 2, 3, 4}) {
     const torch::Tensor a = by_posterior.Values(by_posterior.Fit(bits, "zero"));
     const torch::Tensor b = by_mse.Values(by_mse.Fit(bits, "zero"));
-    CHECK(((a - w).square() * importance).sum().item<double>() <
-          ((b - w).square() * importance).sum().item<double>());
+    CHECK(((a - w).square() * importance).sum().item<double>() < ((b - w).square() * importance).sum().item<double>());
     CHECK(torch::equal(a[2], b[2]));
   }
 }

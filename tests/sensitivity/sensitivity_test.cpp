@@ -130,10 +130,11 @@ TEST_CASE("the same seed gives the same table") {
 TEST_CASE("an unknown metric names the nearest one, and the posterior metric needs a posterior") {
   CHECK_THROWS_WITH(FindSensitivityMetric("mesured"), Catch::Matchers::Contains("nearest: measured"));
   const Setting setting(SoftmaxRegression(4, 3, 0.5), 50);
-  CHECK_THROWS_AS(MeasureSensitivity({setting.network, nullptr, setting.data, setting.normalizer, setting.quantizer,
-                                      setting.options, {2}, 1},
-                                     SilentSink()),
-                  Error);
+  CHECK_THROWS_AS(
+      MeasureSensitivity(
+          {setting.network, nullptr, setting.data, setting.normalizer, setting.quantizer, setting.options, {2}, 1},
+          SilentSink()),
+      Error);
 }
 
 }  // namespace

@@ -94,9 +94,9 @@ TEST_CASE("'off' and networks without batch norm are left alone") {
 TEST_CASE("'auto' without calibration images is a usage error") {
   const Network network = ConvBatchNorm();
   torch::jit::Module copy = CloneModule(network.module);
-  CHECK_THROWS_AS(CorrectBatchNorm(network, copy, Method("auto"), torch::zeros({4, 1, 8, 8}), {}, Normalizer({}),
-                                   SilentSink()),
-                  Error);
+  CHECK_THROWS_AS(
+      CorrectBatchNorm(network, copy, Method("auto"), torch::zeros({4, 1, 8, 8}), {}, Normalizer({}), SilentSink()),
+      Error);
 }
 
 }  // namespace
