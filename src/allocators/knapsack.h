@@ -11,10 +11,12 @@
 //    the bound L and, when the walk goes on past what does not fit, a first plan.
 // 3. The exact answer: seen from L, an item other than the walk's own carries a penalty p >= 0 (its reduced cost), and
 //    the value of a plan is L + sum p + lambda * slack. Items with p no less than the gap cannot improve. The classes
-//    that keep a choice enter a dynamic program one by one, those whose items lie nearest to the break slope first (the
-//    expanding core of Pisinger 1995, "A minimal algorithm for the multiple-choice knapsack problem"). A state is
-//    (slack, value); states that another one dominates, or whose penalty plus what the classes still outside must
-//    charge for closing the slack reaches the gap, are dropped. When no state is left, the plan is proven.
+//    that keep a choice, the core, enter a dynamic program one by one, the largest changes of cost first: small ones
+//    close gaps that large ones leave. A state is (slack, value); states go that another one dominates, or whose
+//    penalty and what the classes still outside must charge for taking up the slack (their linear relaxation) reach the
+//    gap. The most promising state is completed greedily, which shrinks the gap. When no state is left, the plan is
+//    proven. Reduced costs and core as in Pisinger 1995, "A minimal algorithm for the multiple-choice knapsack
+//    problem".
 //
 // The dynamic program creates at most `state_limit` states; then the best plan so far is returned with the true bound.
 // The limit counts states, not time: the same input gives the same answer everywhere. Values closer than 1e-12 of the

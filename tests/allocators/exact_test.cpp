@@ -23,6 +23,21 @@ double Exhaustive(const Classes& classes, std::int64_t capacity, std::size_t c =
   return best;
 }
 
+// Reference for larger instances: the least value for every capacity, class by class.
+double ByCapacity(const Classes& classes, std::int64_t capacity) {
+  std::vector<double> least(static_cast<std::size_t>(capacity) + 1, 0.0);
+  for (const auto& items : classes) {
+    std::vector<double> next(least.size(), std::numeric_limits<double>::infinity());
+    for (const KnapsackItem& item : items) {
+      for (std::size_t left = static_cast<std::size_t>(item.cost); left < next.size(); ++left) {
+        next[left] = std::min(next[left], least[left - static_cast<std::size_t>(item.cost)] + item.value);
+      }
+    }
+    least = std::move(next);
+  }
+  return least.back();
+}
+
 void CheckConsistent(const Classes& classes, std::int64_t capacity, const KnapsackSolution& solution) {
   std::int64_t cost = 0;
   double value = 0.0;
@@ -66,6 +81,32 @@ TEST_CASE("the knapsack solver finds the optimum of random instances of every ki
     CHECK(solution.value == Approx(Exhaustive(classes, capacity)).margin(1e-9));
     CHECK(solution.lower_bound == solution.value);
     CHECK(solution.shadow_price >= 0.0);
+  }
+}
+
+TEST_CASE("the knapsack solver finds the optimum of larger instances, also where value follows cost closely") {
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    RandomStream stream(seed, "test/knapsack-larger");
+    const double noise = std::vector<double>{10.0, 1.0, 0.01}[seed % 3];  // uncorrelated ... strongly correlated
+    const std::uint64_t largest = seed % 2 ? 6 : 60;                      // many and few classes of one size
+    Classes classes(10 + stream.Index(50));
+    std::int64_t dearest = 0;
+    for (auto& items : classes) {
+      const std::uint64_t size = 1 + stream.Index(largest);
+      for (std::uint64_t width = 0; width < 6; ++width) {
+        const double trend =
+            seed % 4 < 2 ? -static_cast<double>(width) : 4.0 * std::exp2(-2.0 * static_cast<double>(width));
+        items.push_back({static_cast<std::int64_t>(size * width),
+                         static_cast<double>(size) * trend + noise * stream.Uniform(0.0, 3.0)});
+      }
+      dearest += static_cast<std::int64_t>(5 * size);
+    }
+    const auto capacity = static_cast<std::int64_t>(stream.Uniform() * static_cast<double>(dearest));
+    const KnapsackSolution solution = SolveKnapsack(classes, capacity);
+    CAPTURE(seed);
+    CheckConsistent(classes, capacity, solution);
+    CHECK(solution.optimal);
+    CHECK(solution.value == Approx(ByCapacity(classes, capacity)).epsilon(1e-9));
   }
 }
 
