@@ -1,6 +1,6 @@
 // The options of a run as plain values: what a recipe says, without YAML. Every section is one struct; the room that
-// does the work takes its section. Names, units, ranges, defaults and help texts are stated once, in the option table of
-// io/recipe.h, which a test compares with the defaults here.
+// does the work takes its section. Defaults are stated here; names, units, ranges and help texts in the option table
+// behind io/recipe.h, from which checks and documentation come.
 #pragma once
 
 #include <cstdint>

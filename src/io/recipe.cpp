@@ -1,0 +1,225 @@
+#include "bitplan/io/recipe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <list>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "bitplan/io/files.h"
+#include "io/recipe_options.h"
+#include "io/yaml_source.h"
+
+namespace bitplan {
+namespace {
+
+constexpr const char* kVersionKey = "bitplan";
+constexpr int kVersion = 1;
+
+const RecipeOption* FindOption(const std::string& path) {
+  const auto& options = RecipeOptions();
+  const auto found = std::find_if(options.begin(), options.end(), [&](const auto& o) { return o.path == path; });
+  return found == options.end() ? nullptr : &*found;
+}
+
+std::string Join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
+
+// One value that the recipe gives, and where.
+struct Setting {
+  YAML::Node value;
+  const YamlSource* source;
+
+  [[noreturn]] void Fail(const std::string& what) const { source->Fail(value, what); }
+};
+
+void Set(const Setting& setting, const RecipeOption& option, int& field) {
+  const std::int64_t value = setting.source->Integer(setting.value, option.path, option.range);
+  constexpr int most = std::numeric_limits<int>::max();
+  if (value > most) setting.Fail(fmt::format("{} is {}; it must be <= {}", option.path, value, most));
+  field = static_cast<int>(value);
+}
+void Set(const Setting& setting, const RecipeOption& option, std::uint64_t& field) {
+  field = setting.source->Seed(setting.value, option.path);
+}
+void Set(const Setting& setting, const RecipeOption& option, double& field) {
+  field = setting.source->Number(setting.value, option.path, option.range);
+}
+void Set(const Setting& setting, const RecipeOption& option, bool& field) {
+  field = setting.source->Flag(setting.value, option.path);
+}
+void Set(const Setting& setting, const RecipeOption& option, std::string& field) {
+  field = option.choices.empty() ? setting.source->Text(setting.value, option.path)
+                                 : setting.source->Choice(setting.value, option.path, option.choices);
+  if (field.empty()) setting.Fail(option.path + " is empty");
+}
+template <typename T>
+void Set(const Setting& setting, const RecipeOption& option, std::vector<T>& field) {
+  field.clear();
+  RecipeOption item = option;
+  for (const YAML::Node& entry : setting.source->List(setting.value, option.path)) {
+    item.path = fmt::format("{}[{}]", option.path, field.size());
+    Set({entry, setting.source}, item, field.emplace_back());
+  }
+}
+
+class RecipeReader {
+ public:
+  explicit RecipeReader(std::string file) : file_(std::move(file), ErrorKind::kUsage, true) {}
+
+  void Read(const std::string& text) { Collect(file_.Parse(text), "", file_); }
+
+  // "key.path=value": replaces the option, or the whole section, of that path.
+  void Override(const std::string& text) {
+    const YamlSource& source = overrides_.emplace_back("--set " + text, ErrorKind::kUsage, false);
+    const auto equals = text.find('=');
+    if (equals == std::string::npos || equals == 0) source.Fail("must be key.path=value");
+    const std::string path = text.substr(0, equals);
+    // The value, wrapped into one map per word of the path, is read like a file of its own.
+    YAML::Node node;
+    source.ForEachKey(source.Parse("value: " + text.substr(equals + 1)), "", {"value"},
+                      [&](const std::string&, const YAML::Node& value) { node.reset(value); });
+    Replace(path);
+    std::string rest = path;
+    while (!rest.empty()) {
+      const auto dot = rest.rfind('.');
+      YAML::Node outer;
+      outer[dot == std::string::npos ? rest : rest.substr(dot + 1)] = node;
+      node.reset(outer);
+      rest = dot == std::string::npos ? "" : rest.substr(0, dot);
+    }
+    Collect(node, "", source);
+  }
+
+  Recipe Finish() {
+    CheckVersion();
+    Recipe recipe;
+    for (const RecipeOption& option : RecipeOptions()) {
+      const Setting* setting = Find(option.path);
+      if (setting != nullptr) {
+        Assign(*setting, option, recipe);
+      } else if (option.required) {
+        file_.Fail("missing key '" + option.path + "': " + option.help);
+      }
+    }
+    CheckModel();
+    CheckData(recipe.data);
+    CheckName(recipe.name);
+    CheckBudget();
+    SortBits(recipe.allocate.bits);
+    return recipe;
+  }
+
+ private:
+  void Collect(const YAML::Node& map, const std::string& path, const YamlSource& source) {
+    std::vector<std::string> known = RecipeKeys(path);
+    if (path.empty()) known.insert(known.begin(), kVersionKey);
+    source.ForEachKey(map, path, known, [&](const std::string& key, const YAML::Node& value) {
+      const std::string below = Join(path, key);
+      if (below == kVersionKey || FindOption(below) != nullptr) {
+        settings_.insert_or_assign(below, Setting{value, &source});
+      } else if (!value.IsNull()) {  // "train:" with nothing below it
+        Collect(value, below, source);
+      }
+    });
+  }
+
+  // Where only one of two keys may stand, an override of one replaces the other too.
+  void Replace(const std::string& path) {
+    std::string prefix = path + ".";
+    for (const char* alternatives : {"allocate.budget.", "model."}) {
+      if (path.rfind(alternatives, 0) == 0) prefix = alternatives;
+    }
+    for (auto it = settings_.begin(); it != settings_.end();) {
+      it = it->first.rfind(prefix, 0) == 0 ? settings_.erase(it) : std::next(it);
+    }
+  }
+
+  static void Assign(const Setting& setting, const RecipeOption& option, Recipe& recipe) {
+    std::visit(
+        [&](const auto& field) {
+          if constexpr (std::is_same_v<std::decay_t<decltype(field)>, BudgetField>) {
+            recipe.allocate.budget = {field.kind, setting.source->Number(setting.value, option.path, option.range)};
+          } else {
+            Set(setting, option, field(recipe));
+          }
+        },
+        option.field);
+  }
+
+  [[nodiscard]] const Setting* Find(const std::string& path) const {
+    const auto found = settings_.find(path);
+    return found == settings_.end() ? nullptr : &found->second;
+  }
+
+  void CheckVersion() const {
+    const Setting* version = Find(kVersionKey);
+    if (version == nullptr) file_.Fail("missing key 'bitplan'; a recipe begins with 'bitplan: 1'");
+    if (version->source->Integer(version->value, kVersionKey, {}) != kVersion) {
+      version->Fail("recipe format " + version->value.Scalar() + " is unknown; this program reads 'bitplan: 1'");
+    }
+  }
+
+  void CheckModel() const {
+    const Setting* architecture = Find("model.architecture");
+    const Setting* file = Find("model.file");
+    if (architecture == nullptr && file == nullptr) file_.Fail("model needs an architecture or a file");
+    if (architecture != nullptr && file != nullptr) {
+      file->Fail("model has both an architecture and a file; keep one");
+    }
+  }
+
+  void CheckData(const DataOptions& data) const {
+    if (data.normalize_mean.size() != data.normalize_std.size()) {
+      const Setting* given =
+          Find("data.normalize.std") != nullptr ? Find("data.normalize.std") : Find("data.normalize.mean");
+      given->Fail(
+          fmt::format("data.normalize has {} means and {} standard deviations; it must have one of each per "
+                      "channel",
+                      data.normalize_mean.size(), data.normalize_std.size()));
+    }
+    if (data.name != "npy") return;
+    for (const char* path : {"data.train_images", "data.train_labels", "data.test_images", "data.test_labels"}) {
+      if (Find(path) == nullptr) Find("data.name")->Fail(fmt::format("data set npy needs the key '{}'", path));
+    }
+  }
+
+  void CheckName(const std::string& name) const {
+    const char* allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    if (name.find_first_not_of(allowed) != std::string::npos || name.front() == '.') {
+      Find("name")->Fail("name is '" + name + "'; it must be letters, digits and ._- and not begin with a point");
+    }
+  }
+
+  void CheckBudget() const {
+    const Setting* bytes = Find("allocate.budget.bytes");
+    if (bytes != nullptr && Find("allocate.budget.average_bits") != nullptr) {
+      bytes->Fail("allocate.budget has both average_bits and bytes; keep one");
+    }
+  }
+
+  void SortBits(std::vector<int>& bits) const {
+    const auto fail = [this](const std::string& what) { Find("allocate.bits")->Fail("allocate.bits " + what); };
+    if (bits.empty()) fail("is empty; it must hold at least one width");
+    std::sort(bits.begin(), bits.end());
+    const auto twice = std::adjacent_find(bits.begin(), bits.end());
+    if (twice != bits.end()) fail(fmt::format("holds {} twice", *twice));
+  }
+
+  YamlSource file_;
+  std::list<YamlSource> overrides_;  // settings point to them
+  std::map<std::string, Setting> settings_;
+};
+
+}  // namespace
+
+Recipe LoadRecipe(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
+  RecipeReader reader(file.string());
+  reader.Read(ReadFile(file, "recipe"));
+  for (const std::string& override : overrides) reader.Override(override);
+  return reader.Finish();
+}
+
+}  // namespace bitplan

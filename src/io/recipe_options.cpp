@@ -1,0 +1,223 @@
+#include "io/recipe_options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "io/yaml_text.h"
+
+namespace bitplan {
+namespace {
+
+// clang-format off
+#define FIELD(member) [](Recipe& recipe) -> auto& { return recipe.member; }
+// clang-format on
+
+constexpr Range kPositive{.low = 0, .low_is_open = true};
+constexpr Range kNotNegative{.low = 0};
+constexpr Range kShare{.low = 0, .high = 1};
+
+// Kinds of entries.
+RecipeOption Any(std::string path, RecipeField field, std::string help) {
+  return {std::move(path), field, "", {}, {}, false, std::move(help)};
+}
+RecipeOption Required(std::string path, RecipeField field, std::string help) {
+  return {std::move(path), field, "", {}, {}, true, std::move(help)};
+}
+RecipeOption Number(std::string path, RecipeField field, const Range& range, std::string unit, std::string help) {
+  return {std::move(path), field, std::move(unit), range, {}, false, std::move(help)};
+}
+RecipeOption Count(std::string path, RecipeField field, std::string unit, std::string help) {
+  return Number(std::move(path), field, {.low = 1}, std::move(unit), std::move(help));
+}
+RecipeOption OneOf(std::string path, RecipeField field, std::vector<std::string> choices, std::string help) {
+  return {std::move(path), field, "", {}, std::move(choices), false, std::move(help)};
+}
+
+std::vector<RecipeOption> MakeOptions() {
+  return {
+      Required("name", FIELD(name), "name of the run and of its default output folder, out/NAME"),
+      Number("seed", FIELD(seed), kNotNegative, "", "root of all random streams"),
+
+      Any("model.architecture", FIELD(model.architecture), "built-in architecture, trained by the run; this or file"),
+      Any("model.file", FIELD(model.file),
+          "trained TorchScript file, relative to the data folder or the recipe; this or architecture"),
+
+      Required("data.name", FIELD(data.name), "data set: mnist, cifar10, ... or npy for files of your own"),
+      Any("data.normalize.mean", FIELD(data.normalize_mean), "per channel, subtracted from pixels scaled to 0..1"),
+      Number("data.normalize.std", FIELD(data.normalize_std), kPositive, "", "per channel, divides what is left"),
+      Count("data.calibration", FIELD(data.calibration), "images",
+            "taken from the training split by seed, never trained on; choices are made on them"),
+      Any("data.train_images", FIELD(data.train_images), "npy: training images"),
+      Any("data.train_labels", FIELD(data.train_labels), "npy: their labels"),
+      Any("data.test_images", FIELD(data.test_images), "npy: images never used before verification"),
+      Any("data.test_labels", FIELD(data.test_labels), "npy: their labels"),
+
+      Count("train.epochs", FIELD(train.epochs), "passes", "passes over the training split"),
+      OneOf("train.optimizer", FIELD(train.optimizer), {"adam", "sgd"}, "adam, or sgd with Nesterov momentum 0.9"),
+      Number("train.learning_rate", FIELD(train.learning_rate), kPositive, "", "peak of the one-cycle schedule"),
+      Number("train.weight_decay", FIELD(train.weight_decay), kNotNegative, "",
+             "decoupled from adam's moments; added to the gradient for sgd"),
+      Count("train.batch", FIELD(train.batch), "images", "images of one step"),
+      Any("train.augment", FIELD(train.augment), "random changes of training images: shift, flip, pad-and-crop"),
+
+      Any("posterior.estimator", FIELD(posterior.estimator),
+          "laplace (curvature at the trained weights) or svi (variational inference, started from laplace)"),
+      Count("posterior.samples", FIELD(posterior.samples), "images", "training images that the estimate uses"),
+      Count("posterior.batch", FIELD(posterior.batch), "images", "images of one forward and backward pass"),
+      Number("posterior.prior_sigma", FIELD(posterior.prior_sigma), kNotNegative, "",
+             "standard deviation of the prior; 0: root mean square of each layer's weights"),
+      Count("posterior.epochs", FIELD(posterior.epochs), "passes", "svi: passes over the samples"),
+      Number("posterior.learning_rate", FIELD(posterior.learning_rate), kPositive, "", "svi: step size"),
+      Any("posterior.free_mean", FIELD(posterior.free_mean), "svi: let the means move"),
+
+      Any("sensitivity.metric", FIELD(sensitivity.metric),
+          "posterior (from the likelihood information) or measured (quantize one layer, evaluate)"),
+      Count("sensitivity.samples", FIELD(sensitivity.samples), "images",
+            "measured: training images of every evaluation"),
+
+      OneOf("quantizer.scheme", FIELD(quantizer.scheme), {"symmetric"}, "uniform levels, symmetric around zero"),
+      OneOf("quantizer.granularity", FIELD(quantizer.granularity), {"channel", "tensor"},
+            "one scale per output channel, or one per layer"),
+      OneOf("quantizer.range", FIELD(quantizer.range), {"max", "mse", "posterior"},
+            "scale by the largest weight, the least squared error, or the least error weighted by information"),
+      OneOf("quantizer.grid", FIELD(quantizer.grid), {"auto", "zero", "half"},
+            "at 2 and 3 bits: with a level at zero, with levels at odd halves, or the better of both"),
+      OneOf("quantizer.batch_norm", FIELD(quantizer.batch_norm), {"off", "re-estimate", "transfer", "auto"},
+            "correction of batch-norm statistics after quantization; auto: the best on the calibration images"),
+      Count("quantizer.batch_norm_samples", FIELD(quantizer.batch_norm_samples), "images",
+            "unlabelled training images for the correction"),
+
+      Any("allocate.allocator", FIELD(allocate.allocator), "algorithm: quantile-inform, exact, uniform, ..."),
+      Number("allocate.budget.average_bits", BudgetField{BudgetKind::kAverageBits},
+             {.low = 0, .high = 32, .low_is_open = true}, "bits per weight",
+             "what the plan may spend, averaged over the weights of all quantizable layers; this or bytes"),
+      Count("allocate.budget.bytes", BudgetField{BudgetKind::kBytes}, "bytes",
+            "the same as the size of the packed weights with scales and widths; this or average_bits"),
+      Number("allocate.bits", FIELD(allocate.bits), {.low = 0, .high = 8}, "bits",
+             "widths that a layer may get; 0 removes a layer, 1 is binary"),
+      Number("allocate.quantile", FIELD(allocate.quantile), kShare, "",
+             "quantile-inform: which quantile of a layer's scores speaks for it"),
+      OneOf("allocate.mode", FIELD(allocate.mode), {"information", "rank"},
+            "quantile-inform: bits from the scores, or from the order of the layers"),
+
+      OneOf("verify.split", FIELD(verify.split), {"test", "calibration"},
+            "images on which float and quantized model are compared"),
+      Count("verify.batch", FIELD(verify.batch), "images", "images of one forward pass"),
+      Number("verify.bootstrap", FIELD(verify.bootstrap), {.low = 100}, "resamples",
+             "resamples of the paired interval"),
+  };
+}
+
+#undef FIELD
+
+std::string Format(int value) { return std::to_string(value); }
+std::string Format(std::uint64_t value) { return std::to_string(value); }
+std::string Format(double value) { return FormatNumber(value); }
+std::string Format(bool value) { return value ? "true" : "false"; }
+std::string Format(const std::string& value) { return value.empty() ? "" : FormatText(value); }
+template <typename T>
+std::string Format(const std::vector<T>& values) {
+  if (values.empty()) return "";
+  std::vector<std::string> items;
+  for (const T& value : values) items.push_back(Format(value));
+  return FormatList(items);
+}
+
+// The type of an option in words, told from a value of that type.
+const char* Name(int) { return "whole number"; }
+const char* Name(std::uint64_t) { return "whole number"; }
+const char* Name(double) { return "number"; }
+const char* Name(bool) { return "true or false"; }
+const char* Name(const std::string&) { return "text"; }
+const char* Name(const std::vector<int>&) { return "list of whole numbers"; }
+const char* Name(const std::vector<double>&) { return "list of numbers"; }
+const char* Name(const std::vector<std::string>&) { return "list of texts"; }
+
+template <typename OnBudget, typename OnValue>
+std::string Dispatch(const RecipeOption& option, Recipe& recipe, OnBudget on_budget, OnValue on_value) {
+  return std::visit(
+      [&](const auto& field) -> std::string {
+        if constexpr (std::is_same_v<std::decay_t<decltype(field)>, BudgetField>) {
+          return on_budget(field.kind);
+        } else {
+          return on_value(field(recipe));
+        }
+      },
+      option.field);
+}
+
+}  // namespace
+
+const std::vector<RecipeOption>& RecipeOptions() {
+  static const std::vector<RecipeOption> options = MakeOptions();
+  return options;
+}
+
+const std::vector<RecipeSection>& RecipeSections() {
+  static const std::vector<RecipeSection> sections = {
+      {"", "The run."},
+      {"model", "The network to plan: built in and trained by the run, or a trained file."},
+      {"data", "Images and labels. Allocation, calibration and choices use the training split only."},
+      {"train", "Training of a built-in architecture; skipped when the model is a file."},
+      {"posterior", "How precisely every weight is known."},
+      {"sensitivity", "What every width of every layer is expected to cost."},
+      {"quantizer", "How weights are rounded."},
+      {"allocate", "Which plan: the budget and who spends it."},
+      {"verify", "Measurement of the plan on images that nothing before has seen."},
+  };
+  return sections;
+}
+
+std::vector<std::string> RecipeKeys(const std::string& path) {
+  const std::string prefix = path.empty() ? "" : path + ".";
+  std::vector<std::string> keys;
+  for (const RecipeOption& option : RecipeOptions()) {
+    if (option.path.rfind(prefix, 0) != 0) continue;
+    const std::string rest = option.path.substr(prefix.size());
+    const std::string key = rest.substr(0, rest.find('.'));
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+  }
+  return keys;
+}
+
+std::string SectionOf(const RecipeOption& option) {
+  const auto dot = option.path.find('.');
+  return dot == std::string::npos ? "" : option.path.substr(0, dot);
+}
+
+std::string FormatOption(const RecipeOption& option, Recipe& recipe) {
+  return Dispatch(
+      option, recipe,
+      [&](BudgetKind kind) -> std::string {
+        const Budget& budget = recipe.allocate.budget;
+        if (budget.kind != kind) return "";
+        const bool whole = kind == BudgetKind::kBytes && budget.value == std::floor(budget.value);
+        return whole ? fmt::format("{:.0f}", budget.value) : FormatNumber(budget.value);
+      },
+      [](const auto& value) { return Format(value); });
+}
+
+std::string TypeName(const RecipeOption& option) {
+  Recipe recipe;
+  return Dispatch(
+      option, recipe, [](BudgetKind) { return "number"; }, [](const auto& value) { return Name(value); });
+}
+
+std::string DescribeValues(const RecipeOption& option) {
+  if (!option.choices.empty()) return fmt::format("one of {}", fmt::join(option.choices, ", "));
+  std::string text = option.unit;
+  if (option.range.bounded()) text += (text.empty() ? "" : ", ") + option.range.Describe();
+  return text;
+}
+
+std::string DescribeDefault(const RecipeOption& option) {
+  if (option.required) return "required";
+  Recipe defaults;
+  const std::string value = FormatOption(option, defaults);
+  return value.empty() ? "no default" : "default " + value;
+}
+
+}  // namespace bitplan

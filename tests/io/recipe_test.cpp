@@ -1,0 +1,300 @@
+#include "bitplan/io/recipe.h"
+
+#include <cstdlib>
+
+#include "bitplan/io/files.h"
+#include "io/scratch.h"
+#include "support/catch.h"
+
+using namespace bitplan;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string kSmall =
+    "bitplan: 1\n"
+    "name: small\n"
+    "model: {architecture: lenet5-caffe}\n"
+    "data: {name: mnist}\n";
+
+Recipe Load(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  const Scratch scratch;
+  WriteFileAtomically(scratch / "r.yaml", text);
+  return LoadRecipe(scratch / "r.yaml", overrides);
+}
+
+// What the user reads, from the file's name on.
+std::string Complaint(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  const Error error = ErrorOf([&] { (void)Load(text, overrides); });
+  CHECK(error.kind() == ErrorKind::kUsage);
+  const std::string message = error.what();
+  CHECK(message.find('\n') == std::string::npos);
+  const auto file = message.find("r.yaml");
+  return file == std::string::npos ? message : message.substr(file);
+}
+
+std::string SetComplaint(const std::string& override) { return Complaint(kSmall, {override}); }
+
+}  // namespace
+
+TEST_CASE("a recipe gives its values, and defaults for the rest") {
+  const Recipe recipe = Load(
+      "bitplan: 1\nname: lenet-mnist\nseed: 18446744073709551615\n"
+      "model: {file: models/a.pt}\n"
+      "data: {name: mnist, normalize: {mean: [0.1307], std: [0.3081]}, calibration: 4000}\n"
+      "train: {optimizer: sgd, learning_rate: 1e-1, augment: [shift, flip]}\n"
+      "posterior: {estimator: svi, free_mean: true}\n"
+      "allocate:\n  budget:\n    bytes: 200000\n  bits: [8, 1, 4]\n");
+  CHECK(recipe.name == "lenet-mnist");
+  CHECK(recipe.seed == 18446744073709551615ULL);
+  CHECK(recipe.model.file == "models/a.pt");
+  CHECK(recipe.model.architecture.empty());
+  CHECK(recipe.data.normalize_mean == std::vector<double>{0.1307});
+  CHECK(recipe.data.normalize_std == std::vector<double>{0.3081});
+  CHECK(recipe.data.calibration == 4000);
+  CHECK(recipe.train.optimizer == "sgd");
+  CHECK(recipe.train.learning_rate == 0.1);
+  CHECK(recipe.train.augment == std::vector<std::string>{"shift", "flip"});
+  CHECK(recipe.train.epochs == TrainOptions().epochs);
+  CHECK(recipe.posterior.free_mean);
+  CHECK(recipe.allocate.budget.kind == BudgetKind::kBytes);
+  CHECK(recipe.allocate.budget.value == 200000.0);
+  CHECK(recipe.allocate.bits == std::vector<int>{1, 4, 8});
+}
+
+TEST_CASE("a misspelt key names file, line and the nearest key") {
+  CHECK(Complaint(kSmall + "train:\n  batch: 64\n  epoch: 2\n") ==
+        "r.yaml:7: unknown key 'epoch' in train; nearest known key: epochs");
+  CHECK(Complaint(kSmall + "trian: {}\n") == "r.yaml:5: unknown key 'trian'; nearest known key: train");
+  CHECK(Complaint(kSmall + "allocate: {budget: {average_bit: 3}}\n") ==
+        "r.yaml:5: unknown key 'average_bit' in allocate.budget; nearest known key: average_bits");
+  CHECK(Complaint(kSmall + "verify: {zzz: 1}\n") ==
+        "r.yaml:5: unknown key 'zzz' in verify; known keys: split, batch, bootstrap");
+}
+
+TEST_CASE("a value out of range names the key, the value and the bound") {
+  CHECK(Complaint(kSmall + "train: {learning_rate: 0}\n") == "r.yaml:5: train.learning_rate is 0; it must be > 0");
+  CHECK(Complaint(kSmall + "train: {epochs: -1}\n") == "r.yaml:5: train.epochs is -1; it must be >= 1");
+  CHECK(Complaint(kSmall + "train: {epochs: 3000000000}\n") ==
+        "r.yaml:5: train.epochs is 3000000000; it must be <= 2147483647");
+  CHECK(Complaint(kSmall + "allocate: {quantile: 1.5}\n") == "r.yaml:5: allocate.quantile is 1.5; it must be in 0..1");
+  CHECK(Complaint(kSmall + "allocate: {bits: [1, 9]}\n") == "r.yaml:5: allocate.bits[1] is 9; it must be in 0..8");
+  CHECK(Complaint(kSmall + "allocate: {budget: {average_bits: 0}}\n") ==
+        "r.yaml:5: allocate.budget.average_bits is 0; it must be > 0 and <= 32");
+  CHECK(Complaint(kSmall + "train: {optimizer: adma}\n") ==
+        "r.yaml:5: train.optimizer is 'adma'; it must be one of adam, sgd; nearest: adam");
+}
+
+TEST_CASE("NaN and infinity are no values of a recipe") {
+  for (const char* value : {"nan", ".nan", "inf", ".inf", "-.inf", "1e999"}) {
+    CHECK_THAT(Complaint(kSmall + "train: {learning_rate: " + value + "}\n"),
+               Contains("r.yaml:5: train.learning_rate is '" + std::string(value) + "'; it must be a number > 0"));
+  }
+}
+
+TEST_CASE("a value of the wrong type names the type that is wanted") {
+  CHECK(Complaint(kSmall + "train: {epochs: many}\n") ==
+        "r.yaml:5: train.epochs is 'many'; it must be a whole number >= 1");
+  CHECK(Complaint(kSmall + "train: {epochs: 2.5}\n") ==
+        "r.yaml:5: train.epochs is 2.5; it must be a whole number >= 1");
+  CHECK(Complaint(kSmall + "train: {epochs: [2]}\n") ==
+        "r.yaml:5: train.epochs is a list; it must be a whole number >= 1");
+  CHECK(Complaint(kSmall + "train: {epochs: }\n") ==
+        "r.yaml:5: train.epochs has no value; it must be a whole number >= 1");
+  CHECK(Complaint(kSmall + "posterior: {free_mean: 1}\n") ==
+        "r.yaml:5: posterior.free_mean is 1; it must be true or false");
+  CHECK(Complaint(kSmall + "train: {augment: shift}\n") ==
+        "r.yaml:5: train.augment is 'shift'; it must be a list, such as [a, b]");
+  CHECK(Complaint(kSmall + "seed: -1\n") == "r.yaml:5: seed is -1; it must be a whole number >= 0 and < 2^64");
+  CHECK(Complaint(kSmall + "train: 3\n") == "r.yaml:5: train must be a map of keys, such as '{epochs: ...}'");
+  CHECK(Complaint(kSmall + "posterior: {estimator: ''}\n") == "r.yaml:5: posterior.estimator is empty");
+}
+
+TEST_CASE("a key given twice is refused instead of one value winning silently") {
+  CHECK(Complaint(kSmall + "train: {epochs: 1, epochs: 2}\n") == "r.yaml:5: key 'epochs' in train is given twice");
+  CHECK(Complaint(kSmall + "name: other\n") == "r.yaml:5: key 'name' is given twice");
+}
+
+TEST_CASE("text that is no recipe is refused in one line") {
+  CHECK(Complaint("") == "r.yaml: is empty");
+  CHECK(Complaint("# nothing\n") == "r.yaml: is empty");
+  CHECK_THAT(Complaint("- a\n- b\n"), Contains("r.yaml:1: the document must be a map"));
+  CHECK_THAT(Complaint("just words\n"), Contains("the document must be a map"));
+  CHECK_THAT(Complaint("bitplan: 1\nname: [a\n"), Contains("YAML syntax"));
+  CHECK_THAT(Complaint("bitplan: 1\n\tname: a\n"), Contains("r.yaml:2: YAML syntax"));
+  CHECK_THAT(Complaint(kSmall + "---\nname: b\n"), Contains("a second YAML document"));
+  CHECK_THAT(Complaint(std::string(3000, '[')), Contains("YAML syntax"));
+  CHECK_THAT(Complaint(kSmall + "? [a, b]\n: 1\n"), Contains("is not a plain word"));
+}
+
+TEST_CASE("the version of the format must be given and known") {
+  CHECK(Complaint("name: a\nmodel: {file: a.pt}\ndata: {name: mnist}\n") ==
+        "r.yaml: missing key 'bitplan'; a recipe begins with 'bitplan: 1'");
+  CHECK(Complaint("bitplan: 2\nname: a\n") == "r.yaml:1: recipe format 2 is unknown; this program reads 'bitplan: 1'");
+}
+
+TEST_CASE("a recipe without name, data or model says what is missing") {
+  CHECK_THAT(Complaint("bitplan: 1\nmodel: {file: a.pt}\ndata: {name: mnist}\n"), Contains("missing key 'name'"));
+  CHECK_THAT(Complaint("bitplan: 1\nname: a\nmodel: {file: a.pt}\n"), Contains("missing key 'data.name'"));
+  CHECK(Complaint("bitplan: 1\nname: a\ndata: {name: mnist}\n") == "r.yaml: model needs an architecture or a file");
+}
+
+TEST_CASE("keys that exclude each other are refused") {
+  CHECK(Complaint("bitplan: 1\nname: a\nmodel:\n  architecture: b\n  file: c\ndata: {name: mnist}\n") ==
+        "r.yaml:5: model has both an architecture and a file; keep one");
+  CHECK(Complaint(kSmall + "allocate: {budget: {average_bits: 3, bytes: 10}}\n") ==
+        "r.yaml:5: allocate.budget has both average_bits and bytes; keep one");
+}
+
+TEST_CASE("values that do not fit together are refused") {
+  CHECK_THAT(
+      Complaint("bitplan: 1\nname: a\nmodel: {file: b}\ndata: {name: c, normalize: {mean: [0, 0, 0], std: [1]}}\n"),
+      Contains("r.yaml:4: data.normalize has 3 means and 1 standard deviations"));
+  CHECK_THAT(Complaint("bitplan: 1\nname: a\nmodel: {file: b}\ndata: {name: c, normalize: {mean: [0]}}\n"),
+             Contains("1 means and 0 standard deviations"));
+  CHECK(Complaint(kSmall + "allocate: {bits: [2, 1, 2]}\n") == "r.yaml:5: allocate.bits holds 2 twice");
+  CHECK(Complaint(kSmall + "allocate: {bits: []}\n") ==
+        "r.yaml:5: allocate.bits is empty; it must hold at least one width");
+  CHECK_THAT(Complaint("bitplan: 1\nname: a\nmodel: {file: b}\ndata: {name: npy, train_images: x.npy}\n"),
+             Contains("r.yaml:4: data set npy needs the key 'data.train_labels'"));
+}
+
+TEST_CASE("a name that would leave the output folder is refused") {
+  for (const char* name : {"../up", "/tmp/x", "a b", ".hidden"}) {
+    CHECK_THAT(SetComplaint("name=" + std::string(name)), Contains("name is '" + std::string(name) + "'"));
+  }
+}
+
+TEST_CASE("an override replaces one key, a list or a whole section") {
+  CHECK(Load(kSmall, {"train.epochs=3", "train.epochs=4"}).train.epochs == 4);
+  CHECK(Load(kSmall, {"allocate.bits=[4, 2]"}).allocate.bits == std::vector<int>{2, 4});
+  const Recipe replaced = Load(kSmall + "train: {epochs: 3, batch: 7}\n", {"train={epochs: 5}"});
+  CHECK(replaced.train.epochs == 5);
+  CHECK(replaced.train.batch == TrainOptions().batch);
+  CHECK(Load(kSmall, {"seed=9"}).seed == 9);
+}
+
+TEST_CASE("an override of one kind of budget replaces the other kind") {
+  const std::string bytes = kSmall + "allocate: {budget: {bytes: 1000}}\n";
+  const std::string bits = kSmall + "allocate: {budget: {average_bits: 3}}\n";
+  const Recipe to_bits = Load(bytes, {"allocate.budget.average_bits=1.25"});
+  CHECK(to_bits.allocate.budget.kind == BudgetKind::kAverageBits);
+  CHECK(to_bits.allocate.budget.value == 1.25);
+  const Recipe to_bytes = Load(bits, {"allocate.budget.bytes=500"});
+  CHECK(to_bytes.allocate.budget.kind == BudgetKind::kBytes);
+  CHECK(to_bytes.allocate.budget.value == 500.0);
+  CHECK(Load(bits, {"allocate.budget={bytes: 7}"}).allocate.budget.value == 7.0);
+}
+
+TEST_CASE("an override of the model's file replaces its architecture") {
+  const Recipe recipe = Load(kSmall, {"model.file=a.pt"});
+  CHECK(recipe.model.file == "a.pt");
+  CHECK(recipe.model.architecture.empty());
+}
+
+TEST_CASE("a wrong override is quoted") {
+  CHECK(SetComplaint("allocate.bugdet=3") ==
+        "--set allocate.bugdet=3: unknown key 'bugdet' in allocate; nearest known key: budget");
+  CHECK(SetComplaint("train.epochs=0") == "--set train.epochs=0: train.epochs is 0; it must be >= 1");
+  CHECK(SetComplaint("train.epochs") == "--set train.epochs: must be key.path=value");
+  CHECK(SetComplaint("=3") == "--set =3: must be key.path=value");
+  CHECK_THAT(SetComplaint("train.epochs="), Contains("train.epochs has no value"));
+  CHECK_THAT(SetComplaint("train.epochs.x=1"), Contains("train.epochs is a map"));
+  CHECK_THAT(SetComplaint("allocate.bits=[1, 2"), Contains("--set allocate.bits=[1, 2: YAML syntax"));
+  CHECK_THAT(SetComplaint("allocate.bits=[1, 2\nseed: 3"), Contains("YAML syntax"));
+  CHECK_THAT(SetComplaint("seed=3\nname: x"), Contains("unknown key 'name'"));
+  CHECK_THAT(Complaint(kSmall + "\"two\\nlines\": 1\n"), Contains("unknown key 'two lines'"));
+}
+
+TEST_CASE("a missing recipe is not found") {
+  const Error error = ErrorOf([] { (void)LoadRecipe("no-such-recipe.yaml", {}); });
+  CHECK(error.kind() == ErrorKind::kNotFound);
+  CHECK(std::string(error.what()) == "recipe no-such-recipe.yaml not found");
+}
+
+TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
+  const std::vector<std::string> overrides = {
+      "data={name: npy, normalize: {mean: [0.1, 1e-7], std: [0.3, 12345678.5]}, calibration: 7, train_images: a b.npy, "
+      "train_labels: 'x: y', test_images: \"12\", test_labels: true}",
+      "train={epochs: 3, optimizer: sgd, learning_rate: 0.3, weight_decay: 0.0005, batch: 9, augment: [flip, shift]}",
+      "posterior={estimator: svi, samples: 5, batch: 6, prior_sigma: 0.125, epochs: 2, learning_rate: 1e-9, "
+      "free_mean: true}",
+      "sensitivity={metric: measured, samples: 77}",
+      "quantizer={granularity: tensor, range: posterior, grid: half, batch_norm: off, batch_norm_samples: 11}",
+      "allocate={allocator: exact, budget: {bytes: 100000}, bits: [0, 3], quantile: 0.5, mode: rank}",
+      "verify={split: calibration, batch: 3, bootstrap: 123}",
+      "seed=12345678901234567890"};
+  const std::string dumped = DumpRecipe(Load(kSmall, overrides));
+  const Recipe again = Load(dumped);
+  CHECK(DumpRecipe(again) == dumped);
+  CHECK(again.data.train_images == "a b.npy");
+  CHECK(again.data.train_labels == "x: y");
+  CHECK(again.data.normalize_mean == std::vector<double>{0.1, 1e-7});
+  CHECK(again.train.learning_rate == 0.3);
+  CHECK(again.posterior.learning_rate == 1e-9);
+  CHECK(again.seed == 12345678901234567890ULL);
+  for (const char* key : {"weight_decay: ", "free_mean: true", "batch_norm_samples: 11", "batch_norm: \"off\"",
+                          "bootstrap: 123", "mode: rank", "budget: {bytes: 100000}", "bits: [0, 3]"}) {
+    CHECK_THAT(dumped, Contains(key));
+  }
+}
+
+TEST_CASE("a dumped recipe has one stable form") {
+  const Recipe recipe =
+      Load(kSmall, {"data={name: mnist, calibration: 50, normalize: {std: [0.3081], mean: [0.1307]}}",
+                    "allocate={quantile: 1, bits: [8, 2], mode: rank, budget: {average_bits: 3}, allocator: exact}"});
+  const std::string dumped = DumpRecipe(recipe);
+  CHECK(dumped.rfind("bitplan: 1\n"
+                     "name: small\n"
+                     "seed: 1\n"
+                     "model:\n"
+                     "  architecture: lenet5-caffe\n"
+                     "data:\n"
+                     "  name: mnist\n"
+                     "  normalize: {mean: [0.1307], std: [0.3081]}\n"
+                     "  calibration: 50\n"
+                     "train:\n",
+                     0) == 0);
+  CHECK_THAT(dumped, Contains("\nallocate:\n"
+                              "  allocator: exact\n"
+                              "  budget: {average_bits: 3.0}\n"
+                              "  bits: [2, 8]\n"
+                              "  quantile: 1.0\n"
+                              "  mode: rank\n"
+                              "verify:\n"));
+}
+
+TEST_CASE("a section's text changes with its own keys only") {
+  const Recipe before = Load(kSmall), after = Load(kSmall, {"train.epochs=3"});
+  CHECK(DumpRecipeSection(before, "train") != DumpRecipeSection(after, "train"));
+  CHECK(DumpRecipeSection(before, "data") == DumpRecipeSection(after, "data"));
+  CHECK(DumpRecipeSection(before, "model") == "model:\n  architecture: lenet5-caffe\n");
+  CHECK(ErrorOf([&] { (void)DumpRecipeSection(before, "trian"); }).kind() == ErrorKind::kInternal);
+}
+
+TEST_CASE("every recipe that comes with bitplan loads, and is named like its file") {
+  int count = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(BITPLAN_SOURCE_DIR) / "recipes")) {
+    INFO(entry.path().string());
+    const Recipe recipe = LoadRecipe(entry.path(), {});
+    CHECK(recipe.name == entry.path().stem().string());
+    CHECK_FALSE(recipe.data.normalize_mean.empty());
+    ++count;
+  }
+  CHECK(count >= 4);
+}
+
+TEST_CASE("docs/recipe.md is what the option table says") {
+  const fs::path file = fs::path(BITPLAN_SOURCE_DIR) / "docs" / "recipe.md";
+  if (std::getenv("BITPLAN_UPDATE_DOCS") != nullptr) WriteFileAtomically(file, RecipeHelpMarkdown());
+  INFO("after a change of the option table or a default: BITPLAN_UPDATE_DOCS=1 writes the page anew");
+  CHECK(ReadFile(file, "page") == RecipeHelpMarkdown());
+}
+
+TEST_CASE("the help lists every key that a complete recipe holds") {
+  const std::string help = RecipeHelp();
+  for (const char* key : {"learning_rate", "budget.average_bits", "budget.bytes", "normalize.mean", "batch_norm"}) {
+    CHECK_THAT(help, Contains(std::string("  ") + key + " "));
+  }
+  CHECK_THAT(help, Contains("peak of the one-cycle schedule") && Contains("(number; > 0; default "));
+}
