@@ -61,7 +61,7 @@ class Recorder {
     return !used_.empty();
   }
 
-  void Leave(const std::vector<c10::IValue>& outputs) {
+  void Leave(Operands outputs) {
     const auto output = std::find_if(outputs.begin(), outputs.end(), [](const auto& o) { return o.isTensor(); });
     if (output == outputs.end()) return;  // a question such as aten::size
     for (const auto& [index, operand, parameter] : used_) {
@@ -198,7 +198,7 @@ Network DescribeNetwork(torch::jit::Module module, const std::string& name,
   }
   Recorder recorder(module);
   OperationObserver observer([&](auto operation, auto operands) { return recorder.Enter(operation, operands); },
-                             [&](const auto& outputs) { recorder.Leave(outputs); });
+                             [&](Operands outputs) { recorder.Leave(outputs); });
   try {
     CheckOutput(RunOnce(module, input_shape), name);
     observer.Rethrow();

@@ -1,7 +1,6 @@
 #include "bitplan/models/network.h"
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <sstream>
 #include <tuple>
@@ -124,17 +123,10 @@ torch::jit::Module LoadModule(const std::filesystem::path& file) {
 }
 
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file) {
-  WriteFileAtomically(file, [&](const std::filesystem::path& temporary) {
-    // Through a stream: LibTorch would write the temporary file's name into the archive.
-    std::ofstream stream(temporary, std::ios::binary);
-    try {
-      module.save(stream);
-    } catch (const c10::Error& error) {
-      throw Error(ErrorKind::kIo, "cannot write model file '" + file.string() + "' (" + TorchReason(error) + ")");
-    }
-    stream.close();
-    if (!stream) throw Error(ErrorKind::kIo, "cannot write model file '" + file.string() + "'; is the disk full?");
-  });
+  // Through memory: LibTorch's writer would put the file's name into the archive, and aborts when the disk is full.
+  std::ostringstream archive;
+  module.save(archive);
+  WriteFileAtomically(file, archive.str());
 }
 
 std::string ModelHash(const torch::jit::Module& module) {

@@ -14,6 +14,11 @@ struct Taken : at::ObserverContext {
   bool backward;
 };
 
+// The interpreter hands over its whole stack; the last `count` values belong to the operation.
+Operands Last(Operands stack, std::size_t count) {
+  return stack.size() > count ? stack.slice(stack.size() - count) : stack;
+}
+
 bool IsTensor(Operands operands, std::size_t index, std::int64_t dimensions) {
   return index < operands.size() && operands[index].isTensor() && operands[index].toTensor().defined() &&
          operands[index].toTensor().dim() == dimensions;
@@ -88,7 +93,8 @@ std::unique_ptr<at::ObserverContext> OperationObserver::OnStart(const at::Record
   observer->busy_ = true;
   const bool backward = function.scope() == at::RecordScope::BACKWARD_FUNCTION;
   bool taken = backward;
-  if (!backward) observer->Run([&] { taken = observer->enter_(function.name(), function.inputs()); });
+  if (!backward)
+    observer->Run([&] { taken = observer->enter_(function.name(), Last(function.inputs(), function.num_inputs())); });
   observer->busy_ = taken;
   return taken ? std::make_unique<Taken>(backward) : nullptr;
 }
@@ -97,7 +103,10 @@ void OperationObserver::OnEnd(const at::RecordFunction& function, at::ObserverCo
   OperationObserver* observer = current;
   const auto* taken = dynamic_cast<Taken*>(context);
   if (observer == nullptr || taken == nullptr) return;
-  if (!taken->backward) observer->Run([&] { observer->leave_(function.outputs()); });
+  if (!taken->backward) {
+    const Operands stack(function.outputs().data(), function.outputs().size());
+    observer->Run([&] { observer->leave_(Last(stack, function.num_outputs())); });
+  }
   observer->busy_ = false;
 }
 

@@ -54,7 +54,7 @@ class OperationObserver {
   // Before an operation: true takes it, so that `leave` is called after it and nothing inside it is reported.
   using Enter = std::function<bool(std::string_view operation, Operands operands)>;
   // After a taken operation; no outputs when it threw.
-  using Leave = std::function<void(const std::vector<c10::IValue>& outputs)>;
+  using Leave = std::function<void(Operands outputs)>;
 
   OperationObserver(Enter enter, Leave leave);
   ~OperationObserver();

@@ -40,7 +40,7 @@ struct Tap::State {
     return false;
   }
 
-  void Leave(const std::vector<c10::IValue>& outputs) {
+  void Leave(Operands outputs) {
     if (layer && handlers.on_layer_output && !outputs.empty()) handlers.on_layer_output(*layer, outputs[0].toTensor());
   }
 
@@ -50,7 +50,7 @@ struct Tap::State {
   std::optional<std::size_t> layer;  // the one that runs
   int exceptions_before = std::uncaught_exceptions();
   OperationObserver observer{[this](auto operation, auto operands) { return Enter(operation, operands); },
-                             [this](const auto& outputs) { Leave(outputs); }};
+                             [this](Operands outputs) { Leave(outputs); }};
 };
 
 Tap::Tap(const Network& network, const torch::jit::Module& module, TapHandlers handlers)
