@@ -1,0 +1,77 @@
+#include "bitplan/data/augment.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/suggest.h"
+
+namespace bitplan {
+namespace {
+
+// Every image moved by its own whole number of pixels, -reach..reach each way; zeros move in.
+torch::Tensor Shifted(const torch::Tensor& images, RandomStream& stream, std::int64_t reach) {
+  const torch::Tensor source = images.contiguous();
+  torch::Tensor result = torch::zeros_like(source);
+  const std::int64_t channels = source.size(1), height = source.size(2), width = source.size(3);
+  const auto element = static_cast<std::int64_t>(source.element_size());
+  const std::int64_t row = width * element, plane = height * row;
+  const auto* from = static_cast<const char*>(source.data_ptr());
+  auto* to = static_cast<char*>(result.data_ptr());
+  const auto steps = static_cast<std::uint64_t>(2 * reach + 1);
+  for (std::int64_t n = 0; n < source.size(0); ++n) {
+    const std::int64_t down = static_cast<std::int64_t>(stream.Index(steps)) - reach;
+    const std::int64_t right = static_cast<std::int64_t>(stream.Index(steps)) - reach;
+    const std::int64_t columns = width - std::abs(right);
+    if (columns <= 0) continue;
+    const std::int64_t from_column = std::max<std::int64_t>(0, -right), to_column = std::max<std::int64_t>(0, right);
+    const std::int64_t first = std::max<std::int64_t>(0, down), last = height + std::min<std::int64_t>(0, down);
+    for (std::int64_t c = n * channels; c < (n + 1) * channels; ++c) {
+      for (std::int64_t y = first; y < last; ++y) {
+        std::memcpy(to + c * plane + y * row + to_column * element,
+                    from + c * plane + (y - down) * row + from_column * element,
+                    static_cast<std::size_t>(columns * element));
+      }
+    }
+  }
+  return result;
+}
+
+torch::Tensor Shift(const torch::Tensor& images, RandomStream& stream) { return Shifted(images, stream, 2); }
+
+// Cropping a padded image at a random place is a shift by up to the padding.
+torch::Tensor PadAndCrop(const torch::Tensor& images, RandomStream& stream) { return Shifted(images, stream, 4); }
+
+torch::Tensor Flip(const torch::Tensor& images, RandomStream& stream) {
+  std::vector<std::int64_t> chosen;
+  for (std::int64_t n = 0; n < images.size(0); ++n) {
+    if (stream.Next() >> 63) chosen.push_back(n);
+  }
+  const torch::Tensor index =
+      torch::from_blob(chosen.data(), {static_cast<std::int64_t>(chosen.size())}, torch::kInt64);
+  torch::Tensor result = images.clone();
+  return result.index_copy_(0, index, images.index_select(0, index).flip({3}));
+}
+
+}  // namespace
+
+const std::vector<Augmentation>& Augmentations() {
+  static const std::vector<Augmentation> augmentations = {
+      {"shift", "moves an image by up to 2 pixels each way; zeros move in", Shift},
+      {"flip", "mirrors an image left to right with probability 1/2", Flip},
+      {"pad-and-crop", "pads an image with 4 zeros on each side and crops it to its size at a random place",
+       PadAndCrop},
+  };
+  return augmentations;
+}
+
+const Augmentation& FindAugmentation(const std::string& name) {
+  const auto& all = Augmentations();
+  const auto found = std::find_if(all.begin(), all.end(), [&](const Augmentation& a) { return name == a.name; });
+  if (found != all.end()) return *found;
+  std::vector<std::string> names;
+  for (const auto& a : all) names.emplace_back(a.name);
+  throw Error(ErrorKind::kUsage, UnknownNameMessage("augmentation", name, names));
+}
+
+}  // namespace bitplan

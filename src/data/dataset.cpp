@@ -1,0 +1,102 @@
+#include "bitplan/data/dataset.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/random.h"
+#include "bitplan/core/suggest.h"
+#include "data/sources.h"
+
+namespace bitplan {
+namespace {
+
+torch::Tensor PerChannel(const std::vector<double>& values) {
+  if (values.empty()) return {};
+  return torch::tensor(values, torch::kFloat64).to(torch::kFloat32).view({1, -1, 1, 1});
+}
+
+void CheckChannels(const torch::Tensor& values, const torch::Tensor& images, const char* field) {
+  if (!values.defined() || values.size(1) == 1 || values.size(1) == images.size(1)) return;
+  throw Error(ErrorKind::kUsage,
+              fmt::format("data.normalize.{}: {} values for images with {} channel{}; give one for each", field,
+                          values.size(1), images.size(1), images.size(1) == 1 ? "" : "s"));
+}
+
+// Shuffles the training split and cuts the first `count` images off as the calibration split. Shuffled, so that the
+// head of either part is a fair sample even of data that came sorted by class.
+void CutCalibration(DataSplits& splits, const std::string& name, std::int64_t count, std::uint64_t seed) {
+  const std::int64_t size = splits.train.size();
+  if (size == 0) return;
+  if (count < 0 || count >= size) {
+    throw Error(
+        ErrorKind::kUsage,
+        fmt::format("data.calibration: {} images, but {} has {} for training and calibration together; give 0..{}",
+                    count, splits.train.name, size, size - 1));
+  }
+  auto order = RandomStream(seed, "data/calibration").Permutation(size);
+  const torch::Tensor index = torch::from_blob(order.data(), {size}, torch::kInt64);
+  splits.calibration = splits.train.Select(index.narrow(0, 0, count));
+  splits.calibration.name = name + "/calibration";
+  splits.train = splits.train.Select(index.narrow(0, count, size - count));
+}
+
+}  // namespace
+
+Dataset Dataset::Select(const torch::Tensor& index) const {
+  return {name, images.index_select(0, index), labels.index_select(0, index), classes};
+}
+
+Dataset Dataset::Head(std::int64_t n) const {
+  if (n < 0 || n > size()) {
+    throw Error(ErrorKind::kUsage, fmt::format("{}: the first {} images asked for, but it has {}", name, n, size()));
+  }
+  if (!labels.defined()) return *this;
+  return {name, images.narrow(0, 0, n), labels.narrow(0, 0, n), classes};
+}
+
+Normalizer::Normalizer(const DataOptions& options)
+    : mean_(PerChannel(options.normalize_mean)), std_(PerChannel(options.normalize_std)) {
+  for (const double value : options.normalize_std) {
+    if (!(value > 0)) {
+      throw Error(ErrorKind::kUsage, fmt::format("data.normalize.std: {}; every value must be greater than 0", value));
+    }
+  }
+}
+
+torch::Tensor Normalizer::Apply(const torch::Tensor& images) const {
+  CheckChannels(mean_, images, "mean");
+  CheckChannels(std_, images, "std");
+  torch::Tensor pixels = images.to(torch::kFloat32, /*non_blocking=*/false, /*copy=*/true);
+  if (images.scalar_type() == torch::kUInt8) pixels.div_(255);
+  if (mean_.defined()) pixels.sub_(mean_.to(pixels.device()));
+  if (std_.defined()) pixels.div_(std_.to(pixels.device()));
+  return pixels;
+}
+
+const std::vector<DatasetSource>& DatasetSources() {
+  static const std::vector<DatasetSource> sources = {
+      {"mnist", "handwritten digits, 60,000 + 10,000 images 1x28x28; files mnist/*-ubyte[.gz]", LoadMnist},
+      {"fashion-mnist", "articles of clothing, 60,000 + 10,000 images 1x28x28; files fashion-mnist/*-ubyte[.gz]",
+       LoadFashionMnist},
+      {"cifar10", "small photographs, 50,000 + 10,000 images 3x32x32; files cifar-10-batches-bin/*.bin", LoadCifar10},
+  };
+  return sources;
+}
+
+DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed) {
+  const auto& sources = DatasetSources();
+  const auto source =
+      std::find_if(sources.begin(), sources.end(), [&](const DatasetSource& s) { return options.name == s.name; });
+  if (source == sources.end()) {
+    std::vector<std::string> names;
+    for (const auto& s : sources) names.emplace_back(s.name);
+    throw Error(ErrorKind::kUsage, UnknownNameMessage("data set", options.name, names));
+  }
+  DataSplits splits = source->load(options, folders, seed);
+  CutCalibration(splits, options.name, options.calibration, seed);
+  return splits;
+}
+
+}  // namespace bitplan

@@ -1,0 +1,39 @@
+// What the readers of published files share. Each Load... fills `train` and `test`; LoadData cuts the calibration
+// split.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/options.h"
+#include "bitplan/data/dataset.h"
+
+namespace bitplan {
+
+using Folders = std::vector<std::filesystem::path>;
+
+[[nodiscard]] DataSplits LoadMnist(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+[[nodiscard]] DataSplits LoadFashionMnist(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+[[nodiscard]] DataSplits LoadCifar10(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+
+// The first existing file folder/name, folders in order and, within one, names in order.
+[[nodiscard]] std::optional<std::filesystem::path> FindFile(const std::vector<std::string>& names,
+                                                            const Folders& folders);
+// "a, b": the folders as a message shows them.
+[[nodiscard]] std::string JoinedFolders(const Folders& folders);
+// FindFile or Error(kNotFound): the file, the folders, and the command that fetches `dataset`.
+[[nodiscard]] std::filesystem::path RequireFile(const std::vector<std::string>& names, const Folders& folders,
+                                                const std::string& dataset);
+
+// Error(kData): "FILE: WHAT".
+[[noreturn]] void ThrowBadFile(const std::filesystem::path& file, const std::string& what);
+
+// As many images as labels, at least one, and every label in 0..classes-1; Error(kData) names the file otherwise.
+void CheckPair(const Dataset& data, const std::filesystem::path& image_file, const std::filesystem::path& label_file);
+
+}  // namespace bitplan

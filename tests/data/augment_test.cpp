@@ -1,0 +1,124 @@
+#include "bitplan/data/augment.h"
+
+#include <set>
+
+#include "data/data_files.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan;
+using namespace bitplan::testing;
+
+namespace {
+
+torch::Tensor Patterned(int count, torch::ScalarType type = torch::kUInt8) {
+  return (torch::arange(count * 2 * 11 * 13, torch::kInt64) % 251 + 1).to(type).view({count, 2, 11, 13});
+}
+
+torch::Tensor Augmented(const char* name, const torch::Tensor& images, std::uint64_t seed = 1) {
+  RandomStream stream(seed, "test");
+  return FindAugmentation(name).apply(images, stream);
+}
+
+// `image` [C, H, W] moved by whole pixels, zeros moving in; written the slow way.
+torch::Tensor Moved(const torch::Tensor& image, int down, int right) {
+  torch::Tensor out = torch::zeros_like(image);
+  for (int y = 0; y < image.size(1); ++y) {
+    for (int x = 0; x < image.size(2); ++x) {
+      const int from_y = y - down, from_x = x - right;
+      if (from_y < 0 || from_y >= image.size(1) || from_x < 0 || from_x >= image.size(2)) continue;
+      out.select(1, y).select(1, x).copy_(image.select(1, from_y).select(1, from_x));
+    }
+  }
+  return out;
+}
+
+// All moves seen in the augmented images; fails for an image that is no move of its original within `reach`.
+std::set<std::pair<int, int>> MovesSeen(const char* name, const torch::Tensor& images, int reach) {
+  const torch::Tensor out = Augmented(name, images);
+  std::set<std::pair<int, int>> seen;
+  for (int n = 0; n < images.size(0); ++n) {
+    bool found = false;
+    for (int down = -reach; down <= reach && !found; ++down) {
+      for (int right = -reach; right <= reach && !found; ++right) {
+        found = out[n].equal(Moved(images[n], down, right));
+        if (found) seen.emplace(down, right);
+      }
+    }
+    CAPTURE(n);
+    CHECK(found);
+  }
+  return seen;
+}
+
+}  // namespace
+
+TEST_CASE("every augmentation keeps shape and type, repeats with its stream and leaves its input alone") {
+  for (const auto& augmentation : Augmentations()) {
+    for (const auto type : {torch::kUInt8, torch::kFloat32}) {
+      CAPTURE(augmentation.name);
+      const torch::Tensor images = Patterned(40, type);
+      const torch::Tensor out = Augmented(augmentation.name, images);
+      CHECK(out.sizes() == images.sizes());
+      CHECK(out.scalar_type() == type);
+      CHECK(out.equal(Augmented(augmentation.name, images)));
+      CHECK_FALSE(out.equal(Augmented(augmentation.name, images, 2)));
+      CHECK(images.equal(Patterned(40, type)));
+    }
+  }
+}
+
+TEST_CASE("augmenting bytes and floats gives the same pixels") {
+  for (const auto& augmentation : Augmentations()) {
+    CAPTURE(augmentation.name);
+    CHECK(Augmented(augmentation.name, Patterned(40))
+              .to(torch::kFloat32)
+              .equal(Augmented(augmentation.name, Patterned(40, torch::kFloat32))));
+  }
+}
+
+TEST_CASE("shift moves whole images by up to two pixels each way and uses all 25 moves") {
+  CHECK(MovesSeen("shift", Patterned(250), 2).size() == 25);
+}
+
+TEST_CASE("pad-and-crop moves whole images by up to four pixels each way and reaches the corners") {
+  const auto moves = MovesSeen("pad-and-crop", Patterned(400), 4);
+  CHECK(moves.size() > 70);
+  CHECK(moves.count({4, 4}) == 1);
+  CHECK(moves.count({-4, -4}) == 1);
+}
+
+TEST_CASE("an image smaller than the padding can move out of sight") {
+  CHECK(Augmented("pad-and-crop", torch::ones({100, 1, 2, 2})).sum().item<float>() < 250);
+}
+
+TEST_CASE("flip mirrors about half of the images left to right and no other way") {
+  const torch::Tensor images = Patterned(400);
+  const torch::Tensor out = Augmented("flip", images);
+  int mirrored = 0;
+  for (int n = 0; n < 400; ++n) {
+    const bool flipped = out[n].equal(images[n].flip({2}));
+    mirrored += flipped ? 1 : 0;
+    CHECK((flipped || out[n].equal(images[n])));
+  }
+  CHECK(mirrored > 160);
+  CHECK(mirrored < 240);
+}
+
+TEST_CASE("an empty batch is augmented to an empty batch") {
+  for (const auto& augmentation : Augmentations()) {
+    CHECK(Augmented(augmentation.name, torch::empty({0, 1, 4, 4}, torch::kUInt8)).numel() == 0);
+  }
+}
+
+TEST_CASE("an image batch that is not contiguous in memory is augmented like its copy") {
+  const torch::Tensor images = Patterned(30).transpose(2, 3);
+  for (const auto& augmentation : Augmentations()) {
+    CHECK(Augmented(augmentation.name, images).equal(Augmented(augmentation.name, images.contiguous())));
+  }
+}
+
+TEST_CASE("an unknown augmentation lists the known ones") {
+  const Failure failure = FailureOf([] { (void)FindAugmentation("flop"); });
+  CHECK(failure.kind == ErrorKind::kUsage);
+  CHECK_THAT(failure.message, Contains("flop") && Contains("shift") && Contains("nearest: flip"));
+}
