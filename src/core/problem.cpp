@@ -80,7 +80,8 @@ std::int64_t AllocationProblem::total_weights() const {
 
 std::int64_t StoredBits(const Unit& unit, int width) {
   const std::int64_t payload_bytes = (unit.weights * width + 7) / 8;
-  const std::int64_t scale_bits = width == 0 ? 0 : unit.scales * 32;
+  const bool quantized = width >= 1 && width <= 8;
+  const std::int64_t scale_bits = quantized ? unit.scales * 32 : 0;
   return payload_bytes * 8 + scale_bits + 8;
 }
 

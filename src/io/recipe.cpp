@@ -19,12 +19,6 @@ namespace {
 constexpr const char* kVersionKey = "bitplan";
 constexpr int kVersion = 1;
 
-const RecipeOption* FindOption(const std::string& path) {
-  const auto& options = RecipeOptions();
-  const auto found = std::find_if(options.begin(), options.end(), [&](const auto& o) { return o.path == path; });
-  return found == options.end() ? nullptr : &*found;
-}
-
 std::string Join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
 
 // One value that the recipe gives, and where.
@@ -118,7 +112,7 @@ class RecipeReader {
     if (path.empty()) known.insert(known.begin(), kVersionKey);
     source.ForEachKey(map, path, known, [&](const std::string& key, const YAML::Node& value) {
       const std::string below = Join(path, key);
-      if (below == kVersionKey || FindOption(below) != nullptr) {
+      if (below == kVersionKey || FindRecipeOption(below) != nullptr) {
         settings_.insert_or_assign(below, Setting{value, &source});
       } else if (!value.IsNull()) {  // "train:" with nothing below it
         Collect(value, below, source);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "io/yaml_text.h"
@@ -76,7 +75,9 @@ std::vector<RecipeOption> MakeOptions() {
       Any("sensitivity.metric", FIELD(sensitivity.metric),
           "posterior (from the likelihood information) or measured (quantize one layer, evaluate)"),
       Count("sensitivity.samples", FIELD(sensitivity.samples), "images",
-            "measured: training images of every evaluation"),
+            "training images for the coherence of rounding errors, or of every evaluation of measured"),
+      Any("sensitivity.coherence", FIELD(sensitivity.coherence),
+          "posterior: measure how far the rounding errors of a layer act together"),
 
       OneOf("quantizer.scheme", FIELD(quantizer.scheme), {"symmetric"}, "uniform levels, symmetric around zero"),
       OneOf("quantizer.granularity", FIELD(quantizer.granularity), {"channel", "tensor"},
@@ -171,6 +172,12 @@ const std::vector<RecipeSection>& RecipeSections() {
   return sections;
 }
 
+const RecipeOption* FindRecipeOption(const std::string& path) {
+  const auto& options = RecipeOptions();
+  const auto found = std::find_if(options.begin(), options.end(), [&](const auto& o) { return o.path == path; });
+  return found == options.end() ? nullptr : &*found;
+}
+
 std::vector<std::string> RecipeKeys(const std::string& path) {
   const std::string prefix = path.empty() ? "" : path + ".";
   std::vector<std::string> keys;
@@ -193,9 +200,7 @@ std::string FormatOption(const RecipeOption& option, Recipe& recipe) {
       option, recipe,
       [&](BudgetKind kind) -> std::string {
         const Budget& budget = recipe.allocate.budget;
-        if (budget.kind != kind) return "";
-        const bool whole = kind == BudgetKind::kBytes && budget.value == std::floor(budget.value);
-        return whole ? fmt::format("{:.0f}", budget.value) : FormatNumber(budget.value);
+        return budget.kind == kind ? FormatBudgetValue(budget) : "";
       },
       [](const auto& value) { return Format(value); });
 }

@@ -36,6 +36,7 @@ struct RecipeOption {
 
 // In the order of a dumped recipe; the options of a section, and of a map inside a section, stand together.
 [[nodiscard]] const std::vector<RecipeOption>& RecipeOptions();
+[[nodiscard]] const RecipeOption* FindRecipeOption(const std::string& path);  // null when unknown
 
 struct RecipeSection {
   std::string name;  // "train"; "" for the keys of the root

@@ -32,14 +32,20 @@ bool IsVersion(const std::string& text) {
 
 std::string FormatNumber(double value) {
   if (!std::isfinite(value)) throw Error(ErrorKind::kInternal, "a number to be written to a file is not finite");
+  if (value == 0.0) return "0.0";  // negative zero too
   const double magnitude = std::abs(value);
-  const bool fixed = magnitude == 0.0 || (magnitude >= 1e-5 && magnitude < 1e15);
+  const bool fixed = magnitude >= 1e-5 && magnitude < 1e15;
   char buffer[64];
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, value,
                                  fixed ? std::chars_format::fixed : std::chars_format::scientific)
                        .ptr;
   std::string text(buffer, end);
   return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
+}
+
+std::string FormatBudgetValue(const Budget& budget) {
+  const bool whole = budget.kind == BudgetKind::kBytes && budget.value == std::floor(budget.value);
+  return whole ? fmt::format("{:.0f}", budget.value) : FormatNumber(budget.value);
 }
 
 std::string FormatQuoted(const std::string& text) {

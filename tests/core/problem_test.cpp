@@ -66,7 +66,10 @@ TEST_CASE("stored bits are whole payload bytes, one float per scale and one byte
   CHECK(StoredBits(unit, 8) == 4001 * 8 + 10 * 32 + 8);
 }
 
-TEST_CASE("a pruned unit stores no scales, only its width") { CHECK(StoredBits(TwoLayers().units[1], 0) == 8); }
+TEST_CASE("a unit that is pruned or left in float stores no scales") {
+  CHECK(StoredBits(TwoLayers().units[1], 0) == 8);
+  CHECK(StoredBits(TwoLayers().units[1], 32) == 4001 * 32 + 8);
+}
 
 TEST_CASE("cost is counted in the budget's own measure") {
   const Unit unit = TwoLayers().units[1];

@@ -219,7 +219,7 @@ TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
       "train={epochs: 3, optimizer: sgd, learning_rate: 0.3, weight_decay: 0.0005, batch: 9, augment: [flip, shift]}",
       "posterior={estimator: svi, samples: 5, batch: 6, prior_sigma: 0.125, epochs: 2, learning_rate: 1e-9, "
       "free_mean: true}",
-      "sensitivity={metric: measured, samples: 77}",
+      "sensitivity={metric: measured, samples: 77, coherence: false}",
       "quantizer={granularity: tensor, range: posterior, grid: half, batch_norm: off, batch_norm_samples: 11}",
       "allocate={allocator: exact, budget: {bytes: 100000}, bits: [0, 3], quantile: 0.5, mode: rank}",
       "verify={split: calibration, batch: 3, bootstrap: 123}",
@@ -233,8 +233,9 @@ TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
   CHECK(again.train.learning_rate == 0.3);
   CHECK(again.posterior.learning_rate == 1e-9);
   CHECK(again.seed == 12345678901234567890ULL);
-  for (const char* key : {"weight_decay: ", "free_mean: true", "batch_norm_samples: 11", "batch_norm: \"off\"",
-                          "bootstrap: 123", "mode: rank", "budget: {bytes: 100000}", "bits: [0, 3]"}) {
+  for (const char* key :
+       {"weight_decay: ", "free_mean: true", "batch_norm_samples: 11", "batch_norm: \"off\"", "bootstrap: 123",
+        "mode: rank", "coherence: false", "budget: {bytes: 100000}", "bits: [0, 3]"}) {
     CHECK_THAT(dumped, Contains(key));
   }
 }

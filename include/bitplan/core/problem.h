@@ -43,7 +43,7 @@ struct AllocationProblem {
 };
 
 // Bits that one unit takes in the packed file at one width: payload rounded up to whole bytes, a float32 scale per
-// channel (none at width 0), one byte for the width and grid.
+// channel (none at width 0, or at 16 and 32, which are left in float), one byte for the width and grid.
 [[nodiscard]] std::int64_t StoredBits(const Unit& unit, int width);
 
 // Cost of a unit at a width in the budget's own integer measure: weight bits (weights * width) for kAverageBits, stored

@@ -1,0 +1,287 @@
+#include "bitplan/io/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "bitplan/io/files.h"
+#include "io/recipe_options.h"
+#include "io/yaml_source.h"
+#include "io/yaml_text.h"
+
+namespace bitplan {
+namespace {
+
+constexpr int kVersion = 1;
+constexpr Range kAny{};
+constexpr Range kNotNegative{.low = 0};
+constexpr Range kAtLeastOne{.low = 1};
+constexpr Range kShare{.low = 0, .high = 1};
+
+// A map whose keys are known: required ones are there, optional ones may be missing.
+class Fields {
+ public:
+  Fields(const YamlSource& source, const YAML::Node& map, std::string path, const std::vector<std::string>& required,
+         const std::vector<std::string>& optional = {})
+      : source_(source), path_(std::move(path)) {
+    std::vector<std::string> known = required;
+    known.insert(known.end(), optional.begin(), optional.end());
+    source.ForEachKey(map, path_, known,
+                      [this](const std::string& key, const YAML::Node& value) { values_.emplace_back(key, value); });
+    for (const std::string& key : required) {
+      if (!Has(key)) source.Fail(map, "missing key '" + key + "'" + (path_.empty() ? "" : " in " + path_));
+    }
+  }
+
+  [[nodiscard]] bool Has(const std::string& key) const { return Find(key) != values_.end(); }
+  [[nodiscard]] const YAML::Node& At(const std::string& key) const { return Find(key)->second; }
+  [[nodiscard]] std::string Path(const std::string& key) const { return path_.empty() ? key : path_ + "." + key; }
+
+  [[nodiscard]] std::string Text(const std::string& key) const { return source_.Text(At(key), Path(key)); }
+  [[nodiscard]] double Number(const std::string& key, const Range& range) const {
+    return source_.Number(At(key), Path(key), range);
+  }
+  [[nodiscard]] std::int64_t Integer(const std::string& key, const Range& range) const {
+    return source_.Integer(At(key), Path(key), range);
+  }
+  [[nodiscard]] std::vector<YAML::Node> List(const std::string& key) const { return source_.List(At(key), Path(key)); }
+
+ private:
+  using Values = std::vector<std::pair<std::string, YAML::Node>>;
+  [[nodiscard]] Values::const_iterator Find(const std::string& key) const {
+    return std::find_if(values_.begin(), values_.end(), [&](const auto& value) { return value.first == key; });
+  }
+
+  const YamlSource& source_;
+  std::string path_;
+  Values values_;
+};
+
+std::string DumpMetrics(const Metrics& metrics) {
+  return fmt::format("{{accuracy: {}, nll: {}, brier: {}, ece: {}}}", FormatNumber(metrics.accuracy),
+                     FormatNumber(metrics.nll), FormatNumber(metrics.brier), FormatNumber(metrics.ece));
+}
+
+std::string DumpVerification(const Verification& verified) {
+  const PairedComparison& drop = verified.accuracy_drop;
+  return fmt::format(
+      "verified:\n"
+      "  data: {}\n"
+      "  samples: {}\n"
+      "  float:     {}\n"
+      "  quantized: {}\n"
+      "  accuracy_drop: {{value: {}, ci95: [{}, {}], mcnemar_p: {}}}\n",
+      FormatText(verified.data), verified.samples, DumpMetrics(verified.float_model), DumpMetrics(verified.quantized),
+      FormatNumber(drop.drop), FormatNumber(drop.ci_low), FormatNumber(drop.ci_high), FormatNumber(drop.mcnemar_p));
+}
+
+std::string DumpAchieved(const PlanAchieved& achieved) {
+  std::string text = fmt::format(
+      "achieved: {{average_bits: {}, average_bits_with_overhead: {}, stored_bytes: {}, compression: {},\n"
+      "           predicted_loss_rise: {}",
+      FormatNumber(achieved.average_bits), FormatNumber(achieved.average_bits_with_overhead), achieved.stored_bytes,
+      FormatNumber(achieved.compression), FormatNumber(achieved.predicted_loss_rise));
+  if (achieved.optimality_gap >= 0.0) text += ", optimality_gap: " + FormatNumber(achieved.optimality_gap);
+  return text + "}\n";
+}
+
+std::string DumpAllocator(const Plan& plan) {
+  std::vector<std::string> options;
+  for (const auto& [key, value] : plan.allocator_options) {
+    options.push_back(FormatText(key) + ": " + (IsNumber(value) ? value : FormatText(value)));
+  }
+  return fmt::format("allocator: {{name: {}, options: {{{}}}, seed: {}}}\n", FormatText(plan.allocator),
+                     fmt::join(options, ", "), plan.seed);
+}
+
+PlanModel ReadModel(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "model", {"name", "sha256", "weights"});
+  return {fields.Text("name"), fields.Text("sha256"), fields.Integer("weights", kAtLeastOne)};
+}
+
+void ReadAllocator(const YamlSource& source, const YAML::Node& node, Plan& plan) {
+  const Fields fields(source, node, "allocator", {"name", "seed"}, {"options"});
+  plan.allocator = fields.Text("name");
+  plan.seed = source.Seed(fields.At("seed"), "allocator.seed");
+  if (!fields.Has("options")) return;
+  const YAML::Node& options = fields.At("options");
+  if (!options.IsMap()) source.Fail(options, "allocator.options must be a map of keys, such as '{quantile: 0.9}'");
+  for (const auto& option : options) {
+    const std::string key = source.Text(option.first, "a key in allocator.options");
+    plan.allocator_options.emplace_back(key, source.Text(option.second, "allocator.options." + key));
+  }
+}
+
+QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "quantizer", {"scheme", "granularity", "range", "batch_norm"});
+  const auto choice = [&](const std::string& key) {
+    return source.Choice(fields.At(key), fields.Path(key), FindRecipeOption(fields.Path(key))->choices);
+  };
+  QuantizerOptions quantizer;
+  quantizer.scheme = choice("scheme");
+  quantizer.granularity = choice("granularity");
+  quantizer.range = choice("range");
+  quantizer.batch_norm = choice("batch_norm");
+  return quantizer;
+}
+
+Budget ReadBudget(const YamlSource& source, const YAML::Node& node) {
+  const std::string bits = BudgetName(BudgetKind::kAverageBits), bytes = BudgetName(BudgetKind::kBytes);
+  const Fields fields(source, node, "budget", {}, {bits, bytes});
+  if (fields.Has(bits) == fields.Has(bytes)) {
+    source.Fail(node, "budget must have exactly one of the keys " + bits + " and " + bytes);
+  }
+  if (fields.Has(bytes)) return {BudgetKind::kBytes, fields.Number(bytes, kNotNegative)};
+  return {BudgetKind::kAverageBits, fields.Number(bits, kNotNegative)};
+}
+
+PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(
+      source, node, "achieved",
+      {"average_bits", "average_bits_with_overhead", "stored_bytes", "compression", "predicted_loss_rise"},
+      {"optimality_gap"});
+  PlanAchieved achieved;
+  achieved.average_bits = fields.Number("average_bits", kNotNegative);
+  achieved.average_bits_with_overhead = fields.Number("average_bits_with_overhead", kNotNegative);
+  achieved.stored_bytes = fields.Integer("stored_bytes", kNotNegative);
+  achieved.compression = fields.Number("compression", kNotNegative);
+  achieved.predicted_loss_rise = fields.Number("predicted_loss_rise", kNotNegative);
+  if (fields.Has("optimality_gap")) achieved.optimality_gap = fields.Number("optimality_gap", kNotNegative);
+  return achieved;
+}
+
+PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std::string& path) {
+  const Fields fields(source, node, path, {"name", "kind", "shape", "macs", "bits"}, {"grid"});
+  PlanLayer layer;
+  layer.name = fields.Text("name");
+  layer.kind = fields.Text("kind");
+  for (const YAML::Node& size : fields.List("shape")) {
+    layer.shape.push_back(source.Integer(size, fields.Path("shape"), kAtLeastOne));
+  }
+  if (layer.shape.size() < 2) source.Fail(fields.At("shape"), fields.Path("shape") + " needs at least two sizes");
+  layer.macs = fields.Integer("macs", kNotNegative);
+  layer.bits = static_cast<int>(fields.Integer("bits", {.low = 0, .high = 32}));
+  if (layer.bits > 8 && layer.bits != 16 && layer.bits != 32) {
+    source.Fail(fields.At("bits"), fmt::format("{} is {}; it must be in 0..8, or 16 or 32 for a layer left alone",
+                                               fields.Path("bits"), layer.bits));
+  }
+  if (fields.Has("grid")) layer.grid = source.Choice(fields.At("grid"), fields.Path("grid"), {"zero", "half"});
+  return layer;
+}
+
+std::vector<PlanLayer> ReadLayers(const YamlSource& source, const YAML::Node& node) {
+  std::vector<PlanLayer> layers;
+  std::set<std::string> names;
+  for (const YAML::Node& item : source.List(node, "layers")) {
+    layers.push_back(ReadLayer(source, item, fmt::format("layers[{}]", layers.size())));
+    const std::string& name = layers.back().name;
+    if (!names.insert(name).second) source.Fail(item, "layer '" + name + "' is given twice");
+  }
+  return layers;
+}
+
+Metrics ReadMetrics(const YamlSource& source, const YAML::Node& node, const std::string& path) {
+  const Fields fields(source, node, path, {"accuracy", "nll", "brier", "ece"});
+  return {fields.Number("accuracy", kShare), fields.Number("nll", kNotNegative), fields.Number("brier", kNotNegative),
+          fields.Number("ece", kShare)};
+}
+
+Verification ReadVerification(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "verified", {"data", "samples", "float", "quantized", "accuracy_drop"});
+  Verification verified;
+  verified.data = fields.Text("data");
+  verified.samples = fields.Integer("samples", kAtLeastOne);
+  verified.float_model = ReadMetrics(source, fields.At("float"), "verified.float");
+  verified.quantized = ReadMetrics(source, fields.At("quantized"), "verified.quantized");
+  const Fields drop(source, fields.At("accuracy_drop"), "verified.accuracy_drop", {"value", "ci95", "mcnemar_p"});
+  const auto interval = drop.List("ci95");
+  if (interval.size() != 2) source.Fail(drop.At("ci95"), drop.Path("ci95") + " must have two ends");
+  verified.accuracy_drop.drop = drop.Number("value", kAny);
+  verified.accuracy_drop.ci_low = source.Number(interval[0], drop.Path("ci95"), kAny);
+  verified.accuracy_drop.ci_high = source.Number(interval[1], drop.Path("ci95"), kAny);
+  verified.accuracy_drop.mcnemar_p = drop.Number("mcnemar_p", kShare);
+  return verified;
+}
+
+PlanProvenance ReadProvenance(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "provenance", {"bitplan", "libtorch", "recipe_sha256"});
+  return {fields.Text("bitplan"), fields.Text("libtorch"), fields.Text("recipe_sha256")};
+}
+
+// The version decides how everything else is read, so it is looked at before any other key.
+void CheckVersion(const YamlSource& source, const YAML::Node& root) {
+  if (!root.IsMap()) source.Fail(root, "is no plan; a plan begins with 'bitplan: 1'");
+  for (const auto& entry : root) {
+    if (!entry.first.IsScalar() || entry.first.Scalar() != "bitplan") continue;
+    if (source.Integer(entry.second, "bitplan", kAny) == kVersion) return;
+    source.Fail(entry.second, "plan format " + entry.second.Scalar() + " is unknown; this program reads 'bitplan: 1'");
+  }
+  source.Fail("missing key 'bitplan'; a plan begins with 'bitplan: 1'");
+}
+
+}  // namespace
+
+std::string DumpPlan(const Plan& plan) {
+  std::string text = fmt::format("bitplan: {}\n", kVersion);
+  text += fmt::format("model: {{name: {}, sha256: {}, weights: {}}}\n", FormatText(plan.model.name),
+                      FormatQuoted(plan.model.sha256), plan.model.weights);
+  text += DumpAllocator(plan);
+  if (!plan.posterior_estimator.empty()) {
+    text += fmt::format("posterior: {{estimator: {}, sha256: {}}}\n", FormatText(plan.posterior_estimator),
+                        FormatQuoted(plan.posterior_sha256));
+  }
+  const QuantizerOptions& quantizer = plan.quantizer;
+  text += fmt::format("quantizer: {{scheme: {}, granularity: {}, range: {}, batch_norm: {}}}\n",
+                      FormatText(quantizer.scheme), FormatText(quantizer.granularity), FormatText(quantizer.range),
+                      FormatText(quantizer.batch_norm));
+  text += fmt::format("budget: {{{}: {}}}\n", BudgetName(plan.budget.kind), FormatBudgetValue(plan.budget));
+  text += DumpAchieved(plan.achieved);
+  text += "layers:\n";
+  for (const PlanLayer& layer : plan.layers) {
+    text += fmt::format("  - {{name: {}, kind: {}, shape: [{}], macs: {}, bits: {}, grid: {}}}\n",
+                        FormatText(layer.name), FormatText(layer.kind), fmt::join(layer.shape, ", "), layer.macs,
+                        layer.bits, FormatText(layer.grid));
+  }
+  if (plan.verified) text += DumpVerification(*plan.verified);
+  const PlanProvenance& provenance = plan.provenance;
+  text += fmt::format("provenance: {{bitplan: {}, libtorch: {}, recipe_sha256: {}}}\n", FormatText(provenance.bitplan),
+                      FormatText(provenance.libtorch), FormatQuoted(provenance.recipe_sha256));
+  return text;
+}
+
+Plan ParsePlan(const std::string& text, const std::string& file_name) {
+  const YamlSource source(file_name, ErrorKind::kData, true);
+  const YAML::Node root = source.Parse(text);
+  CheckVersion(source, root);
+  const Fields fields(source, root, "",
+                      {"bitplan", "model", "allocator", "quantizer", "budget", "achieved", "layers", "provenance"},
+                      {"posterior", "verified"});
+  Plan plan;
+  plan.model = ReadModel(source, fields.At("model"));
+  ReadAllocator(source, fields.At("allocator"), plan);
+  if (fields.Has("posterior")) {
+    const Fields posterior(source, fields.At("posterior"), "posterior", {"estimator", "sha256"});
+    plan.posterior_estimator = posterior.Text("estimator");
+    plan.posterior_sha256 = posterior.Text("sha256");
+  }
+  plan.quantizer = ReadQuantizer(source, fields.At("quantizer"));
+  plan.budget = ReadBudget(source, fields.At("budget"));
+  plan.achieved = ReadAchieved(source, fields.At("achieved"));
+  plan.layers = ReadLayers(source, fields.At("layers"));
+  if (fields.Has("verified")) plan.verified = ReadVerification(source, fields.At("verified"));
+  plan.provenance = ReadProvenance(source, fields.At("provenance"));
+
+  std::int64_t weights = 0;
+  for (const PlanLayer& layer : plan.layers) weights += layer.weights();
+  if (weights != plan.model.weights) {
+    source.Fail(fields.At("layers"), fmt::format("the shapes of the layers hold {} weights, but model.weights is {}",
+                                                 weights, plan.model.weights));
+  }
+  return plan;
+}
+
+Plan LoadPlan(const std::filesystem::path& file) { return ParsePlan(ReadFile(file, "plan"), file.string()); }
+
+}  // namespace bitplan

@@ -1,0 +1,97 @@
+#include "bitplan/io/tables.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/suggest.h"
+#include "bitplan/io/files.h"
+
+namespace bitplan {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kVersion = 1;
+constexpr const char* kFormat = "bitplan_sensitivity";
+
+// Unknown keys are errors, as in every file of ours; missing ones throw when they are read.
+void CheckKeys(const Json& object, const std::vector<std::string>& known) {
+  for (const auto& [key, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      throw Error(ErrorKind::kData, UnknownNameMessage("key", key, known));
+    }
+  }
+}
+
+Unit ReadUnit(const Json& item) {
+  CheckKeys(item, {"name", "weights", "scales", "macs", "loss_rise", "coherence", "score_percentiles",
+                   "log_sigma_percentiles"});
+  Unit unit;
+  unit.name = item.at("name").get<std::string>();
+  unit.weights = item.at("weights").get<std::int64_t>();
+  unit.scales = item.at("scales").get<std::int64_t>();
+  unit.macs = item.at("macs").get<std::int64_t>();
+  unit.score_percentiles = item.at("score_percentiles").get<std::vector<double>>();
+  unit.coherence = item.at("coherence").get<std::vector<double>>();
+  unit.log_sigma_percentiles = item.at("log_sigma_percentiles").get<std::vector<double>>();
+  return unit;
+}
+
+AllocationProblem Read(const Json& root) {
+  if (!root.is_object() || !root.contains(kFormat)) {
+    throw Error(ErrorKind::kData, fmt::format("is no sensitivity table: the key '{}' is missing", kFormat));
+  }
+  if (root.at(kFormat) != kVersion) {
+    throw Error(ErrorKind::kData, fmt::format("table format {} is unknown; this program reads version {}",
+                                              root.at(kFormat).dump(), kVersion));
+  }
+  CheckKeys(root, {kFormat, "widths", "units"});
+  AllocationProblem problem;
+  problem.widths = root.at("widths").get<std::vector<int>>();
+  for (const Json& item : root.at("units")) {
+    problem.units.push_back(ReadUnit(item));
+    problem.loss_rise.push_back(item.at("loss_rise").get<std::vector<double>>());
+  }
+  problem.Validate();
+  return problem;
+}
+
+}  // namespace
+
+std::string DumpProblem(const AllocationProblem& problem) {
+  problem.Validate();
+  std::string text =
+      fmt::format("{{\"{}\": {}, \"widths\": {}, \"units\": [", kFormat, kVersion, Json(problem.widths).dump());
+  for (std::size_t u = 0; u < problem.units.size(); ++u) {
+    const Unit& unit = problem.units[u];
+    const Json item = {{"name", unit.name},
+                       {"weights", unit.weights},
+                       {"scales", unit.scales},
+                       {"macs", unit.macs},
+                       {"loss_rise", problem.loss_rise[u]},
+                       {"coherence", unit.coherence},
+                       {"score_percentiles", unit.score_percentiles},
+                       {"log_sigma_percentiles", unit.log_sigma_percentiles}};
+    text += (u == 0 ? "\n" : ",\n") + item.dump();
+  }
+  return text + "\n]}\n";
+}
+
+AllocationProblem ParseProblem(const std::string& text, const std::string& file_name) {
+  try {
+    return Read(Json::parse(text));
+  } catch (const Json::exception& error) {
+    throw Error(ErrorKind::kData, file_name + ": not a sensitivity table: " + error.what());
+  } catch (const Error& error) {
+    throw Error(ErrorKind::kData, file_name + ": " + error.what());
+  }
+}
+
+AllocationProblem LoadProblem(const std::filesystem::path& file) {
+  return ParseProblem(ReadFile(file, "sensitivity table"), file.string());
+}
+
+}  // namespace bitplan

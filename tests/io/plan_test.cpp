@@ -1,0 +1,195 @@
+#include "bitplan/io/plan.h"
+
+#include <limits>
+
+#include "bitplan/io/files.h"
+#include "io/scratch.h"
+#include "support/catch.h"
+
+using namespace bitplan;
+
+namespace {
+
+std::string Golden() {
+  return ReadFile(std::filesystem::path(BITPLAN_SOURCE_DIR) / "tests" / "io" / "golden" / "plan-v1.yaml", "plan");
+}
+
+std::string Replaced(std::string text, const std::string& from, const std::string& to) {
+  const auto at = text.find(from);
+  if (at == std::string::npos) throw std::logic_error("nothing to replace: " + from);
+  return text.replace(at, from.size(), to);
+}
+
+// The golden plan with one change, and what is said about it.
+std::string Complaint(const std::string& from, const std::string& to) {
+  const std::string text = Replaced(Golden(), from, to);
+  const Error error = ErrorOf([&] { (void)ParsePlan(text, "plan.yaml"); });
+  CHECK(error.kind() == ErrorKind::kData);
+  return error.what();
+}
+
+}  // namespace
+
+TEST_CASE("the golden plan of format version 1 loads for ever") {
+  const Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
+  CHECK(plan.model.name == "lenet5-caffe");
+  CHECK(plan.model.sha256 == "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
+  CHECK(plan.model.weights == 430500);
+  CHECK(plan.allocator == "quantile-inform");
+  CHECK(plan.allocator_options ==
+        std::vector<std::pair<std::string, std::string>>{{"mode", "information"}, {"quantile", "0.9"}});
+  CHECK(plan.seed == 1);
+  CHECK(plan.posterior_estimator == "laplace");
+  CHECK(plan.quantizer.scheme == "symmetric");
+  CHECK(plan.quantizer.granularity == "channel");
+  CHECK(plan.quantizer.range == "mse");
+  CHECK(plan.quantizer.batch_norm == "off");
+  CHECK(plan.budget.kind == BudgetKind::kAverageBits);
+  CHECK(plan.budget.value == 3.0);
+  CHECK(plan.achieved.average_bits == 2.978513);
+  CHECK(plan.achieved.average_bits_with_overhead == 3.021719);
+  CHECK(plan.achieved.stored_bytes == 162607);
+  CHECK(plan.achieved.compression == 10.5899);
+  CHECK(plan.achieved.predicted_loss_rise == 0.000412);
+  CHECK(plan.achieved.optimality_gap == 0.0);
+  REQUIRE(plan.layers.size() == 4);
+  CHECK(plan.layers[0].kind == "conv2d");
+  CHECK(plan.layers[1].shape == std::vector<std::int64_t>{50, 20, 5, 5});
+  CHECK(plan.layers[1].macs == 1600000);
+  CHECK(plan.layers[2].bits == 2);
+  CHECK(plan.layers[2].grid == "half");
+  CHECK(plan.layers[3].name == "2");
+  CHECK(plan.layers[3].bits == 32);
+  REQUIRE(plan.verified);
+  CHECK(plan.verified->data == "mnist/test");
+  CHECK(plan.verified->samples == 10000);
+  CHECK(plan.verified->float_model.accuracy == 0.9949);
+  CHECK(plan.verified->float_model.brier == 0.00782);
+  CHECK(plan.verified->quantized.nll == 0.015);
+  CHECK(plan.verified->quantized.ece == 0.0021);
+  CHECK(plan.verified->accuracy_drop.drop == 0.0003);
+  CHECK(plan.verified->accuracy_drop.ci_low == -0.0002);
+  CHECK(plan.verified->accuracy_drop.ci_high == 0.0009);
+  CHECK(plan.verified->accuracy_drop.mcnemar_p == 0.453125);
+  CHECK(plan.provenance.bitplan == "0.1.0");
+  CHECK(plan.provenance.libtorch == "1.13.0");
+  CHECK(plan.provenance.recipe_sha256 == "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9");
+}
+
+TEST_CASE("the golden plan is dumped to the bytes it was read from") {
+  CHECK(DumpPlan(ParsePlan(Golden(), "plan-v1.yaml")) == Golden());
+}
+
+TEST_CASE("parts that a plan need not have are left out, not written empty") {
+  Plan plan = ParsePlan(Golden(), "plan.yaml");
+  plan.posterior_estimator.clear();
+  plan.verified.reset();
+  plan.achieved.optimality_gap = -1.0;
+  plan.allocator_options.clear();
+  const std::string text = DumpPlan(plan);
+  for (const char* absent : {"posterior:", "verified:", "optimality_gap"}) CHECK_THAT(text, !Contains(absent));
+  CHECK_THAT(text, Contains("options: {}"));
+  const Plan again = ParsePlan(text, "plan.yaml");
+  CHECK(again.posterior_estimator.empty());
+  CHECK_FALSE(again.verified);
+  CHECK(again.achieved.optimality_gap < 0.0);
+  CHECK(DumpPlan(again) == text);
+}
+
+TEST_CASE("a plan edited by hand parses: comments, block style, another order of keys") {
+  const std::string text = Replaced(
+      Replaced(Golden(), "  - {name: fc1, kind: linear, shape: [500, 800], macs: 400000, bits: 2, grid: half}\n",
+               "  # more bits for the big one\n"
+               "  - bits: 4   # was 2\n"
+               "    shape:\n"
+               "      - 500\n"
+               "      - 800\n"
+               "    name: 'fc1'\n"
+               "    kind: linear\n"
+               "    macs: 400000\n"),
+      "budget: {average_bits: 3.0}\n", "budget:\n  bytes: 200000\n");
+  const Plan plan = ParsePlan(text, "plan.yaml");
+  CHECK(plan.layers[2].bits == 4);
+  CHECK(plan.layers[2].grid == "zero");
+  CHECK(plan.budget.kind == BudgetKind::kBytes);
+  CHECK_THAT(DumpPlan(plan), Contains("budget: {bytes: 200000}\n"));
+}
+
+TEST_CASE("an unknown key in a plan names file, line and the nearest key") {
+  CHECK(Complaint("budget:", "budgets:") == "plan.yaml:6: unknown key 'budgets'; nearest known key: budget");
+  CHECK(Complaint("macs: 288000", "mac: 288000") ==
+        "plan.yaml:10: unknown key 'mac' in layers[0]; nearest known key: macs");
+  CHECK_THAT(Complaint("predicted_loss_rise", "predicted_lossrise"),
+             Contains("nearest known key: predicted_loss_rise"));
+  CHECK_THAT(Complaint("ece: 0.002}", "ece: 0.002, f1: 1}"), Contains("unknown key 'f1' in verified.float"));
+}
+
+TEST_CASE("a missing key in a plan is named with the map that lacks it") {
+  CHECK(Complaint(", bits: 8, grid", ", grid") == "plan.yaml:10: missing key 'bits' in layers[0]");
+  CHECK_THAT(Complaint("budget: {average_bits: 3.0}\n", ""), Contains("missing key 'budget'"));
+  CHECK_THAT(Complaint("samples: 10000\n", "\n"), Contains("missing key 'samples' in verified"));
+  CHECK_THAT(Complaint(", seed: 1}", "}"), Contains("missing key 'seed' in allocator"));
+}
+
+TEST_CASE("a bit width that no layer can have is refused") {
+  for (const char* bits : {"9", "-1", "17", "64", "2.5", "two", "[2, 2]"}) {
+    CHECK_THAT(Complaint("bits: 8,", "bits: " + std::string(bits) + ","),
+               Contains("plan.yaml:10: layers[0].bits") && Contains("it must be"));
+  }
+  for (const char* bits : {"0", "1", "16", "32"}) {
+    CHECK_NOTHROW(ParsePlan(Replaced(Golden(), "bits: 8,", "bits: " + std::string(bits) + ","), "plan.yaml"));
+  }
+}
+
+TEST_CASE("values that no plan can hold are refused") {
+  CHECK_THAT(Complaint("grid: half", "grid: full"), Contains("layers[2].grid is 'full'; it must be one of zero, half"));
+  CHECK_THAT(Complaint("range: mse", "range: mean"), Contains("quantizer.range is 'mean'; it must be one of max"));
+  CHECK_THAT(Complaint("shape: [500, 800]", "shape: [500, -800]"), Contains("layers[2].shape is -800"));
+  CHECK_THAT(Complaint("shape: [500, 800]", "shape: [400000]"), Contains("at least two sizes"));
+  CHECK_THAT(Complaint("accuracy: 0.9949", "accuracy: 99.49"), Contains("verified.float.accuracy is 99.49"));
+  CHECK_THAT(Complaint("nll: 0.0148", "nll: .nan"), Contains("verified.float.nll"));
+  CHECK_THAT(Complaint("[-0.0002, 0.0009]", "[-0.0002]"), Contains("must have two ends"));
+  CHECK_THAT(Complaint("{average_bits: 3.0}", "{average_bits: 3.0, bytes: 5}"), Contains("exactly one of the keys"));
+  CHECK_THAT(Complaint("{average_bits: 3.0}", "{}"), Contains("exactly one of the keys"));
+}
+
+TEST_CASE("a plan whose layers do not add up to the model is refused") {
+  CHECK_THAT(Complaint("shape: [500, 800]", "shape: [500, 801]"),
+             Contains("the shapes of the layers hold 431000 weights, but model.weights is 430500"));
+  CHECK_THAT(Complaint("name: conv2,", "name: conv1,"), Contains("layer 'conv1' is given twice"));
+}
+
+TEST_CASE("text that is no plan is refused in one line") {
+  for (const char* text : {"", "hello", "- 1\n", "{a: [", "bitplan: 1\n", "name: x\n"}) {
+    const Error error = ErrorOf([&] { (void)ParsePlan(text, "plan.yaml"); });
+    CHECK(error.kind() == ErrorKind::kData);
+    CHECK_THAT(error.what(), Contains("plan.yaml") && !Contains("\n"));
+  }
+  CHECK(Complaint("bitplan: 1\n", "bitplan: 7\n") ==
+        "plan.yaml:1: plan format 7 is unknown; this program reads 'bitplan: 1'");
+}
+
+TEST_CASE("a number that is not finite never reaches a plan") {
+  Plan plan = ParsePlan(Golden(), "plan.yaml");
+  plan.achieved.predicted_loss_rise = std::numeric_limits<double>::quiet_NaN();
+  CHECK(ErrorOf([&] { (void)DumpPlan(plan); }).kind() == ErrorKind::kInternal);
+}
+
+TEST_CASE("numbers and texts of a plan survive the round trip bit for bit") {
+  Plan plan = ParsePlan(Golden(), "plan.yaml");
+  for (const double value : {0.1, 1.0 / 3.0, 1e-300, 1.7976931348623157e308, 123456789.0, 1e-5, 9.999e-6, 100000.0}) {
+    plan.achieved.compression = value;
+    CHECK(ParsePlan(DumpPlan(plan), "plan.yaml").achieved.compression == value);
+  }
+  for (const char* name : {"features.3", "0", "1e5", "true", "off", "a b", "a: b", "#x", "\"q\"", "back\\slash",
+                           "two\nlines", "-", "caf\xc3\xa9", "0.1.0", "~"}) {
+    plan.layers[0].name = name;
+    CHECK(ParsePlan(DumpPlan(plan), "plan.yaml").layers[0].name == name);
+  }
+}
+
+TEST_CASE("a missing plan is not found") {
+  const Error error = ErrorOf([] { (void)LoadPlan("no-such-plan.yaml"); });
+  CHECK(error.kind() == ErrorKind::kNotFound);
+  CHECK(std::string(error.what()) == "plan no-such-plan.yaml not found");
+}

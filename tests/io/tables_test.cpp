@@ -1,0 +1,96 @@
+#include "bitplan/io/tables.h"
+
+#include <limits>
+
+#include "bitplan/io/files.h"
+#include "io/scratch.h"
+#include "support/catch.h"
+
+using namespace bitplan;
+
+namespace {
+
+AllocationProblem Problem() {
+  AllocationProblem problem;
+  problem.widths = {1, 2, 8};
+  Unit conv;
+  conv.name = "features.0";
+  conv.weights = 500;
+  conv.scales = 20;
+  conv.macs = 288000;
+  conv.coherence = {1.5, 1.0 / 3.0, 1.0};
+  for (int p = 0; p < kPercentiles; ++p) {
+    conv.score_percentiles.push_back(-3.0 + p / 7.0);
+    conv.log_sigma_percentiles.push_back(-9.0 + p / 11.0);
+  }
+  Unit fc;
+  fc.name = "fc";
+  fc.weights = 5000;
+  fc.scales = 10;
+  fc.macs = 5000;
+  problem.units = {conv, fc};
+  problem.loss_rise = {{0.1, 1e-9 / 3.0, 0.0}, {std::numeric_limits<double>::max(), 4.9e-324, 0.0}};
+  return problem;
+}
+
+std::string Complaint(const std::string& from, const std::string& to) {
+  std::string text = DumpProblem(Problem());
+  const auto at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  text.replace(at, from.size(), to);
+  const Error error = ErrorOf([&] { (void)ParseProblem(text, "s.json"); });
+  CHECK(error.kind() == ErrorKind::kData);
+  CHECK_THAT(error.what(), Contains("s.json: ") && !Contains("\n"));
+  return error.what();
+}
+
+}  // namespace
+
+TEST_CASE("a sensitivity table survives the round trip bit for bit") {
+  const AllocationProblem before = Problem();
+  const AllocationProblem after = ParseProblem(DumpProblem(before), "s.json");
+  CHECK(after.widths == before.widths);
+  CHECK(after.loss_rise == before.loss_rise);
+  REQUIRE(after.units.size() == before.units.size());
+  for (std::size_t u = 0; u < before.units.size(); ++u) {
+    CHECK(after.units[u].name == before.units[u].name);
+    CHECK(after.units[u].weights == before.units[u].weights);
+    CHECK(after.units[u].scales == before.units[u].scales);
+    CHECK(after.units[u].macs == before.units[u].macs);
+    CHECK(after.units[u].coherence == before.units[u].coherence);
+    CHECK(after.units[u].score_percentiles == before.units[u].score_percentiles);
+    CHECK(after.units[u].log_sigma_percentiles == before.units[u].log_sigma_percentiles);
+  }
+  CHECK(DumpProblem(after) == DumpProblem(before));
+}
+
+TEST_CASE("text that is no sensitivity table is refused") {
+  for (const char* text : {"", "{", "[]", "{}", "{\"widths\": [1]}", "{\"bitplan_sensitivity\": 1}", "null"}) {
+    const Error error = ErrorOf([&] { (void)ParseProblem(text, "s.json"); });
+    CHECK(error.kind() == ErrorKind::kData);
+    CHECK_THAT(error.what(), Contains("s.json: "));
+  }
+}
+
+TEST_CASE("a table of another version, or with unknown, missing or inconsistent parts, is refused") {
+  CHECK_THAT(Complaint("\"bitplan_sensitivity\": 1", "\"bitplan_sensitivity\": 2"), Contains("format 2 is unknown"));
+  CHECK_THAT(Complaint("\"macs\"", "\"macz\""), Contains("unknown key 'macz'") && Contains("nearest: macs"));
+  CHECK_THAT(Complaint("\"macs\":288000,", ""), Contains("macs"));
+  CHECK_THAT(Complaint("\"weights\":500,", "\"weights\":\"500\","), Contains("must be number"));
+  CHECK_THAT(Complaint("\"widths\": [1,2,8]", "\"widths\": [1,2]"), Contains("3 entries for 2 widths"));
+  CHECK_THAT(Complaint("[0.1,", "[-0.1,"), Contains("features.0"));
+  CHECK_THAT(Complaint("[0.1,", "[1e999,"), Contains("1e999"));
+}
+
+TEST_CASE("a table that is inconsistent is not written") {
+  AllocationProblem problem = Problem();
+  problem.loss_rise[0][0] = std::numeric_limits<double>::quiet_NaN();
+  CHECK(ErrorOf([&] { (void)DumpProblem(problem); }).kind() == ErrorKind::kInternal);
+}
+
+TEST_CASE("a table is loaded from a file, and a missing one is not found") {
+  const Scratch scratch;
+  WriteFileAtomically(scratch / "sensitivity.json", DumpProblem(Problem()));
+  CHECK(LoadProblem(scratch / "sensitivity.json").units.size() == 2);
+  CHECK(ErrorOf([&] { (void)LoadProblem(scratch / "other.json"); }).kind() == ErrorKind::kNotFound);
+}
