@@ -81,6 +81,8 @@ const std::vector<DatasetSource>& DatasetSources() {
       {"fashion-mnist", "articles of clothing, 60,000 + 10,000 images 1x28x28; files fashion-mnist/*-ubyte[.gz]",
        LoadFashionMnist},
       {"cifar10", "small photographs, 50,000 + 10,000 images 3x32x32; files cifar-10-batches-bin/*.bin", LoadCifar10},
+      {"npy", "your own images and labels, saved by numpy.save; files named by data.train_images and its siblings",
+       LoadNpy},
   };
   return sources;
 }

@@ -20,6 +20,8 @@ using Folders = std::vector<std::filesystem::path>;
 [[nodiscard]] DataSplits LoadMnist(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadFashionMnist(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadCifar10(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+[[nodiscard]] DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+[[nodiscard]] DataSplits LoadSyntheticDigits(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 
 // The first existing file folder/name, folders in order and, within one, names in order.
 [[nodiscard]] std::optional<std::filesystem::path> FindFile(const std::vector<std::string>& names,

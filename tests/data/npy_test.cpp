@@ -1,0 +1,203 @@
+#include <cstring>
+
+#include "bitplan/data/dataset.h"
+#include "data/data_files.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan;
+using namespace bitplan::testing;
+
+namespace {
+
+template <typename T>
+std::string Bytes(const std::vector<T>& values) {
+  std::string bytes(values.size() * sizeof(T), '\0');
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+std::string Npy(const std::string& type, const std::string& shape, const std::string& bytes, int version = 1,
+                const char* fortran = "False") {
+  std::string header = "{'descr': '" + type + "', 'fortran_order': " + fortran + ", 'shape': " + shape + ", }";
+  header += std::string(64 - (header.size() + (version == 1 ? 11 : 13)) % 64, ' ') + "\n";
+  std::string file = "\x93NUMPY";
+  file += {static_cast<char>(version), '\0'};
+  for (int i = 0; i < (version == 1 ? 2 : 4); ++i) file += static_cast<char>(header.size() >> 8 * i & 255);
+  return file + header + bytes;
+}
+
+std::string FourImages() {
+  std::vector<std::uint8_t> pixels(4 * 2 * 3);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(10 * i);
+  return Npy("|u1", "(4, 2, 3)", Bytes(pixels));
+}
+
+std::string FourLabels() { return Npy("<i8", "(4,)", Bytes<std::int64_t>({0, 2, 1, 2})); }
+
+DataSplits LoadTest(const TemporaryFolder& folder, const std::string& images, const std::string& labels) {
+  folder.Write("x.npy", images);
+  folder.Write("y.npy", labels);
+  DataOptions options;
+  options.name = "npy";
+  options.train_images = options.test_images = "x.npy";
+  options.train_labels = options.test_labels = "y.npy";
+  options.calibration = 0;
+  return LoadData(options, {folder.path()}, 1);
+}
+
+Dataset Loaded(const std::string& images, const std::string& labels) {
+  TemporaryFolder folder;
+  return LoadTest(folder, images, labels).test;
+}
+
+Failure FailureWith(const std::string& images, const std::string& labels, const std::string& culprit) {
+  const Failure failure = FailureOf([&] { (void)Loaded(images, labels); });
+  CHECK(failure.thrown);
+  CHECK(failure.kind == ErrorKind::kData);
+  CHECK_THAT(failure.message, Contains(culprit + ": "));
+  return failure;
+}
+
+}  // namespace
+
+TEST_CASE("npy bytes [N, H, W] become images of one channel with their labels and the number of classes") {
+  const Dataset data = Loaded(FourImages(), FourLabels());
+  REQUIRE(data.images.sizes() == at::IntArrayRef({4, 1, 2, 3}));
+  CHECK(data.images.scalar_type() == torch::kUInt8);
+  CHECK(data.images[3][0][1][2].item<int>() == 230);
+  CHECK(data.labels.equal(torch::tensor({0, 2, 1, 2}, torch::kInt64)));
+  CHECK(data.classes == 3);
+  CHECK(data.name == "npy/test");
+}
+
+TEST_CASE("npy floats of either width are taken as they are") {
+  const std::vector<float> single = {0.5F, -1.25F, 3.0F, 7.0F};
+  const std::vector<double> wide = {0.5, -1.25, 3.0, 7.0};
+  const std::string labels = Npy("|u1", "(2,)", Bytes<std::uint8_t>({1, 0}));
+  const Dataset first = Loaded(Npy("<f4", "(2, 2, 1, 1)", Bytes(single)), labels);
+  const Dataset second = Loaded(Npy("<f8", "(2, 2, 1, 1)", Bytes(wide)), labels);
+  CHECK(first.images.scalar_type() == torch::kFloat32);
+  CHECK(first.images[0][1][0][0].item<float>() == -1.25F);
+  CHECK(second.images.equal(first.images));
+}
+
+TEST_CASE("npy labels of every integer type are read, wide unsigned ones without a sign") {
+  const auto last = [](const std::string& labels) {
+    return Loaded(FourImages(), labels).labels[3].item<std::int64_t>();
+  };
+  CHECK(last(Npy("|i1", "(4,)", Bytes<std::int8_t>({0, 1, 2, 100}))) == 100);
+  CHECK(last(Npy("|u1", "(4,)", Bytes<std::uint8_t>({0, 1, 2, 200}))) == 200);
+  CHECK(last(Npy("<i2", "(4,)", Bytes<std::int16_t>({0, 1, 2, 30000}))) == 30000);
+  CHECK(last(Npy("<u2", "(4,)", Bytes<std::uint16_t>({0, 1, 2, 60000}))) == 60000);
+  CHECK(last(Npy("<i4", "(4,)", Bytes<std::int32_t>({0, 1, 2, 70000}))) == 70000);
+  CHECK(last(Npy("<u4", "(4,)", Bytes<std::uint32_t>({0, 1, 2, 70000}))) == 70000);
+  CHECK(last(Npy("<u8", "(4,)", Bytes<std::uint64_t>({0, 1, 2, 9}))) == 9);
+}
+
+TEST_CASE("npy version 2 files are read like version 1") {
+  const Dataset data = Loaded(FourImages(), Npy("<i8", "(4,)", Bytes<std::int64_t>({0, 2, 1, 2}), 2));
+  CHECK(data.labels.equal(torch::tensor({0, 2, 1, 2}, torch::kInt64)));
+}
+
+TEST_CASE("npy training and test pairs share their number of classes") {
+  TemporaryFolder folder;
+  folder.Write("train.npy", FourImages());
+  folder.Write("train-labels.npy", Npy("|u1", "(4,)", Bytes<std::uint8_t>({0, 1, 2, 5})));
+  folder.Write("x.npy", FourImages());
+  folder.Write("y.npy", FourLabels());
+  DataOptions options;
+  options.name = "npy";
+  options.train_images = "train.npy";
+  options.train_labels = "train-labels.npy";
+  options.test_images = (folder.path() / "x.npy").string();
+  options.test_labels = "y.npy";
+  options.calibration = 1;
+  const DataSplits splits = LoadData(options, {folder.path()}, 1);
+  CHECK(splits.train.size() == 3);
+  CHECK(splits.calibration.classes == 6);
+  CHECK(splits.test.classes == 6);
+
+  folder.Write("x.npy", Npy("|u1", "(4, 3, 2)", std::string(24, '\0')));
+  const Failure failure = FailureOf([&] { (void)LoadData(options, {folder.path()}, 1); });
+  CHECK(failure.kind == ErrorKind::kData);
+  CHECK_THAT(failure.message, Contains("[1, 3, 2]") && Contains("[1, 2, 3]"));
+}
+
+TEST_CASE("a file that is no npy file is refused by its magic") {
+  CHECK_THAT(FailureWith("PK\3\4 an npz file", FourLabels(), "x.npy").message, Contains("wrong magic"));
+  CHECK_THAT(FailureWith(FourImages(), "", "y.npy").message, Contains("wrong magic"));
+}
+
+TEST_CASE("an npy version of the future and a cut-off header are refused") {
+  std::string future = FourImages();
+  future[6] = 9;
+  CHECK_THAT(FailureWith(future, FourLabels(), "x.npy").message, Contains("npy version 9"));
+  CHECK_THAT(FailureWith(FourImages().substr(0, 30), FourLabels(), "x.npy").message, Contains("header"));
+  CHECK_THAT(FailureWith(FourImages().substr(0, 9), FourLabels(), "x.npy").message, Contains("header"));
+}
+
+TEST_CASE("an npy array in Fortran order is refused with the remedy") {
+  const std::string fortran = Npy("|u1", "(4, 2, 3)", std::string(24, '\0'), 1, "True");
+  CHECK_THAT(FailureWith(fortran, FourLabels(), "x.npy").message, Contains("ascontiguousarray"));
+}
+
+TEST_CASE("npy types that images or labels cannot have are refused by name") {
+  CHECK_THAT(FailureWith(Npy(">f4", "(4, 2, 3)", std::string(96, '\0')), FourLabels(), "x.npy").message,
+             Contains("unsupported type '>f4'"));
+  CHECK_THAT(FailureWith(FourImages(), Npy("<f4", "(4,)", std::string(16, '\0')), "y.npy").message,
+             Contains("unsupported type '<f4'"));
+}
+
+TEST_CASE("an npy file with too few or too many elements is refused") {
+  const std::string images = FourImages();
+  CHECK_THAT(FailureWith(images.substr(0, images.size() - 1), FourLabels(), "x.npy").message, Contains("23 bytes"));
+  CHECK_THAT(FailureWith(images + "x", FourLabels(), "x.npy").message, Contains("25 bytes"));
+  CHECK_THAT(FailureWith(Npy("|u1", "(99999999999, 99999999999, 99999999999)", "abc"), FourLabels(), "x.npy").message,
+             Contains("3 bytes"));
+}
+
+TEST_CASE("a negative npy label is reported with its position") {
+  const std::string labels = Npy("<i4", "(4,)", Bytes<std::int32_t>({0, 1, -3, 1}));
+  CHECK_THAT(FailureWith(FourImages(), labels, "y.npy").message, Contains("label -3 at position 2"));
+  const std::string huge = Npy("<u8", "(4,)", Bytes<std::uint64_t>({0, ~std::uint64_t{0}, 1, 1}));
+  CHECK_THAT(FailureWith(FourImages(), huge, "y.npy").message, Contains("at position 1"));
+}
+
+TEST_CASE("an empty npy data set is refused") {
+  CHECK_THAT(FailureWith(Npy("|u1", "(0, 2, 3)", ""), Npy("<i8", "(0,)", ""), "x.npy").message, Contains("empty"));
+}
+
+TEST_CASE("npy image and label counts that differ are both reported") {
+  const std::string labels = Npy("<i8", "(3,)", Bytes<std::int64_t>({0, 2, 1}));
+  CHECK_THAT(FailureWith(FourImages(), labels, "x.npy").message, Contains("4 images") && Contains("3 labels"));
+}
+
+TEST_CASE("npy arrays of the wrong rank are refused with their shape") {
+  CHECK_THAT(FailureWith(Npy("|u1", "(4, 6)", std::string(24, '\0')), FourLabels(), "x.npy").message,
+             Contains("[4, 6]"));
+  CHECK_THAT(FailureWith(FourImages(), Npy("|u1", "(2, 2)", std::string(4, '\0')), "y.npy").message,
+             Contains("[2, 2]"));
+  CHECK_THAT(FailureWith(FourImages(), Npy("|u1", "()", std::string(1, '\0')), "y.npy").message, Contains("[]"));
+}
+
+TEST_CASE("an npy image with NaN is reported with its number") {
+  std::vector<float> pixels(8, 1.0F);
+  pixels[5] = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THAT(FailureWith(Npy("<f4", "(4, 2, 1)", Bytes(pixels)), FourLabels(), "x.npy").message,
+             Contains("image 2 holds NaN"));
+}
+
+TEST_CASE("npy files that are missing or not named are reported by their recipe key") {
+  TemporaryFolder folder;
+  folder.Write("x.npy", FourImages());
+  DataOptions options;
+  options.name = "npy";
+  const auto failure = [&] { return FailureOf([&] { (void)LoadData(options, {folder.path()}, 1); }); };
+  CHECK(failure().kind == ErrorKind::kUsage);
+  options.train_images = "no-such-file.npy";
+  CHECK(failure().kind == ErrorKind::kNotFound);
+  CHECK_THAT(failure().message, Contains("data.train_images: no file no-such-file.npy in " + folder.path().string()));
+  options.train_images = "x.npy";
+  CHECK(failure().kind == ErrorKind::kUsage);
+  CHECK_THAT(failure().message, Contains("data.train_labels"));
+}
