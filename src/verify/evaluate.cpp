@@ -70,8 +70,8 @@ Evaluation EvaluateLogits(const torch::Tensor& logits, const torch::Tensor& labe
   for (std::int64_t i = 0; i < samples; ++i) {
     const double* row = log_p.data_ptr<double>() + i * classes;
     const std::int64_t label = truth.data_ptr<std::int64_t>()[i];
-    if (std::isnan(row[label])) {
-      throw Error(ErrorKind::kData, fmt::format("the network's output for image {} is not a number", i));
+    if (!std::isfinite(row[label])) {
+      throw Error(ErrorKind::kData, fmt::format("the network's output for image {} is not finite", i));
     }
     const std::int64_t answer = std::max_element(row, row + classes) - row;
     double brier = 0.0;
