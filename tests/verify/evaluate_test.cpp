@@ -82,7 +82,10 @@ TEST_CASE("labels beyond the network's classes and outputs that are not finite a
 
 TEST_CASE("every image is predicted once and in order, whatever the batch") {
   const Dataset data = PixelData(10);
-  const Normalizer normalizer(DataOptions{.normalize_mean = {0.5}, .normalize_std = {2.0}});
+  DataOptions options;
+  options.normalize_mean = {0.5};
+  options.normalize_std = {2.0};
+  const Normalizer normalizer(options);
   const torch::Tensor expected = ((data.images - 0.5) / 2.0).flatten(1).narrow(1, 0, 3);
   for (const int batch : {1, 3, 10, 64}) {
     Recorder recorder;
