@@ -2,6 +2,9 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "posterior/batches.h"
@@ -33,6 +36,9 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
   torch::optim::Adam optimizer(learned, torch::optim::AdamOptions(options.learning_rate));
   auto generator = at::detail::createCPUGenerator(StreamSeed(seed, "posterior/svi/noise"));
   const auto n = static_cast<double>(train.size());
+  const auto samples = std::min<std::int64_t>(options.samples, train.size());
+  const std::int64_t steps = options.epochs * ((samples + options.batch - 1) / options.batch);
+  std::int64_t step = 0;
 
   for (int epoch = 0; epoch < options.epochs; ++epoch) {
     RandomStream draws(seed, "posterior/svi/epoch/" + std::to_string(epoch));
@@ -43,6 +49,8 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
     for (std::int64_t begin = 0; begin < index.size(0); begin += options.batch) {
       ThrowIfInterrupted();
       const torch::Tensor rows = index.slice(0, begin, std::min<std::int64_t>(begin + options.batch, index.size(0)));
+      const double pace = 0.5 * (1.0 + std::cos(std::acos(-1.0) * static_cast<double>(step++) / steps));
+      for (auto& group : optimizer.param_groups()) group.options().set_lr(pace * options.learning_rate);
       optimizer.zero_grad();
       torch::Tensor divergence = torch::zeros({});
       for (std::size_t l = 0; l < rhos.size(); ++l) {

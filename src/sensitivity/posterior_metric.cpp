@@ -13,8 +13,8 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kCoherenceBatch = 16;  // small: every minibatch is one draw of the estimate
-constexpr double kCoherenceFloor = 0.25;      // of an estimate from ~100 draws, below which only noise remains
+constexpr std::int64_t kCoherenceBatch = 16;    // small: every minibatch is one draw of the estimate
+constexpr double kCoherenceFloor = 1.0 / 64.0;  // keeps a chance zero of very few draws from erasing a layer
 constexpr double kCoherenceCeiling = 1e6;
 
 // E[(g . dw)^2] / 2 for every layer and width, nats per sample.

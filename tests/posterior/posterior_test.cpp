@@ -103,8 +103,8 @@ TEST_CASE("svi repairs the widths of a poor start") {
   const Posterior start = EstimatePosterior(network, data, Normalizer({}), Options(8, 8), 1, SilentSink());
   PosteriorOptions options = Options(8, 8);
   options.estimator = "svi";
-  options.epochs = 1500;
-  options.learning_rate = 0.01;
+  options.epochs = 2000;
+  options.learning_rate = 0.04;
   const Posterior fitted = EstimatePosterior(network, data, Normalizer({}), options, 1, SilentSink());
   const auto distance = [&](const Posterior& posterior) {
     return (posterior.layers[0].sigma / reference.layers[0].sigma).log().abs().mean().item<double>();
