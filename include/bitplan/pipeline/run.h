@@ -1,0 +1,49 @@
+// `bitplan run`: a recipe becomes a verified plan.
+//
+//   model -> posterior -> sensitivity -> allocate -> apply -> verify
+//
+// A stage runs when something that it reads has changed: another budget runs allocate, apply and verify and nothing
+// above. Files in the output folder: model.pt (when trained), posterior.pt, sensitivity.json, quantized.pt, plan.yaml,
+// manifest.json. plan.yaml is written unverified as soon as the bits are known, and again with the measurement.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/plan.h"
+#include "bitplan/core/progress.h"
+#include "bitplan/pipeline/options.h"
+
+namespace bitplan::pipeline {
+
+struct RunReport {
+  Plan plan;
+  std::filesystem::path folder;
+  std::filesystem::path plan_file;
+  std::filesystem::path quantized_file;  // TorchScript; empty when none was written
+  std::vector<StageStatus> stages;       // in the order in which they were looked at
+  double allocate_ms = 0.0;              // from the loaded sensitivity table to the bits
+  double shadow_price = 0.0;             // nats that one more bit or byte is worth at this budget
+  std::string allocator_note;            // one line of the allocator, or empty
+  std::vector<double> calibration_nll;   // off, re-estimate, transfer; empty unless batch_norm: auto chose
+};
+
+// Error kinds as in core/error.h; on any of them every file in the folder is whole.
+[[nodiscard]] RunReport Run(const RecipeOptions& options, ProgressSink& progress);
+
+// `bitplan allocate`: the stages down to the bits; plan.yaml has no `verified` part unless this very plan was verified
+// before, and its batch-norm method is the recipe's.
+[[nodiscard]] RunReport Allocate(const RecipeOptions& options, ProgressSink& progress);
+
+struct VerifyPlanOptions {
+  RecipeOptions recipe;
+  std::filesystem::path plan;      // empty: plan.yaml of the output folder
+  std::filesystem::path out_plan;  // where the verified plan is written; empty: in place
+};
+
+// `bitplan verify`: measures the bits of a plan file, also of one edited by hand, with the quantizer that the file
+// states; prediction, sizes and measurement in the file are replaced. Error(kData) when the plan is for another model.
+[[nodiscard]] RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress);
+
+}  // namespace bitplan::pipeline

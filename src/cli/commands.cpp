@@ -1,0 +1,189 @@
+#include "cli/commands.h"
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/suggest.h"
+#include "bitplan/io/recipe.h"
+#include "bitplan/pipeline/inspect.h"
+#include "bitplan/pipeline/run.h"
+#include "bitplan/pipeline/stages.h"
+#include "cli/console.h"
+#include "cli/processor.h"
+#include "cli/render.h"
+
+namespace bitplan::cli {
+namespace {
+
+struct Arguments {
+  pipeline::RecipeOptions recipe;
+  std::string seed, device = "auto", plan, out_plan, model, topic;
+  std::vector<std::int64_t> shape;
+  int threads = 0;
+  bool quiet = false, json = false, markdown = false;
+};
+
+struct Command {
+  const char* name;
+  const char* help;
+  void (*declare)(CLI::App& app, Arguments& arguments);
+  void (*run)(const Arguments& arguments, CLI::App& program);
+};
+
+const char* DefaultDataFolder() {
+  const char* folder = std::getenv("BITPLAN_DATA");
+  return folder != nullptr && *folder != '\0' ? folder : "data";
+}
+
+// A result that cannot be written is a failure: a full disk behind stdout must not look like success.
+void Print(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!written) throw Error(ErrorKind::kIo, "cannot write the result to standard output");
+}
+
+template <typename Report>
+void PrintReport(const Report& report, const Arguments& arguments) {
+  Print(arguments.json ? Json(report).dump(2) + "\n" : Text(report));
+}
+
+void DeclareOutput(CLI::App& app, Arguments& arguments) {
+  app.add_option("--data", arguments.recipe.data, "data folder (default: $BITPLAN_DATA, else data/)");
+  app.add_option("--threads", arguments.threads, "threads (default: all cores)")->check(CLI::Range(1, 4096));
+  app.add_option("--device", arguments.device, "auto, cpu or cuda (default: auto)");
+  app.add_flag("--quiet", arguments.quiet, "no progress on stderr");
+  app.add_flag("--json", arguments.json, "machine-readable result on stdout");
+}
+
+void DeclareRecipe(CLI::App& app, Arguments& arguments) {
+  app.add_option("recipe", arguments.recipe.recipe, "recipe (YAML); 'bitplan help recipe' lists its keys")->required();
+  app.add_option("--out", arguments.recipe.out, "output folder (default: out/<recipe name>)");
+  app.add_option("--set", arguments.recipe.overrides, "override a recipe key: key.path=value; may be repeated")
+      ->allow_extra_args(false);
+  app.add_option("--seed", arguments.seed, "override the recipe's seed");
+  DeclareOutput(app, arguments);
+}
+
+void DeclareVerify(CLI::App& app, Arguments& arguments) {
+  DeclareRecipe(app, arguments);
+  app.add_option("--plan", arguments.plan, "plan to measure (default: plan.yaml in the output folder)");
+  app.add_option("--out-plan", arguments.out_plan, "where the verified plan is written (default: in place)");
+}
+
+void DeclareInspect(CLI::App& app, Arguments& arguments) {
+  app.add_option("model", arguments.model, "TorchScript file, or the name of an architecture")->required();
+  app.add_option("--shape", arguments.shape, "shape of one input, as in 3,32,32 (default: found by trying)")
+      ->delimiter(',');
+  DeclareOutput(app, arguments);
+}
+
+void DeclareHelp(CLI::App& app, Arguments& arguments) {
+  app.add_option("topic", arguments.topic, "recipe, or a sub-command");
+  app.add_flag("--markdown", arguments.markdown, "the recipe reference as Markdown");
+}
+
+void RunCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  WarnWhenBlasIsSlow(console);
+  PrintReport(pipeline::Run(arguments.recipe, console), arguments);
+}
+
+void TrainCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  WarnWhenBlasIsSlow(console);
+  PrintReport(pipeline::Train(arguments.recipe, console), arguments);
+}
+
+void PosteriorCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  WarnWhenBlasIsSlow(console);
+  PrintReport(pipeline::EstimatePosterior(arguments.recipe, console), arguments);
+}
+
+void AllocateCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  PrintReport(pipeline::Allocate(arguments.recipe, console), arguments);
+}
+
+void VerifyCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  PrintReport(pipeline::Verify({arguments.recipe, arguments.plan, arguments.out_plan}, console), arguments);
+}
+
+void InspectCommand(const Arguments& arguments, CLI::App&) {
+  PrintReport(pipeline::Inspect({arguments.model, arguments.recipe.data, arguments.shape}), arguments);
+}
+
+void HelpCommand(const Arguments& arguments, CLI::App& program);
+
+constexpr Command kCommands[] = {
+    {"run", "train or load a model, plan its bits, verify the plan", DeclareRecipe, RunCommand},
+    {"inspect", "layers, shapes, weights, multiply-accumulates of a model", DeclareInspect, InspectCommand},
+    {"train", "train the recipe's architecture", DeclareRecipe, TrainCommand},
+    {"posterior", "estimate the standard deviation of every weight", DeclareRecipe, PosteriorCommand},
+    {"allocate", "choose the bits of every layer within the budget", DeclareRecipe, AllocateCommand},
+    {"verify", "measure a plan, also one edited by hand", DeclareVerify, VerifyCommand},
+    {"help", "help on a sub-command, or 'help recipe' for every recipe key", DeclareHelp, HelpCommand},
+};
+
+std::vector<std::string> CommandNames() {
+  std::vector<std::string> names;
+  for (const auto& command : kCommands) names.emplace_back(command.name);
+  return names;
+}
+
+void HelpCommand(const Arguments& arguments, CLI::App& program) {
+  if (arguments.topic == "recipe") return Print(arguments.markdown ? RecipeHelpMarkdown() : RecipeHelp());
+  if (arguments.topic.empty()) return Print(program.help());
+  auto topics = CommandNames();
+  topics.emplace_back("recipe");
+  if (std::find(topics.begin(), topics.end(), arguments.topic) == topics.end()) {
+    throw Error(ErrorKind::kUsage, UnknownNameMessage("help topic", arguments.topic, topics));
+  }
+  Print(program.get_subcommand(arguments.topic)->help());
+}
+
+}  // namespace
+
+int Main(std::vector<std::string> words) {
+  Arguments arguments;
+  arguments.recipe.data = DefaultDataFolder();
+  CLI::App program("How many bits every layer of a trained network needs.", "bitplan");
+  program.set_version_flag("--version", std::string("bitplan ") + BITPLAN_VERSION);
+  program.require_subcommand(1);
+  for (const auto& command : kCommands) command.declare(*program.add_subcommand(command.name, command.help), arguments);
+
+  const auto names = CommandNames();
+  if (!words.empty() && words.front().rfind('-', 0) != 0 &&
+      std::find(names.begin(), names.end(), words.front()) == names.end()) {
+    throw Error(ErrorKind::kUsage, UnknownNameMessage("sub-command", words.front(), names));
+  }
+  try {
+    std::reverse(words.begin(), words.end());  // CLI11 takes them from the back
+    program.parse(words);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = program.get_subcommands();
+    Print((chosen.empty() ? &program : chosen.front())->help());
+    return 0;
+  } catch (const CLI::CallForVersion&) {
+    Print(program.version() + "\n");
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    throw Error(ErrorKind::kUsage, std::string(error.what()) + "; 'bitplan help' shows what there is");
+  }
+  if (!arguments.seed.empty()) arguments.recipe.overrides.push_back("seed=" + arguments.seed);
+  UseDevice(arguments.device);
+  UseThreads(arguments.threads);
+  const auto name = program.get_subcommands().front()->get_name();
+  const auto* command = std::find_if(std::begin(kCommands), std::end(kCommands),
+                                     [&](const Command& candidate) { return candidate.name == name; });
+  command->run(arguments, program);
+  return 0;
+}
+
+}  // namespace bitplan::cli

@@ -1,0 +1,55 @@
+// The program: signals, and the only handler of errors.
+#include <c10/util/Exception.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/interrupt.h"
+#include "cli/commands.h"
+
+namespace {
+
+// The first Ctrl-C asks the long loops to stop at a good place; the second does not wait for them.
+extern "C" void OnStopSignal(int) {
+  if (bitplan::InterruptRequested()) _exit(130);
+  bitplan::RequestInterrupt();
+}
+
+int Fail(std::string message, int code) {
+  message.erase(message.find_last_not_of(" \r\n") + 1);
+  for (char& c : message) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  std::fprintf(stderr, "bitplan: %s\n", message.c_str());
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  struct sigaction stop {};
+  stop.sa_handler = OnStopSignal;
+  sigaction(SIGINT, &stop, nullptr);
+  sigaction(SIGTERM, &stop, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe and a file-size limit are failed writes, reported as such
+  std::signal(SIGXFSZ, SIG_IGN);
+  try {
+    return bitplan::cli::Main({argv + 1, argv + argc});
+  } catch (const bitplan::Error& error) {
+    return Fail(error.what(), bitplan::ExitCode(error.kind()));
+  } catch (const std::bad_alloc&) {
+    return Fail("out of memory", bitplan::ExitCode(bitplan::ErrorKind::kInternal));
+  } catch (const c10::Error& error) {
+    const std::string message = error.what_without_backtrace();
+    return Fail("internal error in LibTorch: " + message.substr(0, message.find('\n')),
+                bitplan::ExitCode(bitplan::ErrorKind::kInternal));
+  } catch (const std::exception& error) {
+    return Fail(std::string("internal error: ") + error.what(), bitplan::ExitCode(bitplan::ErrorKind::kInternal));
+  }
+}

@@ -1,0 +1,19 @@
+// What the program sets up on the machine before it computes.
+#pragma once
+
+#include <string>
+
+#include "bitplan/core/progress.h"
+
+namespace bitplan::cli {
+
+// Threads of LibTorch; 0: as many as there are cores. LibTorch itself may start with one.
+void UseThreads(int threads);
+
+// auto and cpu run on the processor; cuda is Error(kUsage), because nothing here runs there.
+void UseDevice(const std::string& device);
+
+// Times a small matrix product and warns when the BLAS library behind LibTorch is a slow one.
+void WarnWhenBlasIsSlow(ProgressSink& progress);
+
+}  // namespace bitplan::cli

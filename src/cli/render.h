@@ -1,0 +1,23 @@
+// Reports as text for people and as JSON for programs.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "bitplan/pipeline/inspect.h"
+#include "bitplan/pipeline/run.h"
+#include "bitplan/pipeline/stages.h"
+
+namespace bitplan::cli {
+
+[[nodiscard]] std::string Text(const pipeline::RunReport& report);
+[[nodiscard]] std::string Text(const pipeline::ModelReport& report);
+[[nodiscard]] std::string Text(const pipeline::PosteriorReport& report);
+[[nodiscard]] std::string Text(const pipeline::InspectReport& report);
+
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::RunReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::ModelReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::PosteriorReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::InspectReport& report);
+
+}  // namespace bitplan::cli

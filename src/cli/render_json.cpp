@@ -1,0 +1,113 @@
+#include "cli/render.h"
+
+namespace bitplan::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json StagesJson(const std::vector<pipeline::StageStatus>& stages) {
+  ordered_json list = ordered_json::array();
+  for (const auto& stage : stages) {
+    list.push_back({{"name", stage.name}, {"reused", stage.reused}, {"seconds", stage.seconds}});
+  }
+  return list;
+}
+
+ordered_json MetricsJson(const Metrics& metrics) {
+  return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
+}
+
+ordered_json VerifiedJson(const Verification& verified) {
+  const auto& drop = verified.accuracy_drop;
+  return {
+      {"data", verified.data},
+      {"samples", verified.samples},
+      {"float", MetricsJson(verified.float_model)},
+      {"quantized", MetricsJson(verified.quantized)},
+      {"accuracy_drop", {{"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}, {"mcnemar_p", drop.mcnemar_p}}}};
+}
+
+ordered_json AchievedJson(const PlanAchieved& achieved) {
+  ordered_json json = {{"average_bits", achieved.average_bits},
+                       {"average_bits_with_overhead", achieved.average_bits_with_overhead},
+                       {"stored_bytes", achieved.stored_bytes},
+                       {"compression", achieved.compression},
+                       {"predicted_loss_rise", achieved.predicted_loss_rise}};
+  if (achieved.optimality_gap >= 0.0) json["optimality_gap"] = achieved.optimality_gap;
+  return json;
+}
+
+}  // namespace
+
+ordered_json Json(const pipeline::RunReport& report) {
+  const auto& plan = report.plan;
+  ordered_json layers = ordered_json::array();
+  for (const auto& layer : plan.layers) {
+    layers.push_back({{"name", layer.name},
+                      {"kind", layer.kind},
+                      {"shape", layer.shape},
+                      {"weights", layer.weights()},
+                      {"macs", layer.macs},
+                      {"bits", layer.bits},
+                      {"grid", layer.grid}});
+  }
+  ordered_json json = {
+      {"folder", report.folder.string()},
+      {"plan_file", report.plan_file.string()},
+      {"quantized_file", report.quantized_file.string()},
+      {"model", {{"name", plan.model.name}, {"sha256", plan.model.sha256}, {"weights", plan.model.weights}}},
+      {"allocator", plan.allocator},
+      {"budget", {{BudgetName(plan.budget.kind), plan.budget.value}}},
+      {"achieved", AchievedJson(plan.achieved)},
+      {"batch_norm", plan.quantizer.batch_norm},
+      {"calibration_nll", report.calibration_nll},
+      {"layers", layers},
+      {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()},
+      {"allocate_ms", report.allocate_ms},
+      {"shadow_price", report.shadow_price},
+      {"note", report.allocator_note},
+      {"stages", StagesJson(report.stages)}};
+  return json;
+}
+
+ordered_json Json(const pipeline::ModelReport& report) {
+  return {{"folder", report.folder.string()}, {"model_file", report.model_file.string()},
+          {"model", report.model_name},       {"sha256", report.model_sha256},
+          {"epoch_loss", report.epoch_loss},  {"stages", StagesJson(report.stages)}};
+}
+
+ordered_json Json(const pipeline::PosteriorReport& report) {
+  ordered_json layers = ordered_json::array();
+  for (const auto& layer : report.layers) {
+    layers.push_back({{"name", layer.name},
+                      {"weights", layer.weights},
+                      {"prior_sigma", layer.prior_sigma},
+                      {"median_sigma", layer.median_sigma}});
+  }
+  return {{"folder", report.folder.string()},
+          {"posterior_file", report.posterior_file.string()},
+          {"estimator", report.estimator},
+          {"data_size", report.data_size},
+          {"layers", layers},
+          {"stages", StagesJson(report.stages)}};
+}
+
+ordered_json Json(const pipeline::InspectReport& report) {
+  ordered_json layers = ordered_json::array(), floats = ordered_json::array();
+  for (const auto& layer : report.layers) {
+    layers.push_back({{"name", layer.name},
+                      {"kind", layer.kind},
+                      {"shape", layer.shape},
+                      {"weights", layer.weights},
+                      {"macs", layer.macs},
+                      {"uses", layer.uses}});
+  }
+  for (const auto& item : report.left_in_float) {
+    floats.push_back({{"parameter", item.parameter}, {"shape", item.shape}, {"reason", item.reason}});
+  }
+  return {{"name", report.name},       {"sha256", report.sha256}, {"input_shape", report.input_shape},
+          {"weights", report.weights}, {"macs", report.macs},     {"batch_norms", report.batch_norms},
+          {"layers", layers},          {"left_in_float", floats}};
+}
+
+}  // namespace bitplan::cli

@@ -1,0 +1,102 @@
+#include <fmt/core.h>
+
+#include "cli/console.h"
+#include "cli/render.h"
+#include "cli/table.h"
+
+namespace bitplan::cli {
+namespace {
+
+std::string StagesText(const std::vector<pipeline::StageStatus>& stages) {
+  std::string text;
+  for (const auto& stage : stages) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", stage.name,
+                        stage.reused ? "unchanged" : Duration(stage.seconds));
+  }
+  return fmt::format("stages             {}\n", text);
+}
+
+std::string VerifiedText(const Verification& verified) {
+  const auto row = [](const char* name, const Metrics& m) {
+    return fmt::format("{:<18} {:.2f} %  (NLL {:.4f}, Brier {:.4f}, ECE {:.4f})\n", name, 100 * m.accuracy, m.nll,
+                       m.brier, m.ece);
+  };
+  const auto& drop = verified.accuracy_drop;
+  return fmt::format("measured on        {}, {} samples\n", verified.data, Grouped(verified.samples)) +
+         row("float accuracy", verified.float_model) + row("quantized accuracy", verified.quantized) +
+         fmt::format("drop               {:.2f} points, 95 % interval [{:.2f}, {:.2f}], McNemar p = {:.3g}\n",
+                     100 * drop.drop, 100 * drop.ci_low, 100 * drop.ci_high, drop.mcnemar_p);
+}
+
+}  // namespace
+
+std::string Text(const pipeline::RunReport& report) {
+  const auto& plan = report.plan;
+  Table table({"layer", "kind", "shape", ">weights", ">bits", "grid"});
+  for (const auto& layer : plan.layers) {
+    table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights()), std::to_string(layer.bits),
+               layer.bits == 0 ? "" : layer.grid});
+  }
+  auto text = table.Render() + "\n";
+  const auto& achieved = plan.achieved;
+  text += fmt::format("model              {}, {} weights in {} layers\n", plan.model.name, Grouped(plan.model.weights),
+                      plan.layers.size());
+  text += fmt::format("allocator          {}, budget {} {:g}\n", plan.allocator, BudgetName(plan.budget.kind),
+                      plan.budget.value);
+  if (report.allocate_ms > 0.0) text += fmt::format("allocation         {:.2f} ms\n", report.allocate_ms);
+  if (!report.allocator_note.empty()) text += fmt::format("note               {}\n", report.allocator_note);
+  text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
+                      achieved.average_bits_with_overhead);
+  text += fmt::format("stored bytes       {} ({:.1f} times smaller)\n", Grouped(achieved.stored_bytes),
+                      achieved.compression);
+  text += fmt::format("predicted rise     {:.4g} nats per sample\n", achieved.predicted_loss_rise);
+  text += fmt::format("batch norm         {}\n", plan.quantizer.batch_norm);
+  if (plan.verified) text += VerifiedText(*plan.verified);
+  text += StagesText(report.stages);
+  if (!report.quantized_file.empty()) text += fmt::format("quantized model    {}\n", report.quantized_file.string());
+  return text + fmt::format("plan               {}\n", report.plan_file.string());
+}
+
+std::string Text(const pipeline::ModelReport& report) {
+  Table table({">epoch", ">loss"});
+  for (std::size_t epoch = 0; epoch < report.epoch_loss.size(); ++epoch) {
+    table.Row({std::to_string(epoch + 1), fmt::format("{:.5f}", report.epoch_loss[epoch])});
+  }
+  return table.Render() + "\n" + StagesText(report.stages) +
+         fmt::format("model              {}, {}\n", report.model_name, report.model_file.string());
+}
+
+std::string Text(const pipeline::PosteriorReport& report) {
+  Table table({"layer", ">weights", ">prior sigma", ">median sigma"});
+  for (const auto& layer : report.layers) {
+    table.Row({layer.name, Grouped(layer.weights), fmt::format("{:.4g}", layer.prior_sigma),
+               fmt::format("{:.4g}", layer.median_sigma)});
+  }
+  return table.Render() + "\n" + StagesText(report.stages) +
+         fmt::format("posterior          {} of {} images, {}\n", report.estimator, Grouped(report.data_size),
+                     report.posterior_file.string());
+}
+
+std::string Text(const pipeline::InspectReport& report) {
+  Table table({"layer", "kind", "shape", ">weights", ">MACs", ">uses"});
+  int convolutions = 0;
+  for (const auto& layer : report.layers) {
+    convolutions += layer.kind == "conv2d" ? 1 : 0;
+    table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights), Grouped(layer.macs),
+               std::to_string(layer.uses)});
+  }
+  table.Rule();
+  table.Row({"total", "", "", Grouped(report.weights), Grouped(report.macs), ""});
+  auto text = table.Render() + "\n";
+  if (!report.left_in_float.empty()) {
+    Table floats({"left in float", "shape", "because"});
+    for (const auto& item : report.left_in_float) floats.Row({item.parameter, ShapeText(item.shape), item.reason});
+    text += floats.Render() + "\n";
+  }
+  text += fmt::format("model              {}, one input {}\n", report.name, ShapeText(report.input_shape));
+  text += fmt::format("layers             {} convolutions, {} linear, {} batch norms\n", convolutions,
+                      report.layers.size() - static_cast<std::size_t>(convolutions), report.batch_norms);
+  return text + fmt::format("sha256             {}\n", report.sha256);
+}
+
+}  // namespace bitplan::cli

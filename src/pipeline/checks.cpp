@@ -1,0 +1,50 @@
+#include "pipeline/checks.h"
+
+#include <algorithm>
+
+#include "bitplan/allocators/allocator.h"
+#include "bitplan/core/error.h"
+#include "bitplan/core/suggest.h"
+#include "bitplan/data/augment.h"
+#include "bitplan/data/dataset.h"
+#include "bitplan/models/architectures.h"
+#include "bitplan/posterior/posterior.h"
+#include "bitplan/sensitivity/sensitivity.h"
+
+namespace bitplan::pipeline {
+
+void CheckNames(const Recipe& recipe) {
+  if (recipe.model.file.empty()) {
+    (void)FindArchitecture(recipe.model.architecture);
+    for (const auto& name : recipe.train.augment) (void)FindAugmentation(name);
+  }
+  (void)FindPosteriorEstimator(recipe.posterior.estimator);
+  (void)FindSensitivityMetric(recipe.sensitivity.metric);
+  (void)FindAllocator(recipe.allocate.allocator);
+  std::vector<std::string> names;
+  for (const auto& source : DatasetSources()) names.emplace_back(source.name);
+  if (std::find(names.begin(), names.end(), recipe.data.name) == names.end()) {
+    throw Error(ErrorKind::kUsage, UnknownNameMessage("data set", recipe.data.name, names));
+  }
+}
+
+std::filesystem::path FindInFolders(const std::string& file, const std::vector<std::filesystem::path>& folders,
+                                    const std::string& what) {
+  std::string tried;
+  for (const auto& folder : folders) {
+    const auto candidate = folder / file;  // an absolute `file` replaces the folder
+    if (std::filesystem::exists(candidate)) return candidate;
+    if (tried.find(candidate.string()) == std::string::npos) {
+      tried += (tried.empty() ? "" : " nor ") + candidate.string();
+    }
+  }
+  throw Error(ErrorKind::kNotFound, what + " not found: no " + tried + "; name the data folder with --data");
+}
+
+std::string ModelNameOf(const std::filesystem::path& file) {
+  auto name = file.filename();
+  while (name.has_extension()) name = name.stem();
+  return name.string();
+}
+
+}  // namespace bitplan::pipeline

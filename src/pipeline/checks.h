@@ -1,0 +1,24 @@
+// What can be checked before any work is done, and where the files of a recipe lie.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/options.h"
+
+namespace bitplan::pipeline {
+
+// Looks up every name in the recipe: Error(kUsage) with the known names and the nearest one.
+void CheckNames(const Recipe& recipe);
+
+// The first folder that holds the file; an absolute path is taken as it is. Error(kNotFound) that says where `what` was
+// looked for.
+[[nodiscard]] std::filesystem::path FindInFolders(const std::string& file,
+                                                  const std::vector<std::filesystem::path>& folders,
+                                                  const std::string& what);
+
+// "resnet20_cifar10" of "models/resnet20_cifar10.ts.pt".
+[[nodiscard]] std::string ModelNameOf(const std::filesystem::path& file);
+
+}  // namespace bitplan::pipeline

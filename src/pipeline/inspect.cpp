@@ -1,0 +1,52 @@
+#include "bitplan/pipeline/inspect.h"
+
+#include <algorithm>
+
+#include "bitplan/models/architectures.h"
+#include "bitplan/models/network.h"
+#include "pipeline/checks.h"
+
+namespace bitplan::pipeline {
+namespace {
+
+bool LooksLikeFile(const std::string& model) {
+  return model.find('/') != std::string::npos || std::filesystem::path(model).has_extension();
+}
+
+bitplan::Network Open(const InspectOptions& options) {
+  const std::vector<std::filesystem::path> folders = {"", options.data};
+  const bool is_file = LooksLikeFile(options.model) || std::filesystem::is_regular_file(options.model);
+  if (!is_file) {
+    const auto& architecture = FindArchitecture(options.model);
+    const auto& shape = options.input_shape.empty() ? architecture.input_shape : options.input_shape;
+    return DescribeNetwork(BuildArchitecture(architecture.name, 1), architecture.name, shape);
+  }
+  const auto file = FindInFolders(options.model, folders, "model file");
+  auto module = LoadModule(file);
+  const auto shape = options.input_shape.empty() ? GuessInputShape(module) : options.input_shape;
+  return DescribeNetwork(module, ModelNameOf(file), shape);
+}
+
+}  // namespace
+
+InspectReport Inspect(const InspectOptions& options) {
+  const auto network = Open(options);
+  InspectReport report{.name = network.name,
+                       .sha256 = ModelHash(network.module),
+                       .input_shape = network.input_shape,
+                       .layers = {},
+                       .left_in_float = {},
+                       .weights = network.quantizable_weights(),
+                       .macs = 0,
+                       .batch_norms = static_cast<int>(network.batch_norms.size())};
+  for (const auto& layer : network.layers) {
+    report.layers.push_back({layer.name, layer.kind, layer.shape, layer.weights(), layer.macs, layer.uses});
+    report.macs += layer.macs;
+  }
+  for (const auto& item : network.left_in_float) {
+    report.left_in_float.push_back({item.parameter, item.shape, item.reason});
+  }
+  return report;
+}
+
+}  // namespace bitplan::pipeline

@@ -1,0 +1,88 @@
+#include "bitplan/pipeline/run.h"
+
+#include <utility>
+
+#include "bitplan/core/error.h"
+#include "bitplan/io/files.h"
+#include "bitplan/io/plan.h"
+#include "pipeline/stage_chain.h"
+
+namespace bitplan::pipeline {
+namespace {
+
+RunReport Report(const StageChain& chain, const Solution& solution) {
+  RunReport report;
+  report.folder = chain.folder().path();
+  report.plan_file = chain.folder().File("plan.yaml");
+  report.allocate_ms = solution.allocate_ms;
+  report.shadow_price = solution.shadow_price;
+  report.allocator_note = solution.note;
+  return report;
+}
+
+// Prediction and sizes for the bits that the file holds now; the gap stays only while the bits are the allocator's.
+void RefreshAchieved(StageChain& chain, Plan& plan) {
+  std::vector<int> bits;
+  for (const auto& layer : plan.layers) bits.push_back(layer.bits);
+  auto achieved = chain.Achieved(bits, chain.PredictedLossRise(bits));
+  if (achieved.predicted_loss_rise == plan.achieved.predicted_loss_rise &&
+      achieved.average_bits == plan.achieved.average_bits) {
+    achieved.optimality_gap = plan.achieved.optimality_gap;
+  }
+  plan.achieved = achieved;
+}
+
+}  // namespace
+
+RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
+  StageChain chain(options, progress);
+  const auto solution = chain.Solve();
+  auto report = Report(chain, solution);
+  report.plan = chain.Draft(solution);
+  report.calibration_nll = chain.VerifyInFolder(report.plan);
+  report.quantized_file = chain.folder().File("quantized.pt");
+  report.stages = chain.statuses();
+  return report;
+}
+
+RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
+  StageChain chain(options, progress);
+  const auto solution = chain.Solve();
+  auto report = Report(chain, solution);
+  report.plan = chain.Draft(solution);
+  if (auto verified = chain.FindVerified(report.plan)) {
+    report.plan = *std::move(verified);
+  } else {
+    WriteFileAtomically(report.plan_file, DumpPlan(report.plan));
+  }
+  report.stages = chain.statuses();
+  return report;
+}
+
+RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
+  StageChain chain(options.recipe, progress);
+  const auto plan_file = options.plan.empty() ? chain.folder().File("plan.yaml") : options.plan;
+  const auto target = options.out_plan.empty() ? plan_file : options.out_plan;
+  Plan plan = LoadPlan(plan_file);
+  CheckPlanFits(plan, chain.Model(), chain.ModelRecord().content);
+  chain.Follow(plan);
+  RefreshAchieved(chain, plan);
+  chain.RefreshGrids(plan);
+
+  RunReport report;
+  report.folder = chain.folder().path();
+  report.plan_file = target;
+  if (std::filesystem::weakly_canonical(target) ==
+      std::filesystem::weakly_canonical(chain.folder().File("plan.yaml"))) {
+    report.calibration_nll = chain.VerifyInFolder(plan);
+    report.quantized_file = chain.folder().File("quantized.pt");
+  } else {
+    report.calibration_nll = chain.VerifyInMemory(plan);
+    WriteFileAtomically(target, DumpPlan(plan));
+  }
+  report.plan = std::move(plan);
+  report.stages = chain.statuses();
+  return report;
+}
+
+}  // namespace bitplan::pipeline

@@ -1,0 +1,249 @@
+#include "pipeline/stage_chain.h"
+
+#include <algorithm>
+#include <chrono>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+
+#include "bitplan/allocators/allocator.h"
+#include "bitplan/core/error.h"
+#include "bitplan/core/interrupt.h"
+#include "bitplan/io/files.h"
+#include "bitplan/io/recipe.h"
+#include "bitplan/io/tables.h"
+#include "bitplan/models/architectures.h"
+#include "bitplan/sensitivity/sensitivity.h"
+#include "bitplan/training/train.h"
+#include "pipeline/checks.h"
+
+namespace bitplan::pipeline {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string HashOf(std::initializer_list<std::string_view> parts) {
+  Sha256 hash;
+  for (const auto part : parts) hash.Update(part);
+  return hash.Hex();
+}
+
+std::string Join(const std::vector<int>& values) {
+  std::string text;
+  for (const int value : values) text += std::to_string(value) + " ";
+  return text;
+}
+
+Recipe LoadCheckedRecipe(const RecipeOptions& options) {
+  Recipe recipe = LoadRecipe(options.recipe, options.overrides);
+  CheckNames(recipe);
+  return recipe;
+}
+
+std::filesystem::path FolderOf(const RecipeOptions& options, const Recipe& recipe) {
+  return options.out.empty() ? std::filesystem::path("out") / recipe.name : options.out;
+}
+
+}  // namespace
+
+StageChain::StageChain(const RecipeOptions& options, ProgressSink& progress)
+    : progress_(progress),
+      recipe_(LoadCheckedRecipe(options)),
+      recipe_sha256_(Sha256Hex(DumpRecipe(recipe_))),
+      data_folders_{options.data, options.recipe.parent_path()},
+      normalizer_(recipe_.data),
+      folder_(FolderOf(options, recipe_)) {}
+
+StageRecord StageChain::Ensure(const std::string& stage, const std::string& input,
+                               const std::vector<std::string>& files, const std::function<StageRecord()>& work) {
+  ThrowIfInterrupted();
+  if (const auto record = folder_.Find(stage, input)) {
+    statuses_.push_back({stage, true, record->seconds});
+    return *record;
+  }
+  const auto start = Clock::now();
+  StageRecord record = work();
+  record.input = input;
+  record.seconds = SecondsSince(start);
+  folder_.Complete(stage, record, files);
+  statuses_.push_back({stage, false, record.seconds});
+  return record;
+}
+
+std::string StageChain::Section(const std::string& name) const { return DumpRecipeSection(recipe_, name); }
+
+const DataSplits& StageChain::Data() {
+  if (!data_) data_ = LoadData(recipe_.data, data_folders_, recipe_.seed);
+  return *data_;
+}
+
+// Published data sets are what their name says; files that a user brings are known by their bytes.
+std::string StageChain::DataHash() {
+  if (!data_hash_) {
+    Sha256 hash;
+    hash.Update(Section("data"));
+    const auto& data = recipe_.data;
+    for (const auto* file : {&data.train_images, &data.train_labels, &data.test_images, &data.test_labels}) {
+      if (!file->empty()) hash.Update(FileSha256(FindInFolders(*file, data_folders_, "data file")));
+    }
+    data_hash_ = hash.Hex();
+  }
+  return *data_hash_;
+}
+
+void StageChain::CheckModelSuitsData(const bitplan::Network& network) {
+  const auto& train = Data().train;
+  const torch::NoGradGuard no_grad;
+  auto module = network.module;
+  const auto output = module.forward({normalizer_.Apply(train.images.narrow(0, 0, 1))});
+  if (!output.isTensor() || output.toTensor().dim() != 2 || output.toTensor().size(1) < train.classes) {
+    const auto shape = output.isTensor() ? c10::str(output.toTensor().sizes()) : std::string("no tensor");
+    throw Error(ErrorKind::kData, "model " + network.name + " answers one image with " + shape + ", but " + train.name +
+                                      " has " + std::to_string(train.classes) + " classes: [1, " +
+                                      std::to_string(train.classes) + "] is needed");
+  }
+}
+
+StageRecord StageChain::TrainModel(const std::string& input) {
+  const auto& data = Data();
+  const auto& name = recipe_.model.architecture;
+  auto module = BuildArchitecture(name, recipe_.seed);
+  CheckModelSuitsData(DescribeNetwork(module, name, data.train.images.sizes().slice(1).vec()));
+  const auto report = bitplan::Train(module, data.train, normalizer_, recipe_.train, recipe_.seed,
+                                     folder_.File("model.checkpoint"), input, progress_);
+  module.eval();
+  SaveModule(module, folder_.File("model.pt"));
+  const nlohmann::json facts = {{"input_shape", data.train.images.sizes().slice(1).vec()},
+                                {"epoch_loss", report.epoch_loss}};
+  return {.input = {}, .content = ModelHash(module), .facts = facts.dump()};
+}
+
+const StageRecord& StageChain::ModelRecord() {
+  if (model_record_) return *model_record_;
+  if (recipe_.model.file.empty()) {
+    const auto input = HashOf({"model/1", Section("model"), Section("train"), DataHash(), Seed()});
+    model_record_ = Ensure("model", input, {"model.pt"}, [&] { return TrainModel(input); });
+    return *model_record_;
+  }
+  const auto file = FindInFolders(recipe_.model.file, data_folders_, "model file");
+  auto module = LoadModule(file);
+  const auto content = ModelHash(module);
+  model_record_ = Ensure("model", HashOf({"model/1", content, DataHash()}), {}, [&]() -> StageRecord {
+    const auto shape = Data().train.images.sizes().slice(1).vec();
+    network_ = DescribeNetwork(module, ModelNameOf(file), shape);
+    CheckModelSuitsData(*network_);
+    return {.input = {}, .content = content, .facts = nlohmann::json{{"input_shape", shape}}.dump()};
+  });
+  if (!network_) {
+    const auto shape = nlohmann::json::parse(model_record_->facts).at("input_shape").get<std::vector<std::int64_t>>();
+    network_ = DescribeNetwork(module, ModelNameOf(file), shape);
+  }
+  return *model_record_;
+}
+
+const bitplan::Network& StageChain::Model() {
+  const auto& record = ModelRecord();
+  if (!network_) {
+    const auto shape = nlohmann::json::parse(record.facts).at("input_shape").get<std::vector<std::int64_t>>();
+    network_ = DescribeNetwork(LoadModule(folder_.File("model.pt")), recipe_.model.architecture, shape);
+  }
+  return *network_;
+}
+
+const StageRecord& StageChain::PosteriorRecord() {
+  if (posterior_record_) return *posterior_record_;
+  const auto input = HashOf({"posterior/1", ModelRecord().content, DataHash(), Section("posterior"), Seed()});
+  posterior_record_ = Ensure("posterior", input, {"posterior.pt"}, [&]() -> StageRecord {
+    posterior_ =
+        bitplan::EstimatePosterior(Model(), Data().train, normalizer_, recipe_.posterior, recipe_.seed, progress_);
+    SavePosterior(*posterior_, folder_.File("posterior.pt"));
+    return {.input = {}, .content = posterior_->Hash(), .facts = "{}"};
+  });
+  return *posterior_record_;
+}
+
+const bitplan::Posterior& StageChain::LoadedPosterior() {
+  (void)PosteriorRecord();
+  if (!posterior_) posterior_ = LoadPosterior(folder_.File("posterior.pt"));
+  return *posterior_;
+}
+
+bool StageChain::NeedsPosterior() const {
+  return FindSensitivityMetric(recipe_.sensitivity.metric).needs_posterior || recipe_.quantizer.range == "posterior" ||
+         recipe_.allocate.allocator == "quantile-inform";
+}
+
+const AllocationProblem& StageChain::Table() {
+  if (table_) return *table_;
+  auto widths = recipe_.allocate.bits;
+  std::sort(widths.begin(), widths.end());
+  widths.erase(std::unique(widths.begin(), widths.end()), widths.end());
+  Recipe quantizer_only = recipe_;  // the batch-norm correction comes after the allocation
+  quantizer_only.quantizer.batch_norm = QuantizerOptions{}.batch_norm;
+  quantizer_only.quantizer.batch_norm_samples = QuantizerOptions{}.batch_norm_samples;
+  const auto posterior = NeedsPosterior() ? PosteriorRecord().content : std::string();
+  const auto input = HashOf({"sensitivity/1", ModelRecord().content, posterior, DataHash(), Section("sensitivity"),
+                             DumpRecipeSection(quantizer_only, "quantizer"), Join(widths), Seed()});
+  const auto record = Ensure("sensitivity", input, {"sensitivity.json"}, [&]() -> StageRecord {
+    const SensitivityInputs inputs{.network = Model(),
+                                   .posterior = posterior.empty() ? nullptr : &LoadedPosterior(),
+                                   .train = Data().train,
+                                   .normalizer = normalizer_,
+                                   .quantizer = recipe_.quantizer,
+                                   .options = recipe_.sensitivity,
+                                   .widths = widths,
+                                   .seed = recipe_.seed};
+    const auto text = DumpProblem(MeasureSensitivity(inputs, progress_));
+    WriteFileAtomically(folder_.File("sensitivity.json"), text);
+    return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
+  });
+  table_content_ = record.content;
+  table_ = LoadProblem(folder_.File("sensitivity.json"));
+  const auto& layers = Model().layers;
+  const auto same = [](const Unit& unit, const Layer& layer) { return unit.name == layer.name; };
+  if (!std::equal(table_->units.begin(), table_->units.end(), layers.begin(), layers.end(), same)) {
+    throw Error(ErrorKind::kInternal, "the units of the sensitivity table are not the layers of " + Model().name);
+  }
+  return *table_;
+}
+
+const bitplan::Posterior* StageChain::PosteriorForWeights() {
+  return recipe_.quantizer.range == "posterior" ? &LoadedPosterior() : nullptr;
+}
+
+AppliedPlan& StageChain::Quantized(const std::vector<int>& bits) {
+  if (!quantized_ || quantized_bits_ != bits) {
+    quantized_ = ApplyBits(Model(), bits, recipe_.quantizer, PosteriorForWeights());
+    quantized_bits_ = bits;
+  }
+  return *quantized_;
+}
+
+Solution StageChain::Solve() {
+  const auto& table = Table();
+  const auto input =
+      HashOf({"allocate/1", table_content_, ModelRecord().content, Section("allocate"), Section("quantizer"), Seed()});
+  const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
+    const auto start = Clock::now();
+    const auto answer = bitplan::Allocate(table, recipe_.allocate, recipe_.seed);
+    const nlohmann::json facts = {{"allocate_ms", 1e3 * SecondsSince(start)},
+                                  {"bits", answer.bits},
+                                  {"predicted_loss_rise", answer.predicted_loss_rise},
+                                  {"optimality_gap", answer.optimality_gap()},
+                                  {"shadow_price", answer.shadow_price},
+                                  {"note", answer.note},
+                                  {"grids", Quantized(answer.bits).grids}};
+    return {.input = {}, .content = Sha256Hex(Join(answer.bits)), .facts = facts.dump()};
+  });
+  const auto facts = nlohmann::json::parse(record.facts);
+  return {.bits = facts.at("bits"),
+          .grids = facts.at("grids"),
+          .predicted_loss_rise = facts.at("predicted_loss_rise"),
+          .optimality_gap = facts.at("optimality_gap"),
+          .shadow_price = facts.at("shadow_price"),
+          .allocate_ms = facts.at("allocate_ms"),
+          .note = facts.at("note")};
+}
+
+}  // namespace bitplan::pipeline

@@ -1,0 +1,111 @@
+// The stages of a run, pulled from below: asking for a result runs every stage above it whose inputs have changed, and
+// loads what is needed and nothing else. Data are read when a stage that needs them runs.
+//
+// The input hash of a stage covers a version number of the stage, the content hashes of the stages that it reads, the
+// recipe sections that it reads, the data it reads and the seed. Raise a version when a stage computes something else.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/options.h"
+#include "bitplan/core/plan.h"
+#include "bitplan/core/problem.h"
+#include "bitplan/core/progress.h"
+#include "bitplan/data/dataset.h"
+#include "bitplan/models/network.h"
+#include "bitplan/pipeline/options.h"
+#include "bitplan/pipeline/run_folder.h"
+#include "bitplan/posterior/posterior.h"
+#include "bitplan/verify/apply.h"
+
+namespace bitplan::pipeline {
+
+struct Solution {
+  std::vector<int> bits;
+  std::vector<std::string> grids;
+  double predicted_loss_rise = 0.0;
+  double optimality_gap = -1.0;
+  double shadow_price = 0.0;
+  double allocate_ms = 0.0;
+  std::string note;
+};
+
+class StageChain {
+ public:
+  // Reads and checks the recipe (every name in it is looked up before any work is done), opens and locks the folder.
+  StageChain(const RecipeOptions& options, ProgressSink& progress);
+
+  [[nodiscard]] const Recipe& recipe() const { return recipe_; }
+  [[nodiscard]] const RunFolder& folder() const { return folder_; }
+  [[nodiscard]] const std::vector<StageStatus>& statuses() const { return statuses_; }
+
+  [[nodiscard]] const StageRecord& ModelRecord();
+  [[nodiscard]] const bitplan::Network& Model();
+  [[nodiscard]] const StageRecord& PosteriorRecord();
+  [[nodiscard]] const bitplan::Posterior& LoadedPosterior();
+  [[nodiscard]] const AllocationProblem& Table();
+  [[nodiscard]] Solution Solve();
+
+  // From here on the stages quantize as a plan file says, and the table holds the widths of the file too.
+  void Follow(const Plan& plan);
+  // A plan without measurement; achieved figures from the table.
+  [[nodiscard]] Plan Draft(const Solution& solution);
+  // Sizes and prediction of the plan's bits.
+  [[nodiscard]] PlanAchieved Achieved(const std::vector<int>& bits, double predicted_loss_rise);
+  [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits);
+  // The grid of every layer that its bits get with the plan's quantizer.
+  void RefreshGrids(Plan& plan);
+
+  // The plan as this folder has already verified it, if it has.
+  [[nodiscard]] std::optional<Plan> FindVerified(const Plan& draft);
+  // Applies the plan, writes quantized.pt, measures, writes plan.yaml. Returns the calibration losses of the batch-norm
+  // candidates.
+  std::vector<double> VerifyInFolder(Plan& plan);
+  // The same, writing nothing.
+  std::vector<double> VerifyInMemory(Plan& plan);
+
+ private:
+  struct Correction {
+    std::string batch_norm;
+    std::vector<double> calibration_nll;
+  };
+
+  StageRecord Ensure(const std::string& stage, const std::string& input, const std::vector<std::string>& files,
+                     const std::function<StageRecord()>& work);
+  [[nodiscard]] const DataSplits& Data();
+  [[nodiscard]] std::string DataHash();
+  [[nodiscard]] std::string Section(const std::string& name) const;
+  [[nodiscard]] std::string Seed() const { return std::to_string(recipe_.seed); }
+  [[nodiscard]] bool NeedsPosterior() const;
+  [[nodiscard]] const bitplan::Posterior* PosteriorForWeights();
+  void CheckModelSuitsData(const bitplan::Network& network);
+  StageRecord TrainModel(const std::string& input);
+  [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits);
+  [[nodiscard]] Correction Correct(torch::jit::Module& module);
+  [[nodiscard]] Verification Measure(const torch::jit::Module& quantized);
+  [[nodiscard]] std::string ApplyInput(const Plan& plan);
+  [[nodiscard]] std::string VerifyInput(const Plan& plan, const StageRecord& apply);
+
+  ProgressSink& progress_;
+  Recipe recipe_;
+  std::string recipe_sha256_;
+  std::vector<std::filesystem::path> data_folders_;
+  Normalizer normalizer_;
+  RunFolder folder_;
+  std::vector<StageStatus> statuses_;
+
+  std::optional<DataSplits> data_;
+  std::optional<std::string> data_hash_;
+  std::optional<StageRecord> model_record_, posterior_record_;
+  std::optional<bitplan::Network> network_;
+  std::optional<bitplan::Posterior> posterior_;
+  std::optional<AllocationProblem> table_;
+  std::string table_content_;
+  std::optional<AppliedPlan> quantized_;
+  std::vector<int> quantized_bits_;
+};
+
+}  // namespace bitplan::pipeline

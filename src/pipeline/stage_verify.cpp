@@ -1,0 +1,211 @@
+// The lower half of the chain: from bits to a measured plan.
+#include <torch/version.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/random.h"
+#include "bitplan/io/files.h"
+#include "bitplan/io/plan.h"
+#include "bitplan/io/recipe.h"
+#include "bitplan/verify/evaluate.h"
+#include "pipeline/stage_chain.h"
+
+namespace bitplan::pipeline {
+namespace {
+
+double Rounded(double value, int decimals) {
+  const double factor = std::pow(10.0, decimals);
+  return std::round(value * factor) / factor + 0.0;  // no negative zero
+}
+
+double RoundedToDigits(double value, int digits) {
+  if (value == 0.0 || !std::isfinite(value)) return value;
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*e", digits - 1, value);
+  return std::strtod(text, nullptr);
+}
+
+void RoundMetrics(Metrics& metrics) {
+  for (double* value : {&metrics.accuracy, &metrics.nll, &metrics.brier, &metrics.ece}) *value = Rounded(*value, 6);
+}
+
+std::vector<int> BitsOf(const Plan& plan) {
+  std::vector<int> bits;
+  for (const auto& layer : plan.layers) bits.push_back(layer.bits);
+  return bits;
+}
+
+std::string AllBits(const Plan& plan) {
+  std::string text;
+  for (const auto& layer : plan.layers) text += std::to_string(layer.bits) + " ";
+  return text;
+}
+
+}  // namespace
+
+void StageChain::Follow(const Plan& plan) {
+  recipe_.quantizer = plan.quantizer;
+  auto& widths = recipe_.allocate.bits;
+  for (const auto& layer : plan.layers) {
+    if (layer.bits <= 8 && std::find(widths.begin(), widths.end(), layer.bits) == widths.end()) {
+      widths.push_back(layer.bits);
+    }
+  }
+  if (recipe_.quantizer.range == "posterior" && plan.posterior_sha256 != PosteriorRecord().content) {
+    throw Error(ErrorKind::kData, "the plan's quantizer ranges come from another posterior (sha256 " +
+                                      plan.posterior_sha256.substr(0, 12) + ", here " +
+                                      PosteriorRecord().content.substr(0, 12) + "); use the recipe that made the plan");
+  }
+}
+
+double StageChain::PredictedLossRise(const std::vector<int>& bits) {
+  const auto& table = Table();
+  double rise = 0.0;
+  for (std::size_t unit = 0; unit < bits.size(); ++unit) {
+    const auto width = std::find(table.widths.begin(), table.widths.end(), bits[unit]);
+    if (width != table.widths.end()) rise += table.loss_rise[unit][width - table.widths.begin()];
+  }
+  return rise;  // a layer left alone (16 or 32 bits) adds nothing
+}
+
+PlanAchieved StageChain::Achieved(const std::vector<int>& bits, double predicted_loss_rise) {
+  const auto& units = Table().units;
+  std::int64_t weight_bits = 0, stored_bits = 0, weights = 0;
+  for (std::size_t unit = 0; unit < bits.size(); ++unit) {
+    weight_bits += units[unit].weights * bits[unit];
+    stored_bits += StoredBits(units[unit], bits[unit]);
+    weights += units[unit].weights;
+  }
+  const auto count = static_cast<double>(weights);
+  const std::int64_t bytes = (stored_bits + 7) / 8;
+  return {.average_bits = Rounded(static_cast<double>(weight_bits) / count, 6),
+          .average_bits_with_overhead = Rounded(static_cast<double>(stored_bits) / count, 6),
+          .stored_bytes = bytes,
+          .compression = Rounded(4.0 * count / static_cast<double>(bytes), 4),
+          .predicted_loss_rise = RoundedToDigits(predicted_loss_rise, 6)};
+}
+
+void StageChain::RefreshGrids(Plan& plan) {
+  const auto& grids = Quantized(BitsOf(plan)).grids;
+  for (std::size_t i = 0; i < grids.size(); ++i) plan.layers[i].grid = grids[i];
+}
+
+Plan StageChain::Draft(const Solution& solution) {
+  Plan plan;
+  const auto& network = Model();
+  plan.model = {.name = network.name, .sha256 = ModelRecord().content, .weights = network.quantizable_weights()};
+  plan.allocator = recipe_.allocate.allocator;
+  if (plan.allocator == "quantile-inform") {
+    plan.allocator_options = {{"mode", recipe_.allocate.mode},
+                              {"quantile", nlohmann::json(recipe_.allocate.quantile).dump()}};
+  }
+  plan.seed = recipe_.seed;
+  if (NeedsPosterior()) {
+    plan.posterior_estimator = recipe_.posterior.estimator;
+    plan.posterior_sha256 = PosteriorRecord().content;
+  }
+  plan.quantizer = recipe_.quantizer;
+  plan.budget = recipe_.allocate.budget;
+  plan.achieved = Achieved(solution.bits, solution.predicted_loss_rise);
+  plan.achieved.optimality_gap = solution.optimality_gap < 0.0 ? -1.0 : RoundedToDigits(solution.optimality_gap, 6);
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const auto& layer = network.layers[i];
+    plan.layers.push_back({.name = layer.name,
+                           .kind = layer.kind,
+                           .shape = layer.shape,
+                           .macs = layer.macs,
+                           .bits = solution.bits[i],
+                           .grid = solution.grids[i]});
+  }
+  plan.provenance = {.bitplan = BITPLAN_VERSION, .libtorch = TORCH_VERSION, .recipe_sha256 = recipe_sha256_};
+  return plan;
+}
+
+StageChain::Correction StageChain::Correct(torch::jit::Module& module) {
+  const auto& data = Data();
+  const auto order = RandomStream(recipe_.seed, "pipeline/batch-norm").Permutation(data.train.size());
+  const auto count = std::min<std::int64_t>(recipe_.quantizer.batch_norm_samples, data.train.size());
+  const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
+  const auto images = normalizer_.Apply(data.train.images.index_select(0, chosen));
+  const auto result =
+      CorrectBatchNorm(Model(), module, recipe_.quantizer, images, data.calibration, normalizer_, progress_);
+  return {result.chosen, result.calibration_nll};
+}
+
+Verification StageChain::Measure(const torch::jit::Module& quantized) {
+  const auto& split = recipe_.verify.split == "test" ? Data().test : Data().calibration;
+  auto result = VerifyPaired(Model().module, quantized, split, normalizer_, recipe_.verify, recipe_.seed, progress_);
+  RoundMetrics(result.float_model);
+  RoundMetrics(result.quantized);
+  auto& drop = result.accuracy_drop;
+  for (double* value : {&drop.drop, &drop.ci_low, &drop.ci_high}) *value = Rounded(*value, 6);
+  drop.mcnemar_p = RoundedToDigits(drop.mcnemar_p, 6);
+  return result;
+}
+
+std::string StageChain::ApplyInput(const Plan& plan) {
+  Sha256 hash;
+  hash.Update("apply/1").Update(ModelRecord().content).Update(DataHash()).Update(Section("quantizer"));
+  hash.Update(AllBits(plan)).Update(Seed());
+  if (recipe_.quantizer.range == "posterior") hash.Update(PosteriorRecord().content);
+  return hash.Hex();
+}
+
+std::string StageChain::VerifyInput(const Plan& plan, const StageRecord& apply) {
+  Sha256 hash;
+  hash.Update("verify/1").Update(apply.content).Update(DataHash()).Update(Section("verify")).Update(Seed());
+  hash.Update(DumpPlan(plan));
+  return hash.Hex();
+}
+
+std::optional<Plan> StageChain::FindVerified(const Plan& draft) {
+  const auto apply = folder_.Find("apply", ApplyInput(draft));
+  if (!apply) return std::nullopt;
+  Plan plan = draft;
+  plan.quantizer.batch_norm = nlohmann::json::parse(apply->facts).at("batch_norm");
+  if (!folder_.Find("verify", VerifyInput(plan, *apply))) return std::nullopt;
+  return LoadPlan(folder_.File("plan.yaml"));
+}
+
+std::vector<double> StageChain::VerifyInFolder(Plan& plan) {
+  const auto plan_file = folder_.File("plan.yaml");
+  plan.verified.reset();
+  const auto apply = Ensure("apply", ApplyInput(plan), {"quantized.pt"}, [&]() -> StageRecord {
+    WriteFileAtomically(plan_file, DumpPlan(plan));
+    auto& applied = Quantized(BitsOf(plan));
+    const auto correction = Correct(applied.module);
+    SaveModule(applied.module, folder_.File("quantized.pt"));
+    const auto content = ModelHash(applied.module);
+    quantized_.reset();  // it is corrected now; whoever wants plain weights quantizes again
+    const nlohmann::json facts = {{"batch_norm", correction.batch_norm},
+                                  {"calibration_nll", correction.calibration_nll}};
+    return {.input = {}, .content = content, .facts = facts.dump()};
+  });
+  const auto facts = nlohmann::json::parse(apply.facts);
+  plan.quantizer.batch_norm = facts.at("batch_norm");
+  (void)Ensure("verify", VerifyInput(plan, apply), {"plan.yaml"}, [&]() -> StageRecord {
+    WriteFileAtomically(plan_file, DumpPlan(plan));
+    plan.verified = Measure(LoadModule(folder_.File("quantized.pt")));
+    const auto text = DumpPlan(plan);
+    WriteFileAtomically(plan_file, text);
+    return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
+  });
+  plan = LoadPlan(plan_file);
+  return facts.at("calibration_nll");
+}
+
+std::vector<double> StageChain::VerifyInMemory(Plan& plan) {
+  auto applied = Quantized(BitsOf(plan));
+  quantized_.reset();
+  const auto correction = Correct(applied.module);
+  plan.quantizer.batch_norm = correction.batch_norm;
+  plan.verified = Measure(applied.module);
+  return correction.calibration_nll;
+}
+
+}  // namespace bitplan::pipeline

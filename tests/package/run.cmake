@@ -1,0 +1,20 @@
+# Installs the build into WORK_DIR, configures and builds the consumer against it, runs what was built.
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "failed (${status}): ${ARGV}")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE ${WORK_DIR})
+run(${CMAKE_COMMAND} --install ${BUILD_DIR} --prefix ${WORK_DIR}/prefix)
+run(${CMAKE_COMMAND} -S ${CONSUMER_DIR} -B ${WORK_DIR}/build -G ${GENERATOR} -DCMAKE_BUILD_TYPE=Release
+    -DCMAKE_PREFIX_PATH=${WORK_DIR}/prefix)
+run(${CMAKE_COMMAND} --build ${WORK_DIR}/build)
+run(${WORK_DIR}/build/core_consumer)
+if(EXISTS ${WORK_DIR}/build/consumer)
+  run(${WORK_DIR}/build/consumer)
+endif()
+if(EXISTS ${WORK_DIR}/prefix/bin/bitplan)
+  run(${WORK_DIR}/prefix/bin/bitplan --version)
+endif()
