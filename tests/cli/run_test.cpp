@@ -1,0 +1,163 @@
+// What `bitplan run` promises: the same plan whatever happens on the way, and no work twice.
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/program.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan::test;
+
+namespace {
+
+std::string PlanOf(const Workplace& place, const std::string& folder) {
+  return ReadText(place / (folder + "/plan.yaml"));
+}
+
+// {"model": true, ...}: was the stage reused?
+std::map<std::string, bool> Reused(const Outcome& outcome) {
+  std::map<std::string, bool> reused;
+  for (const auto& stage : nlohmann::json::parse(outcome.out).at("stages"))
+    reused[stage.at("name")] = stage.at("reused");
+  return reused;
+}
+
+}  // namespace
+
+TEST_CASE("a run ends with a verified plan, a quantized model and a table") {
+  const Workplace place;
+  const auto outcome = place.Bitplan({"run", place.recipe(), "--out", "out"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  for (const char* file :
+       {"model.pt", "posterior.pt", "sensitivity.json", "quantized.pt", "plan.yaml", "manifest.json"}) {
+    CHECK(std::filesystem::file_size(place / (std::string("out/") + file)) > 0);
+  }
+  for (const char* word : {"average bits", "stored bytes", "float accuracy", "quantized accuracy", "95 % interval",
+                           "McNemar", "out/plan.yaml"}) {
+    CHECK_THAT(outcome.out, Contains(word));
+  }
+  CHECK_THAT(PlanOf(place, "out"), Contains("verified:"));
+}
+
+TEST_CASE("the program runs a plan's quantized model as it was verified") {
+  const Workplace place;
+  const auto outcome = place.Bitplan({"run", place.recipe(), "--out", "out", "--json", "--quiet"});
+  REQUIRE(outcome.code == 0);
+  CHECK(outcome.err.empty());
+  const auto module = torch::jit::load((place / "out/quantized.pt").string());
+  const auto float_module = torch::jit::load((place / "out/model.pt").string());
+  std::int64_t changed = 0;
+  for (const auto& [name, value] : float_module.named_parameters()) {
+    for (const auto& [other, quantized] : module.named_parameters()) {
+      if (name == other && !torch::equal(value, quantized)) ++changed;
+    }
+  }
+  CHECK(changed == 3);  // the three weights; biases stay as they were
+  const auto report = nlohmann::json::parse(outcome.out);
+  CHECK(report.at("achieved").at("average_bits").get<double>() <= 3.0);
+  CHECK(report.at("verified").at("samples") == 100);
+}
+
+TEST_CASE("two fresh folders hold the same plan, byte for byte") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "one"}).code == 0);
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "two"}).code == 0);
+  CHECK(PlanOf(place, "one") == PlanOf(place, "two"));
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "three", "--seed", "2"}).code == 0);
+  CHECK(PlanOf(place, "one") != PlanOf(place, "three"));
+}
+
+TEST_CASE("nothing runs again when nothing has changed") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto plan = PlanOf(place, "out");
+  const auto again = place.Bitplan({"run", place.recipe(), "--out", "out", "--json"});
+  REQUIRE(again.code == 0);
+  for (const auto& [stage, reused] : Reused(again)) CHECK((stage + (reused ? " reused" : " ran")) == stage + " reused");
+  CHECK(PlanOf(place, "out") == plan);
+}
+
+TEST_CASE("another budget trains nothing and estimates no posterior") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto second =
+      place.Bitplan({"run", place.recipe(), "--out", "out", "--json", "--set", "allocate.budget.average_bits=1.5"});
+  REQUIRE(second.code == 0);
+  const auto reused = Reused(second);
+  for (const char* stage : {"model", "posterior", "sensitivity"}) CHECK(reused.at(stage));
+  for (const char* stage : {"allocate", "apply", "verify"}) CHECK_FALSE(reused.at(stage));
+  CHECK(nlohmann::json::parse(second.out).at("achieved").at("average_bits").get<double>() <= 1.5);
+}
+
+TEST_CASE("changed training data train again") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"train", place.recipe(), "--out", "out"}).code == 0);
+  auto bytes = ReadText(place / "train-images.npy");
+  bytes.back() = static_cast<char>(bytes.back() + 1);
+  WriteText(place / "train-images.npy", bytes);
+  const auto again = place.Bitplan({"train", place.recipe(), "--out", "out", "--json"});
+  REQUIRE(again.code == 0);
+  CHECK_FALSE(Reused(again).at("model"));
+}
+
+TEST_CASE("a file that was tampered with is made again") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto plan = PlanOf(place, "out");
+  WriteText(place / "out/sensitivity.json", "{}");
+  std::filesystem::resize_file(place / "out/posterior.pt", 100);
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  CHECK(PlanOf(place, "out") == plan);
+}
+
+TEST_CASE("killed in the middle of any stage, the same command ends with the same plan") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "whole"}).code == 0);
+  const auto plan = PlanOf(place, "whole");
+  for (const std::string stage : {"", "model", "posterior", "sensitivity", "allocate", "apply"}) {
+    const auto folder = "killed-after-" + stage;
+    const auto reached = [&] {
+      const auto file = place / (folder + (stage.empty() ? "/model.checkpoint" : "/manifest.json"));
+      return std::filesystem::exists(file) && ReadText(file).find('"' + stage + '"') != std::string::npos;
+    };
+    const auto begun = [&] { return std::filesystem::exists(place / (folder + "/model.checkpoint")); };
+    const auto killed = place.BitplanStopped({"run", place.recipe(), "--out", folder}, SIGKILL,
+                                             stage.empty() ? std::function<bool()>(begun) : reached);
+    INFO("killed after '" << stage << "': " << killed.err);
+    CHECK(killed.code == 128 + SIGKILL);
+    const auto continued = place.Bitplan({"run", place.recipe(), "--out", folder, "--json"});
+    REQUIRE(continued.code == 0);
+    if (!stage.empty()) CHECK(Reused(continued).at(stage));
+    CHECK(PlanOf(place, folder) == plan);
+  }
+}
+
+TEST_CASE("Ctrl-C ends with 130 and one line, and the run can be continued") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "whole", "--set", "train.epochs=4"}).code == 0);
+  const auto begun = [&] { return std::filesystem::exists(place / "out/model.checkpoint"); };
+  const std::vector<std::string> command = {"run", place.recipe(), "--out", "out", "--set", "train.epochs=4"};
+  const auto stopped = place.BitplanStopped(command, SIGINT, begun);
+  CHECK(stopped.code == 130);
+  CHECK_THAT(ErrorLine(stopped), Contains("interrupted"));
+  CHECK(stopped.out.empty());
+  CHECK(NothingHalfWritten(place / "out"));
+  REQUIRE(place.Bitplan(command).code == 0);
+  CHECK(PlanOf(place, "out") == PlanOf(place, "whole"));
+}
+
+TEST_CASE("a second run on the same folder is refused while the first one works") {
+  const Workplace place;
+  Outcome second;
+  const auto locked = [&] { return std::filesystem::exists(place / "out/model.checkpoint"); };
+  const auto first =
+      place.BitplanStopped({"run", place.recipe(), "--out", "out", "--set", "train.epochs=50"}, SIGKILL, [&] {
+        if (!locked()) return false;
+        second = place.Bitplan({"run", place.recipe(), "--out", "out"});
+        return true;
+      });
+  CHECK(first.code == 128 + SIGKILL);
+  CHECK(second.code == 74);
+  CHECK_THAT(ErrorLine(second), Contains("in use by another run"));
+}

@@ -1,0 +1,81 @@
+// The stages alone, hand-edited plans, and what the program prints about itself.
+#include <nlohmann/json.hpp>
+
+#include "cli/program.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan::test;
+
+TEST_CASE("the stages alone end with the plan of a whole run") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "whole"}).code == 0);
+  for (const char* stage : {"train", "posterior", "allocate"}) {
+    const auto outcome = place.Bitplan({stage, place.recipe(), "--out", "steps"});
+    INFO(stage << ": " << outcome.err);
+    REQUIRE(outcome.code == 0);
+  }
+  CHECK_FALSE(std::filesystem::exists(place / "steps/quantized.pt"));
+  CHECK(ReadText(place / "steps/plan.yaml").find("verified:") == std::string::npos);
+  REQUIRE(place.Bitplan({"verify", place.recipe(), "--out", "steps"}).code == 0);
+  CHECK(ReadText(place / "steps/plan.yaml") == ReadText(place / "whole/plan.yaml"));
+}
+
+TEST_CASE("allocate keeps the measurement of a plan that it finds again") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto plan = ReadText(place / "out/plan.yaml");
+  REQUIRE(place.Bitplan({"allocate", place.recipe(), "--out", "out"}).code == 0);
+  CHECK(ReadText(place / "out/plan.yaml") == plan);
+}
+
+TEST_CASE("a plan edited by hand is measured with its own bits") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"}).code == 0);
+  auto plan = ReadText(place / "out/plan.yaml");
+  CHECK_THAT(plan, Contains("bits: 3"));
+  WriteText(place / "edited.yaml", Replaced(plan, "bits: 3", "bits: 8"));
+  const auto outcome = place.Bitplan(
+      {"verify", place.recipe(), "--out", "out", "--plan", "edited.yaml", "--out-plan", "measured.yaml", "--json"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const auto report = nlohmann::json::parse(outcome.out);
+  CHECK(report.at("layers").at(0).at("bits") == 8);
+  CHECK(report.at("achieved").at("average_bits").get<double>() > 3.0);
+  CHECK(report.at("verified").at("samples") == 100);
+  CHECK(ReadText(place / "out/plan.yaml") == plan);
+  CHECK_THAT(ReadText(place / "measured.yaml"), Contains("verified:"));
+}
+
+TEST_CASE("inspect lists layers, shapes, weights and multiply-accumulates") {
+  const Workplace place;
+  const auto outcome = place.Bitplan({"inspect", "lenet5-caffe"});
+  REQUIRE(outcome.code == 0);
+  CHECK_THAT(outcome.out, Contains("20x1x5x5") && Contains("430,500") && Contains("288,000"));
+  const auto json = nlohmann::json::parse(place.Bitplan({"inspect", "resnet20", "--json"}).out);
+  CHECK(json.at("weights") == 268336);
+  CHECK(json.at("layers").size() == 20);
+}
+
+TEST_CASE("inspect opens the model that a run wrote") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"train", place.recipe(), "--out", "out"}).code == 0);
+  const auto json = nlohmann::json::parse(place.Bitplan({"inspect", "out/model.pt", "--json"}).out);
+  CHECK(json.at("weights") == 784 * 300 + 300 * 100 + 100 * 10);
+  CHECK(json.at("input_shape") == nlohmann::json({1, 28, 28}));
+}
+
+TEST_CASE("help lists every sub-command, and help recipe every section") {
+  const Workplace place;
+  const auto help = place.Bitplan({"help"});
+  REQUIRE(help.code == 0);
+  for (const char* name : {"run", "inspect", "train", "posterior", "allocate", "verify", "help"}) {
+    CHECK_THAT(help.out, Contains(name));
+    CHECK(place.Bitplan({name, "--help"}).code == 0);
+  }
+  const auto recipe = place.Bitplan({"help", "recipe"});
+  REQUIRE(recipe.code == 0);
+  for (const char* key : {"learning_rate", "estimator", "batch_norm", "average_bits"}) {
+    CHECK_THAT(recipe.out, Contains(key));
+  }
+  CHECK_THAT(place.Bitplan({"--version"}).out, Contains("bitplan "));
+}
