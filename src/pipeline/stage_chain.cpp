@@ -212,9 +212,9 @@ const bitplan::Posterior* StageChain::PosteriorForWeights() {
   return recipe_.quantizer.range == "posterior" ? &LoadedPosterior() : nullptr;
 }
 
-AppliedPlan& StageChain::Quantized(const std::vector<int>& bits) {
-  if (!quantized_ || quantized_bits_ != bits) {
-    quantized_ = ApplyBits(Model(), bits, recipe_.quantizer, PosteriorForWeights());
+AppliedPlan& StageChain::Quantized(const std::vector<int>& bits, const std::vector<std::string>& grids) {
+  if (!quantized_ || quantized_bits_ != bits || quantized_->grids != grids) {
+    quantized_ = ApplyBits(Model(), bits, grids, recipe_.quantizer, PosteriorForWeights());
     quantized_bits_ = bits;
   }
   return *quantized_;
@@ -233,7 +233,7 @@ Solution StageChain::Solve() {
                                   {"optimality_gap", answer.optimality_gap()},
                                   {"shadow_price", answer.shadow_price},
                                   {"note", answer.note},
-                                  {"grids", Quantized(answer.bits).grids}};
+                                  {"grids", Quantized(answer.bits, {}).grids}};
     return {.input = {}, .content = Sha256Hex(Join(answer.bits)), .facts = facts.dump()};
   });
   const auto facts = nlohmann::json::parse(record.facts);

@@ -56,7 +56,7 @@ class StageChain {
   // Sizes and prediction of the plan's bits.
   [[nodiscard]] PlanAchieved Achieved(const std::vector<int>& bits, double predicted_loss_rise);
   [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits);
-  // The grid of every layer that its bits get with the plan's quantizer.
+  // Replaces every grid "auto" of a plan file by the one with the smaller error.
   void RefreshGrids(Plan& plan);
 
   // The plan as this folder has already verified it, if it has.
@@ -83,7 +83,8 @@ class StageChain {
   [[nodiscard]] const bitplan::Posterior* PosteriorForWeights();
   void CheckModelSuitsData(const bitplan::Network& network);
   StageRecord TrainModel(const std::string& input);
-  [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits);
+  // `grids` empty: chosen by the quantizer's options.
+  [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits, const std::vector<std::string>& grids);
   [[nodiscard]] Correction Correct(torch::jit::Module& module);
   [[nodiscard]] Verification Measure(const torch::jit::Module& quantized);
   [[nodiscard]] std::string ApplyInput(const Plan& plan);

@@ -12,6 +12,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/io/recipe.h"
+#include "bitplan/verify/batch_norm.h"
 #include "bitplan/verify/evaluate.h"
 #include "pipeline/stage_chain.h"
 
@@ -40,9 +41,15 @@ std::vector<int> BitsOf(const Plan& plan) {
   return bits;
 }
 
-std::string AllBits(const Plan& plan) {
+std::vector<std::string> GridsOf(const Plan& plan) {
+  std::vector<std::string> grids;
+  for (const auto& layer : plan.layers) grids.push_back(layer.grid);
+  return grids;
+}
+
+std::string BitsAndGrids(const Plan& plan) {
   std::string text;
-  for (const auto& layer : plan.layers) text += std::to_string(layer.bits) + " ";
+  for (const auto& layer : plan.layers) text += std::to_string(layer.bits) + " " + layer.grid + " ";
   return text;
 }
 
@@ -91,7 +98,7 @@ PlanAchieved StageChain::Achieved(const std::vector<int>& bits, double predicted
 }
 
 void StageChain::RefreshGrids(Plan& plan) {
-  const auto& grids = Quantized(BitsOf(plan)).grids;
+  const auto& grids = Quantized(BitsOf(plan), GridsOf(plan)).grids;
   for (std::size_t i = 0; i < grids.size(); ++i) plan.layers[i].grid = grids[i];
 }
 
@@ -151,7 +158,7 @@ Verification StageChain::Measure(const torch::jit::Module& quantized) {
 std::string StageChain::ApplyInput(const Plan& plan) {
   Sha256 hash;
   hash.Update("apply/1").Update(ModelRecord().content).Update(DataHash()).Update(Section("quantizer"));
-  hash.Update(AllBits(plan)).Update(Seed());
+  hash.Update(BitsAndGrids(plan)).Update(Seed());
   if (recipe_.quantizer.range == "posterior") hash.Update(PosteriorRecord().content);
   return hash.Hex();
 }
@@ -177,7 +184,7 @@ std::vector<double> StageChain::VerifyInFolder(Plan& plan) {
   plan.verified.reset();
   const auto apply = Ensure("apply", ApplyInput(plan), {"quantized.pt"}, [&]() -> StageRecord {
     WriteFileAtomically(plan_file, DumpPlan(plan));
-    auto& applied = Quantized(BitsOf(plan));
+    auto& applied = Quantized(BitsOf(plan), GridsOf(plan));
     const auto correction = Correct(applied.module);
     SaveModule(applied.module, folder_.File("quantized.pt"));
     const auto content = ModelHash(applied.module);
@@ -200,7 +207,7 @@ std::vector<double> StageChain::VerifyInFolder(Plan& plan) {
 }
 
 std::vector<double> StageChain::VerifyInMemory(Plan& plan) {
-  auto applied = Quantized(BitsOf(plan));
+  auto applied = Quantized(BitsOf(plan), GridsOf(plan));
   quantized_.reset();
   const auto correction = Correct(applied.module);
   plan.quantizer.batch_norm = correction.batch_norm;
