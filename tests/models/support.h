@@ -23,6 +23,7 @@ inline torch::jit::Module MakeModule(const Tensors& parameters, const std::strin
   torch::jit::Module module("Test");
   for (const auto& [name, value] : parameters) module.register_parameter(name, value, false);
   for (const auto& [name, value] : buffers) module.register_buffer(name, value);
+  module.register_attribute("training", c10::BoolType::get(), false);
   module.define(text);
   return module;
 }
