@@ -83,6 +83,8 @@ std::vector<std::int64_t> RandomStream::Permutation(std::int64_t size) {
   return order;
 }
 
-std::uint64_t StreamSeed(std::uint64_t root_seed, std::string_view name) { return RandomStream(root_seed, name).Next(); }
+std::uint64_t StreamSeed(std::uint64_t root_seed, std::string_view name) {
+  return RandomStream(root_seed, name).Next();
+}
 
 }  // namespace bitplan

@@ -12,9 +12,18 @@ using namespace bitplan;
 
 namespace {
 
+Unit MakeUnit(const std::string& name, std::int64_t weights, std::int64_t scales, std::int64_t macs) {
+  Unit unit;
+  unit.name = name;
+  unit.weights = weights;
+  unit.scales = scales;
+  unit.macs = macs;
+  return unit;
+}
+
 AllocationProblem TwoLayers() {
   AllocationProblem problem;
-  problem.units = {{"conv1", 500, 20, 288000, {}, {}}, {"fc1", 4001, 10, 4001, {}, {}}};
+  problem.units = {MakeUnit("conv1", 500, 20, 288000), MakeUnit("fc1", 4001, 10, 4001)};
   problem.widths = {0, 1, 3, 8};
   problem.loss_rise = {{2.0, 0.5, 0.01, 0.0}, {1.0, 0.1, 0.001, 0.0}};
   return problem;
@@ -52,6 +61,8 @@ TEST_CASE("an inconsistent problem names the field that is wrong") {
   CHECK_THAT(Complaint([](P& p) { p.units[0].weights = 0; }), Contains("units[0] (conv1).weights is 0"));
   CHECK_THAT(Complaint([](P& p) { p.units[1].scales = -1; }), Contains("(fc1).scales is -1"));
   CHECK_THAT(Complaint([](P& p) { p.units[1].macs = -1; }), Contains("(fc1).macs is -1"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0}; }), Contains("(fc1).coherence has 1 entries"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0, 0.0, 1.0, 1.0}; }), Contains("(fc1).coherence"));
   CHECK_THAT(Complaint([](P& p) { p.units[1].score_percentiles = {1.0}; }), Contains("1 entries, not 101"));
   CHECK_THAT(Complaint([](P& p) {
                p.units[1].log_sigma_percentiles.assign(kPercentiles, 0.0);
@@ -61,7 +72,7 @@ TEST_CASE("an inconsistent problem names the field that is wrong") {
 }
 
 TEST_CASE("stored bits are whole payload bytes, one float per scale and one byte per unit") {
-  const Unit unit{"fc1", 4001, 10, 0, {}, {}};
+  const Unit unit = MakeUnit("fc1", 4001, 10, 4001);
   CHECK(StoredBits(unit, 3) == 1501 * 8 + 10 * 32 + 8);  // 12,003 bits need 1,501 bytes
   CHECK(StoredBits(unit, 8) == 4001 * 8 + 10 * 32 + 8);
 }

@@ -10,6 +10,6 @@ namespace bitplan {
 
 [[nodiscard]] std::string DumpPlan(const Plan& plan);
 [[nodiscard]] Plan ParsePlan(const std::string& text, const std::string& file_name);  // Error(kData): file:line: what
-[[nodiscard]] Plan LoadPlan(const std::filesystem::path& file);                        // Error(kNotFound) if missing
+[[nodiscard]] Plan LoadPlan(const std::filesystem::path& file);                       // Error(kNotFound) if missing
 
 }  // namespace bitplan

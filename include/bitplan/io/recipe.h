@@ -11,11 +11,12 @@
 namespace bitplan {
 
 // Reads, overrides and checks a recipe. `overrides`: "key.path=value" of --set, applied in order; the value is YAML.
-// Error(kUsage) with "file:line: unknown key 'epoch' in train; nearest known key: epochs", with the violated bound for a
-// value out of range, or the expected type; Error(kNotFound) for a missing file.
+// Error(kUsage) with "file:line: unknown key 'epoch' in train; nearest known key: epochs", with the violated bound for
+// a value out of range, or the expected type; Error(kNotFound) for a missing file.
 [[nodiscard]] Recipe LoadRecipe(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 
-// The complete recipe with every default filled in, stable order and number formatting. Loading it gives the same recipe.
+// The complete recipe with every default filled in, stable order and number formatting. Loading it gives the same
+// recipe.
 [[nodiscard]] std::string DumpRecipe(const Recipe& recipe);
 
 // One section ("train") of DumpRecipe, for the input hash of a stage.
