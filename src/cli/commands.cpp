@@ -139,13 +139,15 @@ std::vector<std::string> CommandNames() {
 
 void HelpCommand(const Arguments& arguments, CLI::App& program) {
   if (arguments.topic == "recipe") return Print(arguments.markdown ? RecipeHelpMarkdown() : RecipeHelp());
-  if (arguments.topic.empty()) return Print(program.help());
+  if (arguments.topic.empty()) {  // program.help() would be that of `help` itself, the chosen sub-command
+    return Print(program.get_formatter()->make_help(&program, program.get_name(), CLI::AppFormatMode::Normal));
+  }
   auto topics = CommandNames();
   topics.emplace_back("recipe");
   if (std::find(topics.begin(), topics.end(), arguments.topic) == topics.end()) {
     throw Error(ErrorKind::kUsage, UnknownNameMessage("help topic", arguments.topic, topics));
   }
-  Print(program.get_subcommand(arguments.topic)->help());
+  Print(program.get_subcommand(arguments.topic)->help(program.get_name()));
 }
 
 }  // namespace
@@ -167,8 +169,7 @@ int Main(std::vector<std::string> words) {
     std::reverse(words.begin(), words.end());  // CLI11 takes them from the back
     program.parse(words);
   } catch (const CLI::CallForHelp&) {
-    const auto chosen = program.get_subcommands();
-    Print((chosen.empty() ? &program : chosen.front())->help());
+    Print(program.help());
     return 0;
   } catch (const CLI::CallForVersion&) {
     Print(program.version() + "\n");

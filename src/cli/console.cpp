@@ -69,8 +69,8 @@ void Console::Wipe() {
 void Console::End(const std::string& summary) {
   Wipe();
   if (quiet_) return;
-  fmt::print(stderr, "{}: {} {}, {}{}{}\n", stage_, done_, unit_, Duration(Seconds(Clock::now() - start_)),
-             summary.empty() ? "" : ", ", summary);
+  const auto said = summary.empty() ? Duration(Seconds(Clock::now() - start_)) : summary;
+  fmt::print(stderr, "{}: {} {}, {}\n", stage_, done_, unit_, said);
 }
 
 void Console::Info(const std::string& line) {

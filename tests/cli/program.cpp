@@ -129,16 +129,20 @@ void Workplace::EditRecipe(const std::string& from, const std::string& to) const
   WriteText(recipe(), Replaced(ReadText(recipe()), from, to));
 }
 
+std::filesystem::path Workplace::Said(const std::string& stream, pid_t process) const {
+  return folder_ / (stream + "-" + std::to_string(process) + ".txt");
+}
+
 pid_t Workplace::Start(const std::vector<std::string>& arguments, std::int64_t file_limit) const {
   std::vector<std::string> words = {BITPLAN_PROGRAM};
   words.insert(words.end(), arguments.begin(), arguments.end());
-  const auto out = (folder_ / "stdout.txt").string(), err = (folder_ / "stderr.txt").string();
   std::vector<char*> pointers;
   for (auto& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   const pid_t process = fork();
   if (process != 0) return process;
   setenv("BITPLAN_DATA", folder_.c_str(), 1);
+  const auto out = Said("stdout", getpid()), err = Said("stderr", getpid());
   const int out_file = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
   const int err_file = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
   dup2(out_file, STDOUT_FILENO);
@@ -154,8 +158,8 @@ pid_t Workplace::Start(const std::vector<std::string>& arguments, std::int64_t f
 Outcome Workplace::Collect(pid_t process) const {
   int status = 0;
   waitpid(process, &status, 0);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), ReadText(folder_ / "stdout.txt"),
-          ReadText(folder_ / "stderr.txt")};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), ReadText(Said("stdout", process)),
+          ReadText(Said("stderr", process))};
 }
 
 Outcome Workplace::Bitplan(const std::vector<std::string>& arguments, std::int64_t file_limit) const {

@@ -40,6 +40,7 @@ class Workplace {
 
  private:
   [[nodiscard]] pid_t Start(const std::vector<std::string>& arguments, std::int64_t file_limit) const;
+  [[nodiscard]] std::filesystem::path Said(const std::string& stream, pid_t process) const;
   [[nodiscard]] Outcome Collect(pid_t process) const;
 
   std::filesystem::path folder_;

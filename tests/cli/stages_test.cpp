@@ -32,8 +32,8 @@ TEST_CASE("a plan edited by hand is measured with its own bits") {
   const Workplace place;
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"}).code == 0);
   auto plan = ReadText(place / "out/plan.yaml");
-  CHECK_THAT(plan, Contains("bits: 3"));
-  WriteText(place / "edited.yaml", Replaced(plan, "bits: 3", "bits: 8"));
+  CHECK_THAT(plan, Contains("bits: 3, grid"));
+  WriteText(place / "edited.yaml", Replaced(plan, "bits: 3, grid", "bits: 8, grid"));
   const auto outcome = place.Bitplan(
       {"verify", place.recipe(), "--out", "out", "--plan", "edited.yaml", "--out-plan", "measured.yaml", "--json"});
   INFO(outcome.err);
