@@ -76,7 +76,9 @@ torch::Tensor GetTensor(const torch::jit::Module& module, const std::string& pat
 
 void SetTensor(torch::jit::Module& module, const std::string& path, const torch::Tensor& value) {
   const torch::Tensor old = GetTensor(module, path);
-  if (old.numel() > 0) {
+  // Held by its slot and by `old` alone: nothing can be tied to it.
+  const bool alone = old.use_count() <= 2 && old.storage().use_count() == 1;
+  if (old.numel() > 0 && !alone) {
     for (const auto& [name, tensor] : Tensors(module)) {
       if (name != path && tensor.data_ptr() == old.data_ptr() && KeyOf(tensor) == KeyOf(old)) {
         SetOne(module, name, value);
@@ -126,7 +128,7 @@ void SaveModule(const torch::jit::Module& module, const std::filesystem::path& f
   // Through memory: LibTorch's writer would put the file's name into the archive, and aborts when the disk is full.
   std::ostringstream archive;
   module.save(archive);
-  WriteFileAtomically(file, archive.str());
+  WriteFileAtomically(file, std::move(archive).str());
 }
 
 std::string ModelHash(const torch::jit::Module& module) {

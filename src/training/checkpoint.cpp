@@ -34,7 +34,7 @@ void Checkpoint::Save(const torch::jit::Module& module, const torch::optim::Opti
   archive.write("optimizer", optimizer_archive);
   std::ostringstream bytes;
   archive.save_to(bytes);
-  WriteFileAtomically(file_, bytes.str());
+  WriteFileAtomically(file_, std::move(bytes).str());
 }
 
 std::vector<double> Checkpoint::Load(torch::jit::Module& module, torch::optim::Optimizer& optimizer,
