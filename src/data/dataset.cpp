@@ -83,6 +83,7 @@ const std::vector<DatasetSource>& DatasetSources() {
       {"cifar10", "small photographs, 50,000 + 10,000 images 3x32x32; files cifar-10-batches-bin/*.bin", LoadCifar10},
       {"npy", "your own images and labels, saved by numpy.save; files named by data.train_images and its siblings",
        LoadNpy},
+      {"synthetic-digits", "rendered digits that need no files, 20,000 + 4,000 images 1x28x28", LoadSyntheticDigits},
   };
   return sources;
 }

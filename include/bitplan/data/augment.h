@@ -11,7 +11,7 @@
 namespace bitplan {
 
 struct Augmentation {
-  const char* name;         // shift, flip, pad-and-crop
+  const char* name;  // shift, flip, pad-and-crop
   const char* description;
   torch::Tensor (*apply)(const torch::Tensor& images, RandomStream& stream);  // [n, C, H, W] -> same shape and type
 };

@@ -13,9 +13,9 @@
 namespace bitplan {
 
 struct Dataset {
-  std::string name;        // "mnist/test"
-  torch::Tensor images;    // uint8 [N, C, H, W], pixels as published; or float32 for npy data, taken as it is
-  torch::Tensor labels;    // int64 [N], each in 0..classes-1
+  std::string name;      // "mnist/test"
+  torch::Tensor images;  // uint8 [N, C, H, W], pixels as published; or float32 for npy data, taken as it is
+  torch::Tensor labels;  // int64 [N], each in 0..classes-1
   int classes = 0;
 
   [[nodiscard]] std::int64_t size() const { return labels.defined() ? labels.size(0) : 0; }
@@ -26,12 +26,13 @@ struct Dataset {
 };
 
 struct DataSplits {
-  Dataset train;        // without the calibration images
+  Dataset train;        // without the calibration images, in random order
   Dataset calibration;  // DataOptions::calibration images of the training split, chosen by seed
-  Dataset test;         // seen by `verify` only
+  Dataset test;         // seen by `verify` only; in the order of its files
 };
 
-// uint8 pixels -> float32 (x / 255 - mean) / std per channel; float32 images -> (x - mean) / std.
+// uint8 pixels -> float32 (x / 255 - mean) / std per channel; float32 images -> (x - mean) / std. One value serves all
+// channels; no value means mean 0, std 1. Error(kUsage) for std <= 0 and for another number of values than channels.
 class Normalizer {
  public:
   explicit Normalizer(const DataOptions& options);
@@ -41,21 +42,32 @@ class Normalizer {
   torch::Tensor mean_, std_;  // float32 [1, C, 1, 1], undefined when not given
 };
 
+// What is read, relative to a folder of LoadData:
+//   mnist, fashion-mnist  NAME/{train,t10k}-{images-idx3,labels-idx1}-ubyte, with .gz or without. fashion-mnist without
+//                         its training files gives the test split alone; train and calibration stay empty.
+//   cifar10               cifar-10-batches-bin/data_batch_{1..5}.bin and test_batch.bin (the binary version)
+//   npy                   the four files that DataOptions names, written by numpy.save: images [N, H, W] or [N, C, H,
+//   W]
+//                         in C order, uint8 or little-endian float32 or float64; labels [N] of any integer type, class
+//                         numbers from 0. The number of classes is the largest label plus one.
+//   synthetic-digits      nothing: rendered from a seed of its own, the same for every run
+// scripts/fetch-data lays the public ones out.
 struct DatasetSource {
   const char* name;
   const char* description;
-  // Reads the published train and test splits from the data folder.
-  // Error(kNotFound) naming the missing file and scripts/fetch-data; Error(kData) for files that are not what they
-  // should be (truncated gzip, wrong magic, label out of range, image and label counts that differ).
+  // The published train and test splits; calibration is left empty.
+  // Error(kNotFound) naming the missing file, the folders and scripts/fetch-data; Error(kData) for files that are not
+  // what they should be (truncated gzip, wrong magic, label out of range, image and label counts that differ, empty).
   DataSplits (*load)(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed);
 };
 
 // Every data set, in the order of the list: mnist, fashion-mnist, cifar10, npy, synthetic-digits.
 [[nodiscard]] const std::vector<DatasetSource>& DatasetSources();
 
-// Looks options.name up (Error(kUsage), nearest name), loads, checks, and moves `calibration` random training images
-// into the calibration split (stream "data/calibration"). `folders`: where relative files are looked for, in order: the
-// data folder, then the recipe's folder.
+// Looks options.name up (Error(kUsage), nearest name), loads, shuffles the training split (so that the head of a part
+// is a fair sample of it) and moves its first `calibration` images into the calibration split (stream
+// "data/calibration"; a smaller calibration split is part of a bigger one). Error(kUsage) when that would leave nothing
+// to train on. `folders`: where relative files are looked for, in order: the data folder, then the recipe's folder.
 [[nodiscard]] DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders,
                                   std::uint64_t seed);
 
