@@ -47,7 +47,7 @@ torch::jit::Module BuildArchitecture(const std::string& name, std::uint64_t seed
       continue;
     }
     const double fan_in = static_cast<double>(parameter.numel() / parameter.size(0));
-    const double deviation = std::sqrt(2.0 / fan_in);
+    const double deviation = std::sqrt(1.0 / fan_in);
     auto* values = parameter.data_ptr<float>();
     for (std::int64_t i = 0; i < parameter.numel(); ++i) values[i] = static_cast<float>(deviation * stream.Normal());
   }
