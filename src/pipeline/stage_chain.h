@@ -56,7 +56,7 @@ class StageChain {
   // Sizes and prediction of the plan's bits.
   [[nodiscard]] PlanAchieved Achieved(const std::vector<int>& bits, double predicted_loss_rise);
   [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits);
-  // Replaces every grid "auto" of a plan file by the one with the smaller error.
+  // The grids that the quantizer makes of the file's: at 0 and 1 bits there is only one.
   void RefreshGrids(Plan& plan);
 
   // The plan as this folder has already verified it, if it has.

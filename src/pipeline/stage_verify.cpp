@@ -56,7 +56,10 @@ std::string BitsAndGrids(const Plan& plan) {
 }  // namespace
 
 void StageChain::Follow(const Plan& plan) {
-  recipe_.quantizer = plan.quantizer;
+  recipe_.quantizer.scheme = plan.quantizer.scheme;
+  recipe_.quantizer.granularity = plan.quantizer.granularity;
+  recipe_.quantizer.range = plan.quantizer.range;
+  recipe_.quantizer.batch_norm = plan.quantizer.batch_norm;
   auto& widths = recipe_.allocate.bits;
   for (const auto& layer : plan.layers) {
     if (layer.bits <= 8 && std::find(widths.begin(), widths.end(), layer.bits) == widths.end()) {

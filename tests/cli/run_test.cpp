@@ -17,8 +17,8 @@ std::string PlanOf(const Workplace& place, const std::string& folder) {
 // {"model": true, ...}: was the stage reused?
 std::map<std::string, bool> Reused(const Outcome& outcome) {
   std::map<std::string, bool> reused;
-  for (const auto& stage : nlohmann::json::parse(outcome.out).at("stages"))
-    reused[stage.at("name")] = stage.at("reused");
+  const auto report = nlohmann::json::parse(outcome.out);
+  for (const auto& stage : report.at("stages")) reused[stage.at("name")] = stage.at("reused");
   return reused;
 }
 
