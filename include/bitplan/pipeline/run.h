@@ -42,8 +42,9 @@ struct VerifyPlanOptions {
   std::filesystem::path out_plan;  // where the verified plan is written; empty: in place
 };
 
-// `bitplan verify`: measures the bits of a plan file, also of one edited by hand, with the quantizer and the
-// grids that the file states; prediction, sizes and measurement in the file are replaced. Error(kData) when the plan is for another model.
+// `bitplan verify`: measures the bits of a plan file, also of one edited by hand, with the quantizer and the grids that
+// the file states; prediction, sizes and measurement in the file are replaced. Error(kData) when the plan is for another
+// model.
 [[nodiscard]] RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress);
 
 }  // namespace bitplan::pipeline
