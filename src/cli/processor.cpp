@@ -12,7 +12,7 @@
 namespace bitplan::cli {
 namespace {
 
-constexpr double kSlowGflops = 8.0;
+constexpr double kSlowGflops = 12.0;
 
 }  // namespace
 

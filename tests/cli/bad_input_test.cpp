@@ -253,3 +253,8 @@ TEST_CASE("a full disk is reported, and the run continues once there is room") {
   }
   CHECK(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
 }
+
+TEST_CASE("a result that cannot be written to stdout is a failure") {
+  const Workplace place;
+  CHECK(place.Bitplan({"help", "recipe"}, 16).code == 74);
+}
