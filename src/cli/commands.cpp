@@ -23,7 +23,7 @@ namespace {
 
 struct Arguments {
   pipeline::RecipeOptions recipe;
-  std::string seed, device = "auto", plan, out_plan, model, topic;
+  std::string seed, device = "auto", plan, out_plan, against, model, topic;
   std::vector<std::int64_t> shape;
   int threads = 0;
   bool quiet = false, json = false, markdown = false;
@@ -73,6 +73,7 @@ void DeclareVerify(CLI::App& app, Arguments& arguments) {
   DeclareRecipe(app, arguments);
   app.add_option("--plan", arguments.plan, "plan to measure (default: plan.yaml in the output folder)");
   app.add_option("--out-plan", arguments.out_plan, "where the verified plan is written (default: in place)");
+  app.add_option("--against", arguments.against, "another plan for the same model, compared on the same samples");
 }
 
 void DeclareInspect(CLI::App& app, Arguments& arguments) {
@@ -112,7 +113,8 @@ void AllocateCommand(const Arguments& arguments, CLI::App&) {
 
 void VerifyCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
-  PrintReport(pipeline::Verify({arguments.recipe, arguments.plan, arguments.out_plan}, console), arguments);
+  PrintReport(pipeline::Verify({arguments.recipe, arguments.plan, arguments.out_plan, arguments.against}, console),
+              arguments);
 }
 
 void InspectCommand(const Arguments& arguments, CLI::App&) {

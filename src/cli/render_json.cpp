@@ -67,6 +67,13 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"shadow_price", report.shadow_price},
       {"note", report.allocator_note},
       {"stages", StagesJson(report.stages)}};
+  if (report.against) {
+    const auto& drop = report.against->accuracy_drop;
+    json["against"] = {
+        {"plan_file", report.against_file.string()},
+        {"metrics", MetricsJson(report.against->float_model)},
+        {"gain", {{"value", -drop.drop}, {"ci95", {-drop.ci_high, -drop.ci_low}}, {"mcnemar_p", drop.mcnemar_p}}}};
+  }
   return json;
 }
 

@@ -28,6 +28,16 @@ std::string VerifiedText(const Verification& verified) {
                      100 * drop.drop, 100 * drop.ci_low, 100 * drop.ci_high, drop.mcnemar_p);
 }
 
+std::string AgainstText(const Verification& against, const std::string& file) {
+  const auto& drop = against.accuracy_drop;
+  return fmt::format(
+      "against            {}: {:.2f} % (NLL {:.4f}), this plan is {:.2f} points better, 95 % interval [{:.2f}, "
+      "{:.2f}], "
+      "McNemar p = {:.3g}\n",
+      file, 100 * against.float_model.accuracy, against.float_model.nll, -100 * drop.drop, -100 * drop.ci_high,
+      -100 * drop.ci_low, drop.mcnemar_p);
+}
+
 }  // namespace
 
 std::string Text(const pipeline::RunReport& report) {
@@ -52,6 +62,7 @@ std::string Text(const pipeline::RunReport& report) {
   text += fmt::format("predicted rise     {:.4g} nats per sample\n", achieved.predicted_loss_rise);
   text += fmt::format("batch norm         {}\n", plan.quantizer.batch_norm);
   if (plan.verified) text += VerifiedText(*plan.verified);
+  if (report.against) text += AgainstText(*report.against, report.against_file.string());
   text += StagesText(report.stages);
   if (!report.quantized_file.empty()) text += fmt::format("quantized model    {}\n", report.quantized_file.string());
   return text + fmt::format("plan               {}\n", report.plan_file.string());

@@ -81,6 +81,12 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
     WriteFileAtomically(target, DumpPlan(plan));
   }
   report.plan = std::move(plan);
+  if (!options.against.empty()) {
+    const Plan other = LoadPlan(options.against);
+    CheckPlanFits(other, chain.Model(), chain.ModelRecord().content);
+    report.against = chain.Compare(report.plan, other);
+    report.against_file = options.against;
+  }
   report.stages = chain.statuses();
   return report;
 }

@@ -66,6 +66,8 @@ class StageChain {
   std::vector<double> VerifyInFolder(Plan& plan);
   // The same, writing nothing.
   std::vector<double> VerifyInMemory(Plan& plan);
+  // `plan` against `other` on the samples of the verify split; both are for this model and applied as their files say.
+  [[nodiscard]] Verification Compare(const Plan& plan, const Plan& other);
 
  private:
   struct Correction {
@@ -86,7 +88,8 @@ class StageChain {
   // `grids` empty: chosen by the quantizer's options.
   [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits, const std::vector<std::string>& grids);
   [[nodiscard]] Correction Correct(torch::jit::Module& module);
-  [[nodiscard]] Verification Measure(const torch::jit::Module& quantized);
+  [[nodiscard]] torch::jit::Module Built(const Plan& plan);
+  [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized);
   [[nodiscard]] std::string ApplyInput(const Plan& plan);
   [[nodiscard]] std::string VerifyInput(const Plan& plan, const StageRecord& apply);
 

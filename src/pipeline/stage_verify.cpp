@@ -147,9 +147,22 @@ StageChain::Correction StageChain::Correct(torch::jit::Module& module) {
   return {result.chosen, result.calibration_nll};
 }
 
-Verification StageChain::Measure(const torch::jit::Module& quantized) {
+torch::jit::Module StageChain::Built(const Plan& plan) {
+  Follow(plan);
+  auto applied = Quantized(BitsOf(plan), GridsOf(plan));
+  quantized_.reset();
+  (void)Correct(applied.module);
+  return applied.module;
+}
+
+Verification StageChain::Compare(const Plan& plan, const Plan& other) {
+  const auto module = Built(plan);
+  return Measure(Built(other), module);
+}
+
+Verification StageChain::Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized) {
   const auto& split = recipe_.verify.split == "test" ? Data().test : Data().calibration;
-  auto result = VerifyPaired(Model().module, quantized, split, normalizer_, recipe_.verify, recipe_.seed, progress_);
+  auto result = VerifyPaired(reference, quantized, split, normalizer_, recipe_.verify, recipe_.seed, progress_);
   RoundMetrics(result.float_model);
   RoundMetrics(result.quantized);
   auto& drop = result.accuracy_drop;
@@ -200,7 +213,7 @@ std::vector<double> StageChain::VerifyInFolder(Plan& plan) {
   plan.quantizer.batch_norm = facts.at("batch_norm");
   (void)Ensure("verify", VerifyInput(plan, apply), {"plan.yaml"}, [&]() -> StageRecord {
     WriteFileAtomically(plan_file, DumpPlan(plan));
-    plan.verified = Measure(LoadModule(folder_.File("quantized.pt")));
+    plan.verified = Measure(Model().module, LoadModule(folder_.File("quantized.pt")));
     const auto text = DumpPlan(plan);
     WriteFileAtomically(plan_file, text);
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
@@ -214,7 +227,7 @@ std::vector<double> StageChain::VerifyInMemory(Plan& plan) {
   quantized_.reset();
   const auto correction = Correct(applied.module);
   plan.quantizer.batch_norm = correction.batch_norm;
-  plan.verified = Measure(applied.module);
+  plan.verified = Measure(Model().module, applied.module);
   return correction.calibration_nll;
 }
 

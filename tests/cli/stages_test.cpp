@@ -46,6 +46,27 @@ TEST_CASE("a plan edited by hand is measured with its own bits") {
   CHECK_THAT(ReadText(place / "measured.yaml"), Contains("verified:"));
 }
 
+TEST_CASE("two plans are compared on the same samples") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"}).code == 0);
+  const auto plan = ReadText(place / "out/plan.yaml");
+  WriteText(place / "one.yaml", Replaced(plan, "bits: 3, grid", "bits: 1, grid"));
+  const auto compare = [&](const char* against) {
+    const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "out", "--against", against, "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return nlohmann::json::parse(outcome.out);
+  };
+  const auto self = compare("out/plan.yaml").at("against").at("gain");
+  CHECK(self.at("value") == 0.0);
+  CHECK(self.at("mcnemar_p") == 1.0);
+  const auto report = compare("one.yaml");
+  const double mine = report.at("verified").at("quantized").at("accuracy");
+  const double other = report.at("against").at("metrics").at("accuracy");
+  CHECK(report.at("against").at("metrics").at("nll") != report.at("verified").at("quantized").at("nll"));
+  CHECK(report.at("against").at("gain").at("value").get<double>() == Approx(mine - other).margin(1e-9));
+}
+
 TEST_CASE("inspect lists layers, shapes, weights and multiply-accumulates") {
   const Workplace place;
   const auto outcome = place.Bitplan({"inspect", "lenet5-caffe"});

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,10 @@ struct RunReport {
   double shadow_price = 0.0;             // nats that one more bit or byte is worth at this budget
   std::string allocator_note;            // one line of the allocator, or empty
   std::vector<double> calibration_nll;   // off, re-estimate, transfer; empty unless batch_norm: auto chose
+  // `verify --against`: the other plan's network in the place of the float one, this plan's as `quantized`; the drop is
+  // how much this plan is worse than the other.
+  std::optional<Verification> against;
+  std::filesystem::path against_file;
 };
 
 // Error kinds as in core/error.h; on any of them every file in the folder is whole.
@@ -40,11 +45,12 @@ struct VerifyPlanOptions {
   RecipeOptions recipe;
   std::filesystem::path plan;      // empty: plan.yaml of the output folder
   std::filesystem::path out_plan;  // where the verified plan is written; empty: in place
+  std::filesystem::path against;   // another plan for the same model, measured on the same samples; empty: none
 };
 
 // `bitplan verify`: measures the bits of a plan file, also of one edited by hand, with the quantizer and the grids that
-// the file states; prediction, sizes and measurement in the file are replaced. Error(kData) when the plan is for another
-// model.
+// the file states; prediction, sizes and measurement in the file are replaced. Error(kData) when the plan is for
+// another model.
 [[nodiscard]] RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress);
 
 }  // namespace bitplan::pipeline
