@@ -37,6 +37,14 @@ ordered_json AchievedJson(const PlanAchieved& achieved) {
   return json;
 }
 
+ordered_json CorrectionsJson(const std::vector<CorrectionCandidate>& corrections) {
+  ordered_json json = ordered_json::array();
+  for (const auto& [method, nll] : corrections) {
+    json.push_back({{"batch_norm", method.batch_norm}, {"outputs", method.outputs}, {"calibration_nll", nll}});
+  }
+  return json;
+}
+
 }  // namespace
 
 ordered_json Json(const pipeline::RunReport& report) {
@@ -60,7 +68,8 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"budget", {{BudgetName(plan.budget.kind), plan.budget.value}}},
       {"achieved", AchievedJson(plan.achieved)},
       {"batch_norm", plan.quantizer.batch_norm},
-      {"calibration_nll", report.calibration_nll},
+      {"output_correction", plan.quantizer.output_correction},
+      {"corrections", CorrectionsJson(report.corrections)},
       {"layers", layers},
       {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()},
       {"allocate_ms", report.allocate_ms},

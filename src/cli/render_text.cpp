@@ -60,7 +60,8 @@ std::string Text(const pipeline::RunReport& report) {
   text += fmt::format("stored bytes       {} ({:.1f} times smaller)\n", Grouped(achieved.stored_bytes),
                       achieved.compression);
   text += fmt::format("predicted rise     {:.4g} nats per sample\n", achieved.predicted_loss_rise);
-  text += fmt::format("batch norm         {}\n", plan.quantizer.batch_norm);
+  text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,
+                      plan.quantizer.output_correction);
   if (plan.verified) text += VerifiedText(*plan.verified);
   if (report.against) text += AgainstText(*report.against, report.against_file.string());
   text += StagesText(report.stages);

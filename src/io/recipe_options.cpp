@@ -59,6 +59,8 @@ std::vector<RecipeOption> MakeOptions() {
       Number("train.learning_rate", FIELD(train.learning_rate), kPositive, "", "peak of the one-cycle schedule"),
       Number("train.weight_decay", FIELD(train.weight_decay), kNotNegative, "",
              "decoupled from adam's moments; added to the gradient for sgd"),
+      Number("train.dropout", FIELD(train.dropout), {.low = 0, .high = 0.95}, "",
+             "probability that an input of the last linear layers is dropped; also makes them robust to few bits"),
       Count("train.batch", FIELD(train.batch), "images", "images of one step"),
       Any("train.augment", FIELD(train.augment), "random changes of training images: shift, flip, pad-and-crop"),
 
@@ -88,8 +90,11 @@ std::vector<RecipeOption> MakeOptions() {
             "at 2 and 3 bits: with a level at zero, with levels at odd halves, or the better of both"),
       OneOf("quantizer.batch_norm", FIELD(quantizer.batch_norm), {"off", "re-estimate", "transfer", "auto"},
             "correction of batch-norm statistics after quantization; auto: the best on the calibration images"),
-      Count("quantizer.batch_norm_samples", FIELD(quantizer.batch_norm_samples), "images",
-            "unlabelled training images for the correction"),
+      OneOf("quantizer.output_correction", FIELD(quantizer.output_correction), {"off", "fit", "auto"},
+            "scale and shift of the outputs of layers without batch norm, fitted to the float model; auto: if it is "
+            "better on the calibration images"),
+      Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
+            "unlabelled training images for both corrections"),
 
       Any("allocate.allocator", FIELD(allocate.allocator), "algorithm: quantile-inform, exact, uniform, ..."),
       Number("allocate.budget.average_bits", BudgetField{BudgetKind::kAverageBits},

@@ -55,4 +55,10 @@ torch::jit::Module BuildArchitecture(const std::string& name, std::uint64_t seed
   return module;
 }
 
+void SetDropout(torch::jit::Module& module, double probability) {
+  for (torch::jit::Module child : module.modules()) {
+    if (child.hasattr("probability")) child.setattr("probability", probability);
+  }
+}
+
 }  // namespace bitplan

@@ -18,6 +18,7 @@ struct Parameter {
   torch::Tensor value;
   std::optional<Layer> layer = std::nullopt;
   std::string reason = {};  // why it stays in float; empty while no operation said so
+  int uses = 0;             // operations that took it
 };
 
 std::string_view WithoutLastPart(std::string_view path) {
@@ -68,11 +69,18 @@ class Recorder {
       if (SameData(output->toTensor(), parameters_[parameter].value)) return;  // a view: its user comes later
     }
     for (const auto& use : used_) Judge(use, output->toTensor());
+    NoteBias();
   }
 
   void Finish(const torch::jit::Module& module, Network& network) {
     for (const std::size_t index : order_) {
-      if (parameters_[index].reason.empty()) network.layers.push_back(*parameters_[index].layer);
+      if (!parameters_[index].reason.empty()) continue;
+      network.layers.push_back(*parameters_[index].layer);
+      const auto bias = biases_.find(index);
+      if (bias == biases_.end()) continue;
+      const Parameter& added = parameters_[bias->second];
+      Layer& layer = network.layers.back();
+      if (added.uses == 1 && added.value.numel() == layer.output_channels()) layer.bias = added.path;
     }
     for (const Parameter& parameter : parameters_) {
       if (parameter.layer && parameter.reason.empty()) continue;
@@ -113,6 +121,7 @@ class Recorder {
 
   void Judge(const Use& use, const torch::Tensor& output) {
     Parameter& parameter = parameters_[use.parameter];
+    ++parameter.uses;
     if (form_ && use.index == form_->weight) {
       if (const auto output_dim = OutputDim(*form_, use.operand, parameter.value)) {
         AddLayerUse(use.parameter, *output_dim, output);
@@ -129,6 +138,16 @@ class Recorder {
     } else {
       parameter.reason = "used by " + operation_;
     }
+  }
+
+  void NoteBias() {
+    if (!form_ || !form_->bias) return;
+    const auto at = [&](std::size_t operand) {
+      return std::find_if(used_.begin(), used_.end(), [&](const Use& use) { return use.index == operand; });
+    };
+    const auto weight = at(form_->weight), bias = at(*form_->bias);
+    if (weight == used_.end() || bias == used_.end() || bias->operand.dim() != 1) return;
+    biases_.try_emplace(weight->parameter, bias->parameter);
   }
 
   void AddLayerUse(std::size_t index, int output_dim, const torch::Tensor& output) {
@@ -152,6 +171,7 @@ class Recorder {
   std::unordered_map<const void*, std::size_t> by_address_;
   std::unordered_map<const void*, std::string> buffers_;
   std::vector<std::size_t> order_;  // of the first use of every layer
+  std::unordered_map<std::size_t, std::size_t> biases_;  // of a weight's parameter
   std::vector<BatchNorm> batch_norms_;
   // The operation that runs.
   std::string operation_;

@@ -34,7 +34,8 @@ std::optional<LayerForm> FormOf(std::string_view operation, Operands operands) {
   } else if (operation == "aten::linear") {
     if (IsTensor(operands, 1, 2)) form = {"linear", 0, 1, 2, 0};
   } else if (operation == "aten::addmm") {
-    if (IsTensor(operands, 2, 2)) form = {"linear", 1, 2, 0, 1};
+    const bool plain_bias = operands.size() > 3 && operands[3].isScalar() && operands[3].toScalar().toDouble() == 1.0;
+    if (IsTensor(operands, 2, 2)) form = {"linear", 1, 2, plain_bias ? std::optional<std::size_t>(0) : std::nullopt, 1};
   } else if (operation == "aten::matmul" || operation == "aten::mm") {
     if (IsTensor(operands, 1, 2)) form = {"linear", 0, 1, std::nullopt, 1};
   }

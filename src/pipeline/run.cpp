@@ -39,7 +39,7 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   const auto solution = chain.Solve();
   auto report = Report(chain, solution);
   report.plan = chain.Draft(solution);
-  report.calibration_nll = chain.VerifyInFolder(report.plan);
+  report.corrections = chain.VerifyInFolder(report.plan);
   report.quantized_file = chain.folder().File("quantized.pt");
   report.stages = chain.statuses();
   return report;
@@ -74,10 +74,10 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
   report.plan_file = target;
   if (std::filesystem::weakly_canonical(target) ==
       std::filesystem::weakly_canonical(chain.folder().File("plan.yaml"))) {
-    report.calibration_nll = chain.VerifyInFolder(plan);
+    report.corrections = chain.VerifyInFolder(plan);
     report.quantized_file = chain.folder().File("quantized.pt");
   } else {
-    report.calibration_nll = chain.VerifyInMemory(plan);
+    report.corrections = chain.VerifyInMemory(plan);
     WriteFileAtomically(target, DumpPlan(plan));
   }
   report.plan = std::move(plan);

@@ -109,6 +109,7 @@ StageRecord StageChain::TrainModel(const std::string& input) {
   const auto& data = Data();
   const auto& name = recipe_.model.architecture;
   auto module = BuildArchitecture(name, recipe_.seed);
+  SetDropout(module, recipe_.train.dropout);
   CheckModelSuitsData(DescribeNetwork(module, name, data.train.images.sizes().slice(1).vec()));
   const auto report = bitplan::Train(module, data.train, normalizer_, recipe_.train, recipe_.seed,
                                      folder_.File("model.checkpoint"), input, progress_);
@@ -179,9 +180,10 @@ const AllocationProblem& StageChain::Table() {
   auto widths = recipe_.allocate.bits;
   std::sort(widths.begin(), widths.end());
   widths.erase(std::unique(widths.begin(), widths.end()), widths.end());
-  Recipe quantizer_only = recipe_;  // the batch-norm correction comes after the allocation
+  Recipe quantizer_only = recipe_;  // the corrections come after the allocation
   quantizer_only.quantizer.batch_norm = QuantizerOptions{}.batch_norm;
-  quantizer_only.quantizer.batch_norm_samples = QuantizerOptions{}.batch_norm_samples;
+  quantizer_only.quantizer.output_correction = QuantizerOptions{}.output_correction;
+  quantizer_only.quantizer.correction_samples = QuantizerOptions{}.correction_samples;
   const auto posterior = NeedsPosterior() ? PosteriorRecord().content : std::string();
   const auto input = HashOf({"sensitivity/1", ModelRecord().content, posterior, DataHash(), Section("sensitivity"),
                              DumpRecipeSection(quantizer_only, "quantizer"), Join(widths), Seed()});

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bitplan/core/options.h"
+#include "bitplan/core/correction.h"
 #include "bitplan/core/plan.h"
 #include "bitplan/core/problem.h"
 #include "bitplan/core/progress.h"
@@ -61,20 +62,14 @@ class StageChain {
 
   // The plan as this folder has already verified it, if it has.
   [[nodiscard]] std::optional<Plan> FindVerified(const Plan& draft);
-  // Applies the plan, writes quantized.pt, measures, writes plan.yaml. Returns the calibration losses of the batch-norm
-  // candidates.
-  std::vector<double> VerifyInFolder(Plan& plan);
+  // Applies the plan, writes quantized.pt, measures, writes plan.yaml. Returns the corrections that were tried.
+  std::vector<CorrectionCandidate> VerifyInFolder(Plan& plan);
   // The same, writing nothing.
-  std::vector<double> VerifyInMemory(Plan& plan);
+  std::vector<CorrectionCandidate> VerifyInMemory(Plan& plan);
   // `plan` against `other` on the samples of the verify split; both are for this model and applied as their files say.
   [[nodiscard]] Verification Compare(const Plan& plan, const Plan& other);
 
  private:
-  struct Correction {
-    std::string batch_norm;
-    std::vector<double> calibration_nll;
-  };
-
   StageRecord Ensure(const std::string& stage, const std::string& input, const std::vector<std::string>& files,
                      const std::function<StageRecord()>& work);
   [[nodiscard]] const DataSplits& Data();

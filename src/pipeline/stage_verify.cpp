@@ -12,7 +12,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/io/recipe.h"
-#include "bitplan/verify/batch_norm.h"
+#include "bitplan/verify/correction.h"
 #include "bitplan/verify/evaluate.h"
 #include "pipeline/stage_chain.h"
 
@@ -47,6 +47,30 @@ std::vector<std::string> GridsOf(const Plan& plan) {
   return grids;
 }
 
+void SetCorrection(Plan& plan, const CorrectionMethod& method) {
+  plan.quantizer.batch_norm = method.batch_norm;
+  plan.quantizer.output_correction = method.outputs;
+}
+
+// How a correction stands in the manifest.
+std::string FactsOf(const Correction& correction) {
+  auto candidates = nlohmann::json::array();
+  for (const auto& [method, nll] : correction.candidates) candidates.push_back({method.batch_norm, method.outputs, nll});
+  const nlohmann::json facts = {{"batch_norm", correction.chosen.batch_norm},
+                                {"outputs", correction.chosen.outputs},
+                                {"candidates", candidates}};
+  return facts.dump();
+}
+
+Correction CorrectionOf(const std::string& text) {
+  const auto facts = nlohmann::json::parse(text);
+  Correction correction{{facts.at("batch_norm"), facts.at("outputs")}, {}};
+  for (const auto& candidate : facts.at("candidates")) {
+    correction.candidates.push_back({{candidate.at(0), candidate.at(1)}, candidate.at(2)});
+  }
+  return correction;
+}
+
 std::string BitsAndGrids(const Plan& plan) {
   std::string text;
   for (const auto& layer : plan.layers) text += std::to_string(layer.bits) + " " + layer.grid + " ";
@@ -60,6 +84,7 @@ void StageChain::Follow(const Plan& plan) {
   recipe_.quantizer.granularity = plan.quantizer.granularity;
   recipe_.quantizer.range = plan.quantizer.range;
   recipe_.quantizer.batch_norm = plan.quantizer.batch_norm;
+  recipe_.quantizer.output_correction = plan.quantizer.output_correction;
   auto& widths = recipe_.allocate.bits;
   for (const auto& layer : plan.layers) {
     if (layer.bits <= 8 && std::find(widths.begin(), widths.end(), layer.bits) == widths.end()) {
@@ -136,15 +161,13 @@ Plan StageChain::Draft(const Solution& solution) {
   return plan;
 }
 
-StageChain::Correction StageChain::Correct(torch::jit::Module& module) {
+Correction StageChain::Correct(torch::jit::Module& module) {
   const auto& data = Data();
-  const auto order = RandomStream(recipe_.seed, "pipeline/batch-norm").Permutation(data.train.size());
-  const auto count = std::min<std::int64_t>(recipe_.quantizer.batch_norm_samples, data.train.size());
+  const auto order = RandomStream(recipe_.seed, "pipeline/correction").Permutation(data.train.size());
+  const auto count = std::min<std::int64_t>(recipe_.quantizer.correction_samples, data.train.size());
   const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
   const auto images = normalizer_.Apply(data.train.images.index_select(0, chosen));
-  const auto result =
-      CorrectBatchNorm(Model(), module, recipe_.quantizer, images, data.calibration, normalizer_, progress_);
-  return {result.chosen, result.calibration_nll};
+  return CorrectNetwork(Model(), module, recipe_.quantizer, images, data.calibration, normalizer_, progress_);
 }
 
 torch::jit::Module StageChain::Built(const Plan& plan) {
@@ -173,7 +196,7 @@ Verification StageChain::Measure(const torch::jit::Module& reference, const torc
 
 std::string StageChain::ApplyInput(const Plan& plan) {
   Sha256 hash;
-  hash.Update("apply/1").Update(ModelRecord().content).Update(DataHash()).Update(Section("quantizer"));
+  hash.Update("apply/2").Update(ModelRecord().content).Update(DataHash()).Update(Section("quantizer"));
   hash.Update(BitsAndGrids(plan)).Update(Seed());
   if (recipe_.quantizer.range == "posterior") hash.Update(PosteriorRecord().content);
   return hash.Hex();
@@ -190,12 +213,12 @@ std::optional<Plan> StageChain::FindVerified(const Plan& draft) {
   const auto apply = folder_.Find("apply", ApplyInput(draft));
   if (!apply) return std::nullopt;
   Plan plan = draft;
-  plan.quantizer.batch_norm = nlohmann::json::parse(apply->facts).at("batch_norm");
+  SetCorrection(plan, CorrectionOf(apply->facts).chosen);
   if (!folder_.Find("verify", VerifyInput(plan, *apply))) return std::nullopt;
   return LoadPlan(folder_.File("plan.yaml"));
 }
 
-std::vector<double> StageChain::VerifyInFolder(Plan& plan) {
+std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan) {
   const auto plan_file = folder_.File("plan.yaml");
   plan.verified.reset();
   const auto apply = Ensure("apply", ApplyInput(plan), {"quantized.pt"}, [&]() -> StageRecord {
@@ -205,12 +228,10 @@ std::vector<double> StageChain::VerifyInFolder(Plan& plan) {
     SaveModule(applied.module, folder_.File("quantized.pt"));
     const auto content = ModelHash(applied.module);
     quantized_.reset();  // it is corrected now; whoever wants plain weights quantizes again
-    const nlohmann::json facts = {{"batch_norm", correction.batch_norm},
-                                  {"calibration_nll", correction.calibration_nll}};
-    return {.input = {}, .content = content, .facts = facts.dump()};
+    return {.input = {}, .content = content, .facts = FactsOf(correction)};
   });
-  const auto facts = nlohmann::json::parse(apply.facts);
-  plan.quantizer.batch_norm = facts.at("batch_norm");
+  const auto correction = CorrectionOf(apply.facts);
+  SetCorrection(plan, correction.chosen);
   (void)Ensure("verify", VerifyInput(plan, apply), {"plan.yaml"}, [&]() -> StageRecord {
     WriteFileAtomically(plan_file, DumpPlan(plan));
     plan.verified = Measure(Model().module, LoadModule(folder_.File("quantized.pt")));
@@ -219,16 +240,16 @@ std::vector<double> StageChain::VerifyInFolder(Plan& plan) {
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });
   plan = LoadPlan(plan_file);
-  return facts.at("calibration_nll");
+  return correction.candidates;
 }
 
-std::vector<double> StageChain::VerifyInMemory(Plan& plan) {
+std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
   auto applied = Quantized(BitsOf(plan), GridsOf(plan));
   quantized_.reset();
   const auto correction = Correct(applied.module);
-  plan.quantizer.batch_norm = correction.batch_norm;
+  SetCorrection(plan, correction.chosen);
   plan.verified = Measure(Model().module, applied.module);
-  return correction.calibration_nll;
+  return correction.candidates;
 }
 
 }  // namespace bitplan::pipeline

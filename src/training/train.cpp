@@ -66,6 +66,7 @@ class Trainer {
   double Epoch(int epoch) {
     const std::string stream_name = "training/epoch/" + std::to_string(epoch);
     RandomStream order_stream(seed_, stream_name), augment_stream(seed_, stream_name + "/augment");
+    torch::manual_seed(StreamSeed(seed_, stream_name + "/dropout"));
     const torch::Tensor order = torch::tensor(order_stream.Permutation(train_.size()));
     torch::Tensor loss_sum = torch::zeros({}, torch::kDouble);
     for (std::int64_t step = 0; step < steps_per_epoch_; ++step) {

@@ -30,6 +30,11 @@ std::string Complaint(const std::string& from, const std::string& to) {
 
 }  // namespace
 
+TEST_CASE("a plan that says nothing of an output correction has none") {
+  const Plan plan = ParsePlan(Replaced(Golden(), ", output_correction: fit", ""), "plan-v1.yaml");
+  CHECK(plan.quantizer.output_correction == "off");
+}
+
 TEST_CASE("the golden plan of format version 1 loads for ever") {
   const Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
   CHECK(plan.model.name == "lenet5-caffe");
@@ -44,6 +49,7 @@ TEST_CASE("the golden plan of format version 1 loads for ever") {
   CHECK(plan.quantizer.granularity == "channel");
   CHECK(plan.quantizer.range == "mse");
   CHECK(plan.quantizer.batch_norm == "off");
+  CHECK(plan.quantizer.output_correction == "fit");
   CHECK(plan.budget.kind == BudgetKind::kAverageBits);
   CHECK(plan.budget.value == 3.0);
   CHECK(plan.achieved.average_bits == 2.978513);

@@ -220,7 +220,7 @@ TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
       "posterior={estimator: svi, samples: 5, batch: 6, prior_sigma: 0.125, epochs: 2, learning_rate: 1e-9, "
       "free_mean: true}",
       "sensitivity={metric: measured, samples: 77, coherence: false}",
-      "quantizer={granularity: tensor, range: posterior, grid: half, batch_norm: off, batch_norm_samples: 11}",
+      "quantizer={granularity: tensor, range: posterior, grid: half, batch_norm: off, correction_samples: 11}",
       "allocate={allocator: exact, budget: {bytes: 100000}, bits: [0, 3], quantile: 0.5, mode: rank}",
       "verify={split: calibration, batch: 3, bootstrap: 123}",
       "seed=12345678901234567890"};
@@ -234,7 +234,7 @@ TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
   CHECK(again.posterior.learning_rate == 1e-9);
   CHECK(again.seed == 12345678901234567890ULL);
   for (const char* key :
-       {"weight_decay: ", "free_mean: true", "batch_norm_samples: 11", "batch_norm: \"off\"", "bootstrap: 123",
+       {"weight_decay: ", "free_mean: true", "correction_samples: 11", "batch_norm: \"off\"", "bootstrap: 123",
         "mode: rank", "coherence: false", "budget: {bytes: 100000}", "bits: [0, 3]"}) {
     CHECK_THAT(dumped, Contains(key));
   }

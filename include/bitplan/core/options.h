@@ -30,6 +30,7 @@ struct TrainOptions {
   std::string optimizer = "adam";  // adam, sgd (Nesterov momentum 0.9)
   double learning_rate = 0.002;    // peak of a one-cycle schedule
   double weight_decay = 0.0;       // decoupled from adam's moments; added to the gradient for sgd
+  double dropout = 0.0;            // probability, before every linear layer but the first of a network
   int batch = 128;
   std::vector<std::string> augment;  // shift, flip, pad-and-crop
 };
@@ -56,7 +57,8 @@ struct QuantizerOptions {
   std::string range = "mse";            // max, mse, posterior
   std::string grid = "auto";            // at 2 and 3 bits: auto, zero (a level at zero), half (levels at odd halves)
   std::string batch_norm = "auto";      // off, re-estimate, transfer, auto
-  int batch_norm_samples = 1024;        // unlabelled training images for the correction
+  std::string output_correction = "auto";  // off, fit, auto: of layers that feed no batch norm
+  int correction_samples = 1024;        // unlabelled training images for both corrections
 };
 
 struct AllocateOptions {

@@ -25,4 +25,7 @@ struct Architecture {
 // gradients off.
 [[nodiscard]] torch::jit::Module BuildArchitecture(const std::string& name, std::uint64_t seed);
 
+// Sets the probability of every dropout of a built-in architecture: 0 at first, in effect in training mode only.
+void SetDropout(torch::jit::Module& module, double probability);
+
 }  // namespace bitplan

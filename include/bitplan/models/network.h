@@ -13,6 +13,7 @@ namespace bitplan {
 struct Layer {
   std::string name;                 // attribute path, "features.3"; its weight is the parameter `parameter`
   std::string parameter;            // "features.3.weight"
+  std::string bias;                 // parameter that the layer adds to its outputs and nobody else uses, or empty
   std::string kind;                 // conv2d, linear
   std::vector<std::int64_t> shape;  // [out, in / groups, kh, kw] or [out, in]; of the parameter as stored
   int output_dim = 0;               // which dimension of the parameter counts output channels (1 for x @ W)

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "bitplan/core/correction.h"
 #include "bitplan/core/plan.h"
 #include "bitplan/core/progress.h"
 #include "bitplan/pipeline/options.h"
@@ -27,7 +28,7 @@ struct RunReport {
   double allocate_ms = 0.0;              // from the loaded sensitivity table to the bits
   double shadow_price = 0.0;             // nats that one more bit or byte is worth at this budget
   std::string allocator_note;            // one line of the allocator, or empty
-  std::vector<double> calibration_nll;   // off, re-estimate, transfer; empty unless batch_norm: auto chose
+  std::vector<CorrectionCandidate> corrections;  // tried on the calibration images; empty unless an "auto" chose
   // `verify --against`: the other plan's network in the place of the float one, this plan's as `quantized`; the drop is
   // how much this plan is worse than the other.
   std::optional<Verification> against;

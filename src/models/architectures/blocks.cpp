@@ -34,6 +34,16 @@ def forward(self, x):
   return module;
 }
 
+torch::jit::Module ModuleMaker::Dropout() const {
+  torch::jit::Module module = Empty("Dropout");
+  module.register_attribute("probability", c10::FloatType::get(), 0.0);
+  module.define(R"(
+def forward(self, x):
+    return torch.dropout(x, self.probability, self.training)
+)");
+  return module;
+}
+
 torch::jit::Module ModuleMaker::BatchNorm2d(std::int64_t channels) const {
   torch::jit::Module module = Empty("BatchNorm2d");
   module.register_parameter("weight", torch::empty({channels}), false);

@@ -19,6 +19,8 @@ class ModuleMaker {
                                           std::int64_t padding, bool bias) const;
   // [out, in] and bias
   [[nodiscard]] torch::jit::Module Linear(std::int64_t in, std::int64_t out) const;
+  // Its probability is 0 until SetDropout says otherwise.
+  [[nodiscard]] torch::jit::Module Dropout() const;
   // Momentum 0.1, epsilon 1e-5.
   [[nodiscard]] torch::jit::Module BatchNorm2d(std::int64_t channels) const;
 

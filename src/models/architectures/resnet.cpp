@@ -51,12 +51,14 @@ torch::jit::Module BuildResnet20() {
   module.register_module("layer1", Stage(make, 16, 16));
   module.register_module("layer2", Stage(make, 16, 32));
   module.register_module("layer3", Stage(make, 32, 64));
+  module.register_module("dropout", make.Dropout());
   module.register_module("linear", make.Linear(64, 10));
   module.define(R"(
 def forward(self, x):
     x = torch.relu(self.bn1.forward(self.conv1.forward(x)))
     x = self.layer3.forward(self.layer2.forward(self.layer1.forward(x)))
-    return self.linear.forward(torch.flatten(torch.adaptive_avg_pool2d(x, [1, 1]), 1))
+    x = torch.flatten(torch.adaptive_avg_pool2d(x, [1, 1]), 1)
+    return self.linear.forward(self.dropout.forward(x))
 )");
   return module;
 }

@@ -36,10 +36,11 @@ torch::jit::Module BuildVgg16Bn() {
 
   torch::jit::Module module = make.Empty("Vgg16Bn");
   module.register_module("features", features);
+  module.register_module("dropout", make.Dropout());
   module.register_module("classifier", make.Linear(512, 10));
   module.define(R"(
 def forward(self, x):
-    return self.classifier.forward(torch.flatten(self.features.forward(x), 1))
+    return self.classifier.forward(self.dropout.forward(torch.flatten(self.features.forward(x), 1)))
 )");
   return module;
 }

@@ -1,0 +1,36 @@
+// Correction after quantization, on unlabelled training images and in one forward pass of the quantized network: each
+// statistic is taken when everything before it is already corrected, and takes effect before the pass goes on.
+//
+// Batch norm. Quantization shifts the statistics that batch norm was trained with. With mean_q, var_q measured at a
+// batch norm's input there and mean_f, var_f in the float network on the same images:
+//   re-estimate:  mean <- mean_q,                  var <- var_q
+//   transfer:     mean <- mean + mean_q - mean_f,  var <- var * var_q / var_f
+// Transfer moves the change only and keeps what augmentation put into the trained statistics; applied to an unquantized
+// network it changes nothing.
+//
+// Outputs. A layer that feeds no batch norm is corrected itself: the outputs y_q of every output channel are fitted to
+// those of the float network by least squares,
+//   fit:          y_f ~ s y_q + t,   weight <- s weight,   bias <- s bias + t.
+// This costs no bits: s goes into the scale that the channel has anyway, t into its float bias. A layer without a bias
+// gets s alone (fitted through the origin); with granularity "tensor" one s serves the whole layer.
+#pragma once
+
+#include "bitplan/core/correction.h"
+#include "bitplan/core/options.h"
+#include "bitplan/core/progress.h"
+#include "bitplan/data/dataset.h"
+#include "bitplan/models/network.h"
+
+namespace bitplan {
+
+// Corrects `quantized` (a clone of network.module) in place, as options.batch_norm and options.output_correction say.
+// `images`: unlabelled training images, float32 normalized [n, C, H, W]; all go through at once, so n bounds the memory
+// (n times one activation, and at most 256 MiB of float outputs). "auto" takes the candidate with the least NLL on
+// `calibration`, so it is never worse than "off" there: batch norm first, then outputs on top of it. What a network has
+// nothing to correct for stays "off": no batch norm, or no quantized layer that feeds anything else.
+[[nodiscard]] Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized,
+                                        const QuantizerOptions& options, const torch::Tensor& images,
+                                        const Dataset& calibration, const Normalizer& normalizer,
+                                        ProgressSink& progress);
+
+}  // namespace bitplan

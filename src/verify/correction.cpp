@@ -1,0 +1,187 @@
+#include "bitplan/verify/correction.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/interrupt.h"
+#include "bitplan/models/tap.h"
+#include "bitplan/verify/evaluate.h"
+#include "verify/output_fit.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kBatch = 256;
+
+struct Statistics {
+  torch::Tensor mean, var;  // float32 [channels]
+};
+
+Statistics OfInput(const torch::Tensor& input) {
+  std::vector<std::int64_t> dims = {0};
+  for (std::int64_t d = 2; d < input.dim(); ++d) dims.push_back(d);
+  const auto [var, mean] = torch::var_mean(input, dims, /*unbiased=*/false);
+  return {mean, var};
+}
+
+// What a network computes before any correction, on the images of the correction.
+struct FloatReference {
+  std::vector<Statistics> batch_norms;  // input statistics over all images, pooled from minibatches
+  OutputReference outputs;
+};
+
+FloatReference RunFloat(const Network& network, const torch::Tensor& images, OutputReference outputs) {
+  torch::jit::Module module = network.module;
+  FloatReference reference{std::vector<Statistics>(network.batch_norms.size()), std::move(outputs)};
+  double share = 0.0;
+  const auto add_statistics = [&](std::size_t index, const torch::Tensor& input) {
+    const Statistics batch = OfInput(input);
+    const torch::Tensor square = batch.var + batch.mean.square();
+    Statistics& sum = reference.batch_norms[index];
+    sum.mean = sum.mean.defined() ? sum.mean.add_(batch.mean, share) : batch.mean * share;
+    sum.var = sum.var.defined() ? sum.var.add_(square, share) : square * share;
+  };
+  const auto keep_output = [&](std::size_t layer, const torch::Tensor& output) { reference.outputs.Add(layer, output); };
+  const Tap tap(network, module,
+                {.on_layer_input = nullptr, .on_layer_output = keep_output, .on_batch_norm_input = add_statistics});
+  for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {
+    ThrowIfInterrupted();
+    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, images.size(0)));
+    share = static_cast<double>(batch.size(0)) / static_cast<double>(images.size(0));
+    module.forward({batch});
+  }
+  for (Statistics& statistics : reference.batch_norms) {
+    if (statistics.mean.defined()) statistics.var.sub_(statistics.mean.square()).clamp_min_(0.0);
+  }
+  return reference;
+}
+
+// Tries methods on one quantized network; the tensors that a correction writes are put back before each.
+class Corrector {
+ public:
+  Corrector(const Network& network, torch::jit::Module& quantized, const QuantizerOptions& options,
+            const torch::Tensor& images)
+      : network_(network), quantized_(quantized), options_(options), images_(images) {
+    OutputReference outputs;
+    if (options.output_correction != "off") outputs = OutputReference(network, quantized, images);
+    reference_ = RunFloat(network, images, std::move(outputs));
+    for (const BatchNorm& norm : network.batch_norms) {
+      slots_.push_back(GetTensor(quantized, norm.running_mean));
+      slots_.push_back(GetTensor(quantized, norm.running_var));
+    }
+    for (const std::size_t index : reference_.outputs.layers()) {
+      slots_.push_back(GetTensor(quantized, network.layers[index].parameter));
+      if (!network.layers[index].bias.empty()) slots_.push_back(GetTensor(quantized, network.layers[index].bias));
+    }
+    original_ = Values();
+  }
+
+  [[nodiscard]] bool FitsOutputs() const { return !reference_.outputs.layers().empty(); }
+
+  [[nodiscard]] std::vector<torch::Tensor> Values() const {
+    std::vector<torch::Tensor> values;
+    for (const torch::Tensor& slot : slots_) values.push_back(slot.clone());
+    return values;
+  }
+
+  void Write(const std::vector<torch::Tensor>& values) {
+    for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].copy_(values[i]);
+  }
+
+  // One pass over all images at once.
+  void Apply(const CorrectionMethod& method) {
+    Write(original_);
+    if (method.batch_norm == "off" && method.outputs == "off") return;
+    TapHandlers handlers;
+    if (method.batch_norm != "off") {
+      handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
+        CorrectBatchNorm(index, OfInput(input), method.batch_norm == "transfer");
+      };
+    }
+    if (method.outputs == "fit") {
+      handlers.on_layer_output = [&](std::size_t index, const torch::Tensor& output) {
+        if (const torch::Tensor target = reference_.outputs.Find(index); target.defined()) {
+          FitOutput(network_.layers[index], quantized_, target, output, options_.granularity == "tensor");
+        }
+      };
+    }
+    ThrowIfInterrupted();
+    const Tap tap(network_, quantized_, std::move(handlers));
+    quantized_.forward({images_});
+  }
+
+ private:
+  void CorrectBatchNorm(std::size_t index, Statistics now, bool transfer) {
+    const torch::Tensor &mean = original_[2 * index], &var = original_[2 * index + 1];
+    if (transfer) {
+      const Statistics& reference = reference_.batch_norms[index];
+      now.mean = mean + now.mean - reference.mean;
+      now.var = torch::where(reference.var > 0, var * now.var / reference.var, var);
+    }
+    slots_[2 * index].copy_(now.mean);
+    slots_[2 * index + 1].copy_(now.var);
+  }
+
+  const Network& network_;
+  torch::jit::Module& quantized_;
+  const QuantizerOptions& options_;
+  const torch::Tensor& images_;
+  FloatReference reference_;
+  // What a correction may write: mean and variance of every batch norm, then weight and bias of every fitted layer.
+  std::vector<torch::Tensor> slots_;
+  std::vector<torch::Tensor> original_;
+};
+
+double CalibrationNll(const torch::jit::Module& module, const Dataset& calibration, const Normalizer& normalizer,
+                      ProgressSink& progress) {
+  const torch::Tensor logits = PredictLogits(module, calibration, normalizer, kBatch, "calibration", progress);
+  return EvaluateLogits(logits, calibration.labels).metrics.nll;
+}
+
+}  // namespace
+
+Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized, const QuantizerOptions& options,
+                          const torch::Tensor& images, const Dataset& calibration, const Normalizer& normalizer,
+                          ProgressSink& progress) {
+  Correction correction;
+  const std::string batch_norm = network.batch_norms.empty() ? "off" : options.batch_norm;
+  if (batch_norm == "off" && options.output_correction == "off") return correction;
+  if (images.size(0) == 0) throw Error(ErrorKind::kUsage, "quantizer.correction_samples must be > 0 to correct");
+
+  const torch::NoGradGuard no_grad;
+  Corrector corrector(network, quantized, options, images);
+  const std::string outputs = corrector.FitsOutputs() ? options.output_correction : "off";
+  if (batch_norm != "auto" && outputs != "auto") {
+    correction.chosen = {batch_norm, outputs};
+    corrector.Apply(correction.chosen);
+    return correction;
+  }
+  if (calibration.size() == 0) {
+    throw Error(ErrorKind::kUsage, std::string("quantizer.") +
+                                       (batch_norm == "auto" ? "batch_norm" : "output_correction") +
+                                       " auto needs calibration images; set data.calibration");
+  }
+  std::vector<torch::Tensor> best;
+  double least = 0.0;
+  const auto attempt = [&](const CorrectionMethod& method) {
+    corrector.Apply(method);
+    const double nll = CalibrationNll(quantized, calibration, normalizer, progress);
+    correction.candidates.push_back({method, nll});
+    if (best.empty() || nll < least) {
+      least = nll;
+      best = corrector.Values();
+      correction.chosen = method;
+    }
+  };
+  const std::string first_outputs = outputs == "fit" ? "fit" : "off";
+  const std::vector<std::string> batch_norms =
+      batch_norm == "auto" ? std::vector<std::string>{"off", "re-estimate", "transfer"} : std::vector{batch_norm};
+  for (const std::string& method : batch_norms) attempt({method, first_outputs});
+  if (outputs == "auto") attempt({correction.chosen.batch_norm, "fit"});
+  corrector.Write(best);
+  return correction;
+}
+
+}  // namespace bitplan

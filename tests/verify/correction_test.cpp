@@ -1,0 +1,214 @@
+#include "bitplan/verify/correction.h"
+
+#include "bitplan/core/error.h"
+#include "bitplan/models/tap.h"
+#include "bitplan/verify/apply.h"
+#include "bitplan/verify/evaluate.h"
+#include "support/networks.h"
+
+namespace bitplan {
+namespace {
+
+using testing::ConvBatchNorm;
+using testing::RandomImages;
+
+QuantizerOptions Method(const std::string& method) {
+  QuantizerOptions options;
+  options.batch_norm = method;
+  options.output_correction = "off";
+  return options;
+}
+
+double LargestChange(const Network& network, const torch::jit::Module& a, const torch::jit::Module& b) {
+  double change = 0.0;
+  for (const BatchNorm& norm : network.batch_norms) {
+    for (const std::string& path : {norm.running_mean, norm.running_var}) {
+      change = std::max(change, (GetTensor(a, path) - GetTensor(b, path)).abs().max().item<double>());
+    }
+  }
+  return change;
+}
+
+TEST_CASE("transfer changes nothing in a network that is not quantized") {
+  const Network network = ConvBatchNorm();
+  const Dataset data = RandomImages(network, 300);
+  torch::jit::Module copy = CloneModule(network.module);
+  const auto correction =
+      CorrectNetwork(network, copy, Method("transfer"), data.images, data, Normalizer({}), SilentSink());
+  CHECK(correction.chosen.batch_norm == "transfer");
+  CHECK(LargestChange(network, copy, network.module) < 1e-4);
+}
+
+TEST_CASE("after re-estimation every batch norm holds the statistics of the input that it sees, in order") {
+  const Network network = ConvBatchNorm();
+  const Dataset data = RandomImages(network, 200);
+  torch::jit::Module quantized = ApplyBits(network, {1, 1, 2}, {}, {}, nullptr).module;
+  (void)CorrectNetwork(network, quantized, Method("re-estimate"), data.images, data, Normalizer({}), SilentSink());
+  CHECK(LargestChange(network, quantized, network.module) > 0.05);
+  int seen = 0;
+  const Tap tap(network, quantized,
+                {.on_layer_input = nullptr,
+                 .on_layer_output = nullptr,
+                 .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
+                   const auto [var, mean] = torch::var_mean(input, std::vector<std::int64_t>{0, 2, 3}, false);
+                   const BatchNorm& norm = network.batch_norms[index];
+                   CHECK(torch::allclose(GetTensor(quantized, norm.running_mean), mean, 1e-3, 1e-4));
+                   CHECK(torch::allclose(GetTensor(quantized, norm.running_var), var, 1e-3, 1e-4));
+                   ++seen;
+                 }});
+  quantized.forward({data.images});
+  CHECK(seen == 2);
+}
+
+TEST_CASE("'auto' takes the candidate with the least calibration loss, never worse than off") {
+  const Network network = ConvBatchNorm();
+  const Dataset data = RandomImages(network, 400);
+  const torch::jit::Module plain = ApplyBits(network, {1, 1, 8}, {}, {}, nullptr).module;
+  torch::jit::Module corrected = CloneModule(plain);
+  const auto correction =
+      CorrectNetwork(network, corrected, Method("auto"), data.images, data, Normalizer({}), SilentSink());
+  REQUIRE(correction.candidates.size() == 3);
+  const auto nll = [&](const torch::jit::Module& module) {
+    return EvaluateLogits(PredictLogits(module, data, Normalizer({}), 64, "", SilentSink()), data.labels).metrics.nll;
+  };
+  CHECK(correction.candidates[0].nll == Approx(nll(plain)).epsilon(1e-4));
+  double best = correction.candidates[0].nll;
+  for (const auto& candidate : correction.candidates) best = std::min(best, candidate.nll);
+  CHECK(nll(corrected) == Approx(best).epsilon(1e-4));
+  CHECK(best < correction.candidates[0].nll);  // at one bit the correction is worth something
+  CHECK(correction.chosen.batch_norm != "off");
+}
+
+TEST_CASE("'off' and networks without batch norm are left alone") {
+  const Network network = ConvBatchNorm();
+  const Dataset data = RandomImages(network, 50);
+  torch::jit::Module quantized = ApplyBits(network, {1, 1, 1}, {}, {}, nullptr).module;
+  const std::string before = ModelHash(quantized);
+  CHECK(CorrectNetwork(network, quantized, Method("off"), data.images, data, Normalizer({}), SilentSink()).chosen.batch_norm ==
+        "off");
+  CHECK(ModelHash(quantized) == before);
+  const Network plain = testing::SoftmaxRegression(4, 3, 0.5);
+  torch::jit::Module copy = CloneModule(plain.module);
+  CHECK(CorrectNetwork(plain, copy, Method("transfer"), torch::zeros({1, 1, 1, 4}), {}, Normalizer({}), SilentSink())
+            .chosen.batch_norm == "off");
+}
+
+TEST_CASE("'auto' without calibration images is a usage error") {
+  const Network network = ConvBatchNorm();
+  torch::jit::Module copy = CloneModule(network.module);
+  CHECK_THROWS_AS(
+      CorrectNetwork(network, copy, Method("auto"), torch::zeros({4, 1, 8, 8}), {}, Normalizer({}), SilentSink()),
+      Error);
+}
+
+// conv with bias - relu - conv - relu - fc with bias, no batch norm; 1-bit weights lose the outputs' scale and mean.
+Network ConvWithBias() {
+  torch::manual_seed(3);
+  torch::jit::Module module("conv_with_bias");
+  const auto add = [&](const char* name, const torch::Tensor& weight, const torch::Tensor& bias) {
+    torch::jit::Module child(name);
+    child.register_parameter("weight", weight, false);
+    if (bias.defined()) child.register_parameter("bias", bias, false);
+    module.register_module(name, child);
+  };
+  add("conv1", torch::randn({6, 1, 3, 3}) * 0.4 + 0.1, torch::randn(6));
+  add("conv2", torch::randn({8, 6, 3, 3}).pow(3) * 0.1, torch::Tensor());
+  add("fc", torch::randn({4, 8}), torch::randn(4));
+  module.define(R"(
+def forward(self, x):
+  x = torch.relu(torch.conv2d(x, self.conv1.weight, self.conv1.bias))
+  x = torch.relu(torch.conv2d(x, self.conv2.weight))
+  return torch.linear(torch.mean(x, [2, 3]), self.fc.weight, self.fc.bias)
+)");
+  module.eval();
+  return DescribeNetwork(module, "conv-with-bias", {1, 8, 8});
+}
+
+std::vector<torch::Tensor> OutputsOf(const Network& network, torch::jit::Module module, const torch::Tensor& images) {
+  std::vector<torch::Tensor> outputs(network.layers.size());
+  const torch::NoGradGuard no_grad;
+  const Tap tap(network, module,
+                {.on_layer_input = nullptr,
+                 .on_layer_output = [&](std::size_t i, const torch::Tensor& output) { outputs[i] = output.clone(); },
+                 .on_batch_norm_input = nullptr});
+  module.forward({images});
+  return outputs;
+}
+
+QuantizerOptions Outputs(const std::string& correction) {
+  QuantizerOptions options;
+  options.output_correction = correction;
+  return options;
+}
+
+TEST_CASE("a fitted layer has the mean of the float outputs, and no scale or shift would bring it closer") {
+  const Network network = ConvWithBias();
+  REQUIRE(network.layers[0].bias == "conv1.bias");
+  REQUIRE(network.layers[1].bias.empty());
+  const Dataset data = RandomImages(network, 300);
+  torch::jit::Module fitted = ApplyBits(network, {1, 2, 1}, {}, {}, nullptr).module;
+  const auto plain = OutputsOf(network, fitted, data.images);
+  const auto correction =
+      CorrectNetwork(network, fitted, Outputs("fit"), data.images, data, Normalizer({}), SilentSink());
+  CHECK(correction.chosen.outputs == "fit");
+  CHECK(correction.candidates.empty());
+  const auto target = OutputsOf(network, network.module, data.images);
+  const auto after = OutputsOf(network, fitted, data.images);
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    INFO(network.layers[i].name);
+    const auto rows = [](const torch::Tensor& x) { return x.transpose(0, 1).reshape({x.size(1), -1}); };
+    const torch::Tensor error = rows(after[i]) - rows(target[i]);
+    const double scale = target[i].abs().max().item<double>();
+    // The residual of least squares is orthogonal to what was fitted: the outputs, and the constant if there is a bias.
+    CHECK((error * rows(after[i])).mean(1).abs().max().item<double>() < 1e-4 * scale * scale);
+    if (!network.layers[i].bias.empty()) CHECK(error.mean(1).abs().max().item<double>() < 1e-4 * scale);
+    CHECK(error.square().mean().item<double>() < (plain[i] - target[i]).square().mean().item<double>());
+  }
+}
+
+TEST_CASE("per tensor, fitting keeps one scale for the whole layer") {
+  const Network network = ConvWithBias();
+  const Dataset data = RandomImages(network, 100);
+  QuantizerOptions options = Outputs("fit");
+  options.granularity = "tensor";
+  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, options, nullptr).module;
+  (void)CorrectNetwork(network, fitted, options, data.images, data, Normalizer({}), SilentSink());
+  for (const Layer& layer : network.layers) {
+    const torch::Tensor magnitude = GetTensor(fitted, layer.parameter).abs();
+    CHECK(magnitude.max().item<float>() == Approx(magnitude.min().item<float>()));
+  }
+}
+
+TEST_CASE("outputs are not fitted where batch norm follows, nor in layers that were left alone") {
+  const Network network = ConvBatchNorm();
+  const Dataset data = RandomImages(network, 100);
+  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, {}, nullptr).module;
+  const torch::jit::Module before = CloneModule(fitted);
+  QuantizerOptions options = Outputs("fit");
+  options.batch_norm = "off";
+  CHECK(CorrectNetwork(network, fitted, options, data.images, data, Normalizer({}), SilentSink()).chosen.outputs ==
+        "fit");
+  CHECK(torch::equal(GetTensor(before, "conv1.weight"), GetTensor(fitted, "conv1.weight")));
+  CHECK(torch::equal(GetTensor(before, "conv2.weight"), GetTensor(fitted, "conv2.weight")));
+  CHECK_FALSE(torch::equal(GetTensor(before, "fc.weight"), GetTensor(fitted, "fc.weight")));
+
+  torch::jit::Module alone = ApplyBits(network, {1, 1, 32}, {}, {}, nullptr).module;
+  CHECK(CorrectNetwork(network, alone, options, data.images, data, Normalizer({}), SilentSink()).chosen.outputs ==
+        "off");
+}
+
+TEST_CASE("'auto' fits the outputs on top of the best batch norm when the calibration loss falls") {
+  const Network network = ConvWithBias();
+  const Dataset data = RandomImages(network, 400);
+  torch::jit::Module corrected = ApplyBits(network, {1, 1, 1}, {}, {}, nullptr).module;
+  const auto correction =
+      CorrectNetwork(network, corrected, Outputs("auto"), data.images, data, Normalizer({}), SilentSink());
+  REQUIRE(correction.candidates.size() == 2);
+  CHECK(correction.candidates[0].method.outputs == "off");
+  CHECK(correction.candidates[1].method.outputs == "fit");
+  CHECK(correction.candidates[1].nll < correction.candidates[0].nll);
+  CHECK(correction.chosen.outputs == "fit");
+}
+
+}  // namespace
+}  // namespace bitplan
