@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <string>
@@ -21,6 +22,15 @@ extern "C" void OnStopSignal(int) {
   bitplan::RequestInterrupt();
 }
 
+// OpenMP's idle threads spin by default and take time from the working ones wherever cores are shared (training LeNet
+// on two virtual cores: 15.6 s an epoch spinning, 9.7 s waiting). The runtime reads its policy before main, so the
+// program starts itself once more; whoever sets the variable keeps what he chose.
+void LetIdleThreadsWait(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);  // comes back only if it failed: then threads spin
+}
+
 int Fail(std::string message, int code) {
   message.erase(message.find_last_not_of(" \r\n") + 1);
   for (char& c : message) {
@@ -33,6 +43,7 @@ int Fail(std::string message, int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  LetIdleThreadsWait(argv);
   struct sigaction stop {};
   stop.sa_handler = OnStopSignal;
   sigaction(SIGINT, &stop, nullptr);
