@@ -12,6 +12,7 @@
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/pipeline/inspect.h"
+#include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/pipeline/stages.h"
 #include "cli/console.h"
@@ -25,8 +26,9 @@ struct Arguments {
   pipeline::RecipeOptions recipe;
   std::string seed, device = "auto", plan, out_plan, against, model, topic;
   std::vector<std::int64_t> shape;
+  pipeline::RankOptions rank;
   int threads = 0;
-  bool quiet = false, json = false, markdown = false;
+  bool quiet = false, json = false, markdown = false, sensitivity = false;
 };
 
 struct Command {
@@ -76,6 +78,14 @@ void DeclareVerify(CLI::App& app, Arguments& arguments) {
   app.add_option("--against", arguments.against, "another plan for the same model, compared on the same samples");
 }
 
+void DeclareCompare(CLI::App& app, Arguments& arguments) {
+  DeclareRecipe(app, arguments);
+  app.add_flag("--sensitivity", arguments.sensitivity, "how well every metric predicts the cost of random plans");
+  app.add_option("--metrics", arguments.rank.metrics, "with --sensitivity: these metrics only")->delimiter(',');
+  app.add_option("--plans", arguments.rank.plans, "with --sensitivity: random plans (default: 200)")
+      ->check(CLI::Range(3, 100000));
+}
+
 void DeclareInspect(CLI::App& app, Arguments& arguments) {
   app.add_option("model", arguments.model, "TorchScript file, or the name of an architecture")->required();
   app.add_option("--shape", arguments.shape, "shape of one input, as in 3,32,32 (default: found by trying)")
@@ -121,6 +131,14 @@ void InspectCommand(const Arguments& arguments, CLI::App&) {
   PrintReport(pipeline::Inspect({arguments.model, arguments.recipe.data, arguments.shape}), arguments);
 }
 
+void CompareCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  WarnWhenBlasIsSlow(console);
+  auto options = arguments.rank;
+  options.recipe = arguments.recipe;
+  PrintReport(pipeline::RankMetrics(options, console), arguments);
+}
+
 void HelpCommand(const Arguments& arguments, CLI::App& program);
 
 constexpr Command kCommands[] = {
@@ -130,6 +148,7 @@ constexpr Command kCommands[] = {
     {"posterior", "estimate the standard deviation of every weight", DeclareRecipe, PosteriorCommand},
     {"allocate", "choose the bits of every layer within the budget", DeclareRecipe, AllocateCommand},
     {"verify", "measure a plan, also one edited by hand", DeclareVerify, VerifyCommand},
+    {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
     {"help", "help on a sub-command, or 'help recipe' for every recipe key", DeclareHelp, HelpCommand},
 };
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bitplan/pipeline/inspect.h"
+#include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/pipeline/stages.h"
 
@@ -14,10 +15,12 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::ModelReport& report);
 [[nodiscard]] std::string Text(const pipeline::PosteriorReport& report);
 [[nodiscard]] std::string Text(const pipeline::InspectReport& report);
+[[nodiscard]] std::string Text(const pipeline::RankReport& report);
 
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RunReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ModelReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::PosteriorReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::InspectReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::RankReport& report);
 
 }  // namespace bitplan::cli

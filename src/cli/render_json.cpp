@@ -126,4 +126,17 @@ ordered_json Json(const pipeline::InspectReport& report) {
           {"layers", layers},          {"left_in_float", floats}};
 }
 
+ordered_json Json(const pipeline::RankReport& report) {
+  ordered_json rows = ordered_json::array();
+  for (const auto& row : report.rows) {
+    rows.push_back({{"metric", row.metric},
+                    {"spearman_divergence", row.spearman_divergence},
+                    {"spearman_loss", row.spearman_loss},
+                    {"seconds", row.seconds},
+                    {"predicted", row.predicted}});
+  }
+  return {{"model", report.model},           {"drawn", report.drawn},         {"bits", report.bits},
+          {"divergence", report.divergence}, {"loss_rise", report.loss_rise}, {"metrics", rows}};
+}
+
 }  // namespace bitplan::cli

@@ -111,4 +111,15 @@ std::string Text(const pipeline::InspectReport& report) {
   return text + fmt::format("sha256             {}\n", report.sha256);
 }
 
+std::string Text(const pipeline::RankReport& report) {
+  Table table({"metric", ">rank corr., KL", ">rank corr., loss", ">seconds"});
+  for (const auto& row : report.rows) {
+    table.Row({row.metric, fmt::format("{:.4f}", row.spearman_divergence), fmt::format("{:.4f}", row.spearman_loss),
+               row.seconds > 0.0 ? fmt::format("{:.1f}", row.seconds) : "saved"});
+  }
+  return table.Render() + fmt::format("\n{}: {} random plans of {} drawn; Spearman's correlation of predicted and "
+                                      "measured rise\n",
+                                      report.model, report.bits.size(), report.drawn);
+}
+
 }  // namespace bitplan::cli

@@ -152,22 +152,30 @@ const bitplan::Network& StageChain::Model() {
   return *network_;
 }
 
-const StageRecord& StageChain::PosteriorRecord() {
-  if (posterior_record_) return *posterior_record_;
-  const auto input = HashOf({"posterior/1", ModelRecord().content, DataHash(), Section("posterior"), Seed()});
-  posterior_record_ = Ensure("posterior", input, {"posterior.pt"}, [&]() -> StageRecord {
-    posterior_ =
-        bitplan::EstimatePosterior(Model(), Data().train, normalizer_, recipe_.posterior, recipe_.seed, progress_);
-    SavePosterior(*posterior_, folder_.File("posterior.pt"));
-    return {.input = {}, .content = posterior_->Hash(), .facts = "{}"};
+const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
+  if (const auto found = posteriors_.find(estimator); found != posteriors_.end()) return found->second.record;
+  const bool own = estimator == recipe_.posterior.estimator;
+  Recipe recipe = recipe_;
+  recipe.posterior.estimator = estimator;
+  const auto stage = own ? std::string("posterior") : "posterior-" + estimator;
+  const auto input = HashOf(
+      {"posterior/1", ModelRecord().content, DataHash(), DumpRecipeSection(recipe, "posterior"), Seed()});
+  Estimate estimate;
+  estimate.record = Ensure(stage, input, {stage + ".pt"}, [&]() -> StageRecord {
+    estimate.posterior =
+        bitplan::EstimatePosterior(Model(), Data().train, normalizer_, recipe.posterior, recipe_.seed, progress_);
+    SavePosterior(*estimate.posterior, folder_.File(stage + ".pt"));
+    return {.input = {}, .content = estimate.posterior->Hash(), .facts = "{}"};
   });
-  return *posterior_record_;
+  return posteriors_.emplace(estimator, std::move(estimate)).first->second.record;
 }
 
-const bitplan::Posterior& StageChain::LoadedPosterior() {
-  (void)PosteriorRecord();
-  if (!posterior_) posterior_ = LoadPosterior(folder_.File("posterior.pt"));
-  return *posterior_;
+const bitplan::Posterior& StageChain::LoadedPosterior(const std::string& estimator) {
+  (void)PosteriorRecord(estimator);
+  auto& posterior = posteriors_.at(estimator).posterior;
+  const bool own = estimator == recipe_.posterior.estimator;
+  if (!posterior) posterior = LoadPosterior(folder_.File(own ? "posterior.pt" : "posterior-" + estimator + ".pt"));
+  return *posterior;
 }
 
 bool StageChain::NeedsPosterior() const {
@@ -175,39 +183,62 @@ bool StageChain::NeedsPosterior() const {
          recipe_.allocate.allocator == "quantile-inform";
 }
 
-const AllocationProblem& StageChain::Table() {
-  if (table_) return *table_;
+const AllocationProblem& StageChain::Table() { return Table(recipe_.sensitivity.metric); }
+
+const AllocationProblem& StageChain::Table(const std::string& metric, const std::string& estimator) {
+  return MeasuredTable(metric, estimator.empty() ? recipe_.posterior.estimator : estimator).problem;
+}
+
+std::vector<int> StageChain::Widths() const {
   auto widths = recipe_.allocate.bits;
   std::sort(widths.begin(), widths.end());
   widths.erase(std::unique(widths.begin(), widths.end()), widths.end());
-  Recipe quantizer_only = recipe_;  // the corrections come after the allocation
-  quantizer_only.quantizer.batch_norm = QuantizerOptions{}.batch_norm;
-  quantizer_only.quantizer.output_correction = QuantizerOptions{}.output_correction;
-  quantizer_only.quantizer.correction_samples = QuantizerOptions{}.correction_samples;
-  const auto posterior = NeedsPosterior() ? PosteriorRecord().content : std::string();
-  const auto input = HashOf({"sensitivity/1", ModelRecord().content, posterior, DataHash(), Section("sensitivity"),
-                             DumpRecipeSection(quantizer_only, "quantizer"), Join(widths), Seed()});
-  const auto record = Ensure("sensitivity", input, {"sensitivity.json"}, [&]() -> StageRecord {
-    const SensitivityInputs inputs{.network = Model(),
-                                   .posterior = posterior.empty() ? nullptr : &LoadedPosterior(),
-                                   .train = Data().train,
-                                   .normalizer = normalizer_,
-                                   .quantizer = recipe_.quantizer,
-                                   .options = recipe_.sensitivity,
-                                   .widths = widths,
-                                   .seed = recipe_.seed};
+  return widths;
+}
+
+SensitivityInputs StageChain::Inputs(const std::string& metric, const std::string& estimator, bool with_posterior) {
+  auto options = recipe_.sensitivity;
+  options.metric = metric;
+  return {.network = Model(),
+          .posterior = with_posterior ? &LoadedPosterior(estimator) : nullptr,
+          .train = Data().train,
+          .normalizer = normalizer_,
+          .quantizer = recipe_.quantizer,
+          .options = options,
+          .widths = Widths(),
+          .seed = recipe_.seed};
+}
+
+const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric, const std::string& estimator) {
+  std::string stage = "sensitivity";
+  if (metric != recipe_.sensitivity.metric) stage += "-" + metric;
+  if (estimator != recipe_.posterior.estimator) stage += "-" + estimator;
+  if (const auto found = tables_.find(stage); found != tables_.end()) return found->second;
+  Recipe recipe = recipe_;
+  recipe.sensitivity.metric = metric;
+  const QuantizerOptions defaults;  // the corrections come after the allocation
+  recipe.quantizer.batch_norm = defaults.batch_norm;
+  recipe.quantizer.output_correction = defaults.output_correction;
+  recipe.quantizer.correction_samples = defaults.correction_samples;
+  const bool with_posterior = NeedsPosterior() || FindSensitivityMetric(metric).needs_posterior;
+  const auto posterior = with_posterior ? PosteriorRecord(estimator).content : std::string();
+  const auto input = HashOf({"sensitivity/1", ModelRecord().content, posterior, DataHash(),
+                             DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"),
+                             Join(Widths()), Seed()});
+  const auto file = stage + ".json";
+  const auto record = Ensure(stage, input, {file}, [&]() -> StageRecord {
+    const auto inputs = Inputs(metric, estimator, with_posterior);
     const auto text = DumpProblem(MeasureSensitivity(inputs, progress_));
-    WriteFileAtomically(folder_.File("sensitivity.json"), text);
+    WriteFileAtomically(folder_.File(file), text);
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });
-  table_content_ = record.content;
-  table_ = LoadProblem(folder_.File("sensitivity.json"));
+  Measured measured{LoadProblem(folder_.File(file)), record.content};
   const auto& layers = Model().layers;
   const auto same = [](const Unit& unit, const Layer& layer) { return unit.name == layer.name; };
-  if (!std::equal(table_->units.begin(), table_->units.end(), layers.begin(), layers.end(), same)) {
+  if (!std::equal(measured.problem.units.begin(), measured.problem.units.end(), layers.begin(), layers.end(), same)) {
     throw Error(ErrorKind::kInternal, "the units of the sensitivity table are not the layers of " + Model().name);
   }
-  return *table_;
+  return tables_.emplace(stage, std::move(measured)).first->second;
 }
 
 const bitplan::Posterior* StageChain::PosteriorForWeights() {
@@ -223,9 +254,9 @@ AppliedPlan& StageChain::Quantized(const std::vector<int>& bits, const std::vect
 }
 
 Solution StageChain::Solve() {
-  const auto& table = Table();
+  const auto& [table, table_content] = MeasuredTable(recipe_.sensitivity.metric, recipe_.posterior.estimator);
   const auto input =
-      HashOf({"allocate/1", table_content_, ModelRecord().content, Section("allocate"), Section("quantizer"), Seed()});
+      HashOf({"allocate/1", table_content, ModelRecord().content, Section("allocate"), Section("quantizer"), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto start = Clock::now();
     const auto answer = bitplan::Allocate(table, recipe_.allocate, recipe_.seed);

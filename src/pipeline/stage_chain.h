@@ -6,12 +6,13 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "bitplan/core/options.h"
 #include "bitplan/core/correction.h"
+#include "bitplan/core/options.h"
 #include "bitplan/core/plan.h"
 #include "bitplan/core/problem.h"
 #include "bitplan/core/progress.h"
@@ -20,6 +21,7 @@
 #include "bitplan/pipeline/options.h"
 #include "bitplan/pipeline/run_folder.h"
 #include "bitplan/posterior/posterior.h"
+#include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/verify/apply.h"
 
 namespace bitplan::pipeline {
@@ -45,9 +47,14 @@ class StageChain {
 
   [[nodiscard]] const StageRecord& ModelRecord();
   [[nodiscard]] const bitplan::Network& Model();
-  [[nodiscard]] const StageRecord& PosteriorRecord();
-  [[nodiscard]] const bitplan::Posterior& LoadedPosterior();
+  [[nodiscard]] const StageRecord& PosteriorRecord() { return PosteriorRecord(recipe_.posterior.estimator); }
+  [[nodiscard]] const bitplan::Posterior& LoadedPosterior() { return LoadedPosterior(recipe_.posterior.estimator); }
+  // By the recipe's metric and estimator.
   [[nodiscard]] const AllocationProblem& Table();
+  // What a metric sees; the widths are those of allocate.bits.
+  [[nodiscard]] SensitivityInputs Inputs(const std::string& metric, const std::string& estimator, bool with_posterior);
+  // By another metric or estimator, kept beside the recipe's in files of their own. `estimator` empty: the recipe's.
+  [[nodiscard]] const AllocationProblem& Table(const std::string& metric, const std::string& estimator = {});
   [[nodiscard]] Solution Solve();
 
   // From here on the stages quantize as a plan file says, and the table holds the widths of the file too.
@@ -70,6 +77,18 @@ class StageChain {
   [[nodiscard]] Verification Compare(const Plan& plan, const Plan& other);
 
  private:
+  struct Estimate {
+    StageRecord record;
+    std::optional<bitplan::Posterior> posterior;  // once it was needed
+  };
+  struct Measured {
+    AllocationProblem problem;
+    std::string content;
+  };
+
+  [[nodiscard]] const StageRecord& PosteriorRecord(const std::string& estimator);
+  [[nodiscard]] const bitplan::Posterior& LoadedPosterior(const std::string& estimator);
+  [[nodiscard]] const Measured& MeasuredTable(const std::string& metric, const std::string& estimator);
   StageRecord Ensure(const std::string& stage, const std::string& input, const std::vector<std::string>& files,
                      const std::function<StageRecord()>& work);
   [[nodiscard]] const DataSplits& Data();
@@ -77,6 +96,7 @@ class StageChain {
   [[nodiscard]] std::string Section(const std::string& name) const;
   [[nodiscard]] std::string Seed() const { return std::to_string(recipe_.seed); }
   [[nodiscard]] bool NeedsPosterior() const;
+  [[nodiscard]] std::vector<int> Widths() const;
   [[nodiscard]] const bitplan::Posterior* PosteriorForWeights();
   void CheckModelSuitsData(const bitplan::Network& network);
   StageRecord TrainModel(const std::string& input);
@@ -98,11 +118,10 @@ class StageChain {
 
   std::optional<DataSplits> data_;
   std::optional<std::string> data_hash_;
-  std::optional<StageRecord> model_record_, posterior_record_;
+  std::optional<StageRecord> model_record_;
   std::optional<bitplan::Network> network_;
-  std::optional<bitplan::Posterior> posterior_;
-  std::optional<AllocationProblem> table_;
-  std::string table_content_;
+  std::map<std::string, Estimate> posteriors_;  // by estimator
+  std::map<std::string, Measured> tables_;  // by the name of the stage
   std::optional<AppliedPlan> quantized_;
   std::vector<int> quantized_bits_;
 };

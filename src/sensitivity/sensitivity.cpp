@@ -2,7 +2,10 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
+#include "sensitivity/gradient_metric.h"
+#include "sensitivity/hawq_metric.h"
 #include "sensitivity/measured_metric.h"
+#include "sensitivity/output_metrics.h"
 #include "sensitivity/posterior_metric.h"
 
 namespace bitplan {
@@ -11,6 +14,12 @@ const std::vector<SensitivityMetric>& SensitivityMetrics() {
   static const std::vector<SensitivityMetric> list = {
       {"posterior", "likelihood information of the posterior along the actual rounding errors", true, MeasurePosterior},
       {"measured", "divergence of the predictions when one layer alone is quantized", false, MeasureByQuantizing},
+      {"hawq", "mean Hessian trace times squared weight error (HAWQ-V2)", false, MeasureHessianTrace},
+      {"activation-distance", "relative error of all layers' outputs when one is quantized (as MCT)", false,
+       MeasureActivationDistance},
+      {"gradient", "sum of |gradient x weight error| (as AutoRound)", false, MeasureGradientProduct},
+      {"fisher-output", "squared gradient x output error of the quantized layer (as ModelOpt)", false,
+       MeasureOutputFisher},
   };
   return list;
 }

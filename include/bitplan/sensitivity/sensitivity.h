@@ -20,7 +20,7 @@ struct SensitivityInputs {
   const Dataset& train;
   const Normalizer& normalizer;
   const QuantizerOptions& quantizer;
-  const SensitivityOptions& options;
+  SensitivityOptions options;
   std::vector<int> widths;
   std::uint64_t seed;
 };

@@ -1,0 +1,41 @@
+// `bitplan compare RECIPE --sensitivity`: how well every sensitivity metric predicts what random plans really cost.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/problem.h"
+#include "bitplan/core/progress.h"
+#include "bitplan/pipeline/options.h"
+
+namespace bitplan::pipeline {
+
+struct RankOptions {
+  RecipeOptions recipe;
+  int plans = 200;
+  int samples = 2000;     // training images on which the plans are measured
+  double limit = 1.0;     // nats; plans that cost more are drawn again
+  std::vector<std::string> metrics;  // "posterior", "posterior-svi", "hawq", ...; empty: all
+};
+
+struct RankRow {
+  std::string metric;
+  double spearman_divergence = 0.0;  // rank correlation of prediction and measured KL(float || quantized)
+  double spearman_loss = 0.0;        // the same with the measured rise of the labelled loss
+  double seconds = 0.0;              // to measure the table; 0 when it was there already
+  std::vector<double> predicted;     // [plans] nats per sample
+};
+
+struct RankReport {
+  std::string model;
+  std::int64_t drawn = 0;  // plans that had to be drawn
+  std::vector<std::vector<int>> bits;  // [plans][layers]
+  std::vector<double> divergence;      // [plans] measured, nats per sample
+  std::vector<double> loss_rise;       // [plans]
+  std::vector<RankRow> rows;
+};
+
+[[nodiscard]] RankReport RankMetrics(const RankOptions& options, ProgressSink& progress);
+
+}  // namespace bitplan::pipeline

@@ -1,0 +1,45 @@
+// What quantizing several layers at once really costs: the measurement that every additive table tries to predict.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bitplan/sensitivity/sensitivity.h"
+
+namespace bitplan {
+
+struct JointRise {
+  double divergence = 0.0;  // mean KL(float || quantized) of the predictions: the expected rise of the loss, nats per
+                            // sample, if the float network's own predictions were the truth
+  double loss_rise = 0.0;   // rise of the mean NLL of the labels, nats per sample; may be negative
+};
+
+// Measures joint plans on `inputs.options.samples` training images. Nothing is corrected after quantization.
+class JointPlans {
+ public:
+  explicit JointPlans(const SensitivityInputs& inputs);
+  ~JointPlans();
+  JointPlans(const JointPlans&) = delete;
+  JointPlans& operator=(const JointPlans&) = delete;
+
+  // `columns`: one index into inputs.widths per layer; the first `samples` images only when that is > 0.
+  [[nodiscard]] JointRise Measure(const std::vector<int>& columns, std::int64_t samples = 0);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+struct RandomPlans {
+  std::vector<std::vector<int>> columns;  // [plans][layers]
+  std::vector<JointRise> rises;           // [plans]
+  std::int64_t drawn = 0;                 // how many had to be drawn
+};
+
+// `count` plans, every width drawn uniformly and independently, measured; plans with a loss rise or a divergence of
+// more than `limit` nats are drawn again, at most 200 times `count` draws in all.
+[[nodiscard]] RandomPlans DrawRandomPlans(const SensitivityInputs& inputs, int count, double limit, std::uint64_t seed,
+                                          ProgressSink& progress);
+
+}  // namespace bitplan

@@ -1,0 +1,83 @@
+#include "sensitivity/hawq_metric.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "bitplan/core/interrupt.h"
+#include "posterior/batches.h"
+#include "sensitivity/units.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kBatch = 32;
+constexpr std::int64_t kMostSamples = 512;
+
+torch::Tensor Rademacher(const torch::Tensor& like, RandomStream& stream) {
+  torch::Tensor signs = torch::empty_like(like);
+  auto* const values = signs.data_ptr<float>();
+  std::uint64_t word = 0;
+  for (std::int64_t i = 0; i < signs.numel(); ++i, word >>= 1) {
+    if (i % 64 == 0) word = stream.Next();
+    values[i] = (word & 1) != 0 ? 1.0F : -1.0F;
+  }
+  return signs;
+}
+
+// Tr(H_u) of every layer, mean over the minibatches.
+std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progress) {
+  torch::jit::Module module = inputs.network.module;
+  const GradientScope scope(inputs.network);
+  RandomStream draws(inputs.seed, "sensitivity/samples"), probes(inputs.seed, "sensitivity/probes");
+  const torch::Tensor index =
+      DrawSamples(inputs.train, std::clamp<std::int64_t>(inputs.options.samples, 1, kMostSamples), draws);
+  std::vector<double> traces(scope.weights().size(), 0.0);
+  progress.Begin("sensitivity hawq", index.size(0), "images");
+  for (std::int64_t begin = 0; begin < index.size(0); begin += kBatch) {
+    ThrowIfInterrupted();
+    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kBatch, index.size(0)));
+    const torch::Tensor logits =
+        module.forward({inputs.normalizer.Apply(inputs.train.images.index_select(0, rows))}).toTensor();
+    const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), inputs.train.labels.index_select(0, rows));
+    const auto gradients =
+        torch::autograd::grad({loss}, scope.weights(), {}, /*retain_graph=*/true, /*create_graph=*/true);
+    std::vector<torch::Tensor> signs;
+    torch::Tensor directional = torch::zeros({});
+    for (const torch::Tensor& gradient : gradients) {
+      signs.push_back(Rademacher(gradient, probes));
+      directional = directional + (gradient * signs.back()).sum();
+    }
+    // A layer on which the gradient does not depend (a linear network's last one without a loss curvature) has none.
+    const auto products = torch::autograd::grad({directional}, scope.weights(), {}, false, false, /*allow_unused=*/true);
+    for (std::size_t l = 0; l < traces.size(); ++l) {
+      if (!products[l].defined()) continue;
+      traces[l] += (products[l] * signs[l]).sum(torch::kFloat64).item<double>() * static_cast<double>(rows.size(0)) /
+                   static_cast<double>(index.size(0));
+    }
+    progress.Advance(rows.size(0));
+  }
+  progress.End("");
+  return traces;
+}
+
+}  // namespace
+
+AllocationProblem MeasureHessianTrace(const SensitivityInputs& inputs, ProgressSink& progress) {
+  const QuantizedLayers quantized = FitAllWidths(inputs);
+  AllocationProblem problem = DescribeUnits(inputs, quantized);
+  const std::vector<double> traces = Traces(inputs, progress);
+  for (std::size_t l = 0; l < problem.units.size(); ++l) {
+    const torch::Tensor weight = GetTensor(inputs.network.module, inputs.network.layers[l].parameter).detach();
+    const double mean_curvature = std::max(0.0, traces[l]) / static_cast<double>(problem.units[l].weights);
+    std::vector<double> rise;
+    for (const QuantizedWeight& fit : quantized.fits[l]) {
+      const torch::Tensor error = quantized.rows[l].Values(fit).sub_(weight);
+      rise.push_back(0.5 * mean_curvature * error.square_().sum(torch::kFloat64).item<double>());
+    }
+    problem.loss_rise.push_back(std::move(rise));
+  }
+  return problem;
+}
+
+}  // namespace bitplan

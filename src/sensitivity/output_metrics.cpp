@@ -1,0 +1,128 @@
+#include "sensitivity/output_metrics.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "bitplan/core/interrupt.h"
+#include "bitplan/models/tap.h"
+#include "posterior/batches.h"
+#include "sensitivity/units.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kBatch = 64;
+constexpr std::int64_t kMostSamples = 256;
+
+using Outputs = std::vector<std::vector<torch::Tensor>>;  // [layers][uses]
+
+// One pass; the outputs of every use of every layer. The tensors keep their autograd history.
+Outputs RunTapped(const Network& network, torch::jit::Module& module, const torch::Tensor& images,
+                  torch::Tensor* logits = nullptr) {
+  Outputs outputs(network.layers.size());
+  const Tap tap(network, module,
+                {.on_layer_input = nullptr,
+                 .on_layer_output = [&](std::size_t l, const torch::Tensor& output) { outputs[l].push_back(output); },
+                 .on_batch_norm_input = nullptr});
+  const torch::Tensor result = module.forward({images}).toTensor();
+  if (logits != nullptr) *logits = result;
+  return outputs;
+}
+
+// `distance(layer, quantized outputs)` summed over the minibatches, for every layer and width; `begin_batch` sees the
+// images and labels of a minibatch first.
+AllocationProblem MeasureOutputs(
+    const char* name, const SensitivityInputs& inputs, ProgressSink& progress,
+    const std::function<void(const torch::Tensor& images, const torch::Tensor& labels)>& begin_batch,
+    const std::function<double(std::size_t layer, const Outputs& quantized)>& distance) {
+  const QuantizedLayers quantized = FitAllWidths(inputs);
+  AllocationProblem problem = DescribeUnits(inputs, quantized);
+  problem.loss_rise.assign(problem.units.size(), std::vector<double>(inputs.widths.size(), 0.0));
+  RandomStream draws(inputs.seed, "sensitivity/samples");
+  const torch::Tensor index =
+      DrawSamples(inputs.train, std::clamp<std::int64_t>(inputs.options.samples, 1, kMostSamples), draws);
+  const std::int64_t batches = (index.size(0) + kBatch - 1) / kBatch;
+  torch::jit::Module module = CloneModule(inputs.network.module);
+  progress.Begin(std::string("sensitivity ") + name,
+                 batches * static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()), "settings");
+  for (std::int64_t begin = 0; begin < index.size(0); begin += kBatch) {
+    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kBatch, index.size(0)));
+    const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
+    begin_batch(images, inputs.train.labels.index_select(0, rows));
+    const torch::NoGradGuard no_grad;
+    for (std::size_t l = 0; l < problem.units.size(); ++l) {
+      const torch::Tensor slot = GetTensor(module, inputs.network.layers[l].parameter);
+      const torch::Tensor original = slot.clone();
+      for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
+        ThrowIfInterrupted();
+        slot.copy_(quantized.rows[l].Values(quantized.fits[l][k]));
+        problem.loss_rise[l][k] += distance(l, RunTapped(inputs.network, module, images)) *
+                                   static_cast<double>(rows.size(0)) / static_cast<double>(index.size(0));
+        progress.Advance(1);
+      }
+      slot.copy_(original);
+    }
+  }
+  progress.End("");
+  return problem;
+}
+
+}  // namespace
+
+AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, ProgressSink& progress) {
+  Outputs reference;
+  const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor&) {
+    const torch::NoGradGuard no_grad;
+    torch::jit::Module module = inputs.network.module;
+    reference = RunTapped(inputs.network, module, images);
+  };
+  const auto distance = [&](std::size_t, const Outputs& quantized) {
+    double total = 0.0, points = 0.0;
+    for (std::size_t l = 0; l < reference.size(); ++l) {
+      for (std::size_t use = 0; use < reference[l].size(); ++use, points += 1.0) {
+        const torch::Tensor& y = reference[l][use];
+        const double power = y.square().sum(torch::kFloat64).item<double>();
+        const double error = (quantized[l][use] - y).square().sum(torch::kFloat64).item<double>();
+        if (power > 0.0) total += error / power;
+      }
+    }
+    return total / std::max(points, 1.0);
+  };
+  return MeasureOutputs("activation-distance", inputs, progress, begin_batch, distance);
+}
+
+AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressSink& progress) {
+  Outputs reference, gradients;
+  const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& labels) {
+    torch::jit::Module module = inputs.network.module;
+    const GradientScope scope(inputs.network);
+    torch::Tensor logits;
+    reference = RunTapped(inputs.network, module, images, &logits);
+    const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), labels, {}, at::Reduction::Sum);
+    std::vector<torch::Tensor> flat;
+    for (const auto& uses : reference) flat.insert(flat.end(), uses.begin(), uses.end());
+    const auto by_output = torch::autograd::grad({loss}, flat);
+    gradients = reference;
+    std::size_t next = 0;
+    for (auto& uses : gradients) {
+      for (torch::Tensor& gradient : uses) gradient = by_output[next++];
+    }
+    for (auto& uses : reference) {
+      for (torch::Tensor& output : uses) output = output.detach();
+    }
+  };
+  const auto distance = [&](std::size_t layer, const Outputs& quantized) {
+    double total = 0.0;
+    for (std::size_t use = 0; use < reference[layer].size(); ++use) {
+      const torch::Tensor& y = reference[layer][use];
+      const torch::Tensor change = (quantized[layer][use] - y) * gradients[layer][use];
+      total += 0.5 * change.square().sum(torch::kFloat64).item<double>() / static_cast<double>(y.size(0));
+    }
+    return total;
+  };
+  return MeasureOutputs("fisher-output", inputs, progress, begin_batch, distance);
+}
+
+}  // namespace bitplan
