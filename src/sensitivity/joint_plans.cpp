@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
@@ -14,10 +15,24 @@ namespace {
 
 constexpr std::int64_t kBatch = 128;
 constexpr int kMostDrawsPerPlan = 200;
+constexpr double kLargestTilt = 0.8;
 constexpr double kScreen = 2.0;  // a first minibatch this many times above the limit decides
 
 torch::Tensor LogProbabilities(torch::jit::Module& module, const torch::Tensor& images) {
   return module.forward({images}).toTensor().log_softmax(1);
+}
+
+std::vector<int> DrawColumns(std::size_t layers, std::size_t widths, RandomStream& stream) {
+  const double tilt = stream.Uniform(0.0, kLargestTilt);
+  std::vector<double> cumulative;
+  double total = 0.0;
+  for (std::size_t k = 0; k < widths; ++k) cumulative.push_back(total += std::exp(tilt * static_cast<double>(k)));
+  std::vector<int> columns;
+  for (std::size_t l = 0; l < layers; ++l) {
+    const auto found = std::upper_bound(cumulative.begin(), cumulative.end() - 1, stream.Uniform() * total);
+    columns.push_back(static_cast<int>(found - cumulative.begin()));
+  }
+  return columns;
 }
 
 }  // namespace
@@ -80,8 +95,7 @@ RandomPlans DrawRandomPlans(const SensitivityInputs& inputs, int count, double l
   };
   progress.Begin("random plans", count, "plans");
   while (static_cast<int>(plans.columns.size()) < count && plans.drawn < std::int64_t{kMostDrawsPerPlan} * count) {
-    std::vector<int> columns(inputs.network.layers.size());
-    for (int& column : columns) column = static_cast<int>(stream.Index(inputs.widths.size()));
+    std::vector<int> columns = DrawColumns(inputs.network.layers.size(), inputs.widths.size(), stream);
     ++plans.drawn;
     if (above(measure.Measure(columns, kBatch), kScreen * limit)) continue;
     const JointRise rise = measure.Measure(columns);
