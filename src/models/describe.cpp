@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -88,7 +89,9 @@ class Recorder {
                                        .shape = parameter.value.sizes().vec(),
                                        .reason = parameter.reason.empty() ? "not used by forward" : parameter.reason});
     }
-    network.batch_norms = std::move(batch_norms_);
+    for (BatchNorm& norm : batch_norms_) {
+      if (!reused_batch_norms_.contains(norm.running_mean)) network.batch_norms.push_back(std::move(norm));
+    }
     network.module = module;
   }
 
@@ -112,7 +115,10 @@ class Recorder {
     const auto variance = buffers_.find(operands[batch_norm_->running_var].toTensor().data_ptr());
     if (mean == buffers_.end() || variance == buffers_.end()) return;
     const auto known = [&](const BatchNorm& other) { return other.running_mean == mean->second; };
-    if (std::any_of(batch_norms_.begin(), batch_norms_.end(), known)) return;
+    if (std::any_of(batch_norms_.begin(), batch_norms_.end(), known)) {
+      reused_batch_norms_.insert(mean->second);
+      return;
+    }
     batch_norms_.push_back({.name = std::string(WithoutLastPart(mean->second)),
                             .running_mean = mean->second,
                             .running_var = variance->second,
@@ -173,6 +179,7 @@ class Recorder {
   std::vector<std::size_t> order_;  // of the first use of every layer
   std::unordered_map<std::size_t, std::size_t> biases_;  // of a weight's parameter
   std::vector<BatchNorm> batch_norms_;
+  std::set<std::string> reused_batch_norms_;  // running means
   // The operation that runs.
   std::string operation_;
   std::vector<Use> used_;
@@ -213,6 +220,9 @@ c10::IValue RunOnce(torch::jit::Module& module, const std::vector<std::int64_t>&
 
 Network DescribeNetwork(torch::jit::Module module, const std::string& name,
                         const std::vector<std::int64_t>& input_shape) {
+  // An optimized graph, once a method has one, is used even where the optimizer is switched off later; it hides layers in
+  // differentiable subgraphs and may change the arithmetic after a few runs.
+  torch::jit::setGraphExecutorOptimize(false);
   if (!module.find_method("forward")) {
     throw Error(ErrorKind::kData, fmt::format("model '{}' has no forward method", name));
   }

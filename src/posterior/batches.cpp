@@ -27,23 +27,22 @@ torch::Tensor DrawSamples(const Dataset& data, std::int64_t samples, RandomStrea
   return torch::tensor(order, torch::kInt64);
 }
 
-torch::Tensor SampleLabels(const torch::Tensor& logits, RandomStream& stream) {
-  const torch::Tensor cumulative = logits.detach().to(torch::kFloat64).softmax(1).cumsum(1).contiguous();
-  const std::int64_t n = cumulative.size(0);
-  const std::int64_t classes = cumulative.size(1);
-  torch::Tensor labels = torch::empty({n}, torch::kInt64);
-  const double* const rows = cumulative.data_ptr<double>();
-  for (std::int64_t i = 0; i < n; ++i) {
-    const double* const row = rows + i * classes;
-    const double draw = stream.Uniform() * row[classes - 1];
-    labels.data_ptr<std::int64_t>()[i] = std::min(std::upper_bound(row, row + classes, draw) - row, classes - 1);
+torch::Tensor RandomSigns(const torch::Tensor& like, RandomStream& stream) {
+  torch::Tensor signs = torch::empty(like.sizes(), torch::kFloat32);
+  auto* const values = signs.data_ptr<float>();
+  std::uint64_t word = 0;
+  for (std::int64_t i = 0; i < signs.numel(); ++i, word >>= 1) {
+    if (i % 64 == 0) word = stream.Next();
+    values[i] = (word & 1) != 0 ? 1.0F : -1.0F;
   }
-  return labels;
+  return signs;
 }
 
-torch::Tensor SampledLabelLoss(torch::jit::Module& module, const torch::Tensor& images, RandomStream& stream) {
+torch::Tensor FisherSketch(torch::jit::Module& module, const torch::Tensor& images, RandomStream& stream) {
   const torch::Tensor logits = module.forward({images}).toTensor();
-  return torch::nll_loss(logits.log_softmax(1), SampleLabels(logits, stream), {}, at::Reduction::Sum);
+  const torch::Tensor p = logits.detach().softmax(1);
+  const torch::Tensor root_signs = p.sqrt() * RandomSigns(p, stream);
+  return (logits * (root_signs - p * root_signs.sum(1, /*keepdim=*/true))).sum();
 }
 
 }  // namespace bitplan

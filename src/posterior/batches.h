@@ -29,11 +29,14 @@ class GradientScope {
 // `samples` random rows of the data set without repetition (all, in random order, when samples exceeds it): int64.
 [[nodiscard]] torch::Tensor DrawSamples(const Dataset& data, std::int64_t samples, RandomStream& stream);
 
-// Labels drawn from the model's own predictive distribution: int64 [n] for logits [n, classes].
-[[nodiscard]] torch::Tensor SampleLabels(const torch::Tensor& logits, RandomStream& stream);
+// Independent +1 and -1 with equal probability: float32, shape of `like`.
+[[nodiscard]] torch::Tensor RandomSigns(const torch::Tensor& like, RandomStream& stream);
 
-// Sum over the batch of -log p(sampled label | image), ready for one backward pass.
-[[nodiscard]] torch::Tensor SampledLabelLoss(torch::jit::Module& module, const torch::Tensor& images,
-                                             RandomStream& stream);
+// A scalar whose gradient g with respect to the weights has E[g g'] = N F over the random signs, N images, F their mean
+// Fisher information: sum_n <z_n, L_n xi_n> with logits z, random signs xi and L = diag(sqrt p) - p sqrt(p)', so that
+// L L' = diag(p) - p p', the information of the labels about the logits; cross terms between images vanish. One backward
+// pass, as with one sampled label per image, but every class of every image speaks: a confident network seldom draws a
+// label that says anything.
+[[nodiscard]] torch::Tensor FisherSketch(torch::jit::Module& module, const torch::Tensor& images, RandomStream& stream);
 
 }  // namespace bitplan

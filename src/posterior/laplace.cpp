@@ -21,7 +21,7 @@ Posterior EstimateLaplace(const Network& network, const Dataset& train, const No
   for (const torch::Tensor& weight : scope.weights()) squares.push_back(torch::zeros_like(weight));
 
   RandomStream draws(seed, "posterior/samples");
-  RandomStream labels(seed, "posterior/labels");
+  RandomStream signs(seed, "posterior/signs");
   const torch::Tensor index = DrawSamples(train, options.samples, draws);
   const std::int64_t samples = index.size(0);
   progress.Begin("posterior laplace", samples, "images");
@@ -29,7 +29,7 @@ Posterior EstimateLaplace(const Network& network, const Dataset& train, const No
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min<std::int64_t>(begin + options.batch, samples));
     const torch::Tensor images = normalizer.Apply(train.images.index_select(0, rows));
-    const torch::Tensor loss = SampledLabelLoss(module, images, labels);
+    const torch::Tensor loss = FisherSketch(module, images, signs);
     const auto gradients = torch::autograd::grad({loss}, scope.weights());
     for (std::size_t l = 0; l < squares.size(); ++l) squares[l].addcmul_(gradients[l], gradients[l]);
     progress.Advance(rows.size(0));

@@ -1,10 +1,10 @@
 // Diagonal Laplace approximation: mu = the trained weights, 1/sigma_i^2 = N F_i + 1/s^2.
 //
-// F is the diagonal Fisher information of one sample. Labels are sampled from the model's own predictive distribution,
-// so E[g] = 0 and gradients of different samples are uncorrelated; hence the squared gradient of the *summed* minibatch
-// loss has the expectation sum_n E[g_n^2], and one forward and one backward pass per minibatch suffice:
-//   F_i ~ (1 / samples) sum over minibatches (d/dw_i sum_n -log p(y_n | x_n))^2,   y_n ~ p(. | x_n).
-// Unbiased for any batch size; a smaller batch has the smaller variance.
+// F is the diagonal Fisher information of one sample. Every minibatch gives one gradient g of a random sketch of its
+// logits with E[g g'] = sum_n F_n (FisherSketch in batches.h), so one forward and one backward pass per minibatch suffice:
+//   F_i ~ (1 / samples) sum over minibatches g_i^2.
+// Unbiased for any batch size; a smaller batch has the smaller variance. Labels sampled from the predictive distribution
+// would do the same with more noise: a confident network draws few that say anything.
 // Source: Martens, "New insights and perspectives on the natural gradient method", 2020; MacKay, 1992.
 #pragma once
 

@@ -12,6 +12,7 @@ namespace bitplan {
 namespace {
 
 constexpr std::int64_t kFormat = 1;
+constexpr double kRounding = 5e-7;  // relative, of a float32 sigma squared: four units in the last place
 
 void Update(Sha256& hash, const torch::Tensor& tensor) {
   const torch::Tensor values = tensor.contiguous();
@@ -23,8 +24,10 @@ void Update(Sha256& hash, const torch::Tensor& tensor) {
 torch::Tensor Posterior::Information(std::size_t layer) const {
   const LayerPosterior& posterior = layers.at(layer);
   const double prior_precision = 1.0 / (posterior.prior_sigma * posterior.prior_sigma);
-  const torch::Tensor precision = posterior.sigma.to(torch::kFloat64).square().reciprocal();
-  return (precision - prior_precision).clamp_min(0.0).div(static_cast<double>(data_size)).to(torch::kFloat32);
+  torch::Tensor information = posterior.sigma.to(torch::kFloat64).square().reciprocal().sub_(prior_precision);
+  // Sigma is a float32: what is left of the prior after the subtraction is rounding, not data.
+  information.masked_fill_(information < kRounding * prior_precision, 0.0);
+  return information.div_(static_cast<double>(data_size)).to(torch::kFloat32);
 }
 
 std::string Posterior::Hash() const {
@@ -41,7 +44,7 @@ std::string Posterior::Hash() const {
 
 const std::vector<PosteriorEstimator>& PosteriorEstimators() {
   static const std::vector<PosteriorEstimator> list = {
-      {"laplace", "diagonal Laplace approximation from the sampled-label Fisher information", EstimateLaplace},
+      {"laplace", "diagonal Laplace approximation from the Fisher information of the predictions", EstimateLaplace},
       {"svi", "stochastic variational inference with reparameterized weights, started from laplace", EstimateSvi},
   };
   return list;

@@ -25,14 +25,14 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
   torch::jit::Module module = CloneModule(network.module);
   for (const torch::Tensor& parameter : module.parameters()) parameter.set_requires_grad(false);
 
-  std::vector<torch::Tensor> means, rhos, learned;
+  // A step in rho is a relative change of sigma, a step in `shifts` a change of the mean in prior standard deviations.
+  std::vector<torch::Tensor> shifts, rhos, learned;
   for (const LayerPosterior& layer : posterior.layers) {
-    means.push_back(layer.mean.clone().set_requires_grad(options.free_mean));
+    shifts.push_back(torch::zeros_like(layer.mean).set_requires_grad(options.free_mean));
     rhos.push_back(InverseSoftplus(layer.sigma).set_requires_grad(true));
     learned.push_back(rhos.back());
-    if (options.free_mean) learned.push_back(means.back());
+    if (options.free_mean) learned.push_back(shifts.back());
   }
-  // A step in rho is a relative change of sigma; the means move by a fraction of theirs.
   torch::optim::Adam optimizer(learned, torch::optim::AdamOptions(options.learning_rate));
   auto generator = at::detail::createCPUGenerator(StreamSeed(seed, "posterior/svi/noise"));
   const auto n = static_cast<double>(train.size());
@@ -57,9 +57,10 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
         const double s = posterior.layers[l].prior_sigma;
         const torch::Tensor sigma = torch::nn::functional::softplus(rhos[l]);
         const torch::Tensor noise = torch::randn(sigma.sizes(), generator);
-        SetTensor(module, network.layers[l].parameter, means[l] + sigma * noise);
+        const torch::Tensor mean = posterior.layers[l].mean + s * shifts[l];
+        SetTensor(module, network.layers[l].parameter, mean + sigma * noise);
         divergence =
-            divergence + ((sigma.square() + means[l].square()) / (2.0 * s * s) - torch::log(sigma / s) - 0.5).sum();
+            divergence + ((sigma.square() + mean.square()) / (2.0 * s * s) - torch::log(sigma / s) - 0.5).sum();
       }
       const torch::Tensor logits = module.forward({normalizer.Apply(train.images.index_select(0, rows))}).toTensor();
       const torch::Tensor nll = torch::nll_loss(logits.log_softmax(1), train.labels.index_select(0, rows));
@@ -76,7 +77,7 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
   }
   const torch::NoGradGuard no_grad;
   for (std::size_t l = 0; l < rhos.size(); ++l) {
-    posterior.layers[l].mean = means[l].detach().clone();
+    posterior.layers[l].mean.add_(shifts[l].detach(), posterior.layers[l].prior_sigma);
     posterior.layers[l].sigma = torch::nn::functional::softplus(rhos[l]).detach().clone();
   }
   return posterior;

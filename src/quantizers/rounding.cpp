@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::int64_t kBlock = 4096;  // float sums within a block, double sums across
 constexpr int kCandidates = 48;
+constexpr float kFewLevels = 4.0F;  // magnitude of the longest code of a grid with few levels, at most 3 bits
 constexpr int kRefinements = 8;
 
 struct FloatSums {
@@ -124,10 +125,15 @@ BestScale FindScale(const float* w, const float* importance, std::int64_t n, Cod
     best_scale = scale;
     return true;
   };
+  const float step = largest / reach * 1.1F / kCandidates;
   for (int k = 1; k <= kCandidates; ++k) {
-    const float scale = largest / reach * 1.1F * static_cast<float>(k) / kCandidates;
-    consider(scale);
-    if (!symmetric) consider(-scale);
+    consider(step * static_cast<float>(k));
+    if (!symmetric) consider(-step * static_cast<float>(k));
+  }
+  // With few levels the best use of {-2, -1, 0, 1} may be the three inner ones: scales up to the largest weight itself.
+  const float inner = std::min(std::abs(range.low), std::abs(range.high));
+  if (reach <= kFewLevels && inner < reach) {
+    for (float scale = step * (kCandidates + 1); scale <= 1.1F * largest / inner; scale += step) consider(scale);
   }
   for (int k = 0; k < kRefinements && best.code_code > 0.0; ++k) {
     if (!consider(static_cast<float>(best.code_weight / best.code_code))) break;

@@ -14,17 +14,6 @@ namespace {
 constexpr std::int64_t kBatch = 32;
 constexpr std::int64_t kMostSamples = 512;
 
-torch::Tensor Rademacher(const torch::Tensor& like, RandomStream& stream) {
-  torch::Tensor signs = torch::empty_like(like);
-  auto* const values = signs.data_ptr<float>();
-  std::uint64_t word = 0;
-  for (std::int64_t i = 0; i < signs.numel(); ++i, word >>= 1) {
-    if (i % 64 == 0) word = stream.Next();
-    values[i] = (word & 1) != 0 ? 1.0F : -1.0F;
-  }
-  return signs;
-}
-
 // Tr(H_u) of every layer, mean over the minibatches.
 std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progress) {
   torch::jit::Module module = inputs.network.module;
@@ -45,7 +34,7 @@ std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progre
     std::vector<torch::Tensor> signs;
     torch::Tensor directional = torch::zeros({});
     for (const torch::Tensor& gradient : gradients) {
-      signs.push_back(Rademacher(gradient, probes));
+      signs.push_back(RandomSigns(gradient, probes));
       directional = directional + (gradient * signs.back()).sum();
     }
     // A layer on which the gradient does not depend (a linear network's last one without a loss curvature) has none.

@@ -23,7 +23,7 @@ std::vector<std::vector<double>> RiseAlongErrors(const SensitivityInputs& inputs
   torch::jit::Module module = inputs.network.module;
   const GradientScope scope(inputs.network);
   RandomStream draws(inputs.seed, "sensitivity/samples");
-  RandomStream labels(inputs.seed, "sensitivity/labels");
+  RandomStream signs(inputs.seed, "sensitivity/signs");
   const torch::Tensor index = DrawSamples(inputs.train, inputs.options.samples, draws);
   const std::int64_t samples = index.size(0);
 
@@ -33,7 +33,7 @@ std::vector<std::vector<double>> RiseAlongErrors(const SensitivityInputs& inputs
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kCoherenceBatch, samples));
     const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
-    const auto gradients = torch::autograd::grad({SampledLabelLoss(module, images, labels)}, scope.weights());
+    const auto gradients = torch::autograd::grad({FisherSketch(module, images, signs)}, scope.weights());
     for (std::size_t l = 0; l < rise.size(); ++l) {
       for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
         const double dot = quantized.rows[l].ErrorDot(quantized.fits[l][k], gradients[l]);

@@ -9,9 +9,9 @@
 namespace bitplan {
 namespace {
 
-// The least likelihood information that counts: a weight of which the data said nothing asks for no bits, and its score
-// must stay finite.
-constexpr double kLeastInformation = 1e-20;
+// The least likelihood information that counts, in shares of the prior's: a weight of which the data said nothing asks
+// for no bits, and its score must stay finite and not hang on rounding.
+constexpr double kLeastShare = 1e-6;
 
 }  // namespace
 
@@ -59,12 +59,14 @@ AllocationProblem DescribeUnits(const SensitivityInputs& inputs, const Quantized
     unit.scales = quantized.rows[l].rows();
     unit.macs = layer.macs;
     if (inputs.posterior != nullptr) {
-      const torch::Tensor information = inputs.posterior->Information(l).clamp_min(kLeastInformation);
+      const double prior = inputs.posterior->layers[l].prior_sigma;
+      const double least = kLeastShare / (prior * prior * static_cast<double>(inputs.posterior->data_size));
+      const torch::Tensor information = inputs.posterior->Information(l).clamp_min(least);
       const torch::Tensor log_sigma =
           information.mul(static_cast<double>(inputs.posterior->data_size)).log2_().mul_(-0.5);
       const torch::Tensor log_range = quantized.rows[l].RangeLike().clamp_min(1e-30).log2();
       unit.log_sigma_percentiles = Percentiles(log_sigma);
-      unit.score_percentiles = Percentiles(log_range - log_sigma - 0.5 * std::log2(12.0));
+      unit.score_percentiles = Percentiles(log_range - log_sigma + 1.0 - 0.5 * std::log2(12.0));
     }
     problem.units.push_back(std::move(unit));
   }

@@ -87,10 +87,11 @@ TEST_CASE("the range 'max' clips no weight") {
 }
 
 TEST_CASE("at two and three bits the grid with the smaller error is chosen") {
-  const torch::Tensor two_valued = torch::sign(Weights({2, 400})) * 0.3 + Weights({2, 400}, 5) * 0.1;
+  const torch::Tensor away_from_zero =
+      torch::sign(Weights({2, 400})) * (0.2 + 0.1 * torch::sign(Weights({2, 400}, 5))) + Weights({2, 400}, 7) * 0.01;
   const torch::Tensor mostly_zero =
       torch::where(torch::rand({2, 400}) < 0.8, torch::zeros({2, 400}), Weights({2, 400}));
-  CHECK(WeightRows(two_valued, 0, {}).Fit(2, "auto").grid == "half");
+  CHECK(WeightRows(away_from_zero, 0, {}).Fit(2, "auto").grid == "half");
   CHECK(WeightRows(mostly_zero, 0, {}).Fit(2, "auto").grid == "zero");
   for (const int bits : {2, 3}) {
     const WeightRows rows(Weights({4, 99}), 0, {});

@@ -82,7 +82,8 @@ TEST_CASE("score percentiles are the bits at which rounding noise equals posteri
   const torch::Tensor information = setting.posterior.Information(0);
   const torch::Tensor sigma = (information * static_cast<double>(setting.posterior.data_size)).rsqrt();
   const torch::Tensor w = GetTensor(setting.network.module, "fc.weight");
-  const torch::Tensor score = (w.abs().amax(1, true) / (std::sqrt(12.0) * sigma)).log2();
+  // The quantizer's range reaches from -max |w| to max |w|.
+  const torch::Tensor score = (2.0 * w.abs().amax(1, true) / (std::sqrt(12.0) * sigma)).log2();
   const Unit& unit = problem.units[0];
   REQUIRE(unit.score_percentiles.size() == kPercentiles);
   CHECK(unit.score_percentiles.front() == Approx(score.min().item<double>()).epsilon(1e-3));

@@ -41,7 +41,7 @@ struct Network {
   std::string name;
   torch::jit::Module module{"empty"};  // float32, evaluation mode
   std::vector<Layer> layers;           // execution order
-  std::vector<BatchNorm> batch_norms;  // execution order
+  std::vector<BatchNorm> batch_norms;  // execution order; only those used once, whose statistics mean one place
   std::vector<FloatParameter> left_in_float;
   std::vector<std::int64_t> input_shape;  // of one input, [C, H, W]
 
@@ -63,7 +63,8 @@ void SetTraining(torch::jit::Module& module, bool training);
 [[nodiscard]] torch::jit::Module LoadModule(const std::filesystem::path& file);
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file);  // atomic
 
-// Finds the layers by one recorded forward pass of a zero batch of one input. Error(kData) when the model does not take
+// Finds the layers by one recorded forward pass of a zero batch of one input. Switches TorchScript's graph optimizer off
+// for the calling thread: every later run must be the same arithmetic on the same layers. Error(kData) when the model does not take
 // the input shape (says both) or holds no quantizable layer.
 [[nodiscard]] Network DescribeNetwork(torch::jit::Module module, const std::string& name,
                                       const std::vector<std::int64_t>& input_shape);

@@ -4,7 +4,7 @@
 // Batch norm. Quantization shifts the statistics that batch norm was trained with. With mean_q, var_q measured at a
 // batch norm's input there and mean_f, var_f in the float network on the same images:
 //   re-estimate:  mean <- mean_q,                  var <- var_q
-//   transfer:     mean <- mean + mean_q - mean_f,  var <- var * var_q / var_f
+//   transfer:     var <- var * var_q / var_f,      mean <- mean_q + (mean - mean_f) * sqrt(var_q / var_f)
 // Transfer moves the change only and keeps what augmentation put into the trained statistics; applied to an unquantized
 // network it changes nothing.
 //
