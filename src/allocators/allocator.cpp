@@ -5,34 +5,26 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
+#include <utility>
 
+#include "allocators/constrained_oracle.h"
 #include "allocators/select.h"
+#include "bitplan/core/constraints.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 
 namespace bitplan {
 namespace {
 
-std::vector<std::int64_t> CheapestCosts(const AllocationProblem& problem, BudgetKind kind) {
-  std::vector<std::int64_t> costs;
-  costs.reserve(problem.units.size());
-  for (const Unit& unit : problem.units) {
-    std::int64_t cheapest = std::numeric_limits<std::int64_t>::max();
-    for (const int width : problem.widths) cheapest = std::min(cheapest, Cost(unit, width, kind));
-    costs.push_back(cheapest);
-  }
-  return costs;
-}
-
 // "budget 0.5 average bits cannot be met: the cheapest plan needs 1; the blocking layers are ...; ... raise ... to 1".
-std::string Certificate(const AllocationProblem& problem, const Budget& budget,
-                        const std::vector<std::int64_t>& costs) {
+std::string Certificate(const ConstrainedProblem& constrained, const AllocateOptions& options,
+                        const std::vector<std::int64_t>& costs, std::int64_t total) {
   constexpr std::size_t kNamed = 3;
-  const std::int64_t total = std::accumulate(costs.begin(), costs.end(), std::int64_t{0});
+  const AllocationProblem& problem = constrained.free;
+  const Budget& budget = options.budget;
   const bool average = budget.kind == BudgetKind::kAverageBits;
   const std::string needed =
-      average ? fmt::format("{}", static_cast<double>(total) / static_cast<double>(problem.total_weights()))
+      average ? fmt::format("{}", static_cast<double>(total) / static_cast<double>(constrained.weights))
               : fmt::format("{}", total);
   std::vector<std::size_t> order;
   for (std::size_t u = 0; u < costs.size(); ++u) {
@@ -47,60 +39,91 @@ std::string Certificate(const AllocationProblem& problem, const Budget& budget,
                             narrowest, narrowest == 1 ? "" : "s");
   }
   if (order.size() > kNamed) blocking += fmt::format(" and {} more", order.size() - kNamed);
-  return fmt::format(
-      "budget {} {} cannot be met: the cheapest plan needs {}; the blocking layers are {}; {}raise the budget to {}",
-      budget.value, average ? "average bits" : "bytes", needed, blocking,
-      narrowest > 0 ? "allow narrower widths in allocate.bits or " : "", needed);
+  if (!blocking.empty()) blocking = "the blocking layers are " + blocking + "; ";
+  if (constrained.fixed_cost > 0) {
+    const double share = static_cast<double>(constrained.fixed_cost) / static_cast<double>(total);
+    blocking += fmt::format("pinned layers take {:.0f} % of it; ", 100.0 * share);
+  }
+  return fmt::format("budget {} {} cannot be met: the cheapest plan needs {}; {}{}{}raise the budget to {}",
+                     budget.value, average ? "average bits" : "bytes", needed, blocking,
+                     constrained.fixed_cost > 0 ? "loosen allocate.pins, " : "",
+                     narrowest > 0 ? "allow narrower widths in allocate.bits or " : "", needed);
 }
 
-void CheckBudget(const AllocationProblem& problem, const Budget& budget) {
-  if (!std::isfinite(budget.value) || budget.value < 0.0) {
-    throw Error(ErrorKind::kUsage, fmt::format("allocate.budget.{} is {}; it must be a number >= 0",
-                                               BudgetName(budget.kind), budget.value));
-  }
-  const std::vector<std::int64_t> costs = CheapestCosts(problem, budget.kind);
-  if (std::accumulate(costs.begin(), costs.end(), std::int64_t{0}) > Capacity(problem, budget)) {
-    throw Error(ErrorKind::kInfeasible, Certificate(problem, budget, costs));
-  }
+void CheckBudgetValue(const Budget& budget) {
+  if (std::isfinite(budget.value) && budget.value >= 0.0) return;
+  throw Error(ErrorKind::kUsage, fmt::format("allocate.budget.{} is {}; it must be a number >= 0",
+                                             BudgetName(budget.kind), budget.value));
 }
 
-// Columns of the table that allocate.bits asks for, ascending and without repetition.
-std::vector<std::size_t> AllowedColumns(const std::vector<int>& widths, const std::vector<int>& bits) {
-  std::vector<std::size_t> columns;
-  for (const int width : bits) {
-    const auto found = std::find(widths.begin(), widths.end(), width);
-    if (found == widths.end()) {
-      throw Error(ErrorKind::kUsage, fmt::format("allocate.bits holds {}, which the sensitivity table lacks; it has {}",
-                                                 width, fmt::join(widths, ", ")));
+void CheckFeasible(const ConstrainedProblem& constrained, const AllocateOptions& options) {
+  std::vector<std::int64_t> costs;
+  std::int64_t total = constrained.fixed_cost;
+  for (const Unit& unit : constrained.free.units) {
+    std::int64_t cheapest = std::numeric_limits<std::int64_t>::max();
+    for (const int width : constrained.free.widths) {
+      cheapest = std::min(cheapest, Cost(unit, width, options.budget.kind));
     }
-    columns.push_back(static_cast<std::size_t>(found - widths.begin()));
+    costs.push_back(cheapest);
+    total += cheapest;
   }
-  if (columns.empty()) throw Error(ErrorKind::kUsage, "allocate.bits is empty; it needs at least one width");
-  std::sort(columns.begin(), columns.end());
-  columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
-  return columns;
+  if (total <= constrained.capacity) return;
+  throw Error(ErrorKind::kInfeasible, Certificate(constrained, options, costs, total));
 }
 
-std::vector<double> Selected(const std::vector<double>& row, const std::vector<std::size_t>& columns) {
-  std::vector<double> selected;
-  if (row.empty()) return selected;
-  selected.reserve(columns.size());
-  for (const std::size_t column : columns) selected.push_back(row[column]);
-  return selected;
+void CheckAnswer(const Allocator& allocator, const AllocationProblem& problem, const Budget& budget,
+                 const Allocation& answer) {
+  std::int64_t cost = 0;
+  for (std::size_t u = 0; u < problem.units.size(); ++u) {
+    cost += Cost(problem.units[u], answer.bits.at(u), budget.kind);
+  }
+  const std::int64_t capacity = Capacity(problem, budget);
+  if (cost != answer.cost || cost > capacity) {
+    throw Error(ErrorKind::kInternal, fmt::format("allocator '{}' states cost {}, its plan costs {}, the budget is {}",
+                                                  allocator.name, answer.cost, cost, capacity));
+  }
 }
 
-AllocationProblem Rearranged(const AllocationProblem& problem, const std::vector<std::size_t>& order,
-                             const std::vector<std::size_t>& columns) {
-  AllocationProblem result;
-  for (const std::size_t column : columns) result.widths.push_back(problem.widths[column]);
-  result.units.reserve(order.size());
-  result.loss_rise.reserve(order.size());
-  for (const std::size_t u : order) {
-    result.units.push_back(problem.units[u]);
-    result.units.back().coherence = Selected(problem.units[u].coherence, columns);
-    result.loss_rise.push_back(Selected(problem.loss_rise[u], columns));
+// Sums in another order differ by this much.
+constexpr double kRounding = 1e-12;
+
+void Guard(const Allocator& allocator, const AllocationProblem& problem, const Budget& budget, Allocation& answer) {
+  const Allocation uniform = MakeUniform(problem, budget);
+  if (answer.predicted_loss_rise <= uniform.predicted_loss_rise * (1.0 + kRounding)) return;
+  const std::string own = answer.note.empty() ? "" : "; its own note: " + answer.note;
+  answer.note = fmt::format("{}; the plan of {} is predicted to cost {:.4g} nats instead of {:.4g}{}", uniform.note,
+                            allocator.name, answer.predicted_loss_rise, uniform.predicted_loss_rise, own);
+  answer.bits = uniform.bits;
+  answer.cost = uniform.cost;
+  answer.predicted_loss_rise = uniform.predicted_loss_rise;
+}
+
+// The answer for the free units as one for all layers.
+Allocation Spread(const ConstrainedProblem& constrained, Allocation answer) {
+  std::vector<int> bits = constrained.fixed_bits;
+  std::vector<std::vector<double>> probabilities;
+  if (!answer.width_probabilities.empty()) {
+    const std::vector<int>& widths = constrained.free.widths;
+    for (const int fixed : constrained.fixed_bits) {
+      const auto found = std::find(widths.begin(), widths.end(), fixed);
+      std::vector<double>& row = probabilities.emplace_back();
+      if (found == widths.end()) continue;
+      row.assign(widths.size(), 0.0);
+      row[static_cast<std::size_t>(found - widths.begin())] = 1.0;
+    }
   }
-  return result;
+  for (std::size_t u = 0; u < constrained.layers.size(); ++u) {
+    for (const std::size_t layer : constrained.layers[u]) {
+      bits[layer] = answer.bits[u];
+      if (!probabilities.empty()) probabilities[layer] = answer.width_probabilities.at(u);
+    }
+  }
+  answer.bits = std::move(bits);
+  answer.width_probabilities = std::move(probabilities);
+  answer.cost += constrained.fixed_cost;
+  answer.predicted_loss_rise += constrained.fixed_loss_rise;
+  if (answer.has_bound) answer.lower_bound += constrained.fixed_loss_rise;
+  return answer;
 }
 
 }  // namespace
@@ -109,18 +132,6 @@ double Allocation::optimality_gap() const {
   if (!has_bound) return -1.0;
   return std::max(0.0, predicted_loss_rise - lower_bound) /
          std::max(predicted_loss_rise, std::numeric_limits<double>::min());
-}
-
-Allocation MakeAllocation(const AllocationProblem& problem, BudgetKind kind, const std::vector<int>& chosen) {
-  Allocation result;
-  result.bits.reserve(chosen.size());
-  for (std::size_t u = 0; u < chosen.size(); ++u) {
-    const auto column = static_cast<std::size_t>(chosen[u]);
-    result.bits.push_back(problem.widths[column]);
-    result.cost += Cost(problem.units[u], problem.widths[column], kind);
-    result.predicted_loss_rise += problem.loss_rise[u][column];
-  }
-  return result;
 }
 
 const Allocator& FindAllocator(const std::string& name) {
@@ -132,30 +143,50 @@ const Allocator& FindAllocator(const std::string& name) {
   throw Error(ErrorKind::kUsage, UnknownNameMessage("allocator", name, known));
 }
 
-Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed) {
+Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed,
+                    LikelihoodOracle* oracle, ProgressSink& progress) {
   const Allocator& allocator = FindAllocator(options.allocator);
   problem.Validate();
-  std::vector<std::size_t> order(problem.units.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return problem.units[a].name < problem.units[b].name; });
-  const AllocationProblem sorted = Rearranged(problem, order, AllowedColumns(problem.widths, options.bits));
-  CheckBudget(sorted, options.budget);
+  CheckBudgetValue(options.budget);
+  const ConstrainedProblem constrained = Constrain(problem, options);
+  CheckFeasible(constrained, options);
+  if (constrained.free.units.empty()) return Spread(constrained, {.note = "no layer is free to choose"});
 
-  Allocation answer = allocator.allocate(sorted, options.budget, options, seed);
-  std::int64_t cost = 0;
-  std::vector<int> bits(order.size());
-  for (std::size_t u = 0; u < order.size(); ++u) {
-    cost += Cost(sorted.units[u], answer.bits.at(u), options.budget.kind);
-    bits[order[u]] = answer.bits[u];
+  const Budget budget = constrained.FreeBudget(options.budget.kind);
+  std::optional<ConstrainedOracle> own_oracle;
+  if (oracle != nullptr) own_oracle.emplace(*oracle, problem, constrained);
+  Allocation answer = allocator.allocate({.problem = constrained.free,
+                                          .budget = budget,
+                                          .options = options,
+                                          .seed = seed,
+                                          .oracle = own_oracle ? &*own_oracle : nullptr,
+                                          .progress = progress});
+  CheckAnswer(allocator, constrained.free, budget, answer);
+  if (options.guard && !allocator.baseline) Guard(allocator, constrained.free, budget, answer);
+  return Spread(constrained, std::move(answer));
+}
+
+Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed) {
+  return Allocate(problem, options, seed, nullptr, SilentSink());
+}
+
+std::vector<PinCost> PinCosts(const AllocationProblem& problem, const AllocateOptions& options) {
+  if (options.pins.empty()) return {};
+  AllocateOptions exact = options;
+  exact.allocator = "exact";
+  const double with_all = Allocate(problem, exact, 0).predicted_loss_rise;
+  std::vector<PinCost> costs;
+  for (std::size_t p = 0; p < options.pins.size(); ++p) {
+    exact.pins = options.pins;
+    exact.pins.erase(exact.pins.begin() + static_cast<std::ptrdiff_t>(p));
+    PinCost& cost = costs.emplace_back(PinCost{options.pins[p], std::nullopt});
+    try {
+      cost.loss_rise = with_all - Allocate(problem, exact, 0).predicted_loss_rise;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kInfeasible) throw;
+    }
   }
-  const std::int64_t capacity = Capacity(sorted, options.budget);
-  if (cost != answer.cost || cost > capacity) {
-    throw Error(ErrorKind::kInternal, fmt::format("allocator '{}' states cost {}, its plan costs {}, the budget is {}",
-                                                  allocator.name, answer.cost, cost, capacity));
-  }
-  answer.bits = std::move(bits);
-  return answer;
+  return costs;
 }
 
 }  // namespace bitplan

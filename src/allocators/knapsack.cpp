@@ -178,4 +178,19 @@ KnapsackSolution SolveKnapsack(const std::vector<std::vector<KnapsackItem>>& cla
   return solution;
 }
 
+KnapsackRelaxation RelaxKnapsack(const std::vector<std::vector<KnapsackItem>>& classes, std::int64_t capacity) {
+  const Reduced problem = Reduce(classes, capacity);
+  const Walk walk = GreedyWalk(problem);
+  KnapsackRelaxation result;
+  double value = 0.0;
+  for (std::size_t c = 0; c < walk.base.size(); ++c) {
+    result.rounded_down.push_back(problem.options[walk.base[c]].item);
+    result.filled.push_back(problem.options[walk.first[c]].item);
+    value += problem.options[walk.base[c]].value;
+  }
+  result.lower_bound = value - walk.lambda * static_cast<double>(walk.slack);
+  result.shadow_price = walk.lambda / static_cast<double>(problem.divisor);
+  return result;
+}
+
 }  // namespace bitplan

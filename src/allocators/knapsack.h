@@ -48,4 +48,16 @@ inline constexpr std::int64_t kKnapsackStates = 4'000'000;
 [[nodiscard]] KnapsackSolution SolveKnapsack(const std::vector<std::vector<KnapsackItem>>& classes,
                                              std::int64_t capacity, std::int64_t state_limit = kKnapsackStates);
 
+// Step 2 alone, in O(n log n).
+struct KnapsackRelaxation {
+  std::vector<int> rounded_down;  // optimum of the linear relaxation, its one fractional class at the cheaper item
+  std::vector<int> filled;        // the same with the rest spent on further hull steps that fit, steepest first
+  double lower_bound = 0.0;       // L
+  double shadow_price = 0.0;      // lambda
+};
+
+// Errors as above.
+[[nodiscard]] KnapsackRelaxation RelaxKnapsack(const std::vector<std::vector<KnapsackItem>>& classes,
+                                               std::int64_t capacity);
+
 }  // namespace bitplan

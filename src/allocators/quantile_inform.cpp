@@ -99,8 +99,7 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
     if (result.all_widest) result.offset = step.offset;
     if (step.column != column) continue;  // an earlier step of this unit did not fit
     const int before = predecessor.empty() ? -1 : predecessor[step.unit];
-    const std::int64_t price = Cost(problem.units[step.unit], problem.widths[column + 1], budget.kind) -
-                               Cost(problem.units[step.unit], problem.widths[column], budget.kind);
+    const std::int64_t price = StepCost(problem, budget.kind, static_cast<std::size_t>(step.unit), column);
     if (price <= left && (before < 0 || result.chosen[before] > column)) {
       left -= price;
       ++column;
@@ -155,14 +154,15 @@ Allocation ByRank(const AllocationProblem& problem, const Budget& budget, double
 
 }  // namespace
 
-Allocation AllocateQuantileInform(const AllocationProblem& problem, const Budget& budget,
-                                  const AllocateOptions& options, std::uint64_t /*seed*/) {
-  if (!(options.quantile >= 0.0 && options.quantile <= 1.0)) {
-    throw Error(ErrorKind::kUsage, fmt::format("allocate.quantile is {}; it must be in 0..1", options.quantile));
+Allocation AllocateQuantileInform(const AllocatorInputs& inputs) {
+  const double quantile = inputs.options.quantile;
+  const std::string& mode = inputs.options.mode;
+  if (!(quantile >= 0.0 && quantile <= 1.0)) {
+    throw Error(ErrorKind::kUsage, fmt::format("allocate.quantile is {}; it must be in 0..1", quantile));
   }
-  if (options.mode == "information") return ByInformation(problem, budget, options.quantile);
-  if (options.mode == "rank") return ByRank(problem, budget, options.quantile);
-  throw Error(ErrorKind::kUsage, UnknownNameMessage("allocate.mode", options.mode, {"information", "rank"}));
+  if (mode == "information") return ByInformation(inputs.problem, inputs.budget, quantile);
+  if (mode == "rank") return ByRank(inputs.problem, inputs.budget, quantile);
+  throw Error(ErrorKind::kUsage, UnknownNameMessage("allocate.mode", mode, {"information", "rank"}));
 }
 
 }  // namespace bitplan

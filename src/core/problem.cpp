@@ -79,6 +79,11 @@ std::int64_t AllocationProblem::total_weights() const {
 }
 
 std::int64_t StoredBits(const Unit& unit, int width) {
+  if (!unit.members.empty()) {
+    std::int64_t bits = 0;
+    for (const Unit& member : unit.members) bits += StoredBits(member, width);
+    return bits;
+  }
   const std::int64_t payload_bytes = (unit.weights * width + 7) / 8;
   const bool quantized = width >= 1 && width <= 8;
   const std::int64_t scale_bits = quantized ? unit.scales * 32 : 0;
@@ -90,8 +95,12 @@ std::int64_t Cost(const Unit& unit, int width, BudgetKind kind) {
 }
 
 std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget) {
+  return Capacity(problem.total_weights(), budget);
+}
+
+std::int64_t Capacity(std::int64_t total_weights, const Budget& budget) {
   const double measure =
-      budget.kind == BudgetKind::kBytes ? budget.value : budget.value * static_cast<double>(problem.total_weights());
+      budget.kind == BudgetKind::kBytes ? budget.value : budget.value * static_cast<double>(total_weights);
   if (!(measure >= 0.0 && measure < 0x1.0p62)) {
     throw Error(ErrorKind::kUsage, "the budget " + BudgetName(budget.kind) + " is " + std::to_string(budget.value) +
                                        "; it must be finite and >= 0");

@@ -59,6 +59,18 @@ void Set(const Setting& setting, const RecipeOption& option, std::vector<T>& fie
   }
 }
 
+void Set(const Setting& setting, const RecipeOption& option, std::vector<Pin>& field) {
+  if (!setting.value.IsMap()) setting.Fail(option.path + " must be a map of layers and widths, such as '{conv1: 8}'");
+  field.clear();
+  for (const auto& entry : setting.value) {
+    Pin& pin = field.emplace_back();
+    pin.pattern = setting.source->Text(entry.first, "a layer in " + option.path);
+    RecipeOption item = option;
+    item.path += "." + pin.pattern;
+    Set({entry.second, setting.source}, item, pin.bits);
+  }
+}
+
 class RecipeReader {
  public:
   explicit RecipeReader(std::string file) : file_(std::move(file), ErrorKind::kUsage, true) {}

@@ -108,12 +108,33 @@ std::vector<RecipeOption> MakeOptions() {
              "quantile-inform: which quantile of a layer's scores speaks for it"),
       OneOf("allocate.mode", FIELD(allocate.mode), {"information", "rank"},
             "quantile-inform: bits from the scores, or from the order of the layers"),
+      Any("allocate.guard", FIELD(allocate.guard), "never a plan that is predicted worse than uniform at the same budget"),
+      Number("allocate.pins", FIELD(allocate.pins), {.low = 0, .high = 8}, "bits",
+             "layers that keep a width, by name or pattern: {conv1: 8, \"layer3.*\": 4}"),
+      Any("allocate.groups", FIELD(allocate.groups), "layers that share a width: [[conv1, conv2], [\"layer3.*\"]]"),
+      Any("allocate.exclude", FIELD(allocate.exclude), "layers left in float and out of the budget, by name or pattern"),
+      OneOf("allocate.random_bits.estimator", FIELD(allocate.random_bits.estimator),
+            {"gumbel-softmax", "score-function"}, "random-bits: gradient of the expected loss"),
+      Count("allocate.random_bits.steps", FIELD(allocate.random_bits.steps), "minibatches", "random-bits: steps"),
+      Number("allocate.random_bits.samples", FIELD(allocate.random_bits.samples), {.low = 2}, "plans",
+             "random-bits: drawn on every minibatch by score-function"),
+      Number("allocate.random_bits.learning_rate", FIELD(allocate.random_bits.learning_rate), kPositive, "",
+             "random-bits: step size in typical gaps between the best two widths of a layer"),
+      Number("allocate.random_bits.data_weight", FIELD(allocate.random_bits.data_weight), kNotNegative, "",
+             "random-bits: weight of the likelihood of the data"),
+      Number("allocate.random_bits.posterior_weight", FIELD(allocate.random_bits.posterior_weight), kNotNegative, "",
+             "random-bits: weight of the sensitivity table"),
 
       OneOf("verify.split", FIELD(verify.split), {"test", "calibration"},
             "images on which float and quantized model are compared"),
       Count("verify.batch", FIELD(verify.batch), "images", "images of one forward pass"),
       Number("verify.bootstrap", FIELD(verify.bootstrap), {.low = 100}, "resamples",
              "resamples of the paired interval"),
+
+      Any("compare.allocators", FIELD(compare.allocators), "which allocators to compare; none named: all"),
+      Number("compare.budgets", FIELD(compare.budgets), {.low = 0, .high = 32, .low_is_open = true}, "bits per weight",
+             "budgets to compare at, average bits"),
+      Count("compare.seeds", FIELD(compare.seeds), "seeds", "plans of every allocator whose answer depends on the seed"),
   };
 }
 
@@ -124,6 +145,11 @@ std::string Format(std::uint64_t value) { return std::to_string(value); }
 std::string Format(double value) { return FormatNumber(value); }
 std::string Format(bool value) { return value ? "true" : "false"; }
 std::string Format(const std::string& value) { return value.empty() ? "" : FormatText(value); }
+std::string Format(const std::vector<Pin>& pins) {
+  std::string text;
+  for (const Pin& pin : pins) text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", FormatText(pin.pattern), pin.bits);
+  return text.empty() ? "" : "{" + text + "}";
+}
 template <typename T>
 std::string Format(const std::vector<T>& values) {
   if (values.empty()) return "";
@@ -141,6 +167,8 @@ const char* Name(const std::string&) { return "text"; }
 const char* Name(const std::vector<int>&) { return "list of whole numbers"; }
 const char* Name(const std::vector<double>&) { return "list of numbers"; }
 const char* Name(const std::vector<std::string>&) { return "list of texts"; }
+const char* Name(const std::vector<std::vector<std::string>>&) { return "list of lists of texts"; }
+const char* Name(const std::vector<Pin>&) { return "map of whole numbers"; }
 
 template <typename OnBudget, typename OnValue>
 std::string Dispatch(const RecipeOption& option, Recipe& recipe, OnBudget on_budget, OnValue on_value) {
@@ -173,6 +201,7 @@ const std::vector<RecipeSection>& RecipeSections() {
       {"quantizer", "How weights are rounded."},
       {"allocate", "Which plan: the budget and who spends it."},
       {"verify", "Measurement of the plan on images that nothing before has seen."},
+      {"compare", "Which allocators `bitplan compare` sets against each other, and where."},
   };
   return sections;
 }

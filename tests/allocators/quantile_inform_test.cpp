@@ -37,6 +37,7 @@ Allocation Run(const AllocationProblem& problem, double average_bits, const std:
   AllocateOptions options = Options("quantile-inform", problem, {BudgetKind::kAverageBits, average_bits});
   options.mode = mode;
   options.quantile = quantile;
+  options.guard = false;
   return Allocate(problem, options, 1);
 }
 

@@ -221,7 +221,10 @@ TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
       "free_mean: true}",
       "sensitivity={metric: measured, samples: 77, coherence: false}",
       "quantizer={granularity: tensor, range: posterior, grid: half, batch_norm: off, correction_samples: 11}",
-      "allocate={allocator: exact, budget: {bytes: 100000}, bits: [0, 3], quantile: 0.5, mode: rank}",
+      "allocate={allocator: exact, budget: {bytes: 100000}, bits: [0, 3], quantile: 0.5, mode: rank, guard: false, "
+      "pins: {conv1: 8, 'layer3.*': 4}, groups: [[a, 'b*'], [c]], exclude: [fc], random_bits: {estimator: "
+      "score-function, steps: 7, samples: 3, learning_rate: 0.5, data_weight: 2, posterior_weight: 0}}",
+      "compare={allocators: [exact, uniform], budgets: [2, 2.5], seeds: 4}",
       "verify={split: calibration, batch: 3, bootstrap: 123}",
       "seed=12345678901234567890"};
   const std::string dumped = DumpRecipe(Load(kSmall, overrides));
@@ -233,9 +236,13 @@ TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
   CHECK(again.train.learning_rate == 0.3);
   CHECK(again.posterior.learning_rate == 1e-9);
   CHECK(again.seed == 12345678901234567890ULL);
+  REQUIRE(again.allocate.pins.size() == 2);
+  CHECK(again.allocate.pins[1].pattern == "layer3.*");
+  CHECK(again.allocate.pins[1].bits == 4);
+  CHECK(again.allocate.groups == std::vector<std::vector<std::string>>{{"a", "b*"}, {"c"}});
   for (const char* key :
        {"weight_decay: ", "free_mean: true", "correction_samples: 11", "batch_norm: \"off\"", "bootstrap: 123",
-        "mode: rank", "coherence: false", "budget: {bytes: 100000}", "bits: [0, 3]"}) {
+        "mode: rank", "guard: false", "exclude: [fc]", "samples: 3", "budgets: [2.0, 2.5]", "coherence: false", "budget: {bytes: 100000}", "bits: [0, 3]"}) {
     CHECK_THAT(dumped, Contains(key));
   }
 }
@@ -262,7 +269,8 @@ TEST_CASE("a dumped recipe has one stable form") {
                               "  bits: [2, 8]\n"
                               "  quantile: 1.0\n"
                               "  mode: rank\n"
-                              "verify:\n"));
+                              "  guard: true\n"
+                              "  random_bits: {"));
 }
 
 TEST_CASE("a section's text changes with its own keys only") {

@@ -1,4 +1,4 @@
-// The contract of an allocator: (problem, budget, options, seed) -> allocation.
+// The contract of an allocator: (problem, budget, options, seed, oracle) -> allocation.
 //
 // Laws that every registered allocator obeys (tests/allocators/contract_test.cpp):
 //   the cost is within the budget; the same seed gives the same answer; the order of the units does not matter;
@@ -7,33 +7,55 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "bitplan/core/budget.h"
+#include "bitplan/core/likelihood_oracle.h"
 #include "bitplan/core/options.h"
 #include "bitplan/core/problem.h"
+#include "bitplan/core/progress.h"
 
 namespace bitplan {
 
 struct Allocation {
   std::vector<int> bits;             // one per unit
-  std::int64_t cost = 0;             // in the budget's measure, see Cost()
+  std::int64_t cost = 0;             // in the budget's measure, see Cost(); excluded layers are free
   double predicted_loss_rise = 0.0;  // sum of the table's entries, nats per sample
   double lower_bound = 0.0;          // no plan within the budget is predicted below it; = the rise when proven optimal
   bool has_bound = false;            // false: the allocator states no bound
   double shadow_price = 0.0;         // nats that one more weight bit (or byte) is worth; 0 without a bound
   std::string note;                  // one line for the report, or empty
+  // How sure the plan is: the probability of every width for every unit, [units][widths], columns those of
+  // options.bits ascending. Empty for allocators without probabilities; the row of a layer that is excluded, or pinned
+  // to a width that is not in options.bits, is empty.
+  std::vector<std::vector<double>> width_probabilities;
 
   // (rise - bound) / max(rise, tiny), or -1 without a bound.
   [[nodiscard]] double optimality_gap() const;
 };
 
+// What an allocator is given. Pins, groups and exclusions are taken out of the problem before (core/constraints.h).
+struct AllocatorInputs {
+  const AllocationProblem& problem;  // at least one unit; a plan within the budget exists
+  const Budget& budget;
+  const AllocateOptions& options;  // of the widths only those of the problem count
+  std::uint64_t seed = 1;
+  LikelihoodOracle* oracle = nullptr;  // with the units and widths of `problem`; null when the caller has none
+  ProgressSink& progress;
+};
+
 struct Allocator {
   const char* name;
   const char* description;  // one line
-  Allocation (*allocate)(const AllocationProblem& problem, const Budget& budget, const AllocateOptions& options,
-                         std::uint64_t seed);
+  Allocation (*allocate)(const AllocatorInputs& inputs);
+  // Sensitivity metric whose table this allocator is defined by; "": the metric of the recipe.
+  const char* metric = "";
+  bool needs_posterior = false;  // reads Unit::score_percentiles
+  bool needs_oracle = false;     // learns from the likelihood; without an oracle its note says what it did instead
+  bool random = false;           // the answer depends on the seed
+  bool baseline = false;         // stands for another method: the guard leaves its answer alone
 };
 
 // Every allocator, in the order of the list.
@@ -42,9 +64,28 @@ struct Allocator {
 // Error(kUsage) with the known names and the nearest one.
 [[nodiscard]] const Allocator& FindAllocator(const std::string& name);
 
-// Looks the allocator up, checks problem and budget (kInfeasible with a certificate), runs it and checks its answer.
-// The allocator sees the columns of the table that options.bits asks for (kUsage when the table lacks one), and the
-// units in the order of their names, so that no tie depends on the order in which a network lists its layers.
+// Looks the allocator up, takes pins, groups and exclusions out of the problem, checks problem and budget (kInfeasible
+// with a certificate), runs the allocator on what is left and checks its answer. The allocator sees the columns of the
+// table that options.bits asks for (kUsage when the table lacks one) and the units in the order of their names, so that
+// no tie depends on the order in which a network lists its layers.
+//
+// Guard (options.guard): when the allocator's plan has a higher predicted loss rise than one width for all free units
+// within the same budget, the answer is that uniform plan, and the note says so. Pins hold for both. Baselines are
+// returned as they are.
+//
+// `oracle`: the likelihood with the units and widths of `problem`, or null.
+[[nodiscard]] Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed,
+                                  LikelihoodOracle* oracle, ProgressSink& progress);
 [[nodiscard]] Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed);
+
+// What a pin costs: the least predicted loss rise with all pins minus the least without this one, both by the exact
+// solver, nats per sample. Empty when no plan fits the budget without the pin. Negative when the pin grants a width
+// that options.bits does not.
+struct PinCost {
+  Pin pin;
+  std::optional<double> loss_rise;
+};
+// One per entry of options.pins, in that order. Error(kInfeasible) when no plan fits with all pins.
+[[nodiscard]] std::vector<PinCost> PinCosts(const AllocationProblem& problem, const AllocateOptions& options);
 
 }  // namespace bitplan

@@ -61,18 +61,44 @@ struct QuantizerOptions {
   int correction_samples = 1024;        // unlabelled training images for both corrections
 };
 
+// Layers whose names match the pattern get this width. In a pattern `*` stands for any text, `?` for one character.
+struct Pin {
+  std::string pattern;
+  int bits = 8;  // 0..8; the sensitivity table must have it, allocate.bits need not
+};
+
+struct RandomBitsOptions {
+  std::string estimator = "gumbel-softmax";  // gumbel-softmax, score-function
+  int steps = 300;                           // minibatches
+  int samples = 4;                           // score-function: plans per minibatch, >= 2
+  double learning_rate = 0.01;               // of Adam, in typical gaps between the best two widths of a unit
+  double data_weight = 1.0;                  // of the loss on minibatches
+  double posterior_weight = 1.0;             // of the sensitivity table
+};
+
 struct AllocateOptions {
   std::string allocator = "quantile-inform";
   Budget budget;
   std::vector<int> bits = {1, 2, 3, 4, 5, 6, 7, 8};  // allowed widths, each 0..8
   double quantile = 0.9;                             // quantile-inform: which quantile of a layer's scores speaks for it
   std::string mode = "information";                  // quantile-inform: information, rank
+  bool guard = true;                                 // never a plan predicted worse than uniform at the same budget
+  std::vector<Pin> pins;                             // of several that match a layer the last one counts
+  std::vector<std::vector<std::string>> groups;      // patterns of layers that share one width
+  std::vector<std::string> exclude;                  // patterns of layers left in float, outside the budget
+  RandomBitsOptions random_bits;
 };
 
 struct VerifyOptions {
   std::string split = "test";  // test, calibration
   int batch = 256;
   int bootstrap = 10000;  // resamples of the paired interval
+};
+
+struct CompareOptions {
+  std::vector<std::string> allocators;  // empty: all; uniform is always among them
+  std::vector<double> budgets = {1.25, 1.5, 2.0, 2.5, 3.0, 4.0};  // average bits per weight
+  int seeds = 3;                        // of allocators whose answer depends on the seed
 };
 
 struct Recipe {
@@ -85,6 +111,7 @@ struct Recipe {
   QuantizerOptions quantizer;
   AllocateOptions allocate;
   VerifyOptions verify;
+  CompareOptions compare;
   std::uint64_t seed = 1;
 };
 

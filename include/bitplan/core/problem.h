@@ -20,7 +20,7 @@ struct Unit {
   std::int64_t weights = 0;  // > 0
   std::int64_t scales = 0;   // float32 scales that the packed form keeps: output channels, or 1 per tensor
   std::int64_t macs = 0;     // multiply-accumulates of one input through the layer
-  // log2(R / (sqrt(12) * sigma)) in bits, R the quantizer range of the weight's channel, sigma the standard deviation
+  // log2(R / (sqrt(12) * sigma)) in bits, R = 2 max|w| the quantizer range of the weight's channel, sigma the standard deviation
   // that the data alone gives the weight: the width at which rounding noise equals posterior noise. Ascending,
   // kPercentiles entries; empty when the sensitivity metric has no posterior.
   std::vector<double> score_percentiles;
@@ -30,6 +30,9 @@ struct Unit {
   std::vector<double> coherence;
   // log2(sigma), the same way; the rank mode of quantile-inform orders by it.
   std::vector<double> log_sigma_percentiles;
+  // Layers that share one width (core/constraints.h); empty for a unit that is one layer. The counts above are their
+  // sums; what the group takes in the packed file is the sum of what they take.
+  std::vector<Unit> members;
 };
 
 struct AllocationProblem {
@@ -52,5 +55,6 @@ struct AllocationProblem {
 
 // The budget in the same measure: floor(value * total weights), or floor(value).
 [[nodiscard]] std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget);
+[[nodiscard]] std::int64_t Capacity(std::int64_t total_weights, const Budget& budget);
 
 }  // namespace bitplan

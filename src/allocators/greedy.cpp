@@ -1,0 +1,19 @@
+// greedy: from the cheapest plan, always the step to a wider width that lowers the predicted loss rise most per cost
+// (weight bit or byte). A step may pass over a width that is worth less than its neighbours; one that does not fit is
+// passed over and the next best is taken, so that nothing is left that another step could use.
+//
+// On a table whose rows are convex this is the Lagrangian answer with the rest spent. Where a row is not convex, greedy
+// is short-sighted: a dear step that would pay off most is beaten by a cheap one before it. States no bound.
+#include "allocators/select.h"
+
+namespace bitplan {
+
+Allocation AllocateGreedy(const AllocatorInputs& inputs) {
+  const AllocationProblem& problem = inputs.problem;
+  std::vector<int> chosen(problem.units.size(), 0);
+  const std::int64_t cheapest = MakeAllocation(problem, inputs.budget.kind, chosen).cost;
+  SpendGreedily(problem, inputs.budget.kind, Capacity(problem, inputs.budget) - cheapest, chosen);
+  return MakeAllocation(problem, inputs.budget.kind, chosen);
+}
+
+}  // namespace bitplan
