@@ -11,6 +11,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/recipe.h"
+#include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
@@ -134,6 +135,7 @@ void InspectCommand(const Arguments& arguments, CLI::App&) {
 void CompareCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
   WarnWhenBlasIsSlow(console);
+  if (!arguments.sensitivity) return PrintReport(pipeline::Compare(arguments.recipe, console), arguments);
   auto options = arguments.rank;
   options.recipe = arguments.recipe;
   PrintReport(pipeline::RankMetrics(options, console), arguments);

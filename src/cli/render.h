@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
@@ -16,11 +17,13 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::PosteriorReport& report);
 [[nodiscard]] std::string Text(const pipeline::InspectReport& report);
 [[nodiscard]] std::string Text(const pipeline::RankReport& report);
+[[nodiscard]] std::string Text(const pipeline::CompareReport& report);
 
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RunReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ModelReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::PosteriorReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::InspectReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RankReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);
 
 }  // namespace bitplan::cli

@@ -37,6 +37,14 @@ ordered_json AchievedJson(const PlanAchieved& achieved) {
   return json;
 }
 
+ordered_json PinsJson(const std::vector<PinCost>& pins) {
+  ordered_json json = ordered_json::array();
+  for (const auto& [pin, rise] : pins) {
+    json.push_back({{"layers", pin.pattern}, {"bits", pin.bits}, {"loss_rise", rise ? ordered_json(*rise) : ordered_json()}});
+  }
+  return json;
+}
+
 ordered_json CorrectionsJson(const std::vector<CorrectionCandidate>& corrections) {
   ordered_json json = ordered_json::array();
   for (const auto& [method, nll] : corrections) {
@@ -75,6 +83,8 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"allocate_ms", report.allocate_ms},
       {"shadow_price", report.shadow_price},
       {"note", report.allocator_note},
+      {"pins", PinsJson(report.pins)},
+      {"width_probabilities", report.width_probabilities},
       {"stages", StagesJson(report.stages)}};
   if (report.against) {
     const auto& drop = report.against->accuracy_drop;
@@ -137,6 +147,16 @@ ordered_json Json(const pipeline::RankReport& report) {
   }
   return {{"model", report.model},           {"drawn", report.drawn},         {"bits", report.bits},
           {"divergence", report.divergence}, {"loss_rise", report.loss_rise}, {"metrics", rows}};
+}
+
+ordered_json Json(const pipeline::CompareReport& report) {
+  auto json = ordered_json::parse(ComparisonJson(report.comparison));
+  json["measured"] = report.measured;
+  json["files"] = {{"csv", report.files.csv.string()},
+                   {"json", report.files.json.string()},
+                   {"html", report.files.html.string()}};
+  json["stages"] = StagesJson(report.stages);
+  return json;
 }
 
 }  // namespace bitplan::cli

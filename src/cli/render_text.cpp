@@ -55,6 +55,15 @@ std::string Text(const pipeline::RunReport& report) {
                       plan.budget.value);
   if (report.allocate_ms > 0.0) text += fmt::format("allocation         {:.2f} ms\n", report.allocate_ms);
   if (!report.allocator_note.empty()) text += fmt::format("note               {}\n", report.allocator_note);
+  if (report.shadow_price > 0.0) {
+    const auto* unit = plan.budget.kind == BudgetKind::kBytes ? "byte" : "bit of one weight";
+    text += fmt::format("shadow price       one more {} is worth {:.3g} nats\n", unit, report.shadow_price);
+  }
+  for (const auto& [pin, rise] : report.pins) {
+    text += fmt::format("pin                {} at {} bits {}\n", pin.pattern, pin.bits,
+                        rise ? fmt::format("costs {:.3g} nats per sample", *rise)
+                             : std::string("is what makes the budget possible"));
+  }
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
                       achieved.average_bits_with_overhead);
   text += fmt::format("stored bytes       {} ({:.1f} times smaller)\n", Grouped(achieved.stored_bytes),
@@ -120,6 +129,45 @@ std::string Text(const pipeline::RankReport& report) {
   return table.Render() + fmt::format("\n{}: {} random plans of {} drawn; Spearman's correlation of predicted and "
                                       "measured rise\n",
                                       report.model, report.bits.size(), report.drawn);
+}
+
+namespace {
+
+std::string PairedPoints(const PairedComparison& paired, double sign) {
+  const double low = sign > 0.0 ? paired.ci_low : -paired.ci_high, high = sign > 0.0 ? paired.ci_high : -paired.ci_low;
+  return fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100.0 * sign * paired.drop + 0.0, 100.0 * low + 0.0,
+                     100.0 * high + 0.0);  // + 0.0: no negative zero
+}
+
+}  // namespace
+
+std::string Text(const pipeline::CompareReport& report) {
+  const auto& comparison = report.comparison;
+  Table table({">budget", "allocator", ">used", ">bytes", ">accuracy", ">NLL", ">drop", ">over uniform", "best"});
+  double budget = -1.0;
+  for (const auto& plan : comparison.plans) {
+    if (budget >= 0.0 && plan.budget != budget) table.Rule();
+    const auto shown = plan.budget == budget ? std::string() : fmt::format("{:g}", plan.budget);
+    budget = plan.budget;
+    const auto name = plan.allocator + (plan.random ? fmt::format(" #{}", plan.seed) : "");
+    if (!plan.failure.empty()) {
+      table.Row({shown, name, "no plan"});
+      continue;
+    }
+    table.Row({shown, name, fmt::format("{:.3f}", plan.achieved.average_bits), Grouped(plan.achieved.stored_bytes),
+               fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy), fmt::format("{:.4f}", plan.metrics.nll),
+               PairedPoints(plan.drop, 1.0), PairedPoints(plan.below_uniform, -1.0),
+               plan.below_best.drop == 0.0 ? "best" : plan.tie_with_best ? "tie" : ""});
+  }
+  auto text = table.Render() + "\n";
+  text += fmt::format("model              {}\n", comparison.model);
+  text += fmt::format("measured on        {}, {} samples, float accuracy {:.2f} %, NLL {:.4f}\n", comparison.data,
+                      Grouped(comparison.samples), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
+  text += "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0\n";
+  text += StagesText(report.stages);
+  if (!report.files.plots) text += "plots              gnuplot was not found; data and scripts are in plots/\n";
+  return text + fmt::format("table              {}\nreport             {}\n", report.files.csv.string(),
+                            report.files.html.string());
 }
 
 }  // namespace bitplan::cli

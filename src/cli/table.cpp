@@ -17,7 +17,10 @@ Table::Table(const std::vector<std::string>& titles) {
   Rule();
 }
 
-void Table::Row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+void Table::Row(std::vector<std::string> cells) {
+  cells.resize(right_.size());
+  rows_.push_back(std::move(cells));
+}
 
 void Table::Rule() { rows_.emplace_back(); }
 

@@ -21,6 +21,7 @@ void CheckNames(const Recipe& recipe) {
   (void)FindPosteriorEstimator(recipe.posterior.estimator);
   (void)FindSensitivityMetric(recipe.sensitivity.metric);
   (void)FindAllocator(recipe.allocate.allocator);
+  for (const auto& name : recipe.compare.allocators) (void)FindAllocator(name);
   std::vector<std::string> names;
   for (const auto& source : DatasetSources()) names.emplace_back(source.name);
   if (std::find(names.begin(), names.end(), recipe.data.name) == names.end()) {

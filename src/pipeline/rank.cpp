@@ -46,6 +46,11 @@ double Predict(const AllocationProblem& table, const std::vector<int>& columns) 
   return rise;
 }
 
+void Correlate(const RankReport& report, RankRow& row) {
+  row.spearman_divergence = SpearmanCorrelation(row.predicted, report.divergence);
+  row.spearman_loss = SpearmanCorrelation(row.predicted, report.loss_rise);
+}
+
 }  // namespace
 
 RankReport RankMetrics(const RankOptions& options, ProgressSink& progress) {
@@ -71,9 +76,13 @@ RankReport RankMetrics(const RankOptions& options, ProgressSink& progress) {
     const auto& status = chain.statuses().back();
     if (!status.reused) row.seconds = status.seconds;
     for (const auto& columns : plans.columns) row.predicted.push_back(Predict(table, columns));
-    row.spearman_divergence = SpearmanCorrelation(row.predicted, report.divergence);
-    row.spearman_loss = SpearmanCorrelation(row.predicted, report.loss_rise);
+    Correlate(report, row);
     report.rows.push_back(std::move(row));
+    if (!FindSensitivityMetric(variant.metric).keeps_displacements) continue;
+    RankRow joint{.metric = variant.name + ", logits added"};
+    for (const auto& columns : plans.columns) joint.predicted.push_back(chain.Displacements().Divergence(columns));
+    Correlate(report, joint);
+    report.rows.push_back(std::move(joint));
   }
   return report;
 }

@@ -17,6 +17,8 @@ RunReport Report(const StageChain& chain, const Solution& solution) {
   report.allocate_ms = solution.allocate_ms;
   report.shadow_price = solution.shadow_price;
   report.allocator_note = solution.note;
+  report.pins = solution.pins;
+  report.width_probabilities = solution.width_probabilities;
   return report;
 }
 

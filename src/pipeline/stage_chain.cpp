@@ -6,12 +6,14 @@
 #include <nlohmann/json.hpp>
 
 #include "bitplan/allocators/allocator.h"
+#include "bitplan/core/constraints.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
 #include "bitplan/models/architectures.h"
+#include "bitplan/sensitivity/network_oracle.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/training/train.h"
 #include "pipeline/checks.h"
@@ -20,6 +22,8 @@ namespace bitplan::pipeline {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr int kOracleBatch = 128;
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -159,7 +163,7 @@ const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
   recipe.posterior.estimator = estimator;
   const auto stage = own ? std::string("posterior") : "posterior-" + estimator;
   const auto input = HashOf(
-      {"posterior/1", ModelRecord().content, DataHash(), DumpRecipeSection(recipe, "posterior"), Seed()});
+      {"posterior/2", ModelRecord().content, DataHash(), DumpRecipeSection(recipe, "posterior"), Seed()});
   Estimate estimate;
   estimate.record = Ensure(stage, input, {stage + ".pt"}, [&]() -> StageRecord {
     estimate.posterior =
@@ -180,7 +184,7 @@ const bitplan::Posterior& StageChain::LoadedPosterior(const std::string& estimat
 
 bool StageChain::NeedsPosterior() const {
   return FindSensitivityMetric(recipe_.sensitivity.metric).needs_posterior || recipe_.quantizer.range == "posterior" ||
-         recipe_.allocate.allocator == "quantile-inform";
+         FindAllocator(recipe_.allocate.allocator).needs_posterior;
 }
 
 const AllocationProblem& StageChain::Table() { return Table(recipe_.sensitivity.metric); }
@@ -189,12 +193,11 @@ const AllocationProblem& StageChain::Table(const std::string& metric, const std:
   return MeasuredTable(metric, estimator.empty() ? recipe_.posterior.estimator : estimator).problem;
 }
 
-std::vector<int> StageChain::Widths() const {
-  auto widths = recipe_.allocate.bits;
-  std::sort(widths.begin(), widths.end());
-  widths.erase(std::unique(widths.begin(), widths.end()), widths.end());
-  return widths;
+const bitplan::Displacements& StageChain::Displacements() {
+  return *MeasuredTable("predictive", recipe_.posterior.estimator).displacements;
 }
+
+std::vector<int> StageChain::Widths() const { return TableWidths(recipe_.allocate); }
 
 SensitivityInputs StageChain::Inputs(const std::string& metric, const std::string& estimator, bool with_posterior) {
   auto options = recipe_.sensitivity;
@@ -214,25 +217,32 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   if (metric != recipe_.sensitivity.metric) stage += "-" + metric;
   if (estimator != recipe_.posterior.estimator) stage += "-" + estimator;
   if (const auto found = tables_.find(stage); found != tables_.end()) return found->second;
+  const auto& known = FindSensitivityMetric(metric);
   Recipe recipe = recipe_;
   recipe.sensitivity.metric = metric;
   const QuantizerOptions defaults;  // the corrections come after the allocation
-  recipe.quantizer.batch_norm = defaults.batch_norm;
+  if (!known.keeps_displacements) recipe.quantizer.batch_norm = defaults.batch_norm;
   recipe.quantizer.output_correction = defaults.output_correction;
   recipe.quantizer.correction_samples = defaults.correction_samples;
-  const bool with_posterior = NeedsPosterior() || FindSensitivityMetric(metric).needs_posterior;
+  const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto posterior = with_posterior ? PosteriorRecord(estimator).content : std::string();
-  const auto input = HashOf({"sensitivity/1", ModelRecord().content, posterior, DataHash(),
+  const auto input = HashOf({"sensitivity/2", ModelRecord().content, posterior, DataHash(),
                              DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"),
                              Join(Widths()), Seed()});
   const auto file = stage + ".json";
-  const auto record = Ensure(stage, input, {file}, [&]() -> StageRecord {
-    const auto inputs = Inputs(metric, estimator, with_posterior);
+  std::vector<std::string> files = {file};
+  if (known.keeps_displacements) files.push_back(stage + ".pt");
+  const auto record = Ensure(stage, input, files, [&]() -> StageRecord {
+    auto inputs = Inputs(metric, estimator, with_posterior);
+    bitplan::Displacements displacements;
+    inputs.displacements = &displacements;
     const auto text = DumpProblem(MeasureSensitivity(inputs, progress_));
     WriteFileAtomically(folder_.File(file), text);
+    if (known.keeps_displacements) SaveDisplacements(displacements, folder_.File(files.back()));
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });
-  Measured measured{LoadProblem(folder_.File(file)), record.content};
+  Measured measured{LoadProblem(folder_.File(file)), record.content, std::nullopt};
+  if (known.keeps_displacements) measured.displacements = LoadDisplacements(folder_.File(files.back()));
   const auto& layers = Model().layers;
   const auto same = [](const Unit& unit, const Layer& layer) { return unit.name == layer.name; };
   if (!std::equal(measured.problem.units.begin(), measured.problem.units.end(), layers.begin(), layers.end(), same)) {
@@ -253,30 +263,57 @@ AppliedPlan& StageChain::Quantized(const std::vector<int>& bits, const std::vect
   return *quantized_;
 }
 
+std::unique_ptr<LikelihoodOracle> StageChain::Oracle(std::uint64_t seed) {
+  oracle_inputs_ = std::make_unique<SensitivityInputs>(
+      Inputs(recipe_.sensitivity.metric, recipe_.posterior.estimator, recipe_.quantizer.range == "posterior"));
+  oracle_inputs_->seed = seed;
+  return MakeNetworkOracle(*oracle_inputs_, kOracleBatch);
+}
+
 Solution StageChain::Solve() {
-  const auto& [table, table_content] = MeasuredTable(recipe_.sensitivity.metric, recipe_.posterior.estimator);
+  const auto& allocator = FindAllocator(recipe_.allocate.allocator);
+  const std::string metric = allocator.metric;
+  const auto& measured =
+      MeasuredTable(metric.empty() ? recipe_.sensitivity.metric : metric, recipe_.posterior.estimator);
+  const auto& table = measured.problem;
   const auto input =
-      HashOf({"allocate/1", table_content, ModelRecord().content, Section("allocate"), Section("quantizer"), Seed()});
+      HashOf({"allocate/2", measured.content, ModelRecord().content, Section("allocate"), Section("quantizer"),
+              allocator.needs_oracle ? DataHash() : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
+    const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;
     const auto start = Clock::now();
-    const auto answer = bitplan::Allocate(table, recipe_.allocate, recipe_.seed);
-    const nlohmann::json facts = {{"allocate_ms", 1e3 * SecondsSince(start)},
+    const auto answer = bitplan::Allocate(table, recipe_.allocate, recipe_.seed, oracle.get(), progress_);
+    const double allocate_ms = 1e3 * SecondsSince(start);
+    auto pins = nlohmann::json::array();
+    for (const auto& [pin, rise] : PinCosts(table, recipe_.allocate)) {
+      pins.push_back({pin.pattern, pin.bits, rise ? nlohmann::json(*rise) : nlohmann::json()});
+    }
+    const nlohmann::json facts = {{"allocate_ms", allocate_ms},
                                   {"bits", answer.bits},
                                   {"predicted_loss_rise", answer.predicted_loss_rise},
                                   {"optimality_gap", answer.optimality_gap()},
                                   {"shadow_price", answer.shadow_price},
                                   {"note", answer.note},
+                                  {"width_probabilities", answer.width_probabilities},
+                                  {"pins", pins},
                                   {"grids", Quantized(answer.bits, {}).grids}};
     return {.input = {}, .content = Sha256Hex(Join(answer.bits)), .facts = facts.dump()};
   });
   const auto facts = nlohmann::json::parse(record.facts);
-  return {.bits = facts.at("bits"),
-          .grids = facts.at("grids"),
-          .predicted_loss_rise = facts.at("predicted_loss_rise"),
-          .optimality_gap = facts.at("optimality_gap"),
-          .shadow_price = facts.at("shadow_price"),
-          .allocate_ms = facts.at("allocate_ms"),
-          .note = facts.at("note")};
+  Solution solution{.bits = facts.at("bits"),
+                    .grids = facts.at("grids"),
+                    .predicted_loss_rise = facts.at("predicted_loss_rise"),
+                    .optimality_gap = facts.at("optimality_gap"),
+                    .shadow_price = facts.at("shadow_price"),
+                    .allocate_ms = facts.at("allocate_ms"),
+                    .note = facts.at("note"),
+                    .width_probabilities = facts.at("width_probabilities"),
+                    .pins = {}};
+  for (const auto& pin : facts.at("pins")) {
+    PinCost& cost = solution.pins.emplace_back(PinCost{{pin.at(0), pin.at(1)}, std::nullopt});
+    if (!pin.at(2).is_null()) cost.loss_rise = pin.at(2).get<double>();
+  }
+  return solution;
 }
 
 }  // namespace bitplan::pipeline

@@ -7,10 +7,12 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "bitplan/allocators/allocator.h"
 #include "bitplan/core/correction.h"
 #include "bitplan/core/options.h"
 #include "bitplan/core/plan.h"
@@ -21,6 +23,7 @@
 #include "bitplan/pipeline/options.h"
 #include "bitplan/pipeline/run_folder.h"
 #include "bitplan/posterior/posterior.h"
+#include "bitplan/sensitivity/displacements.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/verify/apply.h"
 
@@ -34,6 +37,16 @@ struct Solution {
   double shadow_price = 0.0;
   double allocate_ms = 0.0;
   std::string note;
+  std::vector<std::vector<double>> width_probabilities;  // [layers][widths], or empty
+  std::vector<PinCost> pins;
+};
+
+// What one plan, or the float network, does on the verification split.
+struct PlanMeasurement {
+  std::string data;
+  Metrics metrics;
+  CorrectionMethod correction;
+  std::vector<std::uint8_t> correct;  // 0/1 per sample
 };
 
 class StageChain {
@@ -51,6 +64,10 @@ class StageChain {
   [[nodiscard]] const bitplan::Posterior& LoadedPosterior() { return LoadedPosterior(recipe_.posterior.estimator); }
   // By the recipe's metric and estimator.
   [[nodiscard]] const AllocationProblem& Table();
+  // The likelihood of the quantized network, for allocators that learn from it.
+  [[nodiscard]] std::unique_ptr<LikelihoodOracle> Oracle(std::uint64_t seed);
+  // Of the metric `predictive`.
+  [[nodiscard]] const bitplan::Displacements& Displacements();
   // What a metric sees; the widths are those of allocate.bits.
   [[nodiscard]] SensitivityInputs Inputs(const std::string& metric, const std::string& estimator, bool with_posterior);
   // By another metric or estimator, kept beside the recipe's in files of their own. `estimator` empty: the recipe's.
@@ -76,6 +93,10 @@ class StageChain {
   // `plan` against `other` on the samples of the verify split; both are for this model and applied as their files say.
   [[nodiscard]] Verification Compare(const Plan& plan, const Plan& other);
 
+  [[nodiscard]] PlanMeasurement MeasureFloat();
+  // Quantizes, corrects and evaluates; kept in the folder under compare/ by the hash of everything that it depends on.
+  [[nodiscard]] PlanMeasurement MeasureBits(const std::vector<int>& bits, bool& reused);
+
  private:
   struct Estimate {
     StageRecord record;
@@ -84,6 +105,7 @@ class StageChain {
   struct Measured {
     AllocationProblem problem;
     std::string content;
+    std::optional<bitplan::Displacements> displacements;  // of a metric that keeps them
   };
 
   [[nodiscard]] const StageRecord& PosteriorRecord(const std::string& estimator);
@@ -105,6 +127,8 @@ class StageChain {
   [[nodiscard]] Correction Correct(torch::jit::Module& module);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
   [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized);
+  [[nodiscard]] const Dataset& VerifySplit();
+  [[nodiscard]] PlanMeasurement Evaluated(const torch::jit::Module& module, const std::string& label);
   [[nodiscard]] std::string ApplyInput(const Plan& plan);
   [[nodiscard]] std::string VerifyInput(const Plan& plan, const StageRecord& apply);
 
@@ -122,6 +146,7 @@ class StageChain {
   std::optional<bitplan::Network> network_;
   std::map<std::string, Estimate> posteriors_;  // by estimator
   std::map<std::string, Measured> tables_;  // by the name of the stage
+  std::unique_ptr<SensitivityInputs> oracle_inputs_;  // of the last oracle, which refers to them
   std::optional<AppliedPlan> quantized_;
   std::vector<int> quantized_bits_;
 };

@@ -71,6 +71,38 @@ Correction CorrectionOf(const std::string& text) {
   return correction;
 }
 
+std::string DumpMeasurement(const PlanMeasurement& measurement, const std::string& input) {
+  std::string correct;
+  for (const auto hit : measurement.correct) correct += hit != 0 ? '1' : '0';
+  const auto& metrics = measurement.metrics;
+  const nlohmann::ordered_json json = {{"input", input},
+                                       {"data", measurement.data},
+                                       {"accuracy", metrics.accuracy},
+                                       {"nll", metrics.nll},
+                                       {"brier", metrics.brier},
+                                       {"ece", metrics.ece},
+                                       {"batch_norm", measurement.correction.batch_norm},
+                                       {"outputs", measurement.correction.outputs},
+                                       {"correct", correct}};
+  return json.dump(1) + "\n";
+}
+
+// Nothing when the file is for something else or was damaged: then the plan is measured again.
+std::optional<PlanMeasurement> ParseMeasurement(const std::string& text, const std::string& input) {
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || json.value("input", "") != input) return std::nullopt;
+  try {
+    PlanMeasurement measurement{json.at("data"),
+                                {json.at("accuracy"), json.at("nll"), json.at("brier"), json.at("ece")},
+                                {json.at("batch_norm"), json.at("outputs")},
+                                {}};
+    for (const char c : json.at("correct").get<std::string>()) measurement.correct.push_back(c == '1' ? 1 : 0);
+    return measurement;
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
+
 std::string BitsAndGrids(const Plan& plan) {
   std::string text;
   for (const auto& layer : plan.layers) text += std::to_string(layer.bits) + " " + layer.grid + " ";
@@ -112,10 +144,12 @@ PlanAchieved StageChain::Achieved(const std::vector<int>& bits, double predicted
   const auto& units = Table().units;
   std::int64_t weight_bits = 0, stored_bits = 0, weights = 0;
   for (std::size_t unit = 0; unit < bits.size(); ++unit) {
+    if (bits[unit] > 8) continue;  // left in float: outside the plan's average and size
     weight_bits += units[unit].weights * bits[unit];
     stored_bits += StoredBits(units[unit], bits[unit]);
     weights += units[unit].weights;
   }
+  if (weights == 0) return {};
   const auto count = static_cast<double>(weights);
   const std::int64_t bytes = (stored_bits + 7) / 8;
   return {.average_bits = Rounded(static_cast<double>(weight_bits) / count, 6),
@@ -138,6 +172,10 @@ Plan StageChain::Draft(const Solution& solution) {
   if (plan.allocator == "quantile-inform") {
     plan.allocator_options = {{"mode", recipe_.allocate.mode},
                               {"quantile", nlohmann::json(recipe_.allocate.quantile).dump()}};
+  }
+  if (plan.allocator == "random-bits") {
+    const auto& options = recipe_.allocate.random_bits;
+    plan.allocator_options = {{"estimator", options.estimator}, {"steps", std::to_string(options.steps)}};
   }
   plan.seed = recipe_.seed;
   if (NeedsPosterior()) {
@@ -183,9 +221,12 @@ Verification StageChain::Compare(const Plan& plan, const Plan& other) {
   return Measure(Built(other), module);
 }
 
+const Dataset& StageChain::VerifySplit() {
+  return recipe_.verify.split == "test" ? Data().test : Data().calibration;
+}
+
 Verification StageChain::Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized) {
-  const auto& split = recipe_.verify.split == "test" ? Data().test : Data().calibration;
-  auto result = VerifyPaired(reference, quantized, split, normalizer_, recipe_.verify, recipe_.seed, progress_);
+  auto result = VerifyPaired(reference, quantized, VerifySplit(), normalizer_, recipe_.verify, recipe_.seed, progress_);
   RoundMetrics(result.float_model);
   RoundMetrics(result.quantized);
   auto& drop = result.accuracy_drop;
@@ -194,9 +235,41 @@ Verification StageChain::Measure(const torch::jit::Module& reference, const torc
   return result;
 }
 
+PlanMeasurement StageChain::Evaluated(const torch::jit::Module& module, const std::string& label) {
+  const auto& split = VerifySplit();
+  const auto evaluation = EvaluateLogits(
+      PredictLogits(module, split, normalizer_, recipe_.verify.batch, label, progress_), split.labels);
+  return {.data = split.name, .metrics = evaluation.metrics, .correction = {}, .correct = evaluation.correct};
+}
+
+PlanMeasurement StageChain::MeasureFloat() { return Evaluated(Model().module, "verify float model"); }
+
+PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reused) {
+  Plan plan;
+  for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto"});
+  Sha256 hash;
+  hash.Update("measure/1").Update(ApplyInput(plan)).Update(Section("verify"));
+  const auto input = hash.Hex();
+  const auto file = folder_.File("compare/" + input.substr(0, 24) + ".json");
+  reused = false;
+  if (std::filesystem::exists(file)) {
+    if (const auto saved = ParseMeasurement(ReadFile(file, "measurement"), input)) {
+      reused = true;
+      return *saved;
+    }
+  }
+  auto applied = ApplyBits(Model(), bits, {}, recipe_.quantizer, PosteriorForWeights());
+  const auto correction = Correct(applied.module);
+  auto measurement = Evaluated(applied.module, "verify plan");
+  measurement.correction = correction.chosen;
+  EnsureWritableFolder(file.parent_path());
+  WriteFileAtomically(file, DumpMeasurement(measurement, input));
+  return measurement;
+}
+
 std::string StageChain::ApplyInput(const Plan& plan) {
   Sha256 hash;
-  hash.Update("apply/2").Update(ModelRecord().content).Update(DataHash()).Update(Section("quantizer"));
+  hash.Update("apply/3").Update(ModelRecord().content).Update(DataHash()).Update(Section("quantizer"));
   hash.Update(BitsAndGrids(plan)).Update(Seed());
   if (recipe_.quantizer.range == "posterior") hash.Update(PosteriorRecord().content);
   return hash.Hex();

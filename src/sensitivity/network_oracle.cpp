@@ -6,6 +6,7 @@
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
+#include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 #include "posterior/batches.h"
 #include "sensitivity/units.h"
@@ -102,11 +103,9 @@ class NetworkOracle : public LikelihoodOracle {
     if (inputs_.quantizer.batch_norm != "off") {
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
         const torch::NoGradGuard no_grad;
-        std::vector<std::int64_t> dims = {0};
-        for (std::int64_t d = 2; d < input.dim(); ++d) dims.push_back(d);
-        const auto [var, mean] = torch::var_mean(input, dims, /*unbiased=*/false);
-        GetTensor(network_.module, network_.batch_norms[index].running_mean).copy_(mean);
-        GetTensor(network_.module, network_.batch_norms[index].running_var).copy_(var);
+        const ChannelStatistics statistics = StatisticsOf(input);
+        GetTensor(network_.module, network_.batch_norms[index].running_mean).copy_(statistics.mean);
+        GetTensor(network_.module, network_.batch_norms[index].running_var).copy_(statistics.var);
       };
     }
     const Tap tap(network_, network_.module, std::move(handlers));

@@ -6,6 +6,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
+#include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/verify/evaluate.h"
 #include "verify/output_fit.h"
@@ -15,31 +16,20 @@ namespace {
 
 constexpr std::int64_t kBatch = 256;
 
-struct Statistics {
-  torch::Tensor mean, var;  // float32 [channels]
-};
-
-Statistics OfInput(const torch::Tensor& input) {
-  std::vector<std::int64_t> dims = {0};
-  for (std::int64_t d = 2; d < input.dim(); ++d) dims.push_back(d);
-  const auto [var, mean] = torch::var_mean(input, dims, /*unbiased=*/false);
-  return {mean, var};
-}
-
 // What a network computes before any correction, on the images of the correction.
 struct FloatReference {
-  std::vector<Statistics> batch_norms;  // input statistics over all images, pooled from minibatches
+  std::vector<ChannelStatistics> batch_norms;  // input statistics over all images, pooled from minibatches
   OutputReference outputs;
 };
 
 FloatReference RunFloat(const Network& network, const torch::Tensor& images, OutputReference outputs) {
   torch::jit::Module module = network.module;
-  FloatReference reference{std::vector<Statistics>(network.batch_norms.size()), std::move(outputs)};
+  FloatReference reference{std::vector<ChannelStatistics>(network.batch_norms.size()), std::move(outputs)};
   double share = 0.0;
   const auto add_statistics = [&](std::size_t index, const torch::Tensor& input) {
-    const Statistics batch = OfInput(input);
+    const ChannelStatistics batch = StatisticsOf(input);
     const torch::Tensor square = batch.var + batch.mean.square();
-    Statistics& sum = reference.batch_norms[index];
+    ChannelStatistics& sum = reference.batch_norms[index];
     sum.mean = sum.mean.defined() ? sum.mean.add_(batch.mean, share) : batch.mean * share;
     sum.var = sum.var.defined() ? sum.var.add_(square, share) : square * share;
   };
@@ -52,7 +42,7 @@ FloatReference RunFloat(const Network& network, const torch::Tensor& images, Out
     share = static_cast<double>(batch.size(0)) / static_cast<double>(images.size(0));
     module.forward({batch});
   }
-  for (Statistics& statistics : reference.batch_norms) {
+  for (ChannelStatistics& statistics : reference.batch_norms) {
     if (statistics.mean.defined()) statistics.var.sub_(statistics.mean.square()).clamp_min_(0.0);
   }
   return reference;
@@ -97,7 +87,7 @@ class Corrector {
     TapHandlers handlers;
     if (method.batch_norm != "off") {
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-        CorrectBatchNorm(index, OfInput(input), method.batch_norm == "transfer");
+        CorrectBatchNorm(index, StatisticsOf(input), method.batch_norm == "transfer");
       };
     }
     if (method.outputs == "fit") {
@@ -113,12 +103,9 @@ class Corrector {
   }
 
  private:
-  void CorrectBatchNorm(std::size_t index, Statistics now, bool transfer) {
-    const torch::Tensor &mean = original_[2 * index], &var = original_[2 * index + 1];
+  void CorrectBatchNorm(std::size_t index, ChannelStatistics now, bool transfer) {
     if (transfer) {
-      const Statistics& reference = reference_.batch_norms[index];
-      now.mean = mean + now.mean - reference.mean;
-      now.var = torch::where(reference.var > 0, var * now.var / reference.var, var);
+      now = Transferred({original_[2 * index], original_[2 * index + 1]}, now, reference_.batch_norms[index]);
     }
     slots_[2 * index].copy_(now.mean);
     slots_[2 * index + 1].copy_(now.var);

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "bitplan/allocators/allocator.h"
 #include "bitplan/core/correction.h"
 #include "bitplan/core/plan.h"
 #include "bitplan/core/progress.h"
@@ -28,6 +29,8 @@ struct RunReport {
   double allocate_ms = 0.0;              // from the loaded sensitivity table to the bits
   double shadow_price = 0.0;             // nats that one more bit or byte is worth at this budget
   std::string allocator_note;            // one line of the allocator, or empty
+  std::vector<PinCost> pins;             // what every pin of the recipe costs
+  std::vector<std::vector<double>> width_probabilities;  // [layers][allocate.bits], of allocators that state them
   std::vector<CorrectionCandidate> corrections;  // tried on the calibration images; empty unless an "auto" chose
   // `verify --against`: the other plan's network in the place of the float one, this plan's as `quantized`; the drop is
   // how much this plan is worse than the other.

@@ -15,7 +15,8 @@ struct JointRise {
   double loss_rise = 0.0;   // rise of the mean NLL of the labels, nats per sample; may be negative
 };
 
-// Measures joint plans on `inputs.options.samples` training images. Nothing is corrected after quantization.
+// Measures joint plans on `inputs.options.samples` training images. Batch norms are corrected by `transfer` unless
+// inputs.quantizer.batch_norm is "off"; then all images go through at once.
 class JointPlans {
  public:
   explicit JointPlans(const SensitivityInputs& inputs);

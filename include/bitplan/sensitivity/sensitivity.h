@@ -14,6 +14,8 @@
 
 namespace bitplan {
 
+struct Displacements;
+
 struct SensitivityInputs {
   const Network& network;
   const Posterior* posterior;  // null: none was estimated
@@ -23,6 +25,7 @@ struct SensitivityInputs {
   SensitivityOptions options;
   std::vector<int> widths;
   std::uint64_t seed;
+  Displacements* displacements = nullptr;  // filled by a metric that keeps them (sensitivity/displacements.h)
 };
 
 struct SensitivityMetric {
@@ -30,6 +33,7 @@ struct SensitivityMetric {
   const char* description;
   bool needs_posterior;
   AllocationProblem (*measure)(const SensitivityInputs& inputs, ProgressSink& progress);
+  bool keeps_displacements = false;
 };
 
 [[nodiscard]] const std::vector<SensitivityMetric>& SensitivityMetrics();

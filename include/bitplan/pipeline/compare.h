@@ -1,0 +1,22 @@
+// `bitplan compare RECIPE`: allocators x budgets, every plan measured on the same samples.
+#pragma once
+
+#include "bitplan/core/progress.h"
+#include "bitplan/pipeline/options.h"
+#include "bitplan/report/comparison.h"
+
+namespace bitplan::pipeline {
+
+struct CompareReport {
+  Comparison comparison;
+  ReportFiles files;
+  std::vector<StageStatus> stages;
+  std::int64_t measured = 0;  // plans that were measured now; the others had been before, or are the same plan
+};
+
+// The recipe's section `compare` says which allocators, budgets and seeds. Every sensitivity table is measured once;
+// every different plan is corrected and measured once and kept in the output folder under compare/, so that a killed
+// comparison continues. Writes compare.csv, compare.json, report.html and plots/ into the output folder.
+[[nodiscard]] CompareReport Compare(const RecipeOptions& options, ProgressSink& progress);
+
+}  // namespace bitplan::pipeline

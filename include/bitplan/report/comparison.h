@@ -1,0 +1,61 @@
+// Many plans for one network, measured on the same samples, and what can be written about them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/correction.h"
+#include "bitplan/core/plan.h"
+
+namespace bitplan {
+
+struct ComparedPlan {
+  std::string allocator;
+  double budget = 0.0;  // average bits per weight
+  std::uint64_t seed = 1;
+  bool random = false;  // the allocator's answer depends on the seed
+  bool baseline = false;
+  std::string failure;  // why there is no plan (the budget cannot be met); everything below is empty then
+  std::vector<int> bits;
+  PlanAchieved achieved;      // the predicted rise is the allocator's own
+  double common_rise = 0.0;   // the rise that the recipe's sensitivity metric predicts, nats per sample
+  double allocate_ms = 0.0;
+  std::string note;
+  CorrectionMethod correction;
+  Metrics metrics;
+  PairedComparison drop;           // against the float network
+  PairedComparison below_uniform;  // accuracy(uniform) - accuracy(this) at the same budget; negative: better than it
+  PairedComparison below_best;     // accuracy(best of this budget) - accuracy(this)
+  bool tie_with_best = false;      // below_best does not exclude 0
+};
+
+struct LayerSummary {
+  std::string name;
+  std::int64_t weights = 0;
+  std::vector<double> log2_sigma;  // percentiles 0..100, or empty
+};
+
+struct Comparison {
+  std::string model;
+  std::string data;  // "mnist/test"
+  std::int64_t samples = 0;
+  Metrics float_model;
+  std::vector<LayerSummary> layers;
+  std::vector<ComparedPlan> plans;  // by budget, then in the order of the allocators
+};
+
+struct ReportFiles {
+  std::filesystem::path csv, json, html;
+  bool plots = false;  // false: gnuplot was not found; the report has tables only
+};
+
+// compare.csv, compare.json, report.html (self-contained) and plots/ (data, gnuplot script and SVG of every figure) in
+// `folder`. Error(kIo).
+ReportFiles WriteComparison(const Comparison& comparison, const std::filesystem::path& folder);
+
+[[nodiscard]] std::string ComparisonCsv(const Comparison& comparison);
+[[nodiscard]] std::string ComparisonJson(const Comparison& comparison);
+
+}  // namespace bitplan

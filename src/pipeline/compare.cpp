@@ -1,0 +1,150 @@
+#include "bitplan/pipeline/compare.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <utility>
+
+#include "bitplan/allocators/allocator.h"
+#include "bitplan/core/error.h"
+#include "bitplan/core/statistics.h"
+#include "pipeline/stage_chain.h"
+
+namespace bitplan::pipeline {
+namespace {
+
+double Milliseconds(std::chrono::steady_clock::time_point start) {
+  return 1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+class Comparer {
+ public:
+  Comparer(const RecipeOptions& options, ProgressSink& progress) : chain_(options, progress), progress_(progress) {
+    const auto& wanted = chain_.recipe().compare.allocators;
+    for (const auto& allocator : Allocators()) {
+      const bool named = std::find(wanted.begin(), wanted.end(), allocator.name) != wanted.end();
+      // Every gain is stated against uniform, so it is always there.
+      if (wanted.empty() || named || std::string(allocator.name) == "uniform") allocators_.push_back(&allocator);
+    }
+  }
+
+  CompareReport Run() {
+    CompareReport report;
+    auto& comparison = report.comparison;
+    const auto& network = chain_.Model();
+    comparison.model = network.name;
+    Describe(comparison);
+    for (const double budget : chain_.recipe().compare.budgets) {
+      for (const Allocator* allocator : allocators_) AddPlans(*allocator, budget, comparison.plans);
+    }
+    const auto reference = chain_.MeasureFloat();
+    comparison.data = reference.data;
+    comparison.samples = static_cast<std::int64_t>(reference.correct.size());
+    comparison.float_model = reference.metrics;
+    Measure(comparison, report.measured);
+    Judge(comparison, reference);
+    report.files = WriteComparison(comparison, chain_.folder().path());
+    report.stages = chain_.statuses();
+    return report;
+  }
+
+ private:
+  void Describe(Comparison& comparison) {
+    const auto& units = chain_.Table().units;
+    for (const auto& unit : units) {
+      comparison.layers.push_back({unit.name, unit.weights, unit.log_sigma_percentiles});
+    }
+  }
+
+  void AddPlans(const Allocator& allocator, double budget, std::vector<ComparedPlan>& plans) {
+    const auto& recipe = chain_.recipe();
+    const std::string metric = allocator.metric;
+    const auto& table = metric.empty() ? chain_.Table() : chain_.Table(metric);
+    const int seeds = allocator.random ? recipe.compare.seeds : 1;
+    for (int s = 0; s < seeds; ++s) {
+      ComparedPlan plan;
+      plan.allocator = allocator.name;
+      plan.budget = budget;
+      plan.seed = recipe.seed + static_cast<std::uint64_t>(s);
+      plan.random = allocator.random;
+      plan.baseline = allocator.baseline;
+      auto options = recipe.allocate;
+      options.allocator = allocator.name;
+      options.budget = {BudgetKind::kAverageBits, budget};
+      const auto start = std::chrono::steady_clock::now();
+      try {
+        const auto oracle = allocator.needs_oracle ? chain_.Oracle(plan.seed) : nullptr;
+        const auto answer = Allocate(table, options, plan.seed, oracle.get(), progress_);
+        plan.allocate_ms = Milliseconds(start);
+        plan.bits = answer.bits;
+        plan.note = answer.note;
+        plan.achieved = chain_.Achieved(answer.bits, answer.predicted_loss_rise);
+        plan.common_rise = chain_.PredictedLossRise(answer.bits);
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::kInfeasible) throw;
+        plan.failure = error.what();
+      }
+      plans.push_back(std::move(plan));
+    }
+  }
+
+  void Measure(Comparison& comparison, std::int64_t& measured) {
+    for (const ComparedPlan& plan : comparison.plans) {
+      if (plan.failure.empty()) measurements_.try_emplace(plan.bits);
+    }
+    std::int64_t done = 0;
+    for (auto& [bits, measurement] : measurements_) {
+      progress_.Info("plan " + std::to_string(++done) + " of " + std::to_string(measurements_.size()));
+      bool reused = false;
+      measurement = chain_.MeasureBits(bits, reused);
+      if (!reused) ++measured;
+    }
+    for (ComparedPlan& plan : comparison.plans) {
+      if (!plan.failure.empty()) continue;
+      const auto& measurement = measurements_.at(plan.bits);
+      plan.metrics = measurement.metrics;
+      plan.correction = measurement.correction;
+    }
+  }
+
+  PairedComparison Paired(const std::vector<std::uint8_t>& better, const std::vector<std::uint8_t>& worse) const {
+    return ComparePaired(better, worse, chain_.recipe().verify.bootstrap,
+                         RandomStream(chain_.recipe().seed, "verify/bootstrap"));
+  }
+
+  // The best of a budget is the plan with the highest accuracy, the lower NLL deciding between equals.
+  void Judge(Comparison& comparison, const PlanMeasurement& reference) const {
+    for (const double budget : chain_.recipe().compare.budgets) {
+      const ComparedPlan *best = nullptr, *uniform = nullptr;
+      for (const ComparedPlan& plan : comparison.plans) {
+        if (plan.budget != budget || !plan.failure.empty()) continue;
+        if (plan.allocator == "uniform") uniform = &plan;
+        const bool better = best == nullptr || plan.metrics.accuracy > best->metrics.accuracy ||
+                            (plan.metrics.accuracy == best->metrics.accuracy && plan.metrics.nll < best->metrics.nll);
+        if (better) best = &plan;
+      }
+      if (best == nullptr) continue;
+      const auto best_bits = best->bits;
+      const auto uniform_bits = uniform == nullptr ? std::vector<int>{} : uniform->bits;
+      for (ComparedPlan& plan : comparison.plans) {
+        if (plan.budget != budget || !plan.failure.empty()) continue;
+        const auto& correct = measurements_.at(plan.bits).correct;
+        plan.drop = Paired(reference.correct, correct);
+        plan.below_best = Paired(measurements_.at(best_bits).correct, correct);
+        plan.tie_with_best = plan.below_best.ci_low <= 0.0;
+        if (!uniform_bits.empty()) plan.below_uniform = Paired(measurements_.at(uniform_bits).correct, correct);
+      }
+    }
+  }
+
+  StageChain chain_;
+  ProgressSink& progress_;
+  std::vector<const Allocator*> allocators_;
+  std::map<std::vector<int>, PlanMeasurement> measurements_;
+};
+
+}  // namespace
+
+CompareReport Compare(const RecipeOptions& options, ProgressSink& progress) { return Comparer(options, progress).Run(); }
+
+}  // namespace bitplan::pipeline

@@ -1,0 +1,106 @@
+#include "bitplan/report/comparison.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "bitplan/io/files.h"
+#include "report/html.h"
+#include "report/plots.h"
+
+namespace bitplan {
+namespace {
+
+std::string BitsText(const std::vector<int>& bits) {
+  std::string text;
+  for (const int b : bits) text += (text.empty() ? "" : " ") + std::to_string(b);
+  return text;
+}
+
+// Notes hold commas and quotes.
+std::string CsvText(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+nlohmann::ordered_json PairedJson(const PairedComparison& paired) {
+  return {{"value", paired.drop}, {"ci95", {paired.ci_low, paired.ci_high}}, {"mcnemar_p", paired.mcnemar_p}};
+}
+
+nlohmann::ordered_json MetricsJson(const Metrics& metrics) {
+  return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
+}
+
+}  // namespace
+
+std::string ComparisonCsv(const Comparison& comparison) {
+  std::string text =
+      "budget,allocator,seed,average_bits,stored_bytes,accuracy,nll,drop,drop_low,drop_high,drop_p,below_uniform,"
+      "below_uniform_low,below_uniform_high,below_uniform_p,below_best,below_best_low,below_best_high,predicted_rise,"
+      "common_rise,allocate_ms,batch_norm,outputs,bits,note\n";
+  for (const ComparedPlan& plan : comparison.plans) {
+    if (!plan.failure.empty()) {
+      text += fmt::format("{},{},{},,,,,,,,,,,,,,,,,,,,,,{}\n", plan.budget, plan.allocator, plan.seed,
+                          CsvText(plan.failure));
+      continue;
+    }
+    text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{}\n", plan.budget,
+                        plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
+                        plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low, plan.drop.ci_high,
+                        plan.drop.mcnemar_p, plan.below_uniform.drop, plan.below_uniform.ci_low,
+                        plan.below_uniform.ci_high, plan.below_uniform.mcnemar_p, plan.below_best.drop,
+                        plan.below_best.ci_low, plan.below_best.ci_high, plan.achieved.predicted_loss_rise,
+                        plan.common_rise, plan.allocate_ms, plan.correction.batch_norm, plan.correction.outputs,
+                        BitsText(plan.bits), CsvText(plan.note));
+  }
+  return text;
+}
+
+std::string ComparisonJson(const Comparison& comparison) {
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array(), plans = nlohmann::ordered_json::array();
+  for (const LayerSummary& layer : comparison.layers) layers.push_back({{"name", layer.name}, {"weights", layer.weights}});
+  for (const ComparedPlan& plan : comparison.plans) {
+    nlohmann::ordered_json entry = {{"budget", plan.budget}, {"allocator", plan.allocator}, {"seed", plan.seed}};
+    if (!plan.failure.empty()) {
+      entry["failure"] = plan.failure;
+      plans.push_back(std::move(entry));
+      continue;
+    }
+    entry.update({{"bits", plan.bits},
+                  {"average_bits", plan.achieved.average_bits},
+                  {"stored_bytes", plan.achieved.stored_bytes},
+                  {"predicted_loss_rise", plan.achieved.predicted_loss_rise},
+                  {"common_loss_rise", plan.common_rise},
+                  {"allocate_ms", plan.allocate_ms},
+                  {"batch_norm", plan.correction.batch_norm},
+                  {"outputs", plan.correction.outputs},
+                  {"metrics", MetricsJson(plan.metrics)},
+                  {"drop", PairedJson(plan.drop)},
+                  {"below_uniform", PairedJson(plan.below_uniform)},
+                  {"below_best", PairedJson(plan.below_best)},
+                  {"tie_with_best", plan.tie_with_best},
+                  {"note", plan.note}});
+    plans.push_back(std::move(entry));
+  }
+  const nlohmann::ordered_json json = {{"model", comparison.model},
+                                       {"data", comparison.data},
+                                       {"samples", comparison.samples},
+                                       {"float", MetricsJson(comparison.float_model)},
+                                       {"layers", layers},
+                                       {"plans", plans}};
+  return json.dump(1) + "\n";
+}
+
+ReportFiles WriteComparison(const Comparison& comparison, const std::filesystem::path& folder) {
+  ReportFiles files{folder / "compare.csv", folder / "compare.json", folder / "report.html"};
+  WriteFileAtomically(files.csv, ComparisonCsv(comparison));
+  WriteFileAtomically(files.json, ComparisonJson(comparison));
+  const auto figures = DrawFigures(comparison, folder / "plots");
+  files.plots = std::all_of(figures.begin(), figures.end(), [](const Figure& figure) { return !figure.svg.empty(); });
+  WriteFileAtomically(files.html, ComparisonHtml(comparison, figures));
+  return files;
+}
+
+}  // namespace bitplan

@@ -1,0 +1,94 @@
+#include "report/html.h"
+
+#include <fmt/format.h>
+
+namespace bitplan {
+namespace {
+
+constexpr const char* kStyle = R"(
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
+th:first-child, td:first-child, td.note { text-align: left; } td.note { white-space: normal; color: #666; font-size: .85em; }
+tr.best td { background: #eef6ee; } tr.baseline td:first-child { color: #777; }
+figure { margin: 1.2rem 0; } figcaption { color: #555; font-size: .9em; } svg { max-width: 100%; height: auto; }
+.scroll { overflow-x: auto; }
+)";
+
+std::string Escaped(const std::string& text) {
+  std::string escaped;
+  for (const char c : text) {
+    switch (c) {
+      case '&': escaped += "&amp;"; break;
+      case '<': escaped += "&lt;"; break;
+      case '>': escaped += "&gt;"; break;
+      case '"': escaped += "&quot;"; break;
+      default: escaped += c;
+    }
+  }
+  return escaped;
+}
+
+std::string Points(const PairedComparison& paired, double sign) {
+  const double low = sign > 0 ? paired.ci_low : -paired.ci_high, high = sign > 0 ? paired.ci_high : -paired.ci_low;
+  return fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100.0 * sign * paired.drop + 0.0, 100.0 * low + 0.0,
+                     100.0 * high + 0.0);  // + 0.0: no negative zero
+}
+
+std::string Row(const ComparedPlan& plan) {
+  const std::string name = Escaped(plan.allocator) + (plan.random ? fmt::format(" (seed {})", plan.seed) : "");
+  if (!plan.failure.empty()) {
+    return fmt::format("<tr><td>{}</td><td class=note colspan=8>{}</td></tr>\n", name, Escaped(plan.failure));
+  }
+  const char* kind = plan.tie_with_best ? "best" : plan.baseline ? "baseline" : "";
+  return fmt::format(
+      "<tr class=\"{}\"><td>{}</td><td>{:.3f}</td><td>{}</td><td>{:.2f}</td><td>{:.4f}</td><td>{}</td><td>{}</td>"
+      "<td>{}</td><td class=note>{}</td></tr>\n",
+      kind, name, plan.achieved.average_bits, plan.achieved.stored_bytes, 100.0 * plan.metrics.accuracy,
+      plan.metrics.nll, Points(plan.drop, 1.0), Points(plan.below_uniform, -1.0),
+      plan.tie_with_best ? (plan.below_best.drop == 0.0 ? "best" : "tie") : Points(plan.below_best, 1.0),
+      Escaped(plan.note));
+}
+
+// SVG files begin with an XML declaration that has no place inside HTML.
+std::string Inline(const std::string& svg) {
+  const auto begin = svg.find("<svg");
+  return begin == std::string::npos ? "" : svg.substr(begin);
+}
+
+}  // namespace
+
+std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figure>& figures) {
+  std::string html = fmt::format(
+      "<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>bitplan: {0}</title><style>{1}</style></head>\n"
+      "<body><h1>Plans for {0}</h1>\n<p>Measured on {2}, {3} samples; float accuracy {4:.2f} %, NLL {5:.4f}. Every plan saw "
+      "the same samples. Intervals are paired, 95 %, in points of accuracy; a plan whose interval to the best of its "
+      "budget holds 0 is a tie (shaded). No fine-tuning.</p>\n",
+      Escaped(comparison.model), kStyle, Escaped(comparison.data), comparison.samples,
+      100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
+  for (const Figure& figure : figures) {
+    const std::string drawing =
+        figure.svg.empty() ? fmt::format("<p>(gnuplot was not found; data and script are in plots/{}.dat and .gp)</p>",
+                                         figure.name)
+                           : Inline(figure.svg);
+    html += fmt::format("<figure>{}<figcaption>{}</figcaption></figure>\n", drawing, Escaped(figure.caption));
+  }
+  double budget = -1.0;
+  for (const ComparedPlan& plan : comparison.plans) {
+    if (plan.budget != budget) {
+      if (budget >= 0.0) html += "</table></div>\n";
+      budget = plan.budget;
+      html += fmt::format(
+          "<h2>Budget {:g} bits</h2><div class=scroll><table><tr><th>allocator</th><th>bits used</th><th>bytes</th>"
+          "<th>accuracy</th><th>NLL</th><th>drop from float</th><th>over uniform</th><th>below the best</th>"
+          "<th>note</th></tr>\n",
+          budget);
+    }
+    html += Row(plan);
+  }
+  if (budget >= 0.0) html += "</table></div>\n";
+  return html + "</body></html>\n";
+}
+
+}  // namespace bitplan

@@ -1,0 +1,184 @@
+#include "report/plots.h"
+
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "bitplan/io/files.h"
+
+namespace bitplan {
+namespace {
+
+// Only names of allocators and layers reach a script; a quote or a line break in them would end a string.
+std::string Quoted(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    if (c != '\n' && c != '\r') quoted += c;
+  }
+  return quoted + "\"";
+}
+
+bool RunGnuplot(const std::filesystem::path& folder, const std::string& script) {
+  const pid_t child = fork();
+  if (child < 0) return false;
+  if (child == 0) {
+    if (chdir(folder.c_str()) == 0) execlp("gnuplot", "gnuplot", script.c_str(), static_cast<char*>(nullptr));
+    _exit(127);
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return false;
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+std::string Header(const std::string& name, int width = 900, int height = 520) {
+  return fmt::format(
+      "set terminal svg size {},{} dynamic background rgb 'white' font 'Helvetica,13'\nset output '{}.svg'\n"
+      "set grid lc rgb '#dddddd'\nset border lc rgb '#555555'\nset key outside right noenhanced\n",
+      width, height, name);
+}
+
+std::vector<std::string> Allocators(const Comparison& comparison) {
+  std::vector<std::string> names;
+  for (const ComparedPlan& plan : comparison.plans) {
+    if (std::find(names.begin(), names.end(), plan.allocator) == names.end()) names.push_back(plan.allocator);
+  }
+  return names;
+}
+
+struct Drawing {
+  std::string name, caption, data, script;
+};
+
+// One block of data per allocator, separated by two empty lines as gnuplot wants it; the best seed is not picked: every
+// seed is a point.
+Drawing Curves(const Comparison& comparison, const std::string& name, const std::string& label, bool accuracy) {
+  Drawing drawing{name, "", "", ""};
+  const auto names = Allocators(comparison);
+  std::string lines;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    drawing.data += "# " + names[i] + ": average bits, value, low, high\n";
+    for (const ComparedPlan& plan : comparison.plans) {
+      if (plan.allocator != names[i] || !plan.failure.empty()) continue;
+      const double float_accuracy = 100.0 * comparison.float_model.accuracy;
+      if (accuracy) {
+        drawing.data += fmt::format("{} {} {} {}\n", plan.achieved.average_bits, 100.0 * plan.metrics.accuracy,
+                                    float_accuracy - 100.0 * plan.drop.ci_high,
+                                    float_accuracy - 100.0 * plan.drop.ci_low);
+      } else {
+        drawing.data += fmt::format("{} {}\n", plan.achieved.average_bits, plan.metrics.nll);
+      }
+    }
+    drawing.data += "\n\n";
+    const bool ours = std::none_of(comparison.plans.begin(), comparison.plans.end(), [&](const ComparedPlan& plan) {
+      return plan.allocator == names[i] && plan.baseline;
+    });
+    const std::string style = fmt::format("lc {} pt {} lw {}", i + 1, i + 4, ours ? 2 : 1);
+    lines += fmt::format("{}'{}.dat' index {} using 1:2 with linespoints {} dt {} title {}", i == 0 ? "" : ", \\\n  ", name,
+                         i, style, ours ? 1 : 2, Quoted(names[i]));
+    if (accuracy) {
+      lines += fmt::format(", \\\n  '{}.dat' index {} using 1:2:3:4 with yerrorbars {} notitle", name, i, style);
+    }
+  }
+  drawing.script = Header(name) + "set xlabel 'average bits per weight'\nset ylabel " + Quoted(label) + "\n";
+  const double level = accuracy ? 100.0 * comparison.float_model.accuracy : comparison.float_model.nll;
+  drawing.script += fmt::format("plot {} with lines lc rgb '#888888' dt 3 title 'float', \\\n  {}\n", level, lines);
+  drawing.caption = accuracy ? "Accuracy against average bits; bars are paired 95 % intervals of the drop from the float "
+                               "network. Baselines are dashed."
+                             : "Negative log-likelihood against average bits. Baselines are dashed.";
+  return drawing;
+}
+
+Drawing Prediction(const Comparison& comparison) {
+  Drawing drawing{"prediction", "Loss rise that the recipe's sensitivity metric predicts, against the measured one (with "
+                                "corrections, on the verification split), every plan a point; the line is equality.",
+                  "# predicted nats, measured nats\n", ""};
+  for (const ComparedPlan& plan : comparison.plans) {
+    const double measured = plan.metrics.nll - comparison.float_model.nll;
+    if (plan.failure.empty() && measured > 0.0 && plan.common_rise > 0.0) {
+      drawing.data += fmt::format("{} {}\n", plan.common_rise, measured);
+    }
+  }
+  drawing.script = Header("prediction", 640, 520) +
+                   "set logscale xy\nset format '%g'\nset xlabel 'predicted rise, nats per sample'\n"
+                   "set ylabel 'measured rise, nats per sample'\nunset key\n"
+                   "plot 'prediction.dat' using 1:2 with points pt 6 lc rgb '#1f5fa8', x with lines lc rgb '#888888' dt 3\n";
+  return drawing;
+}
+
+Drawing Sigmas(const Comparison& comparison) {
+  Drawing drawing{"sigma", "Posterior standard deviation of the weights of every layer: box from the 25th to the 75th "
+                           "percentile, whiskers from the 5th to the 95th, in powers of two.",
+                  "# layer, p5, p25, p50, p75, p95 of log2 sigma\n", ""};
+  std::string labels;
+  int position = 0;
+  for (const LayerSummary& layer : comparison.layers) {
+    if (layer.log2_sigma.size() != 101) continue;
+    drawing.data += fmt::format("{} {} {} {} {} {}\n", position, layer.log2_sigma[5], layer.log2_sigma[25],
+                                layer.log2_sigma[50], layer.log2_sigma[75], layer.log2_sigma[95]);
+    labels += fmt::format("{}{} {}", position == 0 ? "" : ", ", Quoted(layer.name), position);
+    ++position;
+  }
+  drawing.script = Header("sigma") +
+                   fmt::format("set xtics ({}) rotate by -60 noenhanced\nset xrange [-1:{}]\nset ylabel 'log2 sigma'\n"
+                               "unset key\nset boxwidth 0.5\nset style fill solid 0.3\n"
+                               "plot 'sigma.dat' using 1:3:2:6:5 with candlesticks lc rgb '#1f5fa8' whiskerbars, "
+                               "'' using 1:4:4:4:4 with candlesticks lc rgb '#a03030' lw 2\n",
+                               labels, position);
+  if (position == 0) drawing.name.clear();
+  return drawing;
+}
+
+// A map of bits: plans down, layers across.
+Drawing Bits(const Comparison& comparison) {
+  Drawing drawing{"bits", "Bits of every layer in every plan (the first seed of random allocators).",
+                  "# layer, plan, bits\n", ""};
+  std::string rows, columns;
+  int row = 0;
+  for (const ComparedPlan& plan : comparison.plans) {
+    if (!plan.failure.empty() || (plan.random && plan.seed != comparison.plans.front().seed)) continue;
+    for (std::size_t l = 0; l < plan.bits.size(); ++l) drawing.data += fmt::format("{} {} {}\n", l, row, plan.bits[l]);
+    rows += fmt::format("{}{} {}", row == 0 ? "" : ", ", Quoted(fmt::format("{} {:g}", plan.allocator, plan.budget)), row);
+    ++row;
+  }
+  for (std::size_t l = 0; l < comparison.layers.size(); ++l) {
+    columns += fmt::format("{}{} {}", l == 0 ? "" : ", ", Quoted(comparison.layers[l].name), l);
+  }
+  drawing.script =
+      Header("bits", 900, 140 + 17 * row) +
+      fmt::format("set xtics ({}) rotate by -60 noenhanced\nset ytics ({}) noenhanced\nset yrange [{}:-0.5]\n"
+                  "set xrange [-0.5:{}]\nset cbrange [0:8]\nset palette defined (0 '#ffffff', 2 '#c6dbef', 4 '#6baed6', 8 "
+                  "'#08306b')\nunset key\nunset grid\n"
+                  "plot 'bits.dat' using 1:2:3 with image pixels, '' using 1:2:(sprintf('%d',$3)):($3 > 4 ? 0xffffff : 0x222222) "
+                  "with labels font ',9' textcolor rgb variable\n",
+                  columns, rows, row - 0.5, static_cast<double>(comparison.layers.size()) - 0.5);
+  return drawing;
+}
+
+}  // namespace
+
+std::vector<Figure> DrawFigures(const Comparison& comparison, const std::filesystem::path& folder) {
+  EnsureWritableFolder(folder);
+  std::vector<Figure> figures;
+  for (const Drawing& drawing : {Curves(comparison, "accuracy", "accuracy, %", true),
+                                 Curves(comparison, "nll", "NLL, nats per sample", false), Bits(comparison),
+                                 Sigmas(comparison), Prediction(comparison)}) {
+    if (drawing.name.empty()) continue;
+    const auto svg = folder / (drawing.name + ".svg");
+    std::error_code ignored;
+    std::filesystem::remove(svg, ignored);
+    WriteFileAtomically(folder / (drawing.name + ".dat"), drawing.data);
+    WriteFileAtomically(folder / (drawing.name + ".gp"), drawing.script);
+    Figure figure{drawing.name, drawing.caption, ""};
+    if (RunGnuplot(folder, drawing.name + ".gp") && std::filesystem::exists(svg)) figure.svg = ReadFile(svg, "figure");
+    figures.push_back(std::move(figure));
+  }
+  return figures;
+}
+
+}  // namespace bitplan

@@ -1,0 +1,132 @@
+#include "bitplan/sensitivity/displacements.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "bitplan/core/error.h"
+#include "sensitivity/predictive_metric.h"
+#include "sensitivity/quantized_run.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kMostSamples = 512;
+
+// Mean KL of softmax(logits) from softmax(moved), nats.
+torch::Tensor MeanDivergence(const torch::Tensor& logits, const torch::Tensor& moved) {
+  const torch::Tensor before = logits.log_softmax(1);
+  return (before.exp() * (before - moved.log_softmax(1))).sum(1).mean();
+}
+
+class DisplacementOracle : public LikelihoodOracle {
+ public:
+  DisplacementOracle(const Displacements& displacements, const AllocationProblem& problem)
+      : displacements_(displacements), widths_(problem.widths) {
+    for (const Unit& unit : problem.units) names_.push_back(unit.name);
+  }
+  [[nodiscard]] const std::vector<std::string>& units() const override { return names_; }
+  [[nodiscard]] const std::vector<int>& widths() const override { return widths_; }
+  void NextBatch() override {}
+  [[nodiscard]] double Loss(const std::vector<int>& columns) override { return displacements_.Divergence(columns); }
+
+  [[nodiscard]] double LossAndGradient(const std::vector<std::vector<double>>& mixture,
+                                       std::vector<std::vector<double>>& gradient) override {
+    std::vector<torch::Tensor> weights;
+    torch::Tensor moved = displacements_.logits;
+    for (std::size_t l = 0; l < mixture.size(); ++l) {
+      weights.push_back(torch::tensor(mixture[l], torch::kFloat32).requires_grad_(true));
+      if (mixture[l].empty()) continue;
+      moved = moved + torch::tensordot(weights.back(), displacements_.displacement[static_cast<std::int64_t>(l)], {0}, {0});
+    }
+    const torch::Tensor loss = MeanDivergence(displacements_.logits, moved);
+    const auto gradients = torch::autograd::grad({loss}, weights, {}, false, false, /*allow_unused=*/true);
+    gradient.assign(mixture.size(), {});
+    for (std::size_t l = 0; l < mixture.size(); ++l) {
+      for (std::size_t k = 0; k < mixture[l].size(); ++k) {
+        gradient[l].push_back(gradients[l][static_cast<std::int64_t>(k)].item<double>());
+      }
+    }
+    return loss.item<double>();
+  }
+
+ private:
+  const Displacements& displacements_;
+  std::vector<int> widths_;
+  std::vector<std::string> names_;
+};
+
+}  // namespace
+
+double Displacements::Divergence(const std::vector<int>& columns) const {
+  const torch::NoGradGuard no_grad;
+  torch::Tensor moved = logits.clone();
+  for (std::size_t l = 0; l < columns.size(); ++l) {
+    if (columns[l] != kFloatColumn) moved.add_(displacement[static_cast<std::int64_t>(l)][columns[l]]);
+  }
+  return std::max(0.0, MeanDivergence(logits, moved).item<double>());
+}
+
+Displacements MeasureDisplacements(const SensitivityInputs& inputs, ProgressSink& progress) {
+  const torch::NoGradGuard no_grad;
+  QuantizedRun run(inputs, std::min<std::int64_t>(inputs.options.samples, kMostSamples), "sensitivity/samples");
+  const auto layers = static_cast<std::int64_t>(inputs.network.layers.size());
+  const auto widths = static_cast<std::int64_t>(inputs.widths.size());
+  Displacements result;
+  result.logits = run.Logits();
+  result.displacement = torch::empty({layers, widths, result.logits.size(0), result.logits.size(1)});
+  progress.Begin("sensitivity predictive", layers * widths, "settings");
+  for (std::int64_t l = 0; l < layers; ++l) {
+    for (std::int64_t k = 0; k < widths; ++k) {
+      run.Set(static_cast<std::size_t>(l), static_cast<int>(k));
+      result.displacement[l][k].copy_(run.Logits() - result.logits);
+      progress.Advance(1);
+    }
+    run.Set(static_cast<std::size_t>(l), QuantizedRun::kFloat);
+  }
+  progress.End("");
+  return result;
+}
+
+std::vector<std::vector<double>> DivergenceTable(const Displacements& displacements) {
+  const torch::NoGradGuard no_grad;
+  std::vector<std::vector<double>> table;
+  for (std::int64_t l = 0; l < displacements.displacement.size(0); ++l) {
+    auto& row = table.emplace_back();
+    for (std::int64_t k = 0; k < displacements.displacement.size(1); ++k) {
+      const torch::Tensor moved = displacements.logits + displacements.displacement[l][k];
+      row.push_back(std::max(0.0, MeanDivergence(displacements.logits, moved).item<double>()));
+    }
+  }
+  return table;
+}
+
+void SaveDisplacements(const Displacements& displacements, const std::filesystem::path& file) {
+  torch::jit::Module module("displacements");
+  module.register_buffer("logits", displacements.logits);
+  module.register_buffer("displacement", displacements.displacement);
+  SaveModule(module, file);
+}
+
+Displacements LoadDisplacements(const std::filesystem::path& file) {
+  const torch::jit::Module module = LoadModule(file);
+  if (!module.hasattr("logits") || !module.hasattr("displacement")) {
+    throw Error(ErrorKind::kData, file.string() + " holds no displacements");
+  }
+  return {GetTensor(module, "logits"), GetTensor(module, "displacement")};
+}
+
+AllocationProblem MeasurePredictive(const SensitivityInputs& inputs, ProgressSink& progress) {
+  AllocationProblem problem = DescribeUnits(inputs, FitAllWidths(inputs));
+  Displacements displacements = MeasureDisplacements(inputs, progress);
+  problem.loss_rise = DivergenceTable(displacements);
+  if (inputs.displacements != nullptr) *inputs.displacements = std::move(displacements);
+  return problem;
+}
+
+std::unique_ptr<LikelihoodOracle> MakeDisplacementOracle(const Displacements& displacements,
+                                                         const AllocationProblem& problem) {
+  return std::make_unique<DisplacementOracle>(displacements, problem);
+}
+
+}  // namespace bitplan

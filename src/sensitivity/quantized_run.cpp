@@ -1,0 +1,83 @@
+#include "sensitivity/quantized_run.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "bitplan/core/interrupt.h"
+#include "bitplan/models/tap.h"
+#include "posterior/batches.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kBatch = 128;
+
+}  // namespace
+
+QuantizedRun::QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples, const char* stream)
+    : inputs_(inputs),
+      quantized_(FitAllWidths(inputs)),
+      module_(CloneModule(inputs.network.module)),
+      columns_(inputs.network.layers.size(), kFloat),
+      correct_(!inputs.network.batch_norms.empty() && inputs.quantizer.batch_norm != "off") {
+  const torch::NoGradGuard no_grad;
+  RandomStream draws(inputs.seed, stream);
+  const torch::Tensor index = DrawSamples(inputs.train, std::max<std::int64_t>(1, samples), draws);
+  images_ = inputs.normalizer.Apply(inputs.train.images.index_select(0, index));
+  labels_ = inputs.train.labels.index_select(0, index);
+  if (!correct_) return;
+  reference_.resize(inputs.network.batch_norms.size());
+  for (const BatchNorm& norm : inputs.network.batch_norms) {
+    trained_.push_back({GetTensor(module_, norm.running_mean).clone(), GetTensor(module_, norm.running_var).clone()});
+  }
+  const Tap tap(inputs.network, module_,
+                {.on_layer_input = nullptr,
+                 .on_layer_output = nullptr,
+                 .on_batch_norm_input = [&](std::size_t index_of_norm, const torch::Tensor& input) {
+                   reference_[index_of_norm] = StatisticsOf(input);
+                 }});
+  module_.forward({images_});
+}
+
+void QuantizedRun::Set(std::size_t layer, int column) {
+  if (columns_[layer] == column) return;
+  const torch::NoGradGuard no_grad;
+  const Layer& described = inputs_.network.layers[layer];
+  const torch::Tensor slot = GetTensor(module_, described.parameter);
+  if (column == kFloat) {
+    slot.copy_(GetTensor(inputs_.network.module, described.parameter));
+  } else {
+    const QuantizedWeight& fit = quantized_.fits[layer][static_cast<std::size_t>(column)];
+    slot.copy_(quantized_.rows[layer].Values(fit));
+  }
+  columns_[layer] = column;
+}
+
+torch::Tensor QuantizedRun::Corrected(const torch::Tensor& images) {
+  const Tap tap(inputs_.network, module_,
+                {.on_layer_input = nullptr,
+                 .on_layer_output = nullptr,
+                 .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
+                   const auto moved = Transferred(trained_[index], StatisticsOf(input), reference_[index]);
+                   const BatchNorm& norm = inputs_.network.batch_norms[index];
+                   GetTensor(module_, norm.running_mean).copy_(moved.mean);
+                   GetTensor(module_, norm.running_var).copy_(moved.var);
+                 }});
+  return module_.forward({images}).toTensor();
+}
+
+torch::Tensor QuantizedRun::Logits(std::int64_t first) {
+  ThrowIfInterrupted();
+  const torch::NoGradGuard no_grad;
+  const std::int64_t count = first > 0 ? std::min(first, images_.size(0)) : images_.size(0);
+  if (correct_) return Corrected(images_.slice(0, 0, count));
+  std::vector<torch::Tensor> parts;
+  for (std::int64_t begin = 0; begin < count; begin += kBatch) {
+    ThrowIfInterrupted();
+    parts.push_back(module_.forward({images_.slice(0, begin, std::min(begin + kBatch, count))}).toTensor());
+  }
+  return torch::cat(parts);
+}
+
+}  // namespace bitplan

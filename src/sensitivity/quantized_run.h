@@ -1,0 +1,40 @@
+// A network whose layers can be quantized one by one and run on a fixed set of training images.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "bitplan/models/batch_norm.h"
+#include "bitplan/sensitivity/sensitivity.h"
+#include "sensitivity/units.h"
+
+namespace bitplan {
+
+// Where the network has batch norm and inputs.quantizer.batch_norm is not "off", every run moves the change of the
+// batch-norm statistics along (method `transfer`, in order, in the same pass), because the plan will be corrected too;
+// then all images go through at once. Otherwise minibatches of 128. `inputs` must outlive it.
+class QuantizedRun {
+ public:
+  QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples, const char* stream);
+
+  static constexpr int kFloat = -1;
+  // Quantizes a layer to inputs.widths[column], or back to float.
+  void Set(std::size_t layer, int column);
+  // [n, classes] of all images, or of the first `first`.
+  [[nodiscard]] torch::Tensor Logits(std::int64_t first = 0);
+  [[nodiscard]] const torch::Tensor& labels() const { return labels_; }  // int64 [n]
+  [[nodiscard]] const QuantizedLayers& quantized() const { return quantized_; }
+
+ private:
+  [[nodiscard]] torch::Tensor Corrected(const torch::Tensor& images);
+
+  const SensitivityInputs& inputs_;
+  QuantizedLayers quantized_;
+  torch::jit::Module module_;
+  torch::Tensor images_, labels_;
+  std::vector<int> columns_;  // kFloat or what is in the module now
+  bool correct_;
+  std::vector<ChannelStatistics> trained_, reference_;  // of every batch norm, when correct_
+};
+
+}  // namespace bitplan
