@@ -7,6 +7,8 @@
 //
 // fisher-output (NVIDIA ModelOpt, auto_quantize with gradient scores): 1/2 sum over the layer's own outputs of
 // (dL/dy (y_q - y_f))^2, mean over the images, L the labelled loss of an image in nats.
+//
+// Where the network activates a layer's output in place, the output is what the activation leaves, in both metrics.
 #pragma once
 
 #include "bitplan/sensitivity/sensitivity.h"

@@ -27,17 +27,22 @@ QuantizedRun::QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples
   images_ = inputs.normalizer.Apply(inputs.train.images.index_select(0, index));
   labels_ = inputs.train.labels.index_select(0, index);
   if (!correct_) return;
-  reference_.resize(inputs.network.batch_norms.size());
   for (const BatchNorm& norm : inputs.network.batch_norms) {
     trained_.push_back({GetTensor(module_, norm.running_mean).clone(), GetTensor(module_, norm.running_var).clone()});
   }
-  const Tap tap(inputs.network, module_,
+}
+
+std::vector<ChannelStatistics> QuantizedRun::FloatStatistics(std::int64_t count) const {
+  std::vector<ChannelStatistics> statistics(inputs_.network.batch_norms.size());
+  torch::jit::Module module = inputs_.network.module;
+  const Tap tap(inputs_.network, module,
                 {.on_layer_input = nullptr,
                  .on_layer_output = nullptr,
-                 .on_batch_norm_input = [&](std::size_t index_of_norm, const torch::Tensor& input) {
-                   reference_[index_of_norm] = StatisticsOf(input);
+                 .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
+                   statistics[index] = StatisticsOf(input);
                  }});
-  module_.forward({images_});
+  module.forward({images_.slice(0, 0, count)});
+  return statistics;
 }
 
 void QuantizedRun::Set(std::size_t layer, int column) {
@@ -55,11 +60,13 @@ void QuantizedRun::Set(std::size_t layer, int column) {
 }
 
 torch::Tensor QuantizedRun::Corrected(const torch::Tensor& images) {
+  auto& reference = reference_[images.size(0)];
+  if (reference.empty()) reference = FloatStatistics(images.size(0));
   const Tap tap(inputs_.network, module_,
                 {.on_layer_input = nullptr,
                  .on_layer_output = nullptr,
                  .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-                   const auto moved = Transferred(trained_[index], StatisticsOf(input), reference_[index]);
+                   const auto moved = Transferred(trained_[index], StatisticsOf(input), reference[index]);
                    const BatchNorm& norm = inputs_.network.batch_norms[index];
                    GetTensor(module_, norm.running_mean).copy_(moved.mean);
                    GetTensor(module_, norm.running_var).copy_(moved.var);

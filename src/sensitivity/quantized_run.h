@@ -1,6 +1,7 @@
 // A network whose layers can be quantized one by one and run on a fixed set of training images.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -27,6 +28,8 @@ class QuantizedRun {
 
  private:
   [[nodiscard]] torch::Tensor Corrected(const torch::Tensor& images);
+  // Statistics of every batch norm's input in the float network over the first `count` images.
+  [[nodiscard]] std::vector<ChannelStatistics> FloatStatistics(std::int64_t count) const;
 
   const SensitivityInputs& inputs_;
   QuantizedLayers quantized_;
@@ -34,7 +37,8 @@ class QuantizedRun {
   torch::Tensor images_, labels_;
   std::vector<int> columns_;  // kFloat or what is in the module now
   bool correct_;
-  std::vector<ChannelStatistics> trained_, reference_;  // of every batch norm, when correct_
+  std::vector<ChannelStatistics> trained_;                           // of every batch norm, when correct_
+  std::map<std::int64_t, std::vector<ChannelStatistics>> reference_;  // by the number of images that go through
 };
 
 }  // namespace bitplan

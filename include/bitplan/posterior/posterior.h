@@ -29,7 +29,8 @@ struct Posterior {
   std::vector<LayerPosterior> layers;  // order of Network::layers
 
   // Likelihood information of one sample, Lambda_i = max(0, 1/sigma_i^2 - 1/s^2) / N, nats; shape of the weight. What
-  // the data said about a weight, without the prior's word.
+  // the data said about a weight, without the prior's word. The estimate is never negative, so where an `svi` sigma
+  // scatters about the prior's, its mean is a little too high.
   [[nodiscard]] torch::Tensor Information(std::size_t layer) const;
   // SHA-256 over names and values.
   [[nodiscard]] std::string Hash() const;
