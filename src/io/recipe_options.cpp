@@ -88,13 +88,15 @@ std::vector<RecipeOption> MakeOptions() {
             "scale by the largest weight, the least squared error, or the least error weighted by information"),
       OneOf("quantizer.grid", FIELD(quantizer.grid), {"auto", "zero", "half"},
             "at 2 and 3 bits: with a level at zero, with levels at odd halves, or the better of both"),
+      OneOf("quantizer.rounding", FIELD(quantizer.rounding), {"nearest", "compensated"},
+            "every weight to its nearest level, or so that the errors of an output cancel on training images (GPTQ)"),
       OneOf("quantizer.batch_norm", FIELD(quantizer.batch_norm), {"off", "re-estimate", "transfer", "auto"},
             "correction of batch-norm statistics after quantization; auto: the best on the calibration images"),
       OneOf("quantizer.output_correction", FIELD(quantizer.output_correction), {"off", "fit", "auto"},
             "scale and shift of the outputs of layers without batch norm, fitted to the float model; auto: if it is "
             "better on the calibration images"),
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
-            "unlabelled training images for both corrections"),
+            "unlabelled training images for compensated rounding and both corrections"),
 
       Any("allocate.allocator", FIELD(allocate.allocator), "algorithm: quantile-inform, exact, uniform, ..."),
       Number("allocate.budget.average_bits", BudgetField{BudgetKind::kAverageBits},

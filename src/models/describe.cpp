@@ -52,6 +52,7 @@ class Recorder {
     operation_ = operation;
     used_.clear();
     form_ = FormOf(operation, operands);
+    window_ = form_ && std::string_view(form_->kind) == "conv2d" ? WindowOf(operation, operands) : std::nullopt;
     for (std::size_t i = 0; i < operands.size(); ++i) {
       if (operands[i].isTensor()) AddUse(i, operands[i].toTensor());
       if (operands[i].isTensorList()) {
@@ -165,7 +166,8 @@ class Recorder {
                               .shape = parameter.value.sizes().vec(),
                               .output_dim = output_dim,
                               .macs = 0,
-                              .uses = 0};
+                              .uses = 0,
+                              .window = window_};
       order_.push_back(index);
     }
     Layer& layer = *parameter.layer;
@@ -183,6 +185,7 @@ class Recorder {
   // The operation that runs.
   std::string operation_;
   std::vector<Use> used_;
+  std::optional<LayerWindow> window_;
   std::optional<LayerForm> form_;
   std::optional<BatchNormForm> batch_norm_;
 };

@@ -42,6 +42,21 @@ std::optional<LayerForm> FormOf(std::string_view operation, Operands operands) {
   return form;
 }
 
+std::optional<LayerWindow> WindowOf(std::string_view operation, Operands operands) {
+  const std::size_t groups = operation == "aten::conv2d" ? 6 : 8;
+  if (operands.size() <= groups || !operands[groups].isInt()) return std::nullopt;
+  for (const std::size_t i : {3, 4, 5}) {
+    if (!operands[i].isIntList()) return std::nullopt;
+  }
+  LayerWindow window{operands[3].toIntVector(), operands[4].toIntVector(), operands[5].toIntVector(),
+                     operands[groups].toInt()};
+  for (auto* numbers : {&window.stride, &window.padding, &window.dilation}) {
+    if (numbers->size() == 1) numbers->push_back(numbers->front());
+    if (numbers->size() != 2) return std::nullopt;
+  }
+  return window;
+}
+
 std::optional<int> OutputDim(const LayerForm& form, const at::Tensor& operand, const at::Tensor& parameter) {
   if (operand.data_ptr() != parameter.data_ptr() || operand.dim() != parameter.dim()) return std::nullopt;
   if (operand.sizes() == parameter.sizes() && operand.strides() == parameter.strides()) return form.output_dim;

@@ -15,6 +15,8 @@
 #include <string_view>
 #include <vector>
 
+#include "bitplan/models/network.h"
+
 namespace bitplan {
 
 using Operands = c10::ArrayRef<const c10::IValue>;
@@ -35,6 +37,9 @@ struct LayerForm {
 // transposed view. Empty when it is another view (or another tensor).
 [[nodiscard]] std::optional<int> OutputDim(const LayerForm& form, const at::Tensor& operand,
                                            const at::Tensor& parameter);
+
+// The window of a convolution that FormOf knows. Empty when the padding is a word, such as "same".
+[[nodiscard]] std::optional<LayerWindow> WindowOf(std::string_view operation, Operands operands);
 
 struct BatchNormForm {
   std::size_t input;

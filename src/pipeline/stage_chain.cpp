@@ -223,6 +223,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   const QuantizerOptions defaults;  // the corrections come after the allocation
   if (!known.keeps_displacements) recipe.quantizer.batch_norm = defaults.batch_norm;
   recipe.quantizer.output_correction = defaults.output_correction;
+  recipe.quantizer.rounding = defaults.rounding;
   recipe.quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto posterior = with_posterior ? PosteriorRecord(estimator).content : std::string();

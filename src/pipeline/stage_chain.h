@@ -124,7 +124,7 @@ class StageChain {
   StageRecord TrainModel(const std::string& input);
   // `grids` empty: chosen by the quantizer's options.
   [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits, const std::vector<std::string>& grids);
-  [[nodiscard]] Correction Correct(torch::jit::Module& module);
+  [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
   [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized);
   [[nodiscard]] const Dataset& VerifySplit();

@@ -12,6 +12,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/io/recipe.h"
+#include "bitplan/verify/compensate.h"
 #include "bitplan/verify/correction.h"
 #include "bitplan/verify/evaluate.h"
 #include "pipeline/stage_chain.h"
@@ -115,6 +116,7 @@ void StageChain::Follow(const Plan& plan) {
   recipe_.quantizer.scheme = plan.quantizer.scheme;
   recipe_.quantizer.granularity = plan.quantizer.granularity;
   recipe_.quantizer.range = plan.quantizer.range;
+  recipe_.quantizer.rounding = plan.quantizer.rounding;
   recipe_.quantizer.batch_norm = plan.quantizer.batch_norm;
   recipe_.quantizer.output_correction = plan.quantizer.output_correction;
   auto& widths = recipe_.allocate.bits;
@@ -199,20 +201,23 @@ Plan StageChain::Draft(const Solution& solution) {
   return plan;
 }
 
-Correction StageChain::Correct(torch::jit::Module& module) {
+Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bits) {
   const auto& data = Data();
   const auto order = RandomStream(recipe_.seed, "pipeline/correction").Permutation(data.train.size());
   const auto count = std::min<std::int64_t>(recipe_.quantizer.correction_samples, data.train.size());
   const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
   const auto images = normalizer_.Apply(data.train.images.index_select(0, chosen));
-  return CorrectNetwork(Model(), module, recipe_.quantizer, images, data.calibration, normalizer_, progress_);
+  if (recipe_.quantizer.rounding == "compensated") {
+    CompensateRounding(Model(), applied, bits, recipe_.quantizer, PosteriorForWeights(), images, progress_);
+  }
+  return CorrectNetwork(Model(), applied.module, recipe_.quantizer, images, data.calibration, normalizer_, progress_);
 }
 
 torch::jit::Module StageChain::Built(const Plan& plan) {
   Follow(plan);
   auto applied = Quantized(BitsOf(plan), GridsOf(plan));
   quantized_.reset();
-  (void)Correct(applied.module);
+  (void)Correct(applied, BitsOf(plan));
   return applied.module;
 }
 
@@ -259,7 +264,7 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
     }
   }
   auto applied = ApplyBits(Model(), bits, {}, recipe_.quantizer, PosteriorForWeights());
-  const auto correction = Correct(applied.module);
+  const auto correction = Correct(applied, bits);
   auto measurement = Evaluated(applied.module, "verify plan");
   measurement.correction = correction.chosen;
   EnsureWritableFolder(file.parent_path());
@@ -297,7 +302,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan) {
   const auto apply = Ensure("apply", ApplyInput(plan), {"quantized.pt"}, [&]() -> StageRecord {
     WriteFileAtomically(plan_file, DumpPlan(plan));
     auto& applied = Quantized(BitsOf(plan), GridsOf(plan));
-    const auto correction = Correct(applied.module);
+    const auto correction = Correct(applied, BitsOf(plan));
     SaveModule(applied.module, folder_.File("quantized.pt"));
     const auto content = ModelHash(applied.module);
     quantized_.reset();  // it is corrected now; whoever wants plain weights quantizes again
@@ -319,7 +324,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan) {
 std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
   auto applied = Quantized(BitsOf(plan), GridsOf(plan));
   quantized_.reset();
-  const auto correction = Correct(applied.module);
+  const auto correction = Correct(applied, BitsOf(plan));
   SetCorrection(plan, correction.chosen);
   plan.verified = Measure(Model().module, applied.module);
   return correction.candidates;

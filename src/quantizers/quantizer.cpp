@@ -7,6 +7,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
+#include "quantizers/compensation.h"
 #include "quantizers/rounding.h"
 
 namespace bitplan {
@@ -42,12 +43,12 @@ WeightRows::WeightRows(const torch::Tensor& weight, int output_dim, const Quanti
 }
 
 torch::Tensor WeightRows::ToRows(const torch::Tensor& like_weight) const {
-  if (!per_channel_) return like_weight.reshape({1, -1}).contiguous();
-  return like_weight.movedim(output_dim_, 0).reshape({shape_[static_cast<std::size_t>(output_dim_)], -1}).contiguous();
+  const std::int64_t count = per_channel_ ? shape_[static_cast<std::size_t>(output_dim_)] : 1;
+  return like_weight.movedim(output_dim_, 0).reshape({count, -1}).contiguous();
 }
 
 torch::Tensor WeightRows::FromRows(const torch::Tensor& rows) const {
-  if (!per_channel_ || output_dim_ == 0) return rows.reshape(shape_);
+  if (output_dim_ == 0) return rows.reshape(shape_);
   std::vector<std::int64_t> moved = shape_;
   moved.erase(moved.begin() + output_dim_);
   moved.insert(moved.begin(), shape_[static_cast<std::size_t>(output_dim_)]);
@@ -126,6 +127,20 @@ torch::Tensor WeightRows::Values(const QuantizedWeight& fit) const {
     });
   }
   return FromRows(out);
+}
+
+torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
+                                            double shrinkage) const {
+  const torch::Tensor rows = rows_.reshape({-1, moments.size(1)});
+  const torch::Tensor values =
+      fit.bits == 0 ? torch::zeros_like(rows)
+                    : rounding::RoundCompensated(rows, fit.scales, RangeOf(fit.bits, fit.grid), moments, shrinkage);
+  return FromRows(values.reshape_as(rows_));
+}
+
+double WeightRows::OutputError(const torch::Tensor& values, const torch::Tensor& moments) const {
+  const std::vector<std::int64_t> shape = {-1, moments.size(1)};
+  return rounding::OutputError(rows_.reshape(shape), ToRows(values).reshape(shape), moments);
 }
 
 double WeightRows::ErrorDot(const QuantizedWeight& fit, const torch::Tensor& gradient) const {

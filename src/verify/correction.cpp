@@ -10,6 +10,7 @@
 #include "bitplan/models/tap.h"
 #include "bitplan/verify/evaluate.h"
 #include "verify/output_fit.h"
+#include "verify/statistics_pool.h"
 
 namespace bitplan {
 namespace {
@@ -24,15 +25,10 @@ struct FloatReference {
 
 FloatReference RunFloat(const Network& network, const torch::Tensor& images, OutputReference outputs) {
   torch::jit::Module module = network.module;
-  FloatReference reference{std::vector<ChannelStatistics>(network.batch_norms.size()), std::move(outputs)};
+  FloatReference reference{{}, std::move(outputs)};
+  StatisticsPool pool(network.batch_norms.size());
   double share = 0.0;
-  const auto add_statistics = [&](std::size_t index, const torch::Tensor& input) {
-    const ChannelStatistics batch = StatisticsOf(input);
-    const torch::Tensor square = batch.var + batch.mean.square();
-    ChannelStatistics& sum = reference.batch_norms[index];
-    sum.mean = sum.mean.defined() ? sum.mean.add_(batch.mean, share) : batch.mean * share;
-    sum.var = sum.var.defined() ? sum.var.add_(square, share) : square * share;
-  };
+  const auto add_statistics = [&](std::size_t index, const torch::Tensor& input) { pool.Add(index, input, share); };
   const auto keep_output = [&](std::size_t layer, const torch::Tensor& output) { reference.outputs.Add(layer, output); };
   const Tap tap(network, module,
                 {.on_layer_input = nullptr, .on_layer_output = keep_output, .on_batch_norm_input = add_statistics});
@@ -42,9 +38,7 @@ FloatReference RunFloat(const Network& network, const torch::Tensor& images, Out
     share = static_cast<double>(batch.size(0)) / static_cast<double>(images.size(0));
     module.forward({batch});
   }
-  for (ChannelStatistics& statistics : reference.batch_norms) {
-    if (statistics.mean.defined()) statistics.var.sub_(statistics.mean.square()).clamp_min_(0.0);
-  }
+  reference.batch_norms = pool.Take();
   return reference;
 }
 

@@ -56,9 +56,10 @@ struct QuantizerOptions {
   std::string granularity = "channel";  // channel, tensor
   std::string range = "mse";            // max, mse, posterior
   std::string grid = "auto";            // at 2 and 3 bits: auto, zero (a level at zero), half (levels at odd halves)
+  std::string rounding = "nearest";     // nearest, compensated
   std::string batch_norm = "auto";      // off, re-estimate, transfer, auto
   std::string output_correction = "auto";  // off, fit, auto: of layers that feed no batch norm
-  int correction_samples = 1024;        // unlabelled training images for both corrections
+  int correction_samples = 1024;        // unlabelled training images for rounding and both corrections
 };
 
 // Layers whose names match the pattern get this width. In a pattern `*` stands for any text, `?` for one character.

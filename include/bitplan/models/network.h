@@ -5,10 +5,17 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace bitplan {
+
+// How a convolution moves over its input.
+struct LayerWindow {
+  std::vector<std::int64_t> stride, padding, dilation;  // [2] each
+  std::int64_t groups = 1;
+};
 
 struct Layer {
   std::string name;                 // attribute path, "features.3"; its weight is the parameter `parameter`
@@ -19,6 +26,7 @@ struct Layer {
   int output_dim = 0;               // which dimension of the parameter counts output channels (1 for x @ W)
   std::int64_t macs = 0;            // of one input, all uses together
   int uses = 1;                     // a weight used twice is one layer with two uses
+  std::optional<LayerWindow> window;  // conv2d: of the first use; empty when the operation states no numbers
 
   [[nodiscard]] std::int64_t weights() const;
   [[nodiscard]] std::int64_t output_channels() const { return shape[static_cast<std::size_t>(output_dim)]; }

@@ -46,6 +46,15 @@ class WeightRows {
   // Q(w), shape of the weight.
   [[nodiscard]] torch::Tensor Values(const QuantizedWeight& fit) const;
 
+  // The same codes and scales, but rounded so that errors cancel in the layer's outputs (GPTQ): Q(w), shape of the
+  // weight, with the scales fitted again. `moments`: second moments of the inputs, float32 [groups, n, n], n weights per
+  // output channel, groups dividing the channels; `shrinkage` 0..1 moves them towards their diagonal, at 1 every weight
+  // takes its nearest level.
+  [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
+                                                double shrinkage) const;
+  // The mean squared error of the layer's outputs with `values` for weights, summed over the channels.
+  [[nodiscard]] double OutputError(const torch::Tensor& values, const torch::Tensor& moments) const;
+
   // sum_i g_i (Q(w_i) - w_i); `gradient` has the shape of the weight.
   [[nodiscard]] double ErrorDot(const QuantizedWeight& fit, const torch::Tensor& gradient) const;
 

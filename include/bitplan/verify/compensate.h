@@ -1,0 +1,24 @@
+// Compensated rounding: the quantized weights of every layer are rounded so that their errors cancel in the layer's
+// outputs on training images, in one forward pass of the quantized network: each layer sees the inputs that the layers
+// before it, already rounded anew, really give it. Codes, grids and sizes are those of plain rounding; only which code
+// a weight gets changes, and the scale that goes with it (WeightRows::CompensatedValues).
+#pragma once
+
+#include "bitplan/core/options.h"
+#include "bitplan/core/progress.h"
+#include "bitplan/models/network.h"
+#include "bitplan/posterior/posterior.h"
+#include "bitplan/verify/apply.h"
+
+namespace bitplan {
+
+// Rounds the layers of `applied`, which ApplyBits made of `network`, anew. `bits`: of every layer; more than 8 leaves a
+// layer alone, and so do a second use and a convolution whose window is not known. `images`: unlabelled training images,
+// float32 normalized [n, C, H, W]; all go through at once. Unless options.batch_norm is "off", batch-norm statistics
+// move along during the pass (method `transfer`) and are put back after it. `posterior` may be null unless the range is
+// "posterior".
+void CompensateRounding(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
+                        const QuantizerOptions& options, const Posterior* posterior, const torch::Tensor& images,
+                        ProgressSink& progress);
+
+}  // namespace bitplan
