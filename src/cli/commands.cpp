@@ -81,10 +81,13 @@ void DeclareVerify(CLI::App& app, Arguments& arguments) {
 
 void DeclareCompare(CLI::App& app, Arguments& arguments) {
   DeclareRecipe(app, arguments);
-  app.add_flag("--sensitivity", arguments.sensitivity, "how well every metric predicts the cost of random plans");
-  app.add_option("--metrics", arguments.rank.metrics, "with --sensitivity: these metrics only")->delimiter(',');
+  auto* sensitivity = app.add_flag("--sensitivity", arguments.sensitivity, "how well every metric predicts the cost of random plans");
+  app.add_option("--metrics", arguments.rank.metrics, "with --sensitivity: these metrics only")
+      ->delimiter(',')
+      ->needs(sensitivity);
   app.add_option("--plans", arguments.rank.plans, "with --sensitivity: random plans (default: 200)")
-      ->check(CLI::Range(3, 100000));
+      ->check(CLI::Range(3, 100000))
+      ->needs(sensitivity);
 }
 
 void DeclareInspect(CLI::App& app, Arguments& arguments) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <fmt/core.h>
 
 #include "cli/console.h"
@@ -30,12 +31,30 @@ std::string VerifiedText(const Verification& verified) {
 
 std::string AgainstText(const Verification& against, const std::string& file) {
   const auto& drop = against.accuracy_drop;
+  const double sign = drop.drop > 0.0 ? 100.0 : -100.0;
+  const auto [low, high] = std::minmax(sign * drop.ci_low, sign * drop.ci_high);
   return fmt::format(
-      "against            {}: {:.2f} % (NLL {:.4f}), this plan is {:.2f} points better, 95 % interval [{:.2f}, "
-      "{:.2f}], "
+      "against            {}: {:.2f} % (NLL {:.4f}), this plan is {:.2f} points {}, 95 % interval [{:.2f}, {:.2f}], "
       "McNemar p = {:.3g}\n",
-      file, 100 * against.float_model.accuracy, against.float_model.nll, -100 * drop.drop, -100 * drop.ci_high,
-      -100 * drop.ci_low, drop.mcnemar_p);
+      file, 100 * against.float_model.accuracy, against.float_model.nll, sign * drop.drop + 0.0,
+      drop.drop > 0.0 ? "worse" : "better", low, high, drop.mcnemar_p);
+}
+
+// What the totals leave out, and whether they keep the budget.
+std::string OutsideText(const Plan& plan) {
+  std::string text;
+  for (const auto& layer : plan.layers) {
+    if (layer.bits <= 8) continue;
+    text += fmt::format("left in float      {}, {} weights, outside average and size\n", layer.name,
+                        Grouped(layer.weights()));
+  }
+  const bool bytes = plan.budget.kind == BudgetKind::kBytes;
+  const double spent = bytes ? static_cast<double>(plan.achieved.stored_bytes) : plan.achieved.average_bits;
+  if (spent > plan.budget.value + 1e-6) {
+    text += fmt::format("over budget        {} {:g} of {:g}: not as the allocator left it\n",
+                        BudgetName(plan.budget.kind), spent, plan.budget.value);
+  }
+  return text;
 }
 
 }  // namespace
@@ -68,6 +87,7 @@ std::string Text(const pipeline::RunReport& report) {
                       achieved.average_bits_with_overhead);
   text += fmt::format("stored bytes       {} ({:.1f} times smaller)\n", Grouped(achieved.stored_bytes),
                       achieved.compression);
+  text += OutsideText(plan);
   text += fmt::format("predicted rise     {:.4g} nats per sample\n", achieved.predicted_loss_rise);
   text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,
                       plan.quantizer.output_correction);
@@ -165,7 +185,7 @@ std::string Text(const pipeline::CompareReport& report) {
                       Grouped(comparison.samples), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
   text += "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0\n";
   text += StagesText(report.stages);
-  if (!report.files.plots) text += "plots              gnuplot was not found; data and scripts are in plots/\n";
+  if (!report.files.plots) text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
   return text + fmt::format("table              {}\nreport             {}\n", report.files.csv.string(),
                             report.files.html.string());
 }

@@ -208,6 +208,10 @@ ConstrainedProblem Constrain(const AllocationProblem& problem, const AllocateOpt
   for (const std::string& pattern : options.exclude) {
     ForEachMatch(problem, "allocate.exclude", pattern, [&](std::size_t u) { result.fixed_bits[u] = kFloatBits; });
   }
+  const auto excluded = std::count(result.fixed_bits.begin(), result.fixed_bits.end(), kFloatBits);
+  if (excluded > 0 && excluded == static_cast<std::int64_t>(problem.units.size())) {
+    throw Error(ErrorKind::kUsage, "allocate.exclude leaves no layer to quantize");
+  }
   const std::vector<int> group = Groups(problem, options, result.fixed_bits);
   SpreadPins(problem, group, options.groups.size(), result.fixed_bits);
 

@@ -47,13 +47,11 @@ void ReadRecords(const std::filesystem::path& file, std::int64_t records, std::u
   }
 }
 
-Dataset ReadSplit(const std::string& name, const std::vector<std::string>& names, const Folders& folders) {
-  std::vector<std::filesystem::path> files;
+Dataset ReadSplit(const std::string& name, const std::vector<std::filesystem::path>& files) {
   std::vector<std::int64_t> counts;
   std::int64_t total = 0;
-  for (const auto& file : names) {
-    files.push_back(RequireFile({"cifar-10-batches-bin/" + file}, folders, "cifar10"));
-    counts.push_back(CountRecords(files.back()));
+  for (const auto& file : files) {
+    counts.push_back(CountRecords(file));
     total += counts.back();
   }
   Dataset data{name, torch::empty({total, 3, 32, 32}, torch::kUInt8), torch::empty({total}, torch::kInt64), kClasses};
@@ -68,12 +66,21 @@ Dataset ReadSplit(const std::string& name, const std::vector<std::string>& names
 
 }  // namespace
 
-DataSplits LoadCifar10(const DataOptions&, const Folders& folders, std::uint64_t) {
+DataFiles Cifar10Files(const DataOptions&, const Folders& folders) {
+  const auto require = [&](const std::string& file) {
+    return RequireFile({"cifar-10-batches-bin/" + file}, folders, "cifar10");
+  };
+  DataFiles files;
+  for (int batch = 1; batch <= 5; ++batch) files.train.push_back(require(fmt::format("data_batch_{}.bin", batch)));
+  files.test.push_back(require("test_batch.bin"));
+  return files;
+}
+
+DataSplits LoadCifar10(const DataOptions& options, const Folders& folders, std::uint64_t) {
+  const DataFiles files = Cifar10Files(options, folders);
   DataSplits splits;
-  splits.train = ReadSplit(
-      "cifar10/train",
-      {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"}, folders);
-  splits.test = ReadSplit("cifar10/test", {"test_batch.bin"}, folders);
+  splits.train = ReadSplit("cifar10/train", files.train);
+  splits.test = ReadSplit("cifar10/test", files.test);
   return splits;
 }
 

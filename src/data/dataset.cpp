@@ -32,7 +32,7 @@ void CutCalibration(DataSplits& splits, const std::string& name, std::int64_t co
   if (count < 0 || count >= size) {
     throw Error(
         ErrorKind::kUsage,
-        fmt::format("data.calibration: {} images, but {} has {} for training and calibration together; give 0..{}",
+        fmt::format("data.calibration: {} images, but {} has {} for training and calibration together; give 1..{}",
                     count, splits.train.name, size, size - 1));
   }
   auto order = RandomStream(seed, "data/calibration").Permutation(size);
@@ -77,27 +77,31 @@ torch::Tensor Normalizer::Apply(const torch::Tensor& images) const {
 
 const std::vector<DatasetSource>& DatasetSources() {
   static const std::vector<DatasetSource> sources = {
-      {"mnist", "handwritten digits, 60,000 + 10,000 images 1x28x28; files mnist/*-ubyte[.gz]", LoadMnist},
+      {"mnist", "handwritten digits, 60,000 + 10,000 images 1x28x28; files mnist/*-ubyte[.gz]", LoadMnist, MnistFiles},
       {"fashion-mnist", "articles of clothing, 60,000 + 10,000 images 1x28x28; files fashion-mnist/*-ubyte[.gz]",
-       LoadFashionMnist},
-      {"cifar10", "small photographs, 50,000 + 10,000 images 3x32x32; files cifar-10-batches-bin/*.bin", LoadCifar10},
+       LoadFashionMnist, FashionMnistFiles},
+      {"cifar10", "small photographs, 50,000 + 10,000 images 3x32x32; files cifar-10-batches-bin/*.bin", LoadCifar10, Cifar10Files},
       {"npy", "your own images and labels, saved by numpy.save; files named by data.train_images and its siblings",
-       LoadNpy},
-      {"synthetic-digits", "rendered digits that need no files, 20,000 + 4,000 images 1x28x28", LoadSyntheticDigits},
+       LoadNpy, NpyFiles},
+      {"synthetic-digits", "rendered digits that need no files, 20,000 + 4,000 images 1x28x28", LoadSyntheticDigits, SyntheticDigitsFiles},
   };
   return sources;
 }
 
-DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed) {
+const DatasetSource& FindDatasetSource(const std::string& name) {
   const auto& sources = DatasetSources();
   const auto source =
-      std::find_if(sources.begin(), sources.end(), [&](const DatasetSource& s) { return options.name == s.name; });
+      std::find_if(sources.begin(), sources.end(), [&](const DatasetSource& s) { return name == s.name; });
   if (source == sources.end()) {
     std::vector<std::string> names;
     for (const auto& s : sources) names.emplace_back(s.name);
-    throw Error(ErrorKind::kUsage, UnknownNameMessage("data set", options.name, names));
+    throw Error(ErrorKind::kUsage, UnknownNameMessage("data set", name, names));
   }
-  DataSplits splits = source->load(options, folders, seed);
+  return *source;
+}
+
+DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed) {
+  DataSplits splits = FindDatasetSource(options.name).load(options, folders, seed);
   CutCalibration(splits, options.name, options.calibration, seed);
   return splits;
 }

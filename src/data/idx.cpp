@@ -99,29 +99,41 @@ Dataset ReadPair(const std::string& name, const std::filesystem::path& image_fil
   return data;
 }
 
-Dataset ReadSplit(const std::string& dataset, const std::string& split, const std::string& prefix,
-                  const Folders& folders) {
-  const auto images = RequireFile(Names(dataset, prefix + "-images-idx3-ubyte"), folders, dataset);
-  const auto labels = RequireFile(Names(dataset, prefix + "-labels-idx1-ubyte"), folders, dataset);
-  return ReadPair(dataset + "/" + split, images, labels);
+// Images, labels.
+std::vector<std::filesystem::path> SplitFiles(const std::string& dataset, const std::string& prefix,
+                                              const Folders& folders) {
+  return {RequireFile(Names(dataset, prefix + "-images-idx3-ubyte"), folders, dataset),
+          RequireFile(Names(dataset, prefix + "-labels-idx1-ubyte"), folders, dataset)};
+}
+
+DataSplits Read(const std::string& dataset, const DataFiles& files) {
+  DataSplits splits;
+  if (!files.train.empty()) splits.train = ReadPair(dataset + "/train", files.train[0], files.train[1]);
+  splits.test = ReadPair(dataset + "/test", files.test[0], files.test[1]);
+  return splits;
 }
 
 }  // namespace
 
-DataSplits LoadMnist(const DataOptions&, const Folders& folders, std::uint64_t) {
-  DataSplits splits;
-  splits.train = ReadSplit("mnist", "train", "train", folders);
-  splits.test = ReadSplit("mnist", "test", "t10k", folders);
-  return splits;
+DataFiles MnistFiles(const DataOptions&, const Folders& folders) {
+  return {SplitFiles("mnist", "train", folders), SplitFiles("mnist", "t10k", folders)};
 }
 
-DataSplits LoadFashionMnist(const DataOptions&, const Folders& folders, std::uint64_t) {
-  DataSplits splits;
+DataFiles FashionMnistFiles(const DataOptions&, const Folders& folders) {
+  DataFiles files;
   const bool has_train = FindFile(Names("fashion-mnist", "train-images-idx3-ubyte"), folders) ||
                          FindFile(Names("fashion-mnist", "train-labels-idx1-ubyte"), folders);
-  if (has_train) splits.train = ReadSplit("fashion-mnist", "train", "train", folders);
-  splits.test = ReadSplit("fashion-mnist", "test", "t10k", folders);
-  return splits;
+  if (has_train) files.train = SplitFiles("fashion-mnist", "train", folders);
+  files.test = SplitFiles("fashion-mnist", "t10k", folders);
+  return files;
+}
+
+DataSplits LoadMnist(const DataOptions& options, const Folders& folders, std::uint64_t) {
+  return Read("mnist", MnistFiles(options, folders));
+}
+
+DataSplits LoadFashionMnist(const DataOptions& options, const Folders& folders, std::uint64_t) {
+  return Read("fashion-mnist", FashionMnistFiles(options, folders));
 }
 
 }  // namespace bitplan

@@ -18,6 +18,7 @@ namespace {
 constexpr std::int64_t kChunk = std::int64_t{1} << 24;
 constexpr std::int64_t kMostHeader = 1 << 20;
 constexpr std::int64_t kMostClasses = 1 << 20;
+constexpr float kLargestPixel = 50.0F;  // float images, also standardized ones, stay far below; bytes do not
 
 struct Header {
   std::string type;  // "<f4"
@@ -137,6 +138,11 @@ torch::Tensor ReadImages(const std::filesystem::path& file) {
     ThrowBadFile(file, fmt::format("image {} holds NaN or infinite values",
                                    finite.logical_not().nonzero()[0].item<std::int64_t>()));
   }
+  const auto largest = images.abs().max().item<float>();
+  if (largest > kLargestPixel) {
+    ThrowBadFile(file, fmt::format("float pixels as large as {:g}; save uint8 pixels of 0..255, or floats of about 0..1",
+                                   largest));
+  }
   return images;
 }
 
@@ -166,28 +172,38 @@ std::filesystem::path RequireNamed(const char* key, const std::string& name, con
   throw Error(ErrorKind::kNotFound, fmt::format("data.{}: no file {} in {}", key, name, JoinedFolders(folders)));
 }
 
-Dataset ReadSplit(const char* split, const std::string& images, const std::string& labels, const Folders& folders) {
-  const auto image_file = RequireNamed(fmt::format("{}_images", split).c_str(), images, folders);
-  const auto label_file = RequireNamed(fmt::format("{}_labels", split).c_str(), labels, folders);
-  Dataset data{fmt::format("npy/{}", split), ReadImages(image_file), ReadLabels(label_file), 0};
+Dataset ReadSplit(const char* split, const std::vector<std::filesystem::path>& files) {
+  Dataset data{fmt::format("npy/{}", split), ReadImages(files[0]), ReadLabels(files[1]), 0};
   data.classes = static_cast<int>(data.labels.max().item<std::int64_t>()) + 1;
-  CheckPair(data, image_file, label_file);
+  CheckPair(data, files[0], files[1]);
   return data;
 }
 
 }  // namespace
 
+DataFiles NpyFiles(const DataOptions& options, const Folders& folders) {
+  return {{RequireNamed("train_images", options.train_images, folders),
+           RequireNamed("train_labels", options.train_labels, folders)},
+          {RequireNamed("test_images", options.test_images, folders),
+           RequireNamed("test_labels", options.test_labels, folders)}};
+}
+
 DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint64_t) {
+  const DataFiles files = NpyFiles(options, folders);
   DataSplits splits;
-  splits.train = ReadSplit("train", options.train_images, options.train_labels, folders);
-  splits.test = ReadSplit("test", options.test_images, options.test_labels, folders);
+  splits.train = ReadSplit("train", files.train);
+  splits.test = ReadSplit("test", files.test);
   if (splits.train.images.sizes().slice(1) != splits.test.images.sizes().slice(1)) {
-    ThrowBadFile(
-        *FindFile({options.test_images}, folders),
-        fmt::format("images of shape {}, but those of {} have {}", ShapeText(splits.test.images.sizes().slice(1).vec()),
-                    options.train_images, ShapeText(splits.train.images.sizes().slice(1).vec())));
+    ThrowBadFile(files.test[0], fmt::format("images of shape {}, but those of {} have {}",
+                                            ShapeText(splits.test.images.sizes().slice(1).vec()), options.train_images,
+                                            ShapeText(splits.train.images.sizes().slice(1).vec())));
   }
-  splits.train.classes = splits.test.classes = std::max(splits.train.classes, splits.test.classes);
+  if (splits.test.classes > splits.train.classes) {
+    ThrowBadFile(files.test[1], fmt::format("label {} at position {}, but the training labels end at {}",
+                                            splits.test.classes - 1, splits.test.labels.argmax().item<std::int64_t>(),
+                                            splits.train.classes - 1));
+  }
+  splits.test.classes = splits.train.classes;
   return splits;
 }
 

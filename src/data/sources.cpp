@@ -18,7 +18,7 @@ std::optional<std::filesystem::path> FindFile(const std::vector<std::string>& na
 
 std::string JoinedFolders(const Folders& folders) {
   std::string joined;
-  for (const auto& folder : folders) joined += (joined.empty() ? "" : ", ") + folder.string();
+  for (const auto& folder : folders) joined += (joined.empty() ? "" : ", ") + (folder.empty() ? "." : folder.string());
   return joined;
 }
 

@@ -185,6 +185,8 @@ Dataset RenderSplit(const std::string& split, std::int64_t count) {
 
 }  // namespace
 
+DataFiles SyntheticDigitsFiles(const DataOptions&, const Folders&) { return {}; }
+
 DataSplits LoadSyntheticDigits(const DataOptions&, const Folders&, std::uint64_t) {
   DataSplits splits;
   splits.train = RenderSplit("train", kTrainImages);

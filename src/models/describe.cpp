@@ -268,7 +268,7 @@ std::vector<std::int64_t> GuessInputShape(const torch::jit::Module& module) {
     }
   }
   throw Error(ErrorKind::kData, fmt::format("the model takes none of the input shapes of the known data sets ({} for "
-                                            "the first, {}); give its input shape",
+                                            "the first, {}); give its input shape, as in --shape 3,32,32",
                                             reason, ShapeText(shapes.front())));
 }
 

@@ -31,15 +31,15 @@ void CheckNames(const Recipe& recipe) {
 
 std::filesystem::path FindInFolders(const std::string& file, const std::vector<std::filesystem::path>& folders,
                                     const std::string& what) {
-  std::string tried;
+  std::vector<std::string> tried;
   for (const auto& folder : folders) {
     const auto candidate = folder / file;  // an absolute `file` replaces the folder
     if (std::filesystem::exists(candidate)) return candidate;
-    if (tried.find(candidate.string()) == std::string::npos) {
-      tried += (tried.empty() ? "" : " nor ") + candidate.string();
-    }
+    if (std::find(tried.begin(), tried.end(), candidate.string()) == tried.end()) tried.push_back(candidate.string());
   }
-  throw Error(ErrorKind::kNotFound, what + " not found: no " + tried + "; name the data folder with --data");
+  std::string all;
+  for (const auto& candidate : tried) all += (all.empty() ? "" : " nor ") + candidate;
+  throw Error(ErrorKind::kNotFound, what + " not found: no " + all + "; name the data folder with --data");
 }
 
 std::string ModelNameOf(const std::filesystem::path& file) {

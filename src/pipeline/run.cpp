@@ -22,6 +22,16 @@ RunReport Report(const StageChain& chain, const Solution& solution) {
   return report;
 }
 
+// A plan.yaml that somebody edited is theirs: it is moved aside before another takes its name.
+void KeepEdited(const StageChain& chain, const Plan& draft, ProgressSink& progress) {
+  const auto file = chain.folder().File("plan.yaml");
+  if (!std::filesystem::exists(file) || chain.folder().Wrote("plan.yaml")) return;
+  if (ReadFile(file, "plan") == DumpPlan(draft)) return;
+  const auto kept = chain.folder().File("plan.edited.yaml");
+  std::filesystem::rename(file, kept);
+  progress.Info("plan.yaml was edited since it was verified; it is now " + kept.string());
+}
+
 // Prediction and sizes for the bits that the file holds now; the gap stays only while the bits are the allocator's.
 void RefreshAchieved(StageChain& chain, Plan& plan) {
   std::vector<int> bits;
@@ -41,6 +51,7 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   const auto solution = chain.Solve();
   auto report = Report(chain, solution);
   report.plan = chain.Draft(solution);
+  KeepEdited(chain, report.plan, progress);
   report.corrections = chain.VerifyInFolder(report.plan);
   report.quantized_file = chain.folder().File("quantized.pt");
   report.stages = chain.statuses();
@@ -55,6 +66,7 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
   if (auto verified = chain.FindVerified(report.plan)) {
     report.plan = *std::move(verified);
   } else {
+    KeepEdited(chain, report.plan, progress);
     WriteFileAtomically(report.plan_file, DumpPlan(report.plan));
   }
   report.stages = chain.statuses();
@@ -67,6 +79,12 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
   const auto target = options.out_plan.empty() ? plan_file : options.out_plan;
   Plan plan = LoadPlan(plan_file);
   CheckPlanFits(plan, chain.Model(), chain.ModelRecord().content);
+  std::optional<Plan> other;
+  if (!options.against.empty()) {
+    other = LoadPlan(options.against);
+    CheckPlanFits(*other, chain.Model(), chain.ModelRecord().content);
+  }
+  if (!options.out_plan.empty()) EnsureWritableFolder(std::filesystem::absolute(target).parent_path());
   chain.Follow(plan);
   RefreshAchieved(chain, plan);
   chain.RefreshGrids(plan);
@@ -83,10 +101,8 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
     WriteFileAtomically(target, DumpPlan(plan));
   }
   report.plan = std::move(plan);
-  if (!options.against.empty()) {
-    const Plan other = LoadPlan(options.against);
-    CheckPlanFits(other, chain.Model(), chain.ModelRecord().content);
-    report.against = chain.Compare(report.plan, other);
+  if (other) {
+    report.against = chain.Compare(report.plan, *other);
     report.against_file = options.against;
   }
   report.stages = chain.statuses();

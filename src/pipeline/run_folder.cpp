@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -72,6 +73,16 @@ std::optional<StageRecord> RunFolder::Find(const std::string& stage, const std::
     if (!std::filesystem::is_regular_file(File(name), missing) || FileState(File(name)) != state) return std::nullopt;
   }
   return found->second.record;
+}
+
+bool RunFolder::Wrote(const std::string& name) const {
+  std::error_code missing;
+  if (!std::filesystem::is_regular_file(File(name), missing)) return false;
+  const auto now = FileState(File(name));
+  return std::any_of(stages_.begin(), stages_.end(), [&](const auto& stage) {
+    const auto file = stage.second.files.find(name);
+    return file != stage.second.files.end() && file->second == now;
+  });
 }
 
 void RunFolder::Complete(const std::string& stage, const StageRecord& record, const std::vector<std::string>& files) {

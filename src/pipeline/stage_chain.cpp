@@ -82,30 +82,40 @@ const DataSplits& StageChain::Data() {
   return *data_;
 }
 
-// Published data sets are what their name says; files that a user brings are known by their bytes.
-std::string StageChain::DataHash() {
-  if (!data_hash_) {
+// Data are known by the bytes of their files. What never sees the test split does not hang on it either.
+std::string StageChain::DataHash(bool with_test) {
+  auto& hashes = data_hashes_[with_test];
+  if (hashes.empty()) {
+    Recipe recipe = recipe_;
+    if (!with_test) recipe.data.test_images = recipe.data.test_labels = "";
     Sha256 hash;
-    hash.Update(Section("data"));
-    const auto& data = recipe_.data;
-    for (const auto* file : {&data.train_images, &data.train_labels, &data.test_images, &data.test_labels}) {
-      if (!file->empty()) hash.Update(FileSha256(FindInFolders(*file, data_folders_, "data file")));
-    }
-    data_hash_ = hash.Hex();
+    hash.Update(DumpRecipeSection(recipe, "data"));
+    const auto files = FindDatasetSource(recipe_.data.name).files(recipe_.data, data_folders_);
+    for (const auto& file : with_test ? files.test : files.train) hash.Update(FileSha256(file));
+    if (with_test) hash.Update(DataHash(false));
+    hashes = hash.Hex();
   }
-  return *data_hash_;
+  return hashes;
 }
 
 void StageChain::CheckModelSuitsData(const bitplan::Network& network) {
   const auto& train = Data().train;
   const torch::NoGradGuard no_grad;
   auto module = network.module;
-  const auto output = module.forward({normalizer_.Apply(train.images.narrow(0, 0, 1))});
+  constexpr std::int64_t kProbed = 16;
+  const auto images = normalizer_.Apply(train.images.narrow(0, 0, std::min(kProbed, train.size())));
+  const auto output = module.forward({images.narrow(0, 0, 1)});
   if (!output.isTensor() || output.toTensor().dim() != 2 || output.toTensor().size(1) < train.classes) {
     const auto shape = output.isTensor() ? c10::str(output.toTensor().sizes()) : std::string("no tensor");
     throw Error(ErrorKind::kData, "model " + network.name + " answers one image with " + shape + ", but " + train.name +
                                       " has " + std::to_string(train.classes) + " classes: [1, " +
                                       std::to_string(train.classes) + "] is needed");
+  }
+  const auto answers = module.forward({images}).toTensor();
+  const auto rows_sum_to_one = (answers.sum(1) - 1.0).abs().max().item<float>() < 1e-4F;
+  if (train.classes > 1 && rows_sum_to_one && answers.min().item<float>() >= 0.0F) {
+    throw Error(ErrorKind::kData, "model " + network.name + " answers probabilities, not logits: save it without its "
+                                  "last softmax");
   }
 }
 
@@ -127,14 +137,14 @@ StageRecord StageChain::TrainModel(const std::string& input) {
 const StageRecord& StageChain::ModelRecord() {
   if (model_record_) return *model_record_;
   if (recipe_.model.file.empty()) {
-    const auto input = HashOf({"model/1", Section("model"), Section("train"), DataHash(), Seed()});
+    const auto input = HashOf({"model/1", Section("model"), Section("train"), DataHash(false), Seed()});
     model_record_ = Ensure("model", input, {"model.pt"}, [&] { return TrainModel(input); });
     return *model_record_;
   }
   const auto file = FindInFolders(recipe_.model.file, data_folders_, "model file");
   auto module = LoadModule(file);
   const auto content = ModelHash(module);
-  model_record_ = Ensure("model", HashOf({"model/1", content, DataHash()}), {}, [&]() -> StageRecord {
+  model_record_ = Ensure("model", HashOf({"model/1", content, DataHash(false)}), {}, [&]() -> StageRecord {
     const auto shape = Data().train.images.sizes().slice(1).vec();
     network_ = DescribeNetwork(module, ModelNameOf(file), shape);
     CheckModelSuitsData(*network_);
@@ -163,7 +173,7 @@ const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
   recipe.posterior.estimator = estimator;
   const auto stage = own ? std::string("posterior") : "posterior-" + estimator;
   const auto input = HashOf(
-      {"posterior/2", ModelRecord().content, DataHash(), DumpRecipeSection(recipe, "posterior"), Seed()});
+      {"posterior/2", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "posterior"), Seed()});
   Estimate estimate;
   estimate.record = Ensure(stage, input, {stage + ".pt"}, [&]() -> StageRecord {
     estimate.posterior =
@@ -227,7 +237,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   recipe.quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto posterior = with_posterior ? PosteriorRecord(estimator).content : std::string();
-  const auto input = HashOf({"sensitivity/2", ModelRecord().content, posterior, DataHash(),
+  const auto input = HashOf({"sensitivity/2", ModelRecord().content, posterior, DataHash(false),
                              DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"),
                              Join(Widths()), Seed()});
   const auto file = stage + ".json";
@@ -279,7 +289,7 @@ Solution StageChain::Solve() {
   const auto& table = measured.problem;
   const auto input =
       HashOf({"allocate/2", measured.content, ModelRecord().content, Section("allocate"), Section("quantizer"),
-              allocator.needs_oracle ? DataHash() : std::string(), Seed()});
+              allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;
     const auto start = Clock::now();

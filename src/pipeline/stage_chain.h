@@ -114,7 +114,7 @@ class StageChain {
   StageRecord Ensure(const std::string& stage, const std::string& input, const std::vector<std::string>& files,
                      const std::function<StageRecord()>& work);
   [[nodiscard]] const DataSplits& Data();
-  [[nodiscard]] std::string DataHash();
+  [[nodiscard]] std::string DataHash(bool with_test);
   [[nodiscard]] std::string Section(const std::string& name) const;
   [[nodiscard]] std::string Seed() const { return std::to_string(recipe_.seed); }
   [[nodiscard]] bool NeedsPosterior() const;
@@ -141,7 +141,7 @@ class StageChain {
   std::vector<StageStatus> statuses_;
 
   std::optional<DataSplits> data_;
-  std::optional<std::string> data_hash_;
+  std::map<bool, std::string> data_hashes_;
   std::optional<StageRecord> model_record_;
   std::optional<bitplan::Network> network_;
   std::map<std::string, Estimate> posteriors_;  // by estimator

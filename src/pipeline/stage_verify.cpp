@@ -253,7 +253,7 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
   Plan plan;
   for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto"});
   Sha256 hash;
-  hash.Update("measure/1").Update(ApplyInput(plan)).Update(Section("verify"));
+  hash.Update("measure/1").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
   const auto input = hash.Hex();
   const auto file = folder_.File("compare/" + input.substr(0, 24) + ".json");
   reused = false;
@@ -274,7 +274,7 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
 
 std::string StageChain::ApplyInput(const Plan& plan) {
   Sha256 hash;
-  hash.Update("apply/3").Update(ModelRecord().content).Update(DataHash()).Update(Section("quantizer"));
+  hash.Update("apply/3").Update(ModelRecord().content).Update(DataHash(false)).Update(Section("quantizer"));
   hash.Update(BitsAndGrids(plan)).Update(Seed());
   if (recipe_.quantizer.range == "posterior") hash.Update(PosteriorRecord().content);
   return hash.Hex();
@@ -282,7 +282,7 @@ std::string StageChain::ApplyInput(const Plan& plan) {
 
 std::string StageChain::VerifyInput(const Plan& plan, const StageRecord& apply) {
   Sha256 hash;
-  hash.Update("verify/1").Update(apply.content).Update(DataHash()).Update(Section("verify")).Update(Seed());
+  hash.Update("verify/1").Update(apply.content).Update(DataHash(true)).Update(Section("verify")).Update(Seed());
   hash.Update(DumpPlan(plan));
   return hash.Hex();
 }

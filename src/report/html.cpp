@@ -69,7 +69,7 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
       100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
   for (const Figure& figure : figures) {
     const std::string drawing =
-        figure.svg.empty() ? fmt::format("<p>(gnuplot was not found; data and script are in plots/{}.dat and .gp)</p>",
+        figure.svg.empty() ? fmt::format("<p>(gnuplot was not found or failed; data and script are in plots/{}.dat and .gp)</p>",
                                          figure.name)
                            : Inline(figure.svg);
     html += fmt::format("<figure>{}<figcaption>{}</figcaption></figure>\n", drawing, Escaped(figure.caption));

@@ -1,6 +1,7 @@
 #include "report/plots.h"
 
 #include <fmt/format.h>
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@ bool RunGnuplot(const std::filesystem::path& folder, const std::string& script) 
   const pid_t child = fork();
   if (child < 0) return false;
   if (child == 0) {
+    const int nowhere = open("/dev/null", O_WRONLY);
+    if (nowhere >= 0) dup2(nowhere, STDERR_FILENO);  // its warnings about empty ranges help nobody
     if (chdir(folder.c_str()) == 0) execlp("gnuplot", "gnuplot", script.c_str(), static_cast<char*>(nullptr));
     _exit(127);
   }
@@ -104,6 +107,7 @@ Drawing Prediction(const Comparison& comparison) {
       drawing.data += fmt::format("{} {}\n", plan.common_rise, measured);
     }
   }
+  if (drawing.data.find('\n') + 1 == drawing.data.size()) drawing.name.clear();  // nothing but the heading
   drawing.script = Header("prediction", 640, 520) +
                    "set logscale xy\nset format '%g'\nset xlabel 'predicted rise, nats per sample'\n"
                    "set ylabel 'measured rise, nats per sample'\nunset key\n"

@@ -29,6 +29,9 @@ void CheckPlanFits(const Plan& plan, const Network& network, const std::string& 
     } else if (found->shape != planned.shape) {
       note(planned.name + " is " + ShapeText(planned.shape) + " in the plan and " + ShapeText(found->shape) +
            " in the model");
+    } else if (found->kind != planned.kind || found->macs != planned.macs) {
+      note(planned.name + " is " + planned.kind + " with " + std::to_string(planned.macs) + " macs in the plan and " +
+           found->kind + " with " + std::to_string(found->macs) + " in the model");
     }
   }
   for (const Layer& layer : network.layers) {

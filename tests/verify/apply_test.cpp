@@ -17,6 +17,7 @@ Plan PlanFor(const Network& network) {
     entry.name = layer.name;
     entry.kind = layer.kind;
     entry.shape = layer.shape;
+    entry.macs = layer.macs;
     entry.bits = 4;
     plan.layers.push_back(entry);
   }

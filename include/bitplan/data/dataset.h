@@ -42,6 +42,11 @@ class Normalizer {
   torch::Tensor mean_, std_;  // float32 [1, C, 1, 1], undefined when not given
 };
 
+// The files behind the splits, in the order they are read.
+struct DataFiles {
+  std::vector<std::filesystem::path> train, test;
+};
+
 // What is read, relative to a folder of LoadData:
 //   mnist, fashion-mnist  NAME/{train,t10k}-{images-idx3,labels-idx1}-ubyte, with .gz or without. fashion-mnist without
 //                         its training files gives the test split alone; train and calibration stay empty.
@@ -59,10 +64,15 @@ struct DatasetSource {
   // Error(kNotFound) naming the missing file, the folders and scripts/fetch-data; Error(kData) for files that are not
   // what they should be (truncated gzip, wrong magic, label out of range, image and label counts that differ, empty).
   DataSplits (*load)(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed);
+  // The files that `load` reads, found; Error(kNotFound) as above.
+  DataFiles (*files)(const DataOptions& options, const std::vector<std::filesystem::path>& folders);
 };
 
 // Every data set, in the order of the list: mnist, fashion-mnist, cifar10, npy, synthetic-digits.
 [[nodiscard]] const std::vector<DatasetSource>& DatasetSources();
+
+// Error(kUsage) with the known names and the nearest one.
+[[nodiscard]] const DatasetSource& FindDatasetSource(const std::string& name);
 
 // Looks options.name up (Error(kUsage), nearest name), loads, shuffles the training split (so that the head of a part
 // is a fair sample of it) and moves its first `calibration` images into the calibration split (stream

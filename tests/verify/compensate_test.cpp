@@ -1,0 +1,91 @@
+#include "bitplan/verify/compensate.h"
+
+#include "bitplan/models/tap.h"
+#include "support/networks.h"
+
+namespace bitplan {
+namespace {
+
+using testing::ConvBatchNorm;
+using testing::RandomImages;
+
+QuantizerOptions Options(const std::string& batch_norm) {
+  QuantizerOptions options;
+  options.rounding = "compensated";
+  options.batch_norm = batch_norm;
+  options.output_correction = "off";
+  return options;
+}
+
+// Outputs of the first layer.
+torch::Tensor FirstOutputs(const Network& network, torch::jit::Module module, const torch::Tensor& images) {
+  torch::Tensor outputs;
+  const Tap tap(network, module,
+                {.on_layer_input = nullptr,
+                 .on_layer_output =
+                     [&](std::size_t layer, const torch::Tensor& output) {
+                       if (layer == 0) outputs = output.clone();
+                     },
+                 .on_batch_norm_input = nullptr});
+  module.forward({images});
+  return outputs;
+}
+
+// One convolution with everything that a window can have.
+Network Windowed(std::uint64_t seed = 7) {
+  torch::manual_seed(seed);
+  torch::jit::Module module("windowed");
+  module.register_parameter("weight", torch::randn({8, 2, 3, 3}) * 0.3, false);
+  module.define(R"(
+def forward(self, x):
+  return torch.mean(torch.conv2d(x, self.weight, None, [2, 1], [1, 2], [1, 2], 2), [2, 3])
+)");
+  module.eval();
+  return DescribeNetwork(module, "windowed", {4, 9, 10});
+}
+
+TEST_CASE("outputs come closer to those of the float network, also on images not seen") {
+  for (const Network& network : {ConvBatchNorm(), Windowed()}) {
+    // Neighbouring pixels of smooth images are correlated: there is something to cancel.
+    const auto smooth = [&](std::uint64_t seed) {
+      return torch::avg_pool2d(RandomImages(network, 200, seed).images.to(torch::kFloat32), {3, 3}, {1, 1}, {1, 1});
+    };
+    const torch::Tensor images = smooth(11), others = smooth(12);
+    const std::vector<int> bits(network.layers.size(), 2);
+    AppliedPlan nearest = ApplyBits(network, bits, {}, Options("off"), nullptr);
+    AppliedPlan compensated = ApplyBits(network, bits, {}, Options("off"), nullptr);
+    CompensateRounding(network, compensated, bits, Options("off"), nullptr, images, SilentSink());
+    const torch::Tensor target = FirstOutputs(network, network.module, others);
+    const auto error = [&](const torch::jit::Module& module) {
+      return (FirstOutputs(network, module, others) - target).square().mean().item<double>();
+    };
+    INFO(network.name);
+    CHECK(error(compensated.module) < 0.9 * error(nearest.module));
+  }
+}
+
+TEST_CASE("the window of a convolution is what the operation was called with") {
+  const Network network = Windowed();
+  REQUIRE(network.layers.size() == 1);
+  REQUIRE(network.layers[0].window);
+  CHECK(network.layers[0].window->stride == std::vector<std::int64_t>{2, 1});
+  CHECK(network.layers[0].window->padding == std::vector<std::int64_t>{1, 2});
+  CHECK(network.layers[0].window->dilation == std::vector<std::int64_t>{1, 2});
+  CHECK(network.layers[0].window->groups == 2);
+}
+
+TEST_CASE("layers left in float and the statistics of batch norms stay what they were") {
+  const Network network = ConvBatchNorm();
+  const torch::Tensor images = Normalizer({}).Apply(RandomImages(network, 100).images);
+  AppliedPlan applied = ApplyBits(network, {2, 16, 1}, {}, Options("transfer"), nullptr);
+  CompensateRounding(network, applied, {2, 16, 1}, Options("transfer"), nullptr, images, SilentSink());
+  CHECK(torch::equal(GetTensor(applied.module, network.layers[1].parameter),
+                     GetTensor(network.module, network.layers[1].parameter)));
+  for (const BatchNorm& norm : network.batch_norms) {
+    CHECK(torch::equal(GetTensor(applied.module, norm.running_mean), GetTensor(network.module, norm.running_mean)));
+    CHECK(torch::equal(GetTensor(applied.module, norm.running_var), GetTensor(network.module, norm.running_var)));
+  }
+}
+
+}  // namespace
+}  // namespace bitplan
