@@ -206,6 +206,35 @@ TEST_CASE("labels that the model cannot answer are refused before anything is tr
   CHECK_THAT(RefusedRun(place, 65), Contains("classes"));
 }
 
+TEST_CASE("labels of the test split that training does not know are refused by file and position") {
+  const Workplace place;
+  std::string labels;
+  for (std::int64_t i = 0; i < 100; ++i) {
+    const std::int64_t label = i == 5 ? 7 : 0;
+    labels.append(reinterpret_cast<const char*>(&label), sizeof label);
+  }
+  WriteNpy(place / "test-labels.npy", "<i8", {100}, labels);
+  CHECK_THAT(RefusedRun(place, 65), Contains("test-labels.npy") && Contains("label 7 at position 5"));
+}
+
+TEST_CASE("float pixels that were meant to be bytes are refused") {
+  const Workplace place;
+  const std::vector<float> pixels(std::size_t{300} * 784, 200.0F);
+  WriteNpy(place / "train-images.npy", "<f4", {300, 28, 28},
+           {reinterpret_cast<const char*>(pixels.data()), pixels.size() * sizeof(float)});
+  CHECK_THAT(RefusedRun(place, 65), Contains("train-images.npy") && Contains("0..1"));
+}
+
+TEST_CASE("a model that answers probabilities is refused") {
+  const Workplace place;
+  torch::manual_seed(1);
+  torch::jit::Module module("softmax");
+  module.register_parameter("weight", torch::randn({4, 784}) * 0.05, false);
+  module.define("def forward(self, x):\n  return torch.softmax(torch.linear(x.flatten(1), self.weight), 1)\n");
+  SaveModel(place, module);
+  CHECK_THAT(RefusedRun(place, 65), Contains("softmax"));
+}
+
 TEST_CASE("a budget that cannot be met names the nearest feasible one and the blocking layers") {
   const Workplace place;
   const auto line =
@@ -234,6 +263,8 @@ TEST_CASE("a plan with an unknown layer or key is refused") {
   CHECK_THAT(Refused(place, verify, 65), Contains("fc7"));
   WriteText(place / "bad.yaml", Replaced(plan, "budget:", "budgets:"));
   CHECK_THAT(Refused(place, verify, 65), Contains("budgets") && Contains("bad.yaml"));
+  WriteText(place / "bad.yaml", Replaced(plan, "kind: linear", "kind: conv2d"));
+  Refused(place, verify, 65);
   WriteText(place / "bad.yaml", "");
   Refused(place, verify, 65);
 }

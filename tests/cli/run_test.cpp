@@ -104,6 +104,46 @@ TEST_CASE("changed training data train again") {
   CHECK_FALSE(Reused(again).at("model"));
 }
 
+TEST_CASE("changed test data are measured again and change nothing else") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  auto bytes = ReadText(place / "test-images.npy");
+  bytes.back() = static_cast<char>(bytes.back() + 1);
+  WriteText(place / "test-images.npy", bytes);
+  const auto again = place.Bitplan({"run", place.recipe(), "--out", "out", "--json"});
+  REQUIRE(again.code == 0);
+  const auto reused = Reused(again);
+  for (const char* stage : {"model", "posterior", "sensitivity", "allocate", "apply"}) CHECK(reused.at(stage));
+  CHECK_FALSE(reused.at("verify"));
+}
+
+TEST_CASE("a plan.yaml edited by hand is moved aside, not overwritten") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto plan = PlanOf(place, "out");
+  WriteText(place / "out/plan.yaml", plan + "# mine\n");
+  const auto again = place.Bitplan({"run", place.recipe(), "--out", "out"});
+  REQUIRE(again.code == 0);
+  CHECK_THAT(again.err, Contains("plan.edited.yaml"));
+  CHECK(PlanOf(place, "out") == plan);
+  CHECK(ReadText(place / "out/plan.edited.yaml") == plan + "# mine\n");
+}
+
+TEST_CASE("compensated rounding is recorded in the plan, and the plan can be verified again") {
+  const Workplace place;
+  const auto run = [&](const char* folder) {
+    return place.Bitplan({"run", place.recipe(), "--out", folder, "--set", "quantizer.rounding=compensated", "--set",
+                          "allocate.budget.average_bits=2"});
+  };
+  REQUIRE(run("out").code == 0);
+  REQUIRE(run("again").code == 0);
+  CHECK_THAT(PlanOf(place, "out"), Contains("rounding: compensated"));
+  CHECK(PlanOf(place, "out") == PlanOf(place, "again"));
+  WriteText(place / "copy.yaml", PlanOf(place, "out"));
+  REQUIRE(place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", "copy.yaml"}).code == 0);
+  CHECK(ReadText(place / "copy.yaml") == PlanOf(place, "out"));
+}
+
 TEST_CASE("a file that was tampered with is made again") {
   const Workplace place;
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);

@@ -46,6 +46,18 @@ TEST_CASE("a plan edited by hand is measured with its own bits") {
   CHECK_THAT(ReadText(place / "measured.yaml"), Contains("verified:"));
 }
 
+TEST_CASE("what a plan leaves in float, and a budget that it breaks, are said") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"}).code == 0);
+  const auto plan = ReadText(place / "out/plan.yaml");
+  WriteText(place / "edited.yaml",
+            Replaced(Replaced(plan, "bits: 3, grid", "bits: 8, grid"), "bits: 3, grid", "bits: 16, grid"));
+  const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", "edited.yaml"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  CHECK_THAT(outcome.out, Contains("left in float") && Contains("over budget"));
+}
+
 TEST_CASE("two plans are compared on the same samples") {
   const Workplace place;
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"}).code == 0);

@@ -1,0 +1,120 @@
+// What `bitplan compare` promises: every plan on the same samples, in tables that programs and people can read.
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "cli/program.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan::test;
+
+namespace {
+
+nlohmann::json Compared(const Workplace& place, std::vector<std::string> more = {}) {
+  std::vector<std::string> arguments = {"compare", place.recipe(), "--out", "out", "--json", "--set",
+                                        "compare={budgets: [2, 3], seeds: 2, allocators: [exact, random]}"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  const auto outcome = place.Bitplan(arguments);
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return nlohmann::json::parse(outcome.out);
+}
+
+const nlohmann::json& PlansOf(const nlohmann::json& report) {
+  return report.contains("comparison") ? report.at("comparison").at("plans") : report.at("plans");
+}
+
+}  // namespace
+
+TEST_CASE("compare measures every allocator at every budget, against uniform and against the best") {
+  const Workplace place;
+  const auto report = Compared(place);
+  const auto& plans = PlansOf(report);
+  std::map<std::string, int> count;
+  for (const auto& plan : plans) {
+    ++count[plan.at("allocator")];
+    CHECK(plan.at("average_bits").get<double>() <= plan.at("budget").get<double>());
+  }
+  CHECK(count == std::map<std::string, int>{{"exact", 2}, {"random", 4}, {"uniform", 2}});
+  for (const double budget : {2.0, 3.0}) {
+    double best = 0.0;
+    for (const auto& plan : plans) {
+      if (plan.at("budget") == budget) best = std::max(best, plan.at("metrics").at("accuracy").get<double>());
+    }
+    double uniform = 0.0;
+    for (const auto& plan : plans) {
+      if (plan.at("budget") != budget) continue;
+      const double accuracy = plan.at("metrics").at("accuracy");
+      if (plan.at("allocator") == "uniform") uniform = accuracy;
+      CHECK(plan.at("below_best").at("value").get<double>() == Approx(best - accuracy).margin(1e-9));
+    }
+    for (const auto& plan : plans) {
+      if (plan.at("budget") != budget) continue;
+      CHECK(plan.at("below_uniform").at("value").get<double>() ==
+            Approx(uniform - plan.at("metrics").at("accuracy").get<double>()).margin(1e-9));
+    }
+  }
+}
+
+TEST_CASE("compare leaves a CSV, a JSON, a self-contained report and the data of its plots") {
+  const Workplace place;
+  const auto plans = PlansOf(Compared(place));
+  const auto csv = ReadText(place / "out/compare.csv");
+  CHECK(static_cast<std::size_t>(std::count(csv.begin(), csv.end(), '\n')) == plans.size() + 1);
+  CHECK(nlohmann::json::parse(ReadText(place / "out/compare.json")).at("plans").size() == plans.size());
+  const auto html = ReadText(place / "out/report.html");
+  CHECK_THAT(html, Contains("</html>") && Contains("random"));
+  for (const char* outside : {"src=\"http", "href=\"http", "<script src", "@import"}) CHECK(html.find(outside) == std::string::npos);
+  for (const char* name : {"accuracy", "nll", "bits"}) {
+    CHECK(std::filesystem::exists(place / ("out/plots/" + std::string(name) + ".dat")));
+    CHECK(std::filesystem::exists(place / ("out/plots/" + std::string(name) + ".gp")));
+  }
+}
+
+TEST_CASE("a second compare measures nothing again, and a run beside it stays what it was") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto plan = ReadText(place / "out/plan.yaml");
+  const auto first = Compared(place);
+  const auto second = Compared(place);
+  CHECK(first.at("measured").get<int>() > 0);
+  CHECK(second.at("measured") == 0);
+  CHECK(PlansOf(first).size() == PlansOf(second).size());
+  CHECK(PlansOf(first)[0].at("metrics") == PlansOf(second)[0].at("metrics"));
+  CHECK(ReadText(place / "out/plan.yaml") == plan);
+}
+
+TEST_CASE("an allocator that cannot meet a budget says why, and the others are compared") {
+  const Workplace place;
+  const auto report = Compared(place, {"--set", "compare.budgets=[1.5, 4]", "--set", "allocate.bits=[2, 4]"});
+  int failed = 0;
+  for (const auto& plan : PlansOf(report)) {
+    if (plan.at("budget") != 1.5) continue;
+    ++failed;
+    CHECK_THAT(plan.at("failure").get<std::string>(), Contains("2"));
+  }
+  CHECK(failed == 4);
+}
+
+TEST_CASE("compare --sensitivity ranks metrics by random plans") {
+  const Workplace place;
+  const auto outcome = place.Bitplan({"compare", place.recipe(), "--out", "out", "--json", "--sensitivity", "--metrics",
+                                      "posterior-laplace,measured,hawq", "--plans", "12"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const auto report = nlohmann::json::parse(outcome.out);
+  std::set<std::string> names;
+  for (const auto& row : report.at("metrics")) {
+    names.insert(row.at("metric"));
+    CHECK(row.at("spearman_divergence").get<double>() <= 1.0);
+    if (row.at("metric") == "measured") CHECK(row.at("spearman_divergence").get<double>() > 0.5);
+  }
+  CHECK(names == std::set<std::string>{"posterior-laplace", "measured", "hawq"});
+}
+
+TEST_CASE("options of --sensitivity without it, and metrics that are not known, are refused") {
+  const Workplace place;
+  CHECK(place.Bitplan({"compare", place.recipe(), "--plans", "5"}).code == 64);
+  const auto outcome = place.Bitplan({"compare", place.recipe(), "--sensitivity", "--metrics", "hawk"});
+  CHECK(outcome.code == 64);
+  CHECK_THAT(ErrorLine(outcome), Contains("hawq"));
+}
