@@ -62,7 +62,8 @@ std::string ComparisonJson(const Comparison& comparison) {
   nlohmann::ordered_json layers = nlohmann::ordered_json::array(), plans = nlohmann::ordered_json::array();
   for (const LayerSummary& layer : comparison.layers) layers.push_back({{"name", layer.name}, {"weights", layer.weights}});
   for (const ComparedPlan& plan : comparison.plans) {
-    nlohmann::ordered_json entry = {{"budget", plan.budget}, {"allocator", plan.allocator}, {"seed", plan.seed}};
+    nlohmann::ordered_json entry = {{"budget", plan.budget}, {"allocator", plan.allocator}, {"seed", plan.seed},
+                                    {"baseline", plan.baseline}};
     if (!plan.failure.empty()) {
       entry["failure"] = plan.failure;
       plans.push_back(std::move(entry));

@@ -19,43 +19,6 @@ torch::Tensor MeanDivergence(const torch::Tensor& logits, const torch::Tensor& m
   return (before.exp() * (before - moved.log_softmax(1))).sum(1).mean();
 }
 
-class DisplacementOracle : public LikelihoodOracle {
- public:
-  DisplacementOracle(const Displacements& displacements, const AllocationProblem& problem)
-      : displacements_(displacements), widths_(problem.widths) {
-    for (const Unit& unit : problem.units) names_.push_back(unit.name);
-  }
-  [[nodiscard]] const std::vector<std::string>& units() const override { return names_; }
-  [[nodiscard]] const std::vector<int>& widths() const override { return widths_; }
-  void NextBatch() override {}
-  [[nodiscard]] double Loss(const std::vector<int>& columns) override { return displacements_.Divergence(columns); }
-
-  [[nodiscard]] double LossAndGradient(const std::vector<std::vector<double>>& mixture,
-                                       std::vector<std::vector<double>>& gradient) override {
-    std::vector<torch::Tensor> weights;
-    torch::Tensor moved = displacements_.logits;
-    for (std::size_t l = 0; l < mixture.size(); ++l) {
-      weights.push_back(torch::tensor(mixture[l], torch::kFloat32).requires_grad_(true));
-      if (mixture[l].empty()) continue;
-      moved = moved + torch::tensordot(weights.back(), displacements_.displacement[static_cast<std::int64_t>(l)], {0}, {0});
-    }
-    const torch::Tensor loss = MeanDivergence(displacements_.logits, moved);
-    const auto gradients = torch::autograd::grad({loss}, weights, {}, false, false, /*allow_unused=*/true);
-    gradient.assign(mixture.size(), {});
-    for (std::size_t l = 0; l < mixture.size(); ++l) {
-      for (std::size_t k = 0; k < mixture[l].size(); ++k) {
-        gradient[l].push_back(gradients[l][static_cast<std::int64_t>(k)].item<double>());
-      }
-    }
-    return loss.item<double>();
-  }
-
- private:
-  const Displacements& displacements_;
-  std::vector<int> widths_;
-  std::vector<std::string> names_;
-};
-
 }  // namespace
 
 double Displacements::Divergence(const std::vector<int>& columns) const {
@@ -122,11 +85,6 @@ AllocationProblem MeasurePredictive(const SensitivityInputs& inputs, ProgressSin
   problem.loss_rise = DivergenceTable(displacements);
   if (inputs.displacements != nullptr) *inputs.displacements = std::move(displacements);
   return problem;
-}
-
-std::unique_ptr<LikelihoodOracle> MakeDisplacementOracle(const Displacements& displacements,
-                                                         const AllocationProblem& problem) {
-  return std::make_unique<DisplacementOracle>(displacements, problem);
 }
 
 }  // namespace bitplan

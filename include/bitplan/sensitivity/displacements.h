@@ -9,7 +9,6 @@
 #pragma once
 
 #include <filesystem>
-#include <memory>
 
 #include "bitplan/core/likelihood_oracle.h"
 #include "bitplan/sensitivity/sensitivity.h"
@@ -34,10 +33,5 @@ struct Displacements {
 // The file of a run: a TorchScript archive with both tensors. Error(kNotFound, kData).
 void SaveDisplacements(const Displacements& displacements, const std::filesystem::path& file);
 [[nodiscard]] Displacements LoadDisplacements(const std::filesystem::path& file);
-
-// The prediction as a likelihood for allocators; all images in every batch, labels replaced by the float predictions.
-// Only Loss() is meant for it: gradients with respect to a mixture are those of mixed displacements.
-[[nodiscard]] std::unique_ptr<LikelihoodOracle> MakeDisplacementOracle(const Displacements& displacements,
-                                                                       const AllocationProblem& problem);
 
 }  // namespace bitplan
