@@ -29,7 +29,7 @@ struct Arguments {
   std::vector<std::int64_t> shape;
   pipeline::RankOptions rank;
   int threads = 0;
-  bool quiet = false, json = false, markdown = false, sensitivity = false;
+  bool guard = false, quiet = false, json = false, markdown = false, sensitivity = false;
 };
 
 struct Command {
@@ -76,6 +76,7 @@ void DeclareVerify(CLI::App& app, Arguments& arguments) {
   DeclareRecipe(app, arguments);
   app.add_option("--plan", arguments.plan, "plan to measure (default: plan.yaml in the output folder)");
   app.add_option("--out-plan", arguments.out_plan, "where the verified plan is written (default: in place)");
+  app.add_flag("--guard", arguments.guard, "keep one width for all layers when it is better on calibration images");
   app.add_option("--against", arguments.against, "another plan for the same model, compared on the same samples");
 }
 
@@ -127,8 +128,9 @@ void AllocateCommand(const Arguments& arguments, CLI::App&) {
 
 void VerifyCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
-  PrintReport(pipeline::Verify({arguments.recipe, arguments.plan, arguments.out_plan, arguments.against}, console),
-              arguments);
+  const pipeline::VerifyPlanOptions options = {arguments.recipe, arguments.plan, arguments.out_plan, arguments.against,
+                                               arguments.guard};
+  PrintReport(pipeline::Verify(options, console), arguments);
 }
 
 void InspectCommand(const Arguments& arguments, CLI::App&) {

@@ -66,6 +66,7 @@ ordered_json Json(const pipeline::RunReport& report) {
                       {"macs", layer.macs},
                       {"bits", layer.bits},
                       {"grid", layer.grid}});
+    if (layer.confidence >= 0.0) layers.back()["confidence"] = layer.confidence;
   }
   ordered_json json = {
       {"folder", report.folder.string()},
@@ -86,6 +87,12 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"pins", PinsJson(report.pins)},
       {"width_probabilities", report.width_probabilities},
       {"stages", StagesJson(report.stages)}};
+  if (plan.guard) {
+    json["guard"] = {{"data", plan.guard->data},
+                     {"plan_nll", plan.guard->plan_nll},
+                     {"uniform_nll", plan.guard->uniform_nll},
+                     {"replaced", plan.guard->replaced}};
+  }
   if (report.against) {
     const auto& drop = report.against->accuracy_drop;
     json["against"] = {

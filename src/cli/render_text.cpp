@@ -40,6 +40,12 @@ std::string AgainstText(const Verification& against, const std::string& file) {
       drop.drop > 0.0 ? "worse" : "better", low, high, drop.mcnemar_p);
 }
 
+std::string GuardText(const PlanGuard& guard) {
+  return fmt::format("guard              {}: NLL {:.4f}, one width for all {:.4f}; {}\n", guard.data, guard.plan_nll,
+                     guard.uniform_nll,
+                     guard.replaced.empty() ? "the plan stays" : "that of " + guard.replaced + " is replaced");
+}
+
 // What the totals leave out, and whether they keep the budget.
 std::string OutsideText(const Plan& plan) {
   std::string text;
@@ -61,10 +67,11 @@ std::string OutsideText(const Plan& plan) {
 
 std::string Text(const pipeline::RunReport& report) {
   const auto& plan = report.plan;
-  Table table({"layer", "kind", "shape", ">weights", ">bits", "grid"});
+  Table table({"layer", "kind", "shape", ">weights", ">bits", "grid", ">sure"});
   for (const auto& layer : plan.layers) {
     table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights()), std::to_string(layer.bits),
-               layer.bits == 0 ? "" : layer.grid});
+               layer.bits == 0 ? "" : layer.grid,
+               layer.confidence < 0.0 ? "" : fmt::format("{:.0f} %", 100.0 * layer.confidence)});
   }
   auto text = table.Render() + "\n";
   const auto& achieved = plan.achieved;
@@ -91,6 +98,7 @@ std::string Text(const pipeline::RunReport& report) {
   text += fmt::format("predicted rise     {:.4g} nats per sample\n", achieved.predicted_loss_rise);
   text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,
                       plan.quantizer.output_correction);
+  if (plan.guard) text += GuardText(*plan.guard);
   if (plan.verified) text += VerifiedText(*plan.verified);
   if (report.against) text += AgainstText(*report.against, report.against_file.string());
   text += StagesText(report.stages);

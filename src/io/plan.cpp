@@ -59,6 +59,11 @@ class Fields {
   Values values_;
 };
 
+// The range of a layer that states none: the plan's, where that is one that every layer can have.
+std::string LayerRange(const QuantizerOptions& quantizer) {
+  return quantizer.range == "auto" || quantizer.range == "output" ? "mse" : quantizer.range;
+}
+
 std::string DumpMetrics(const Metrics& metrics) {
   return fmt::format("{{accuracy: {}, nll: {}, brier: {}, ece: {}}}", FormatNumber(metrics.accuracy),
                      FormatNumber(metrics.nll), FormatNumber(metrics.brier), FormatNumber(metrics.ece));
@@ -85,6 +90,12 @@ std::string DumpAchieved(const PlanAchieved& achieved) {
       FormatNumber(achieved.compression), FormatNumber(achieved.predicted_loss_rise));
   if (achieved.optimality_gap >= 0.0) text += ", optimality_gap: " + FormatNumber(achieved.optimality_gap);
   return text + "}\n";
+}
+
+std::string DumpGuard(const PlanGuard& guard) {
+  return fmt::format("guard: {{data: {}, plan_nll: {}, uniform_nll: {}{}}}\n", FormatText(guard.data),
+                     FormatNumber(guard.plan_nll), FormatNumber(guard.uniform_nll),
+                     guard.replaced.empty() ? "" : ", replaced: " + FormatText(guard.replaced));
 }
 
 std::string DumpAllocator(const Plan& plan) {
@@ -154,8 +165,9 @@ PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
   return achieved;
 }
 
-PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std::string& path) {
-  const Fields fields(source, node, path, {"name", "kind", "shape", "macs", "bits"}, {"grid"});
+PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std::string& path,
+                    const QuantizerOptions& quantizer) {
+  const Fields fields(source, node, path, {"name", "kind", "shape", "macs", "bits"}, {"grid", "range", "confidence"});
   PlanLayer layer;
   layer.name = fields.Text("name");
   layer.kind = fields.Text("kind");
@@ -170,14 +182,18 @@ PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std:
                                                fields.Path("bits"), layer.bits));
   }
   if (fields.Has("grid")) layer.grid = source.Choice(fields.At("grid"), fields.Path("grid"), {"zero", "half"});
+  layer.range = fields.Has("range") ? source.Choice(fields.At("range"), fields.Path("range"),
+                                                    {"max", "mse", "posterior", "output"})
+                                    : LayerRange(quantizer);
+  if (fields.Has("confidence")) layer.confidence = fields.Number("confidence", kShare);
   return layer;
 }
 
-std::vector<PlanLayer> ReadLayers(const YamlSource& source, const YAML::Node& node) {
+std::vector<PlanLayer> ReadLayers(const YamlSource& source, const YAML::Node& node, const QuantizerOptions& quantizer) {
   std::vector<PlanLayer> layers;
   std::set<std::string> names;
   for (const YAML::Node& item : source.List(node, "layers")) {
-    layers.push_back(ReadLayer(source, item, fmt::format("layers[{}]", layers.size())));
+    layers.push_back(ReadLayer(source, item, fmt::format("layers[{}]", layers.size()), quantizer));
     const std::string& name = layers.back().name;
     if (!names.insert(name).second) source.Fail(item, "layer '" + name + "' is given twice");
   }
@@ -205,6 +221,12 @@ Verification ReadVerification(const YamlSource& source, const YAML::Node& node) 
   verified.accuracy_drop.ci_high = source.Number(interval[1], drop.Path("ci95"), kAny);
   verified.accuracy_drop.mcnemar_p = drop.Number("mcnemar_p", kShare);
   return verified;
+}
+
+PlanGuard ReadGuard(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "guard", {"data", "plan_nll", "uniform_nll"}, {"replaced"});
+  return {fields.Text("data"), fields.Number("plan_nll", kNotNegative), fields.Number("uniform_nll", kNotNegative),
+          fields.Has("replaced") ? fields.Text("replaced") : ""};
 }
 
 PlanProvenance ReadProvenance(const YamlSource& source, const YAML::Node& node) {
@@ -242,10 +264,14 @@ std::string DumpPlan(const Plan& plan) {
   text += DumpAchieved(plan.achieved);
   text += "layers:\n";
   for (const PlanLayer& layer : plan.layers) {
-    text += fmt::format("  - {{name: {}, kind: {}, shape: [{}], macs: {}, bits: {}, grid: {}}}\n",
-                        FormatText(layer.name), FormatText(layer.kind), fmt::join(layer.shape, ", "), layer.macs,
-                        layer.bits, FormatText(layer.grid));
+    text += fmt::format("  - {{name: {}, kind: {}, shape: [{}], macs: {}, bits: {}, grid: {}", FormatText(layer.name),
+                        FormatText(layer.kind), fmt::join(layer.shape, ", "), layer.macs, layer.bits,
+                        FormatText(layer.grid));
+    if (layer.range != LayerRange(quantizer)) text += ", range: " + FormatText(layer.range);
+    if (layer.confidence >= 0.0) text += ", confidence: " + FormatNumber(layer.confidence);
+    text += "}\n";
   }
+  if (plan.guard) text += DumpGuard(*plan.guard);
   if (plan.verified) text += DumpVerification(*plan.verified);
   const PlanProvenance& provenance = plan.provenance;
   text += fmt::format("provenance: {{bitplan: {}, libtorch: {}, recipe_sha256: {}}}\n", FormatText(provenance.bitplan),
@@ -259,7 +285,7 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   CheckVersion(source, root);
   const Fields fields(source, root, "",
                       {"bitplan", "model", "allocator", "quantizer", "budget", "achieved", "layers", "provenance"},
-                      {"posterior", "verified"});
+                      {"posterior", "guard", "verified"});
   Plan plan;
   plan.model = ReadModel(source, fields.At("model"));
   ReadAllocator(source, fields.At("allocator"), plan);
@@ -271,7 +297,8 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   plan.quantizer = ReadQuantizer(source, fields.At("quantizer"));
   plan.budget = ReadBudget(source, fields.At("budget"));
   plan.achieved = ReadAchieved(source, fields.At("achieved"));
-  plan.layers = ReadLayers(source, fields.At("layers"));
+  plan.layers = ReadLayers(source, fields.At("layers"), plan.quantizer);
+  if (fields.Has("guard")) plan.guard = ReadGuard(source, fields.At("guard"));
   if (fields.Has("verified")) plan.verified = ReadVerification(source, fields.At("verified"));
   plan.provenance = ReadProvenance(source, fields.At("provenance"));
 

@@ -84,8 +84,9 @@ std::vector<RecipeOption> MakeOptions() {
       OneOf("quantizer.scheme", FIELD(quantizer.scheme), {"symmetric"}, "uniform levels, symmetric around zero"),
       OneOf("quantizer.granularity", FIELD(quantizer.granularity), {"channel", "tensor"},
             "one scale per output channel, or one per layer"),
-      OneOf("quantizer.range", FIELD(quantizer.range), {"max", "mse", "posterior"},
-            "scale by the largest weight, the least squared error, or the least error weighted by information"),
+      OneOf("quantizer.range", FIELD(quantizer.range), {"max", "mse", "posterior", "output", "auto"},
+            "scale by the largest weight, the least squared error, the least error weighted by information, or the "
+            "least error of the outputs on training images; auto: mse or output, per layer"),
       OneOf("quantizer.grid", FIELD(quantizer.grid), {"auto", "zero", "half"},
             "at 2 and 3 bits: with a level at zero, with levels at odd halves, or the better of both"),
       OneOf("quantizer.rounding", FIELD(quantizer.rounding), {"nearest", "compensated"},

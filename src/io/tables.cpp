@@ -27,7 +27,7 @@ void CheckKeys(const Json& object, const std::vector<std::string>& known) {
 }
 
 Unit ReadUnit(const Json& item) {
-  CheckKeys(item, {"name", "weights", "scales", "macs", "loss_rise", "coherence", "score_percentiles",
+  CheckKeys(item, {"name", "weights", "scales", "macs", "loss_rise", "replicates", "coherence", "score_percentiles",
                    "log_sigma_percentiles"});
   Unit unit;
   unit.name = item.at("name").get<std::string>();
@@ -54,6 +54,10 @@ AllocationProblem Read(const Json& root) {
   for (const Json& item : root.at("units")) {
     problem.units.push_back(ReadUnit(item));
     problem.loss_rise.push_back(item.at("loss_rise").get<std::vector<double>>());
+    if (!item.contains("replicates")) continue;
+    const auto rows = item.at("replicates").get<std::vector<std::vector<double>>>();
+    problem.replicates.resize(std::max(problem.replicates.size(), rows.size()));
+    for (std::size_t r = 0; r < rows.size(); ++r) problem.replicates[r].push_back(rows[r]);
   }
   problem.Validate();
   return problem;
@@ -67,7 +71,7 @@ std::string DumpProblem(const AllocationProblem& problem) {
       fmt::format("{{\"{}\": {}, \"widths\": {}, \"units\": [", kFormat, kVersion, Json(problem.widths).dump());
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     const Unit& unit = problem.units[u];
-    const Json item = {{"name", unit.name},
+    Json item = {{"name", unit.name},
                        {"weights", unit.weights},
                        {"scales", unit.scales},
                        {"macs", unit.macs},
@@ -75,6 +79,7 @@ std::string DumpProblem(const AllocationProblem& problem) {
                        {"coherence", unit.coherence},
                        {"score_percentiles", unit.score_percentiles},
                        {"log_sigma_percentiles", unit.log_sigma_percentiles}};
+    for (const auto& replicate : problem.replicates) item["replicates"].push_back(replicate[u]);
     text += (u == 0 ? "\n" : ",\n") + item.dump();
   }
   return text + "\n]}\n";

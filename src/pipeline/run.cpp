@@ -32,7 +32,8 @@ void KeepEdited(const StageChain& chain, const Plan& draft, ProgressSink& progre
   progress.Info("plan.yaml was edited since it was verified; it is now " + kept.string());
 }
 
-// Prediction and sizes for the bits that the file holds now; the gap stays only while the bits are the allocator's.
+// Prediction and sizes for the bits that the file holds now; gap, confidence and guard stay only while the bits are
+// those they were stated for.
 void RefreshAchieved(StageChain& chain, Plan& plan) {
   std::vector<int> bits;
   for (const auto& layer : plan.layers) bits.push_back(layer.bits);
@@ -40,6 +41,9 @@ void RefreshAchieved(StageChain& chain, Plan& plan) {
   if (achieved.predicted_loss_rise == plan.achieved.predicted_loss_rise &&
       achieved.average_bits == plan.achieved.average_bits) {
     achieved.optimality_gap = plan.achieved.optimality_gap;
+  } else {
+    plan.guard.reset();
+    for (auto& layer : plan.layers) layer.confidence = -1.0;
   }
   plan.achieved = achieved;
 }
@@ -87,7 +91,8 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
   if (!options.out_plan.empty()) EnsureWritableFolder(std::filesystem::absolute(target).parent_path());
   chain.Follow(plan);
   RefreshAchieved(chain, plan);
-  chain.RefreshGrids(plan);
+  chain.RefreshChoices(plan);
+  if (options.guard) chain.Guard(plan);
 
   RunReport report;
   report.folder = chain.folder().path();

@@ -12,10 +12,13 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
+#include "bitplan/core/random.h"
 #include "bitplan/models/architectures.h"
+#include "bitplan/models/layer_inputs.h"
 #include "bitplan/sensitivity/network_oracle.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/training/train.h"
+#include "bitplan/verify/correction.h"
 #include "pipeline/checks.h"
 
 namespace bitplan::pipeline {
@@ -24,6 +27,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kOracleBatch = 128;
+constexpr std::int64_t kRangePositions = 2048;  // inputs of every layer that ranges are fitted to
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -219,7 +223,8 @@ SensitivityInputs StageChain::Inputs(const std::string& metric, const std::strin
           .quantizer = recipe_.quantizer,
           .options = options,
           .widths = Widths(),
-          .seed = recipe_.seed};
+          .seed = recipe_.seed,
+          .evidence = &Evidence()};
 }
 
 const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric, const std::string& estimator) {
@@ -237,7 +242,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   recipe.quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto posterior = with_posterior ? PosteriorRecord(estimator).content : std::string();
-  const auto input = HashOf({"sensitivity/2", ModelRecord().content, posterior, DataHash(false),
+  const auto input = HashOf({"sensitivity/3", ModelRecord().content, posterior, DataHash(false),
                              DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"),
                              Join(Widths()), Seed()});
   const auto file = stage + ".json";
@@ -262,13 +267,37 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   return tables_.emplace(stage, std::move(measured)).first->second;
 }
 
-const bitplan::Posterior* StageChain::PosteriorForWeights() {
-  return recipe_.quantizer.range == "posterior" ? &LoadedPosterior() : nullptr;
+torch::Tensor StageChain::CorrectionImages() {
+  const auto& train = Data().train;
+  const auto order = RandomStream(recipe_.seed, "pipeline/correction").Permutation(train.size());
+  const auto count = std::min<std::int64_t>(recipe_.quantizer.correction_samples, train.size());
+  const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
+  return normalizer_.Apply(train.images.index_select(0, chosen));
 }
 
-AppliedPlan& StageChain::Quantized(const std::vector<int>& bits, const std::vector<std::string>& grids) {
-  if (!quantized_ || quantized_bits_ != bits || quantized_->grids != grids) {
-    quantized_ = ApplyBits(Model(), bits, grids, recipe_.quantizer, PosteriorForWeights());
+const std::vector<QuantizerEvidence>& StageChain::Evidence() {
+  if (evidence_) return *evidence_;
+  const auto& network = Model();
+  const auto& quantizer = recipe_.quantizer;
+  std::vector<QuantizerEvidence> evidence(network.layers.size());
+  if (quantizer.range == "posterior") {
+    const auto& posterior = LoadedPosterior();
+    for (std::size_t l = 0; l < evidence.size(); ++l) evidence[l].importance = posterior.Information(l);
+  }
+  if (quantizer.range == "output" || quantizer.range == "auto") {
+    const auto inputs = SampleLayerInputs(network, CorrectionImages(), kRangePositions, recipe_.seed);
+    for (std::size_t l = 0; l < evidence.size(); ++l) {
+      const bool centred = inputs[l].defined() && MeanIsCorrected(network, network.layers[l], quantizer);
+      evidence[l].inputs = centred ? inputs[l] - inputs[l].mean(1, /*keepdim=*/true) : inputs[l];
+    }
+  }
+  evidence_ = std::move(evidence);
+  return *evidence_;
+}
+
+AppliedPlan& StageChain::Quantized(const std::vector<int>& bits, const std::vector<LevelChoice>& choices) {
+  if (!quantized_ || quantized_bits_ != bits || quantized_->choices != choices) {
+    quantized_ = ApplyBits(Model(), bits, choices, recipe_.quantizer, Evidence());
     quantized_bits_ = bits;
   }
   return *quantized_;
@@ -288,7 +317,7 @@ Solution StageChain::Solve() {
       MeasuredTable(metric.empty() ? recipe_.sensitivity.metric : metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto input =
-      HashOf({"allocate/2", measured.content, ModelRecord().content, Section("allocate"), Section("quantizer"),
+      HashOf({"allocate/3", measured.content, ModelRecord().content, Section("allocate"), Section("quantizer"),
               allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;
@@ -299,6 +328,8 @@ Solution StageChain::Solve() {
     for (const auto& [pin, rise] : PinCosts(table, recipe_.allocate)) {
       pins.push_back({pin.pattern, pin.bits, rise ? nlohmann::json(*rise) : nlohmann::json()});
     }
+    auto choices = nlohmann::json::array();
+    for (const auto& [grid, range] : Quantized(answer.bits, {}).choices) choices.push_back({grid, range});
     const nlohmann::json facts = {{"allocate_ms", allocate_ms},
                                   {"bits", answer.bits},
                                   {"predicted_loss_rise", answer.predicted_loss_rise},
@@ -307,19 +338,22 @@ Solution StageChain::Solve() {
                                   {"note", answer.note},
                                   {"width_probabilities", answer.width_probabilities},
                                   {"pins", pins},
-                                  {"grids", Quantized(answer.bits, {}).grids}};
+                                  {"confidence", WidthConfidence(table, recipe_.allocate, recipe_.seed, answer)},
+                                  {"choices", choices}};
     return {.input = {}, .content = Sha256Hex(Join(answer.bits)), .facts = facts.dump()};
   });
   const auto facts = nlohmann::json::parse(record.facts);
   Solution solution{.bits = facts.at("bits"),
-                    .grids = facts.at("grids"),
+                    .choices = {},
                     .predicted_loss_rise = facts.at("predicted_loss_rise"),
                     .optimality_gap = facts.at("optimality_gap"),
                     .shadow_price = facts.at("shadow_price"),
                     .allocate_ms = facts.at("allocate_ms"),
                     .note = facts.at("note"),
                     .width_probabilities = facts.at("width_probabilities"),
-                    .pins = {}};
+                    .pins = {},
+                    .confidence = facts.at("confidence")};
+  for (const auto& choice : facts.at("choices")) solution.choices.push_back({choice.at(0), choice.at(1)});
   for (const auto& pin : facts.at("pins")) {
     PinCost& cost = solution.pins.emplace_back(PinCost{{pin.at(0), pin.at(1)}, std::nullopt});
     if (!pin.at(2).is_null()) cost.loss_rise = pin.at(2).get<double>();

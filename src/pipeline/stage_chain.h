@@ -31,7 +31,7 @@ namespace bitplan::pipeline {
 
 struct Solution {
   std::vector<int> bits;
-  std::vector<std::string> grids;
+  std::vector<LevelChoice> choices;
   double predicted_loss_rise = 0.0;
   double optimality_gap = -1.0;
   double shadow_price = 0.0;
@@ -39,6 +39,7 @@ struct Solution {
   std::string note;
   std::vector<std::vector<double>> width_probabilities;  // [layers][widths], or empty
   std::vector<PinCost> pins;
+  std::vector<double> confidence;                        // of every layer's width, or empty
 };
 
 // What one plan, or the float network, does on the verification split.
@@ -81,8 +82,12 @@ class StageChain {
   // Sizes and prediction of the plan's bits.
   [[nodiscard]] PlanAchieved Achieved(const std::vector<int>& bits, double predicted_loss_rise);
   [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits);
-  // The grids that the quantizer makes of the file's: at 0 and 1 bits there is only one.
-  void RefreshGrids(Plan& plan);
+  // Grids and ranges that the quantizer makes of the file's: at 0 and 1 bits there is only one grid.
+  void RefreshChoices(Plan& plan);
+
+  // Sets the plan against one width for all layers within its budget on the calibration split; the better one by NLL is
+  // what `plan` holds afterwards.
+  void Guard(Plan& plan);
 
   // The plan as this folder has already verified it, if it has.
   [[nodiscard]] std::optional<Plan> FindVerified(const Plan& draft);
@@ -119,14 +124,17 @@ class StageChain {
   [[nodiscard]] std::string Seed() const { return std::to_string(recipe_.seed); }
   [[nodiscard]] bool NeedsPosterior() const;
   [[nodiscard]] std::vector<int> Widths() const;
-  [[nodiscard]] const bitplan::Posterior* PosteriorForWeights();
+  // What the quantizer's range looks at besides the weights.
+  [[nodiscard]] const std::vector<QuantizerEvidence>& Evidence();
+  [[nodiscard]] torch::Tensor CorrectionImages();
   void CheckModelSuitsData(const bitplan::Network& network);
   StageRecord TrainModel(const std::string& input);
-  // `grids` empty: chosen by the quantizer's options.
-  [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits, const std::vector<std::string>& grids);
+  // `choices` empty: by the quantizer's options.
+  [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits, const std::vector<LevelChoice>& choices);
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
   [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized);
+  [[nodiscard]] double CalibrationNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices);
   [[nodiscard]] const Dataset& VerifySplit();
   [[nodiscard]] PlanMeasurement Evaluated(const torch::jit::Module& module, const std::string& label);
   [[nodiscard]] std::string ApplyInput(const Plan& plan);
@@ -147,6 +155,7 @@ class StageChain {
   std::map<std::string, Estimate> posteriors_;  // by estimator
   std::map<std::string, Measured> tables_;  // by the name of the stage
   std::unique_ptr<SensitivityInputs> oracle_inputs_;  // of the last oracle, which refers to them
+  std::optional<std::vector<QuantizerEvidence>> evidence_;
   std::optional<AppliedPlan> quantized_;
   std::vector<int> quantized_bits_;
 };

@@ -42,10 +42,17 @@ std::vector<int> BitsOf(const Plan& plan) {
   return bits;
 }
 
-std::vector<std::string> GridsOf(const Plan& plan) {
-  std::vector<std::string> grids;
-  for (const auto& layer : plan.layers) grids.push_back(layer.grid);
-  return grids;
+std::vector<LevelChoice> ChoicesOf(const Plan& plan) {
+  std::vector<LevelChoice> choices;
+  for (const auto& layer : plan.layers) choices.push_back({layer.grid, layer.range});
+  return choices;
+}
+
+void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices) {
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    plan.layers[i].grid = choices[i].grid;
+    plan.layers[i].range = choices[i].range;
+  }
 }
 
 void SetCorrection(Plan& plan, const CorrectionMethod& method) {
@@ -104,9 +111,9 @@ std::optional<PlanMeasurement> ParseMeasurement(const std::string& text, const s
   }
 }
 
-std::string BitsAndGrids(const Plan& plan) {
+std::string BitsAndChoices(const Plan& plan) {
   std::string text;
-  for (const auto& layer : plan.layers) text += std::to_string(layer.bits) + " " + layer.grid + " ";
+  for (const auto& layer : plan.layers) text += std::to_string(layer.bits) + " " + layer.grid + " " + layer.range + " ";
   return text;
 }
 
@@ -119,6 +126,7 @@ void StageChain::Follow(const Plan& plan) {
   recipe_.quantizer.rounding = plan.quantizer.rounding;
   recipe_.quantizer.batch_norm = plan.quantizer.batch_norm;
   recipe_.quantizer.output_correction = plan.quantizer.output_correction;
+  evidence_.reset();
   auto& widths = recipe_.allocate.bits;
   for (const auto& layer : plan.layers) {
     if (layer.bits <= 8 && std::find(widths.begin(), widths.end(), layer.bits) == widths.end()) {
@@ -161,10 +169,7 @@ PlanAchieved StageChain::Achieved(const std::vector<int>& bits, double predicted
           .predicted_loss_rise = RoundedToDigits(predicted_loss_rise, 6)};
 }
 
-void StageChain::RefreshGrids(Plan& plan) {
-  const auto& grids = Quantized(BitsOf(plan), GridsOf(plan)).grids;
-  for (std::size_t i = 0; i < grids.size(); ++i) plan.layers[i].grid = grids[i];
-}
+void StageChain::RefreshChoices(Plan& plan) { SetChoices(plan, Quantized(BitsOf(plan), ChoicesOf(plan)).choices); }
 
 Plan StageChain::Draft(const Solution& solution) {
   Plan plan;
@@ -195,27 +200,59 @@ Plan StageChain::Draft(const Solution& solution) {
                            .shape = layer.shape,
                            .macs = layer.macs,
                            .bits = solution.bits[i],
-                           .grid = solution.grids[i]});
+                           .grid = solution.choices[i].grid,
+                           .range = solution.choices[i].range,
+                           .confidence = solution.confidence.empty() ? -1.0 : Rounded(solution.confidence[i], 4)});
   }
   plan.provenance = {.bitplan = BITPLAN_VERSION, .libtorch = TORCH_VERSION, .recipe_sha256 = recipe_sha256_};
   return plan;
 }
 
-Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bits) {
-  const auto& data = Data();
-  const auto order = RandomStream(recipe_.seed, "pipeline/correction").Permutation(data.train.size());
-  const auto count = std::min<std::int64_t>(recipe_.quantizer.correction_samples, data.train.size());
-  const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
-  const auto images = normalizer_.Apply(data.train.images.index_select(0, chosen));
-  if (recipe_.quantizer.rounding == "compensated") {
-    CompensateRounding(Model(), applied, bits, recipe_.quantizer, PosteriorForWeights(), images, progress_);
+double StageChain::CalibrationNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices) {
+  auto applied = ApplyBits(Model(), bits, choices, recipe_.quantizer, Evidence());
+  (void)Correct(applied, bits);
+  const auto& split = Data().calibration;
+  const auto logits = PredictLogits(applied.module, split, normalizer_, recipe_.verify.batch, "guard", progress_);
+  return Rounded(EvaluateLogits(logits, split.labels).metrics.nll, 6);
+}
+
+void StageChain::Guard(Plan& plan) {
+  if (Data().calibration.size() == 0) {
+    throw Error(ErrorKind::kUsage, "--guard needs calibration images; set data.calibration");
   }
-  return CorrectNetwork(Model(), applied.module, recipe_.quantizer, images, data.calibration, normalizer_, progress_);
+  auto options = recipe_.allocate;
+  options.allocator = "uniform";
+  options.budget = plan.budget;
+  const auto uniform = bitplan::Allocate(Table(), options, recipe_.seed).bits;
+  PlanGuard guard{.data = Data().calibration.name,
+                  .plan_nll = CalibrationNll(BitsOf(plan), ChoicesOf(plan)),
+                  .uniform_nll = CalibrationNll(uniform, {}),
+                  .replaced = ""};
+  if (guard.uniform_nll < guard.plan_nll) {
+    guard.replaced = plan.allocator;
+    plan.allocator = options.allocator;
+    plan.allocator_options.clear();
+    plan.achieved = Achieved(uniform, PredictedLossRise(uniform));
+    for (std::size_t i = 0; i < uniform.size(); ++i) {
+      plan.layers[i].bits = uniform[i];
+      plan.layers[i].confidence = -1.0;
+    }
+    SetChoices(plan, Quantized(uniform, {}).choices);
+  }
+  plan.guard = std::move(guard);
+}
+
+Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bits) {
+  const auto images = CorrectionImages();
+  if (recipe_.quantizer.rounding == "compensated") {
+    CompensateRounding(Model(), applied, bits, recipe_.quantizer, Evidence(), images, progress_);
+  }
+  return CorrectNetwork(Model(), applied.module, recipe_.quantizer, images, Data().calibration, normalizer_, progress_);
 }
 
 torch::jit::Module StageChain::Built(const Plan& plan) {
   Follow(plan);
-  auto applied = Quantized(BitsOf(plan), GridsOf(plan));
+  auto applied = Quantized(BitsOf(plan), ChoicesOf(plan));
   quantized_.reset();
   (void)Correct(applied, BitsOf(plan));
   return applied.module;
@@ -251,7 +288,7 @@ PlanMeasurement StageChain::MeasureFloat() { return Evaluated(Model().module, "v
 
 PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reused) {
   Plan plan;
-  for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto"});
+  for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto", .range = "auto"});
   Sha256 hash;
   hash.Update("measure/1").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
   const auto input = hash.Hex();
@@ -263,7 +300,7 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
       return *saved;
     }
   }
-  auto applied = ApplyBits(Model(), bits, {}, recipe_.quantizer, PosteriorForWeights());
+  auto applied = ApplyBits(Model(), bits, {}, recipe_.quantizer, Evidence());
   const auto correction = Correct(applied, bits);
   auto measurement = Evaluated(applied.module, "verify plan");
   measurement.correction = correction.chosen;
@@ -274,8 +311,8 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
 
 std::string StageChain::ApplyInput(const Plan& plan) {
   Sha256 hash;
-  hash.Update("apply/3").Update(ModelRecord().content).Update(DataHash(false)).Update(Section("quantizer"));
-  hash.Update(BitsAndGrids(plan)).Update(Seed());
+  hash.Update("apply/4").Update(ModelRecord().content).Update(DataHash(false)).Update(Section("quantizer"));
+  hash.Update(BitsAndChoices(plan)).Update(Seed());
   if (recipe_.quantizer.range == "posterior") hash.Update(PosteriorRecord().content);
   return hash.Hex();
 }
@@ -301,7 +338,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan) {
   plan.verified.reset();
   const auto apply = Ensure("apply", ApplyInput(plan), {"quantized.pt"}, [&]() -> StageRecord {
     WriteFileAtomically(plan_file, DumpPlan(plan));
-    auto& applied = Quantized(BitsOf(plan), GridsOf(plan));
+    auto& applied = Quantized(BitsOf(plan), ChoicesOf(plan));
     const auto correction = Correct(applied, BitsOf(plan));
     SaveModule(applied.module, folder_.File("quantized.pt"));
     const auto content = ModelHash(applied.module);
@@ -322,7 +359,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan) {
 }
 
 std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
-  auto applied = Quantized(BitsOf(plan), GridsOf(plan));
+  auto applied = Quantized(BitsOf(plan), ChoicesOf(plan));
   quantized_.reset();
   const auto correction = Correct(applied, BitsOf(plan));
   SetCorrection(plan, correction.chosen);

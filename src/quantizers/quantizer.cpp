@@ -17,6 +17,12 @@ rounding::CodeRange RangeOf(int bits, const std::string& grid) {
   return grid == "half" ? rounding::HalfGrid(bits) : rounding::ZeroGrid(bits);
 }
 
+constexpr std::int64_t kChoosing = 4;  // one position in so many chooses between fits
+constexpr int kRefinements = 2;
+constexpr int kWidestByOutput = 4;     // above, every range leaves next to no error
+// Scales that are tried for the outputs, in least-squares scales of the weights.
+constexpr double kFactors[] = {0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.45, 1.7};
+
 void RequireKnown(const char* what, const std::string& word, const std::vector<std::string>& known) {
   if (std::find(known.begin(), known.end(), word) == known.end()) {
     throw Error(ErrorKind::kUsage, UnknownNameMessage(what, word, known));
@@ -26,19 +32,22 @@ void RequireKnown(const char* what, const std::string& word, const std::vector<s
 }  // namespace
 
 WeightRows::WeightRows(const torch::Tensor& weight, int output_dim, const QuantizerOptions& options,
-                       const torch::Tensor& importance)
+                       QuantizerEvidence evidence)
     : shape_(weight.sizes().vec()),
       output_dim_(output_dim),
       per_channel_(options.granularity == "channel"),
-      by_max_(options.range == "max") {
+      range_(options.range) {
   RequireKnown("granularity", options.granularity, {"channel", "tensor"});
-  RequireKnown("range", options.range, {"max", "mse", "posterior"});
+  RequireKnown("range", options.range, {"max", "mse", "posterior", "output", "auto"});
   rows_ = ToRows(weight.detach());
-  if (options.range == "posterior") {
-    if (!importance.defined()) {
-      throw Error(ErrorKind::kUsage, "quantizer.range posterior needs a posterior; set posterior.estimator");
-    }
-    importance_ = ToRows(importance);
+  if (options.range == "posterior" && !evidence.importance.defined()) {
+    throw Error(ErrorKind::kUsage, "quantizer.range posterior needs a posterior; set posterior.estimator");
+  }
+  if (evidence.importance.defined()) importance_ = ToRows(evidence.importance);
+  if (evidence.inputs.defined() && evidence.inputs.size(1) >= kChoosing) {
+    const std::int64_t fitted = evidence.inputs.size(1) - evidence.inputs.size(1) / kChoosing;
+    fitted_ = evidence.inputs.slice(1, 0, fitted);
+    choosing_ = evidence.inputs.slice(1, fitted);
   }
 }
 
@@ -55,13 +64,14 @@ torch::Tensor WeightRows::FromRows(const torch::Tensor& rows) const {
   return rows.reshape(moved).movedim(0, output_dim_).contiguous();
 }
 
-QuantizedWeight WeightRows::FitGrid(int bits, const std::string& grid) const {
+QuantizedWeight WeightRows::FitWeights(int bits, const LevelChoice& choice) const {
+  const auto& [grid, range_name] = choice;
   const std::int64_t count = rows_.size(0);
   const std::int64_t n = rows_.size(1);
-  QuantizedWeight fit{bits, grid, torch::zeros({count}), 0.0};
+  QuantizedWeight fit{bits, grid, range_name, torch::zeros({count}), 0.0};
   std::vector<double> errors(static_cast<std::size_t>(count), 0.0);
   const float* const w = rows_.data_ptr<float>();
-  const float* const importance = importance_.defined() ? importance_.data_ptr<float>() : nullptr;
+  const float* const importance = range_name == "posterior" ? importance_.data_ptr<float>() : nullptr;
   float* const scales = fit.scales.data_ptr<float>();
   const rounding::CodeRange range = RangeOf(std::max(bits, 1), grid);
   at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -86,7 +96,7 @@ QuantizedWeight WeightRows::FitGrid(int bits, const std::string& grid) const {
           total += weight;
         }
         scales[row] = static_cast<float>(2.0 * magnitude / total);
-      } else if (by_max_) {
+      } else if (range_name == "max") {
         scales[row] = rounding::MaxScale(row_w, n, range);
       } else {
         scales[row] = rounding::FindScale(row_w, row_importance, n, range).scale;
@@ -100,34 +110,90 @@ QuantizedWeight WeightRows::FitGrid(int bits, const std::string& grid) const {
   return fit;
 }
 
-QuantizedWeight WeightRows::Fit(int bits, const std::string& grid) const {
+torch::Tensor WeightRows::RowOutputErrors(const torch::Tensor& row_values, const torch::Tensor& inputs) const {
+  const torch::Tensor errors = (row_values - rows_).reshape({inputs.size(0), -1, inputs.size(2)});
+  const torch::Tensor squares = errors.matmul(inputs.transpose(1, 2)).square_().mean(2, false, torch::kFloat64);
+  return squares.reshape({rows_.size(0), -1}).sum(1);
+}
+
+QuantizedWeight WeightRows::FitOutputs(int bits, const std::string& grid) const {
+  QuantizedWeight best = FitWeights(bits, {grid, "mse"});
+  best.range = "output";
+  if (bits == 0) return best;
+  torch::Tensor least = RowOutputErrors(RowValues(best), fitted_);
+  const auto consider = [&](const torch::Tensor& scales) {
+    QuantizedWeight trial = best;
+    trial.scales = scales;
+    const torch::Tensor errors = RowOutputErrors(RowValues(trial), fitted_);
+    const torch::Tensor better = errors.lt(least) & scales.reciprocal().isfinite();
+    best.scales = torch::where(better, scales, best.scales);
+    least = torch::where(better, errors, least);
+  };
+  if (bits > 1) {  // the codes of one bit do not hang on the scale
+    const torch::Tensor start = best.scales;
+    for (const double factor : kFactors) consider(start * factor);
+  }
+  for (int k = 0; k < kRefinements; ++k) {  // least squares with the codes as they are
+    const auto outputs = [&](const torch::Tensor& rows) {
+      return rows.reshape({fitted_.size(0), -1, fitted_.size(2)}).matmul(fitted_.transpose(1, 2));
+    };
+    const auto per_row = [&](const torch::Tensor& products) {
+      return products.sum(2, false, torch::kFloat64).reshape({rows_.size(0), -1}).sum(1);
+    };
+    const torch::Tensor quantized = outputs(RowValues(best));
+    const torch::Tensor factor = per_row(quantized * outputs(rows_)) / per_row(quantized.square());
+    consider((best.scales * factor).to(torch::kFloat32));
+  }
+  return best;
+}
+
+QuantizedWeight WeightRows::FitGrid(int bits, const LevelChoice& choice) const {
+  const bool by_outputs = choice.range == "output" || choice.range == "auto";
+  if (!by_outputs) return FitWeights(bits, choice);
+  if (!fitted_.defined() || bits > kWidestByOutput) return FitWeights(bits, {choice.grid, "mse"});
+  QuantizedWeight fit = FitOutputs(bits, choice.grid);
+  fit.error = RowOutputErrors(RowValues(fit), choosing_).sum().item<double>();
+  if (choice.range == "output") return fit;
+  QuantizedWeight by_weights = FitWeights(bits, {choice.grid, "mse"});
+  by_weights.error = RowOutputErrors(RowValues(by_weights), choosing_).sum().item<double>();
+  return fit.error < by_weights.error ? fit : by_weights;
+}
+
+QuantizedWeight WeightRows::Fit(int bits, const std::string& grid) const { return Fit(bits, {grid, range_}); }
+
+QuantizedWeight WeightRows::Fit(int bits, const LevelChoice& choice) const {
   if (bits < 0 || bits > 8) throw Error(ErrorKind::kInternal, "quantizer: bit width " + std::to_string(bits));
+  const auto& [grid, range] = choice;
   RequireKnown("grid", grid, {"auto", "zero", "half"});
-  if (bits == 0) return FitGrid(bits, "zero");
-  if (bits == 1) return FitGrid(bits, "half");
-  if (grid != "auto") return FitGrid(bits, grid);
-  QuantizedWeight zero = FitGrid(bits, "zero");
+  if (range == "posterior" && !importance_.defined()) {
+    throw Error(ErrorKind::kUsage, "range posterior needs a posterior, and quantizer.range posterior");
+  }
+  if (bits == 0) return FitGrid(bits, {"zero", range});
+  if (bits == 1) return FitGrid(bits, {"half", range});
+  if (grid != "auto") return FitGrid(bits, choice);
+  QuantizedWeight zero = FitGrid(bits, {"zero", range});
   if (bits > 3) return zero;
-  QuantizedWeight half = FitGrid(bits, "half");
+  QuantizedWeight half = FitGrid(bits, {"half", range});
   return half.error < zero.error ? half : zero;
 }
 
-torch::Tensor WeightRows::Values(const QuantizedWeight& fit) const {
+torch::Tensor WeightRows::RowValues(const QuantizedWeight& fit) const {
   torch::Tensor out = torch::zeros_like(rows_);
-  if (fit.bits > 0) {
-    const std::int64_t n = rows_.size(1);
-    const rounding::CodeRange range = RangeOf(fit.bits, fit.grid);
-    const float* const w = rows_.data_ptr<float>();
-    const float* const scales = fit.scales.data_ptr<float>();
-    float* const values = out.data_ptr<float>();
-    at::parallel_for(0, rows_.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t row = begin; row < end; ++row) {
-        rounding::Round(w + row * n, n, scales[row], range, values + row * n);
-      }
-    });
-  }
-  return FromRows(out);
+  if (fit.bits == 0) return out;
+  const std::int64_t n = rows_.size(1);
+  const rounding::CodeRange range = RangeOf(fit.bits, fit.grid);
+  const float* const w = rows_.data_ptr<float>();
+  const float* const scales = fit.scales.data_ptr<float>();
+  float* const values = out.data_ptr<float>();
+  at::parallel_for(0, rows_.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      rounding::Round(w + row * n, n, scales[row], range, values + row * n);
+    }
+  });
+  return out;
 }
+
+torch::Tensor WeightRows::Values(const QuantizedWeight& fit) const { return FromRows(RowValues(fit)); }
 
 torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
                                             double shrinkage) const {

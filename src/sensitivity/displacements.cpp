@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "bitplan/core/error.h"
+#include "sensitivity/bootstrap.h"
 #include "sensitivity/predictive_metric.h"
 #include "sensitivity/quantized_run.h"
 
@@ -13,10 +14,14 @@ namespace {
 
 constexpr std::int64_t kMostSamples = 512;
 
-// Mean KL of softmax(logits) from softmax(moved), nats.
-torch::Tensor MeanDivergence(const torch::Tensor& logits, const torch::Tensor& moved) {
+// KL of softmax(logits) from softmax(moved) of every image, nats.
+torch::Tensor Divergences(const torch::Tensor& logits, const torch::Tensor& moved) {
   const torch::Tensor before = logits.log_softmax(1);
-  return (before.exp() * (before - moved.log_softmax(1))).sum(1).mean();
+  return (before.exp() * (before - moved.log_softmax(1))).sum(1);
+}
+
+double MeanDivergence(const torch::Tensor& logits, const torch::Tensor& moved) {
+  return std::max(0.0, Divergences(logits, moved).mean(torch::kFloat64).item<double>());
 }
 
 }  // namespace
@@ -27,7 +32,7 @@ double Displacements::Divergence(const std::vector<int>& columns) const {
   for (std::size_t l = 0; l < columns.size(); ++l) {
     if (columns[l] != kFloatColumn) moved.add_(displacement[static_cast<std::int64_t>(l)][columns[l]]);
   }
-  return std::max(0.0, MeanDivergence(logits, moved).item<double>());
+  return MeanDivergence(logits, moved);
 }
 
 Displacements MeasureDisplacements(const SensitivityInputs& inputs, ProgressSink& progress) {
@@ -58,7 +63,7 @@ std::vector<std::vector<double>> DivergenceTable(const Displacements& displaceme
     auto& row = table.emplace_back();
     for (std::int64_t k = 0; k < displacements.displacement.size(1); ++k) {
       const torch::Tensor moved = displacements.logits + displacements.displacement[l][k];
-      row.push_back(std::max(0.0, MeanDivergence(displacements.logits, moved).item<double>()));
+      row.push_back(MeanDivergence(displacements.logits, moved));
     }
   }
   return table;
@@ -83,6 +88,15 @@ AllocationProblem MeasurePredictive(const SensitivityInputs& inputs, ProgressSin
   AllocationProblem problem = DescribeUnits(inputs, FitAllWidths(inputs));
   Displacements displacements = MeasureDisplacements(inputs, progress);
   problem.loss_rise = DivergenceTable(displacements);
+  const torch::Tensor& logits = displacements.logits;
+  const TableBootstrap bootstrap(logits.size(0), inputs.seed);
+  for (std::size_t l = 0; l < problem.units.size(); ++l) {
+    for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
+      const auto at = static_cast<std::int64_t>(k);
+      const torch::Tensor moved = logits + displacements.displacement[static_cast<std::int64_t>(l)][at];
+      bootstrap.Fill(problem, l, k, Divergences(logits, moved));
+    }
+  }
   if (inputs.displacements != nullptr) *inputs.displacements = std::move(displacements);
   return problem;
 }

@@ -6,6 +6,7 @@
 
 #include "bitplan/core/interrupt.h"
 #include "posterior/batches.h"
+#include "sensitivity/bootstrap.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
@@ -37,6 +38,7 @@ AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressS
   torch::jit::Module module = CloneModule(inputs.network.module);
   const torch::Tensor reference = LogProbabilities(module, images);
   const torch::Tensor probabilities = reference.exp();
+  const TableBootstrap bootstrap(images.size(0), inputs.seed);
   progress.Begin("sensitivity measured", static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()),
                  "settings");
   for (std::size_t l = 0; l < problem.units.size(); ++l) {
@@ -45,8 +47,9 @@ AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressS
     std::vector<double> rise;
     for (const QuantizedWeight& fit : quantized.fits[l]) {
       slot.copy_(quantized.rows[l].Values(fit));
-      const torch::Tensor divergence = probabilities * (reference - LogProbabilities(module, images));
-      rise.push_back(std::max(0.0, divergence.sum(1).mean(torch::kFloat64).item<double>()));
+      const torch::Tensor divergence = (probabilities * (reference - LogProbabilities(module, images))).sum(1);
+      bootstrap.Fill(problem, l, rise.size(), divergence);
+      rise.push_back(std::max(0.0, divergence.mean(torch::kFloat64).item<double>()));
       progress.Advance(1);
     }
     slot.copy_(original);

@@ -8,6 +8,7 @@
 #include "bitplan/core/interrupt.h"
 #include "bitplan/quantizers/quantizer.h"
 #include "posterior/batches.h"
+#include "sensitivity/bootstrap.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
@@ -17,8 +18,9 @@ constexpr std::int64_t kCoherenceBatch = 16;    // small: every minibatch is one
 constexpr double kCoherenceFloor = 1.0 / 64.0;  // keeps a chance zero of very few draws from erasing a layer
 constexpr double kCoherenceCeiling = 1e6;
 
-// E[(g . dw)^2] / 2 for every layer and width, nats per sample.
-std::vector<std::vector<double>> RiseAlongErrors(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
+// (g . dw)^2 / 2 per image for every minibatch, layer and width: float64 [minibatches, layers, widths]. Its mean over
+// the minibatches is the rise along the errors, nats per sample.
+torch::Tensor RiseAlongErrors(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
                                                  ProgressSink& progress) {
   torch::jit::Module module = inputs.network.module;
   const GradientScope scope(inputs.network);
@@ -27,25 +29,28 @@ std::vector<std::vector<double>> RiseAlongErrors(const SensitivityInputs& inputs
   const torch::Tensor index = DrawSamples(inputs.train, inputs.options.samples, draws);
   const std::int64_t samples = index.size(0);
 
-  std::vector<std::vector<double>> rise(quantized.rows.size(), std::vector<double>(inputs.widths.size(), 0.0));
+  const auto layers = static_cast<std::int64_t>(quantized.rows.size());
+  const auto widths = static_cast<std::int64_t>(inputs.widths.size());
+  const torch::Tensor rise =
+      torch::empty({(samples + kCoherenceBatch - 1) / kCoherenceBatch, layers, widths}, torch::kFloat64);
+  double* value = rise.data_ptr<double>();
+  // A last minibatch that is not full counts by its share of the images.
+  const double per_image = 0.5 * static_cast<double>(rise.size(0)) / static_cast<double>(samples);
   progress.Begin("sensitivity", samples, "images");
   for (std::int64_t begin = 0; begin < samples; begin += kCoherenceBatch) {
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kCoherenceBatch, samples));
     const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
     const auto gradients = torch::autograd::grad({FisherSketch(module, images, signs)}, scope.weights());
-    for (std::size_t l = 0; l < rise.size(); ++l) {
-      for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
-        const double dot = quantized.rows[l].ErrorDot(quantized.fits[l][k], gradients[l]);
-        rise[l][k] += dot * dot;
+    for (std::size_t l = 0; l < quantized.rows.size(); ++l) {
+      for (const QuantizedWeight& fit : quantized.fits[l]) {
+        const double dot = quantized.rows[l].ErrorDot(fit, gradients[l]);
+        *value++ = per_image * dot * dot;
       }
     }
     progress.Advance(rows.size(0));
   }
   progress.End("");
-  for (auto& layer : rise) {
-    for (double& value : layer) value *= 0.5 / static_cast<double>(samples);
-  }
   return rise;
 }
 
@@ -66,13 +71,21 @@ AllocationProblem MeasurePosterior(const SensitivityInputs& inputs, ProgressSink
   }
   if (!inputs.options.coherence || inputs.options.samples == 0) return problem;
 
-  const auto along = RiseAlongErrors(inputs, quantized, progress);
+  const torch::Tensor draws = RiseAlongErrors(inputs, quantized, progress);
+  const torch::Tensor along = draws.mean(0);
+  const TableBootstrap bootstrap(draws.size(0), inputs.seed);
   for (std::size_t l = 0; l < problem.units.size(); ++l) {
     for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
+      const auto at = [&](const torch::Tensor& table) {
+        return table.select(-2, static_cast<std::int64_t>(l)).select(-1, static_cast<std::int64_t>(k));
+      };
       double& alone = problem.loss_rise[l][k];
-      const double coherence = alone > 0.0 ? std::clamp(along[l][k] / alone, kCoherenceFloor, kCoherenceCeiling) : 1.0;
-      problem.units[l].coherence.push_back(coherence);
-      alone *= coherence;
+      const double low = alone * kCoherenceFloor, high = alone * kCoherenceCeiling;
+      const double rise = std::clamp(at(along).item<double>(), low, high);
+      problem.units[l].coherence.push_back(alone > 0.0 ? rise / alone : 1.0);
+      bootstrap.Fill(problem, l, k, at(draws));
+      for (auto& replicate : problem.replicates) replicate[l][k] = std::clamp(replicate[l][k], low, high);
+      alone = rise;
     }
   }
   return problem;

@@ -32,12 +32,10 @@ std::vector<double> Percentiles(const torch::Tensor& values) {
 
 QuantizedLayers FitAllWidths(const SensitivityInputs& inputs) {
   QuantizedLayers quantized;
-  const bool weighted = inputs.quantizer.range == "posterior";
   for (std::size_t l = 0; l < inputs.network.layers.size(); ++l) {
     const Layer& layer = inputs.network.layers[l];
-    quantized.rows.emplace_back(
-        GetTensor(inputs.network.module, layer.parameter), layer.output_dim, inputs.quantizer,
-        weighted && inputs.posterior != nullptr ? inputs.posterior->Information(l) : torch::Tensor());
+    quantized.rows.emplace_back(GetTensor(inputs.network.module, layer.parameter), layer.output_dim, inputs.quantizer,
+                                inputs.evidence == nullptr ? QuantizerEvidence() : inputs.evidence->at(l));
     std::vector<QuantizedWeight> fits;
     for (const int width : inputs.widths) {
       ThrowIfInterrupted();

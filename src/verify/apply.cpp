@@ -47,26 +47,25 @@ void CheckPlanFits(const Plan& plan, const Network& network, const std::string& 
   }
 }
 
-AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, const std::vector<std::string>& grids,
-                      const QuantizerOptions& options, const Posterior* posterior) {
-  if (bits.size() != network.layers.size() || (!grids.empty() && grids.size() != bits.size())) {
-    throw Error(ErrorKind::kInternal, "apply: one bit width and grid per layer expected");
+AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
+                      const QuantizerOptions& options, const std::vector<QuantizerEvidence>& evidence) {
+  const auto one_each = [&](std::size_t size) { return size == 0 || size == network.layers.size(); };
+  if (bits.size() != network.layers.size() || !one_each(choices.size()) || !one_each(evidence.size())) {
+    throw Error(ErrorKind::kInternal, "apply: one bit width and choice per layer expected");
   }
   const torch::NoGradGuard no_grad;
   AppliedPlan applied{CloneModule(network.module), {}};
   for (std::size_t l = 0; l < bits.size(); ++l) {
     const Layer& layer = network.layers[l];
     if (bits[l] > 8) {
-      applied.grids.emplace_back("zero");
+      applied.choices.push_back({"zero", "mse"});
       continue;
     }
     const torch::Tensor slot = GetTensor(applied.module, layer.parameter);
-    const torch::Tensor information =
-        options.range == "posterior" && posterior != nullptr ? posterior->Information(l) : torch::Tensor();
-    const WeightRows rows(slot, layer.output_dim, options, information);
-    const QuantizedWeight fit = rows.Fit(bits[l], grids.empty() ? options.grid : grids[l]);
+    const WeightRows rows(slot, layer.output_dim, options, evidence.empty() ? QuantizerEvidence() : evidence[l]);
+    const QuantizedWeight fit = rows.Fit(bits[l], choices.empty() ? LevelChoice{options.grid, options.range} : choices[l]);
     slot.copy_(rows.Values(fit));
-    applied.grids.push_back(fit.grid);
+    applied.choices.push_back({fit.grid, fit.range});
   }
   return applied;
 }

@@ -6,18 +6,20 @@
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/batch_norm.h"
+#include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/quantizers/quantizer.h"
+#include "bitplan/verify/correction.h"
 #include "verify/statistics_pool.h"
 
 namespace bitplan {
 namespace {
 
 constexpr std::int64_t kBatch = 256;
-constexpr std::int64_t kInputsPerWeight = 8;           // inputs drawn for the moments, per weight of an output channel
+constexpr std::int64_t kInputsPerWeight = 8;  // positions drawn for the moments, per weight of an output channel
 constexpr std::int64_t kLeastInputs = 8192;
 constexpr double kShrinkages[] = {1.0, 0.5, 0.2, 0.05};
-constexpr std::int64_t kColumns = std::int64_t{1} << 24;  // values laid out as columns at once
+constexpr std::int64_t kGathered = std::int64_t{1} << 24;  // values gathered at once
 
 std::vector<ChannelStatistics> FloatStatistics(const Network& network, const torch::Tensor& images) {
   torch::jit::Module module = network.module;
@@ -39,12 +41,12 @@ std::vector<ChannelStatistics> FloatStatistics(const Network& network, const tor
 class Compensation {
  public:
   Compensation(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
-               const QuantizerOptions& options, const Posterior* posterior, ProgressSink& progress)
+               const QuantizerOptions& options, const std::vector<QuantizerEvidence>& evidence, ProgressSink& progress)
       : network_(network),
         applied_(applied),
         bits_(bits),
         options_(options),
-        posterior_(posterior),
+        evidence_(evidence),
         progress_(progress),
         generator_(at::detail::createCPUGenerator(1)) {}
 
@@ -83,11 +85,10 @@ class Compensation {
     ThrowIfInterrupted();
     const Layer& layer = network_.layers[index];
     progress_.Advance(1);
-    if (bits_[index] > 8 || layer.uses != 1 || (layer.kind == "conv2d" && !layer.window)) return;
-    const torch::Tensor information =
-        options_.range == "posterior" && posterior_ != nullptr ? posterior_->Information(index) : torch::Tensor();
-    const WeightRows rows(GetTensor(network_.module, layer.parameter), layer.output_dim, options_, information);
-    const QuantizedWeight fit = rows.Fit(bits_[index], applied_.grids[index]);
+    if (bits_[index] > 8 || !HasKnownInputs(layer)) return;
+    const WeightRows rows(GetTensor(network_.module, layer.parameter), layer.output_dim, options_,
+                          evidence_.empty() ? QuantizerEvidence() : evidence_[index]);
+    const QuantizedWeight fit = rows.Fit(bits_[index], applied_.choices[index]);
     const std::int64_t kept = std::max<std::int64_t>(1, input.size(0) * 3 / 4);
     const torch::Tensor moments = Moments(layer, input.slice(0, 0, kept));
     const torch::Tensor held_out = kept < input.size(0) ? Moments(layer, input.slice(0, kept)) : moments;
@@ -103,53 +104,31 @@ class Compensation {
     Slot(layer.parameter).copy_(best);
   }
 
-  // What a correction takes out of the outputs anyway, their mean, is no error: then the covariance counts.
-  [[nodiscard]] torch::Tensor Centred(const Layer& layer, torch::Tensor moments, const torch::Tensor& mean) const {
-    const bool by_batch_norm = !network_.batch_norms.empty() && options_.batch_norm != "off";
-    const bool by_bias = !layer.bias.empty() && options_.output_correction != "off";
-    if (!by_batch_norm && !by_bias) return moments;
-    return moments.sub_(mean.unsqueeze(2) * mean.unsqueeze(1));
-  }
-
-  // E[x x^T] of the inputs of an output channel, [groups, n, n].
+  // E[x x^T] of the inputs of an output channel, [groups, n, n]; of a mean that a correction takes out of the outputs
+  // anyway only what is left, the covariance.
   torch::Tensor Moments(const Layer& layer, const torch::Tensor& input) {
-    if (layer.kind != "conv2d") {
-      const torch::Tensor flat = input.reshape({-1, input.size(-1)});
-      return Centred(layer, flat.t().matmul(flat).div_(static_cast<double>(flat.size(0))).unsqueeze(0),
-                     flat.mean(0).unsqueeze(0));
-    }
-    const LayerWindow& window = *layer.window;
     const std::int64_t per_channel = layer.weights() / layer.output_channels();
-    const std::int64_t images = input.size(0);
-    torch::Tensor sum = torch::zeros({window.groups, per_channel, per_channel});
-    torch::Tensor total = torch::zeros({window.groups, per_channel});
-    std::int64_t count = 0;
-    for (std::int64_t begin = 0, step = 1; begin < images; begin += step) {
-      const std::int64_t values = window.groups * per_channel * input.size(2) * input.size(3);
-      step = std::clamp<std::int64_t>(kColumns / values, 1, images);
-      torch::Tensor columns =
-          torch::im2col(input.slice(0, begin, std::min(begin + step, images)), {layer.shape[2], layer.shape[3]},
-                        window.dilation, window.padding, window.stride);  // [n, groups * per_channel, positions]
-      const std::int64_t positions = columns.size(2);
-      const std::int64_t wanted = std::max(kLeastInputs, kInputsPerWeight * per_channel) / images + 1;
-      if (positions > 2 * wanted) {
-        columns = columns.index_select(2, torch::randint(positions, {wanted}, generator_, torch::kInt64));
-      }
-      columns = columns.reshape({columns.size(0), window.groups, per_channel, columns.size(2)})
-                    .permute({1, 2, 0, 3})
-                    .reshape({window.groups, per_channel, -1});
-      sum.baddbmm_(columns, columns.transpose(1, 2));
-      total.add_(columns.sum(2));
-      count += columns.size(2);
+    const torch::Tensor positions = DrawPositions(InputPositions(layer, input),
+                                                  std::max(kLeastInputs, kInputsPerWeight * per_channel), generator_);
+    torch::Tensor sum, total;
+    for (const torch::Tensor& part : positions.split(std::max<std::int64_t>(1, kGathered / per_channel))) {
+      const torch::Tensor inputs = GatherInputs(layer, input, part);
+      const torch::Tensor products = inputs.transpose(1, 2).matmul(inputs);
+      sum = sum.defined() ? sum.add_(products) : products;
+      total = total.defined() ? total.add_(inputs.sum(1)) : inputs.sum(1);
     }
-    return Centred(layer, sum.div_(static_cast<double>(count)), total.div_(static_cast<double>(count)));
+    const auto count = static_cast<double>(positions.size(0));
+    sum.div_(count);
+    if (!MeanIsCorrected(network_, layer, options_)) return sum;
+    const torch::Tensor mean = total.div_(count);
+    return sum.sub_(mean.unsqueeze(2) * mean.unsqueeze(1));
   }
 
   const Network& network_;
   AppliedPlan& applied_;
   const std::vector<int>& bits_;
   const QuantizerOptions& options_;
-  const Posterior* posterior_;
+  const std::vector<QuantizerEvidence>& evidence_;
   ProgressSink& progress_;
   at::Generator generator_;
 };
@@ -157,10 +136,10 @@ class Compensation {
 }  // namespace
 
 void CompensateRounding(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
-                        const QuantizerOptions& options, const Posterior* posterior, const torch::Tensor& images,
+                        const QuantizerOptions& options, const std::vector<QuantizerEvidence>& evidence, const torch::Tensor& images,
                         ProgressSink& progress) {
   const torch::NoGradGuard no_grad;
-  Compensation(network, applied, bits, options, posterior, progress).Run(images);
+  Compensation(network, applied, bits, options, evidence, progress).Run(images);
 }
 
 }  // namespace bitplan

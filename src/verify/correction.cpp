@@ -123,6 +123,12 @@ double CalibrationNll(const torch::jit::Module& module, const Dataset& calibrati
 
 }  // namespace
 
+bool MeanIsCorrected(const Network& network, const Layer& layer, const QuantizerOptions& options) {
+  const bool by_batch_norm = !network.batch_norms.empty() && options.batch_norm != "off";
+  const bool by_bias = !layer.bias.empty() && options.output_correction != "off";
+  return by_batch_norm || by_bias;
+}
+
 Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized, const QuantizerOptions& options,
                           const torch::Tensor& images, const Dataset& calibration, const Normalizer& normalizer,
                           ProgressSink& progress) {

@@ -196,3 +196,24 @@ TEST_CASE("an unknown allocator and a senseless budget are usage errors") {
                Contains("allocate.budget.average_bits"));
   }
 }
+
+TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a tie") {
+  RandomStream stream(8, "test/confidence");
+  AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4});
+  const AllocateOptions options = Options("exact", problem, BudgetAt(problem, BudgetKind::kAverageBits, 0.4));
+  CHECK(WidthConfidence(problem, options, 1, Allocate(problem, options, 1)).empty());  // nothing to tell it from
+
+  problem.replicates.assign(8, problem.loss_rise);
+  for (const double share : WidthConfidence(problem, options, 1, Allocate(problem, options, 1))) CHECK(share == 1.0);
+
+  // Two equal layers, bits for one of them; every second replicate prefers the other.
+  AllocationProblem pair = RandomProblem(stream, 1, {1, 2});
+  pair.units.push_back(pair.units[0]);
+  pair.units[1].name = "twin";
+  pair.loss_rise = {{1.0, 0.1}, {0.9, 0.1}};
+  for (int r = 0; r < 8; ++r) pair.replicates.push_back({{r % 2 == 0 ? 1.0 : 0.5, 0.1}, {0.9, 0.1}});
+  const AllocateOptions half = Options("exact", pair, {BudgetKind::kAverageBits, 1.5});
+  const Allocation answer = Allocate(pair, half, 1);
+  CHECK(answer.bits == std::vector<int>{2, 1});
+  CHECK(WidthConfidence(pair, half, 1, answer) == std::vector<double>{0.5, 0.5});
+}

@@ -79,6 +79,73 @@ TEST_CASE("two plans are compared on the same samples") {
   CHECK(report.at("against").at("gain").at("value").get<double>() == Approx(mine - other).margin(1e-9));
 }
 
+TEST_CASE("verify --guard falls back to one width for all layers when the plan is worse on calibration images") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto plan = ReadText(place / "out/plan.yaml");
+  const auto guarded = [&](const std::string& file) {
+    const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", file, "--out-plan",
+                                        "guarded.yaml", "--guard", "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return nlohmann::json::parse(outcome.out);
+  };
+  // The budget stays 3 bits; a plan of one bit is far worse than uniform there.
+  auto poor = plan;
+  for (const char* width : {"2", "3", "4", "5", "6", "7", "8"}) {
+    const auto from = std::string("bits: ") + width + ", grid";
+    while (poor.find(from) != std::string::npos) poor = Replaced(poor, from, "bits: 1, grid");
+  }
+  WriteText(place / "poor.yaml", poor);
+  const auto replaced = guarded("poor.yaml");
+  CHECK(replaced.at("guard").at("replaced") == "quantile-inform");
+  CHECK(replaced.at("guard").at("uniform_nll") < replaced.at("guard").at("plan_nll"));
+  CHECK(replaced.at("allocator") == "uniform");
+  for (const auto& layer : replaced.at("layers")) CHECK(layer.at("bits") == 3);
+  CHECK(replaced.at("achieved").at("average_bits") == 3.0);
+  CHECK_THAT(ReadText(place / "guarded.yaml"), Contains("guard: {data: ") && Contains("replaced: quantile-inform"));
+  // What the guard left behind is as good as uniform and stays.
+  WriteText(place / "again.yaml", ReadText(place / "guarded.yaml"));
+  const auto kept = guarded("again.yaml");
+  CHECK(kept.at("guard").at("replaced") == "");
+  CHECK(kept.at("guard").at("plan_nll") == kept.at("guard").at("uniform_nll"));
+}
+
+TEST_CASE("a plan says how sure its widths are, and a hand edit takes that back") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto plan = ReadText(place / "out/plan.yaml");
+  CHECK_THAT(plan, Contains("confidence: "));
+  const auto outcome = place.Bitplan({"allocate", place.recipe(), "--out", "out", "--json"});
+  REQUIRE(outcome.code == 0);
+  for (const auto& layer : nlohmann::json::parse(outcome.out).at("layers")) {
+    CHECK(layer.at("confidence") > 0.0);
+    CHECK(layer.at("confidence") <= 1.0);
+  }
+  auto edited = plan;
+  for (const char* width : {"2", "3", "4", "5"}) {
+    const auto from = std::string("bits: ") + width + ", grid";
+    while (edited.find(from) != std::string::npos) edited = Replaced(edited, from, "bits: 8, grid");
+  }
+  REQUIRE(edited != plan);
+  WriteText(place / "edited.yaml", edited);
+  REQUIRE(place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", "edited.yaml"}).code == 0);
+  CHECK(ReadText(place / "edited.yaml").find("confidence") == std::string::npos);
+}
+
+TEST_CASE("a plan by output errors records the range of every layer and can be verified again") {
+  const Workplace place;
+  const std::vector<std::string> words = {"--out", "out", "--set", "quantizer.range=auto"};
+  auto run = std::vector<std::string>{"run", place.recipe()};
+  run.insert(run.end(), words.begin(), words.end());
+  REQUIRE(place.Bitplan(run).code == 0);
+  const auto plan = ReadText(place / "out/plan.yaml");
+  CHECK_THAT(plan, Contains("range: auto") && Contains("range: output"));
+  std::filesystem::copy(place / "out/plan.yaml", place / "copy.yaml");
+  REQUIRE(place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", "copy.yaml"}).code == 0);
+  CHECK(ReadText(place / "copy.yaml") == plan);
+}
+
 TEST_CASE("inspect lists layers, shapes, weights and multiply-accumulates") {
   const Workplace place;
   const auto outcome = place.Bitplan({"inspect", "lenet5-caffe"});

@@ -35,6 +35,29 @@ TEST_CASE("a plan that says nothing of an output correction has none") {
   CHECK(plan.quantizer.output_correction == "off");
 }
 
+TEST_CASE("range and confidence of a layer, and what the guard decided, survive the round trip") {
+  Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
+  CHECK(plan.layers[0].range == plan.quantizer.range);
+  CHECK(plan.layers[0].confidence < 0.0);
+  plan.quantizer.range = "auto";
+  plan.layers[0].range = "output";
+  plan.layers[1].range = "mse";
+  plan.layers[0].confidence = 0.9375;
+  plan.guard = PlanGuard{"mnist/calibration", 0.25, 0.125, "random-bits"};
+  const std::string text = DumpPlan(plan);
+  const Plan read = ParsePlan(text, "plan.yaml");
+  CHECK(DumpPlan(read) == text);
+  CHECK(read.layers[0].range == "output");
+  CHECK(read.layers[1].range == "mse");
+  CHECK(read.layers[0].confidence == 0.9375);
+  CHECK(read.layers[1].confidence < 0.0);
+  REQUIRE(read.guard);
+  CHECK(read.guard->replaced == "random-bits");
+  CHECK(read.guard->uniform_nll == 0.125);
+  CHECK_THROWS_WITH(ParsePlan(Replaced(text, "range: output", "range: auto"), "plan.yaml"),
+                    Catch::Matchers::Contains("layers[0].range"));
+}
+
 TEST_CASE("the golden plan of format version 1 loads for ever") {
   const Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
   CHECK(plan.model.name == "lenet5-caffe");

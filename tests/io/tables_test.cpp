@@ -46,6 +46,18 @@ std::string Complaint(const std::string& from, const std::string& to) {
 
 }  // namespace
 
+TEST_CASE("the replicates of a table survive the round trip") {
+  AllocationProblem before = Problem();
+  CHECK(ParseProblem(DumpProblem(before), "s.json").replicates.empty());
+  before.replicates = {{{0.2, 1e-9 / 7.0, 0.0}, {1.0, 0.5, 0.25}}, {{0.3, 0.1, 0.0}, {2.0, 1.0, 0.5}}};
+  const std::string text = DumpProblem(before);
+  CHECK(ParseProblem(text, "s.json").replicates == before.replicates);
+  std::string torn = text;  // one unit lacks a replicate
+  const std::string last = ",[2.0,1.0,0.5]";
+  torn.erase(torn.find(last), last.size());
+  CHECK_THROWS_AS(ParseProblem(torn, "s.json"), Error);
+}
+
 TEST_CASE("a sensitivity table survives the round trip bit for bit") {
   const AllocationProblem before = Problem();
   const AllocationProblem after = ParseProblem(DumpProblem(before), "s.json");

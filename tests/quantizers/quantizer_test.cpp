@@ -124,7 +124,7 @@ TEST_CASE("the error that a fit states is the error of its values") {
   for (const std::string range : {"max", "mse", "posterior"}) {
     QuantizerOptions options;
     options.range = range;
-    const WeightRows rows(w, 0, options, importance);
+    const WeightRows rows(w, 0, options, {importance, {}});
     for (int bits = 0; bits <= 8; ++bits) {
       const QuantizedWeight fit = rows.Fit(bits, "auto");
       torch::Tensor error = (rows.Values(fit) - w).square();
@@ -141,7 +141,7 @@ TEST_CASE("the range 'posterior' lowers the weighted error, and rows without inf
   importance[2].zero_();
   QuantizerOptions weighted;
   weighted.range = "posterior";
-  const WeightRows by_posterior(w, 0, weighted, importance);
+  const WeightRows by_posterior(w, 0, weighted, {importance, {}});
   const WeightRows by_mse(w, 0, {});
   for (const int bits : {1, 2, 3, 4}) {
     const torch::Tensor a = by_posterior.Values(by_posterior.Fit(bits, "zero"));
@@ -187,6 +187,79 @@ TEST_CASE("range 'posterior' without a posterior and unknown words are usage err
   CHECK_THROWS_AS(WeightRows(Weights({2, 2}), 0, options), Error);
   options.range = "mes";
   CHECK_THROWS_WITH(WeightRows(Weights({2, 2}), 0, options), Catch::Matchers::Contains("nearest: mse"));
+}
+
+// Inputs [groups, positions, n] that are far from white: correlated, some much larger than others.
+torch::Tensor SkewedInputs(std::int64_t groups, std::int64_t positions, std::int64_t n) {
+  torch::manual_seed(5);
+  const torch::Tensor mix = torch::randn({groups, n, n}) / std::sqrt(static_cast<double>(n));
+  return torch::randn({groups, positions, n}).matmul(mix) * torch::logspace(-1, 1, n);
+}
+
+double OutputErrorOf(const torch::Tensor& values, const torch::Tensor& w, const torch::Tensor& inputs) {
+  const torch::Tensor errors = (values - w).reshape({inputs.size(0), -1, inputs.size(2)});
+  return errors.matmul(inputs.transpose(1, 2)).square().mean(2).sum().item<double>();
+}
+
+TEST_CASE("the range 'output' lowers the error of the outputs where inputs are not alike") {
+  const torch::Tensor w = Weights({8, 4, 3, 3});
+  const torch::Tensor inputs = SkewedInputs(2, 4000, 36);
+  for (const std::string granularity : {"channel", "tensor"}) {
+    QuantizerOptions options;
+    options.granularity = granularity;
+    options.range = "output";
+    const WeightRows by_output(w, 0, options, {{}, inputs});
+    options.range = "mse";
+    const WeightRows by_weights(w, 0, options);
+    for (const int bits : {1, 2, 3, 4}) {
+      const QuantizedWeight fit = by_output.Fit(bits, "zero");
+      INFO(granularity << " " << bits);
+      CHECK(fit.range == "output");
+      const double error = OutputErrorOf(by_output.Values(fit), w, inputs);
+      CHECK(error < OutputErrorOf(by_weights.Values(by_weights.Fit(bits, "zero")), w, inputs));
+      // What it states is the error at the last quarter of the positions, which choose.
+      CHECK(fit.error == Approx(OutputErrorOf(by_output.Values(fit), w, inputs.slice(1, 3000))).epsilon(1e-3));
+    }
+  }
+}
+
+TEST_CASE("one bit by its outputs has the least-squares scale") {
+  const torch::Tensor w = Weights({1, 20});
+  const torch::Tensor inputs = SkewedInputs(1, 400, 20);
+  QuantizerOptions options;
+  options.range = "output";
+  const WeightRows rows(w, 0, options, {{}, inputs});
+  const torch::Tensor seen = inputs[0].slice(0, 0, 300);
+  const torch::Tensor target = seen.mv(w[0]), sign = seen.mv(torch::where(w[0] >= 0, 1.0, -1.0).to(torch::kFloat32));
+  const double expected = (2.0 * target.dot(sign) / sign.dot(sign)).item<double>();
+  CHECK(rows.Fit(1, "auto").scales.item<double>() == Approx(expected).epsilon(1e-4));
+}
+
+TEST_CASE("the range 'auto' takes what has the smaller output error at the positions that choose") {
+  const torch::Tensor w = Weights({8, 36});
+  const torch::Tensor inputs = SkewedInputs(1, 80, 36);  // few: scales fitted to them may not carry over
+  QuantizerOptions options;
+  options.range = "auto";
+  const WeightRows rows(w, 0, options, {{}, inputs});
+  for (const int bits : {1, 2, 3, 4}) {
+    const QuantizedWeight chosen = rows.Fit(bits, LevelChoice{"zero", "auto"});
+    const QuantizedWeight output = rows.Fit(bits, LevelChoice{"zero", "output"});
+    const QuantizedWeight weights = rows.Fit(bits, LevelChoice{"zero", "mse"});
+    const double of_weights = OutputErrorOf(rows.Values(weights), w, inputs.slice(1, 60));
+    CHECK(chosen.error == Approx(std::min(output.error, of_weights)).epsilon(1e-4));
+    CHECK(chosen.range == (output.error < of_weights ? "output" : "mse"));
+  }
+}
+
+TEST_CASE("wide widths, and layers whose inputs are not known, are fitted to their weights") {
+  const torch::Tensor w = Weights({4, 30});
+  QuantizerOptions options;
+  options.range = "output";
+  const WeightRows known(w, 0, options, {{}, SkewedInputs(1, 100, 30)}), unknown(w, 0, options);
+  CHECK(known.Fit(5, "auto").range == "mse");
+  CHECK(unknown.Fit(2, "auto").range == "mse");
+  const WeightRows plain(w, 0, {});
+  CHECK(torch::equal(unknown.Values(unknown.Fit(2, "auto")), plain.Values(plain.Fit(2, "auto"))));
 }
 
 }  // namespace

@@ -56,6 +56,33 @@ TEST_CASE("every metric of the list falls with the bits and leaves the network a
   }
 }
 
+TEST_CASE("replicates of a table scatter about it, more where fewer images were seen") {
+  const Setting setting;
+  for (const std::string metric : {"posterior", "measured", "predictive"}) {
+    const auto spread = [&](int samples) {
+      auto inputs = setting.Inputs(metric, {2, 4});
+      inputs.options.samples = samples;
+      const AllocationProblem problem = MeasureSensitivity(inputs, SilentSink());
+      REQUIRE(problem.replicates.size() >= 16);
+      double mean = 0.0, square = 0.0;
+      for (const auto& replicate : problem.replicates) {
+        mean += replicate[1][0];
+        square += replicate[1][0] * replicate[1][0];
+      }
+      const auto count = static_cast<double>(problem.replicates.size());
+      mean /= count;
+      const double deviation = std::sqrt(std::max(0.0, square / count - mean * mean));
+      INFO(metric << " " << samples);
+      CHECK(deviation > 0.0);
+      CHECK(std::abs(mean - problem.loss_rise[1][0]) < deviation);  // 1 / sqrt(32) of it is expected
+      return deviation / mean;
+    };
+    const double relative = spread(128);
+    // The draws of `posterior` are minibatches: 32 images are two of them, which tell nothing.
+    if (metric != "posterior") CHECK(relative < spread(32));
+  }
+}
+
 TEST_CASE("added displacements of one layer are what that layer alone does") {
   const Setting setting;
   auto inputs = setting.Inputs("predictive", {1, 3});

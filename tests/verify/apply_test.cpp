@@ -27,7 +27,7 @@ Plan PlanFor(const Network& network) {
 TEST_CASE("quantized weights go into a clone, the network keeps its own") {
   const Network network = ConvBatchNorm();
   const std::string hash = ModelHash(network.module);
-  const AppliedPlan applied = ApplyBits(network, {2, 1, 32}, {}, {}, nullptr);
+  const AppliedPlan applied = ApplyBits(network, {2, 1, 32}, {}, {}, {});
   CHECK(ModelHash(network.module) == hash);
   const torch::Tensor conv1 = GetTensor(network.module, "conv1.weight");
   const WeightRows rows(conv1, 0, {});
@@ -38,10 +38,11 @@ TEST_CASE("quantized weights go into a clone, the network keeps its own") {
 
 TEST_CASE("the grids that a plan records give the same weights again") {
   const Network network = ConvBatchNorm();
-  const AppliedPlan first = ApplyBits(network, {2, 3, 2}, {}, {}, nullptr);
-  CHECK(ModelHash(ApplyBits(network, {2, 3, 2}, first.grids, {}, nullptr).module) == ModelHash(first.module));
-  const AppliedPlan other = ApplyBits(network, {2, 3, 2}, {"zero", "zero", "zero"}, {}, nullptr);
-  CHECK(other.grids == std::vector<std::string>{"zero", "zero", "zero"});
+  const AppliedPlan first = ApplyBits(network, {2, 3, 2}, {}, {}, {});
+  CHECK(ModelHash(ApplyBits(network, {2, 3, 2}, first.choices, {}, {}).module) == ModelHash(first.module));
+  const AppliedPlan other = ApplyBits(network, {2, 3, 2}, {{"zero", "mse"}, {"zero", "mse"}, {"zero", "max"}}, {}, {});
+  CHECK(other.choices[1] == LevelChoice{"zero", "mse"});
+  CHECK(other.choices[2] == LevelChoice{"zero", "max"});
 }
 
 TEST_CASE("a plan for another model is refused and says which layers differ") {

@@ -52,9 +52,9 @@ TEST_CASE("outputs come closer to those of the float network, also on images not
     };
     const torch::Tensor images = smooth(11), others = smooth(12);
     const std::vector<int> bits(network.layers.size(), 2);
-    AppliedPlan nearest = ApplyBits(network, bits, {}, Options("off"), nullptr);
-    AppliedPlan compensated = ApplyBits(network, bits, {}, Options("off"), nullptr);
-    CompensateRounding(network, compensated, bits, Options("off"), nullptr, images, SilentSink());
+    AppliedPlan nearest = ApplyBits(network, bits, {}, Options("off"), {});
+    AppliedPlan compensated = ApplyBits(network, bits, {}, Options("off"), {});
+    CompensateRounding(network, compensated, bits, Options("off"), {}, images, SilentSink());
     const torch::Tensor target = FirstOutputs(network, network.module, others);
     const auto error = [&](const torch::jit::Module& module) {
       return (FirstOutputs(network, module, others) - target).square().mean().item<double>();
@@ -77,8 +77,8 @@ TEST_CASE("the window of a convolution is what the operation was called with") {
 TEST_CASE("layers left in float and the statistics of batch norms stay what they were") {
   const Network network = ConvBatchNorm();
   const torch::Tensor images = Normalizer({}).Apply(RandomImages(network, 100).images);
-  AppliedPlan applied = ApplyBits(network, {2, 16, 1}, {}, Options("transfer"), nullptr);
-  CompensateRounding(network, applied, {2, 16, 1}, Options("transfer"), nullptr, images, SilentSink());
+  AppliedPlan applied = ApplyBits(network, {2, 16, 1}, {}, Options("transfer"), {});
+  CompensateRounding(network, applied, {2, 16, 1}, Options("transfer"), {}, images, SilentSink());
   CHECK(torch::equal(GetTensor(applied.module, network.layers[1].parameter),
                      GetTensor(network.module, network.layers[1].parameter)));
   for (const BatchNorm& norm : network.batch_norms) {

@@ -42,7 +42,7 @@ TEST_CASE("transfer changes nothing in a network that is not quantized") {
 TEST_CASE("after re-estimation every batch norm holds the statistics of the input that it sees, in order") {
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 200);
-  torch::jit::Module quantized = ApplyBits(network, {1, 1, 2}, {}, {}, nullptr).module;
+  torch::jit::Module quantized = ApplyBits(network, {1, 1, 2}, {}, {}, {}).module;
   (void)CorrectNetwork(network, quantized, Method("re-estimate"), data.images, data, Normalizer({}), SilentSink());
   CHECK(LargestChange(network, quantized, network.module) > 0.05);
   int seen = 0;
@@ -63,7 +63,7 @@ TEST_CASE("after re-estimation every batch norm holds the statistics of the inpu
 TEST_CASE("'auto' takes the candidate with the least calibration loss, never worse than off") {
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 400);
-  const torch::jit::Module plain = ApplyBits(network, {1, 1, 8}, {}, {}, nullptr).module;
+  const torch::jit::Module plain = ApplyBits(network, {1, 1, 8}, {}, {}, {}).module;
   torch::jit::Module corrected = CloneModule(plain);
   const auto correction =
       CorrectNetwork(network, corrected, Method("auto"), data.images, data, Normalizer({}), SilentSink());
@@ -82,7 +82,7 @@ TEST_CASE("'auto' takes the candidate with the least calibration loss, never wor
 TEST_CASE("'off' and networks without batch norm are left alone") {
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 50);
-  torch::jit::Module quantized = ApplyBits(network, {1, 1, 1}, {}, {}, nullptr).module;
+  torch::jit::Module quantized = ApplyBits(network, {1, 1, 1}, {}, {}, {}).module;
   const std::string before = ModelHash(quantized);
   CHECK(CorrectNetwork(network, quantized, Method("off"), data.images, data, Normalizer({}), SilentSink()).chosen.batch_norm ==
         "off");
@@ -146,7 +146,7 @@ TEST_CASE("a fitted layer has the mean of the float outputs, and no scale or shi
   REQUIRE(network.layers[0].bias == "conv1.bias");
   REQUIRE(network.layers[1].bias.empty());
   const Dataset data = RandomImages(network, 300);
-  torch::jit::Module fitted = ApplyBits(network, {1, 2, 1}, {}, {}, nullptr).module;
+  torch::jit::Module fitted = ApplyBits(network, {1, 2, 1}, {}, {}, {}).module;
   const auto plain = OutputsOf(network, fitted, data.images);
   const auto correction =
       CorrectNetwork(network, fitted, Outputs("fit"), data.images, data, Normalizer({}), SilentSink());
@@ -171,7 +171,7 @@ TEST_CASE("per tensor, fitting keeps one scale for the whole layer") {
   const Dataset data = RandomImages(network, 100);
   QuantizerOptions options = Outputs("fit");
   options.granularity = "tensor";
-  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, options, nullptr).module;
+  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, options, {}).module;
   (void)CorrectNetwork(network, fitted, options, data.images, data, Normalizer({}), SilentSink());
   for (const Layer& layer : network.layers) {
     const torch::Tensor magnitude = GetTensor(fitted, layer.parameter).abs();
@@ -182,7 +182,7 @@ TEST_CASE("per tensor, fitting keeps one scale for the whole layer") {
 TEST_CASE("outputs are not fitted where batch norm follows, nor in layers that were left alone") {
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 100);
-  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, {}, nullptr).module;
+  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, {}, {}).module;
   const torch::jit::Module before = CloneModule(fitted);
   QuantizerOptions options = Outputs("fit");
   options.batch_norm = "off";
@@ -192,7 +192,7 @@ TEST_CASE("outputs are not fitted where batch norm follows, nor in layers that w
   CHECK(torch::equal(GetTensor(before, "conv2.weight"), GetTensor(fitted, "conv2.weight")));
   CHECK_FALSE(torch::equal(GetTensor(before, "fc.weight"), GetTensor(fitted, "fc.weight")));
 
-  torch::jit::Module alone = ApplyBits(network, {1, 1, 32}, {}, {}, nullptr).module;
+  torch::jit::Module alone = ApplyBits(network, {1, 1, 32}, {}, {}, {}).module;
   CHECK(CorrectNetwork(network, alone, options, data.images, data, Normalizer({}), SilentSink()).chosen.outputs ==
         "off");
 }
@@ -200,7 +200,7 @@ TEST_CASE("outputs are not fitted where batch norm follows, nor in layers that w
 TEST_CASE("'auto' fits the outputs on top of the best batch norm when the calibration loss falls") {
   const Network network = ConvWithBias();
   const Dataset data = RandomImages(network, 400);
-  torch::jit::Module corrected = ApplyBits(network, {1, 1, 1}, {}, {}, nullptr).module;
+  torch::jit::Module corrected = ApplyBits(network, {1, 1, 1}, {}, {}, {}).module;
   const auto correction =
       CorrectNetwork(network, corrected, Outputs("auto"), data.images, data, Normalizer({}), SilentSink());
   REQUIRE(correction.candidates.size() == 2);

@@ -88,4 +88,10 @@ struct PinCost {
 // One per entry of options.pins, in that order. Error(kInfeasible) when no plan fits with all pins.
 [[nodiscard]] std::vector<PinCost> PinCosts(const AllocationProblem& problem, const AllocateOptions& options);
 
+// How sure every width of `answer` is, [units] 0..1: the share of problem.replicates, each solved with a seed of its
+// own, for which the allocator gives the unit the same width; for an allocator that learns from an oracle the
+// probability that it states. Empty when there are neither.
+[[nodiscard]] std::vector<double> WidthConfidence(const AllocationProblem& problem, const AllocateOptions& options,
+                                                  std::uint64_t seed, const Allocation& answer);
+
 }  // namespace bitplan

@@ -54,7 +54,7 @@ struct SensitivityOptions {
 struct QuantizerOptions {
   std::string scheme = "symmetric";
   std::string granularity = "channel";  // channel, tensor
-  std::string range = "mse";            // max, mse, posterior
+  std::string range = "mse";            // max, mse, posterior, output, auto
   std::string grid = "auto";            // at 2 and 3 bits: auto, zero (a level at zero), half (levels at odd halves)
   std::string rounding = "nearest";     // nearest, compensated
   std::string batch_norm = "auto";      // off, re-estimate, transfer, auto

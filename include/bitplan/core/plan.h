@@ -19,6 +19,8 @@ struct PlanLayer {
   std::int64_t macs = 0;
   int bits = 0;                     // 0..8, or 16/32 for "left alone"
   std::string grid = "zero";        // zero: a level at zero; half: levels at odd multiples of half a step
+  std::string range = "mse";        // max, mse, posterior, output: what the scales were fitted to
+  double confidence = -1.0;         // how sure the width is, 0..1 (allocators/allocator.h); < 0: not stated
 
   [[nodiscard]] std::int64_t weights() const;
 };
@@ -43,6 +45,15 @@ struct Verification {
   Metrics float_model;
   Metrics quantized;
   PairedComparison accuracy_drop;
+};
+
+// `verify --guard`: the plan and one width for all layers at the same budget, both corrected, measured on images that
+// neither saw. The plan holds whichever had the smaller NLL.
+struct PlanGuard {
+  std::string data;       // "cifar10/calibration"
+  double plan_nll = 0.0;  // nats per sample
+  double uniform_nll = 0.0;
+  std::string replaced;   // the allocator whose plan was worse than uniform; empty: the plan stayed
 };
 
 struct PlanModel {
@@ -77,6 +88,7 @@ struct Plan {
   Budget budget;
   PlanAchieved achieved;
   std::vector<PlanLayer> layers;    // execution order
+  std::optional<PlanGuard> guard;
   std::optional<Verification> verified;
   PlanProvenance provenance;
 };

@@ -39,6 +39,9 @@ struct AllocationProblem {
   std::vector<Unit> units;
   std::vector<int> widths;                     // ascending, each in 0..8
   std::vector<std::vector<double>> loss_rise;  // [units][widths], nats per sample, >= 0
+  // The table as other images might have given it, [replicates][units][widths]; draws from its posterior by the
+  // Bayesian bootstrap over the images it was measured on. Empty for metrics that state none.
+  std::vector<std::vector<std::vector<double>>> replicates;
 
   // Throws Error(kInternal) that names the first inconsistent field.
   void Validate() const;

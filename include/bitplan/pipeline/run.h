@@ -50,6 +50,7 @@ struct VerifyPlanOptions {
   std::filesystem::path plan;      // empty: plan.yaml of the output folder
   std::filesystem::path out_plan;  // where the verified plan is written; empty: in place
   std::filesystem::path against;   // another plan for the same model, measured on the same samples; empty: none
+  bool guard = false;              // fall back to one width when that is better on calibration images
 };
 
 // `bitplan verify`: measures the bits of a plan file, also of one edited by hand, with the quantizer and the grids that

@@ -9,9 +9,11 @@
 // 1 bit is grid "half" with the (weighted) mean magnitude as half the scale: sign(w) * mean|w|. 0 bits is zero.
 //
 // The scale is chosen by `range`: "max" (the smallest that clips no weight), "mse" (least squared error), "posterior"
-// (least squared error weighted with the likelihood information, sum_i Lambda_i (Q(w_i) - w_i)^2). The least error is
-// found by a search over scales and then alternating least squares; at two bits the usual grid {-2, -1, 0, 1} can do
-// more harm than one bit, which is why the grid is chosen by the error too.
+// (least squared error weighted with the likelihood information, sum_i Lambda_i (Q(w_i) - w_i)^2), "output" (least
+// squared error of the layer's outputs on training images), "auto" (of a layer "mse" or "output", whichever has the
+// smaller output error at positions that did not choose the scales). The least error is found by a search over scales
+// and then alternating least squares; at two bits the usual grid {-2, -1, 0, 1} can do more harm than one bit, which is
+// why the grid is chosen by the error too. From five bits on, and without inputs, "output" and "auto" are "mse".
 #pragma once
 
 #include <torch/types.h>
@@ -23,25 +25,44 @@
 
 namespace bitplan {
 
+// How the levels of a layer were chosen, as a plan records it.
+struct LevelChoice {
+  std::string grid = "auto";
+  std::string range = "mse";
+
+  bool operator==(const LevelChoice& other) const = default;
+};
+
+// What training images say about a layer. Undefined what no range asks for.
+struct QuantizerEvidence {
+  torch::Tensor importance;  // float32, shape of the weight: likelihood information; range "posterior"
+  // float32 [groups, positions, n], n weights per output channel (models/layer_inputs.h); ranges "output" and "auto".
+  // Without their mean where a correction takes the mean of the outputs out anyway.
+  torch::Tensor inputs;
+};
+
 struct QuantizedWeight {
   int bits = 0;
   std::string grid = "zero";  // which grid was used: zero, half
+  std::string range = "mse";  // which range: max, mse, posterior, output
   torch::Tensor scales;       // float32 [channels] or [1]; zeros at 0 bits
-  double error = 0.0;         // sum_i importance_i (Q(w_i) - w_i)^2, importance 1 unless the range is "posterior"
+  // sum_i importance_i (Q(w_i) - w_i)^2, importance 1 unless the range is "posterior"; ranges "output" and "auto" of a
+  // layer with inputs: mean squared output error, summed over the channels, at the positions that choose.
+  double error = 0.0;
 };
 
 // A weight laid out for quantization: one contiguous row per scale. Made once, quantized at many widths.
 class WeightRows {
  public:
   // `weight`: float32, any shape; `output_dim`: which dimension counts the output channels;
-  // `importance`: float32 of the same shape, or undefined; used by range "posterior" only.
   // Error(kUsage) for an unknown granularity or range, or range "posterior" without importance.
   WeightRows(const torch::Tensor& weight, int output_dim, const QuantizerOptions& options,
-             const torch::Tensor& importance = {});
+             QuantizerEvidence evidence = {});
 
   // Chooses the scales (and the grid, when `grid` is "auto": at 2 and 3 bits the one with the smaller error) for
-  // `bits` in 0..8. Rows are shared among all threads.
+  // `bits` in 0..8, by the range of the options or by that of `choice`. Rows are shared among all threads.
   [[nodiscard]] QuantizedWeight Fit(int bits, const std::string& grid) const;
+  [[nodiscard]] QuantizedWeight Fit(int bits, const LevelChoice& choice) const;
 
   // Q(w), shape of the weight.
   [[nodiscard]] torch::Tensor Values(const QuantizedWeight& fit) const;
@@ -66,16 +87,22 @@ class WeightRows {
   [[nodiscard]] std::int64_t rows() const { return rows_.size(0); }
 
  private:
-  [[nodiscard]] QuantizedWeight FitGrid(int bits, const std::string& grid) const;
+  [[nodiscard]] QuantizedWeight FitGrid(int bits, const LevelChoice& choice) const;
+  [[nodiscard]] QuantizedWeight FitWeights(int bits, const LevelChoice& choice) const;
+  [[nodiscard]] QuantizedWeight FitOutputs(int bits, const std::string& grid) const;
+  [[nodiscard]] torch::Tensor RowValues(const QuantizedWeight& fit) const;
+  // Mean squared output error of every scale's channels: float64 [rows].
+  [[nodiscard]] torch::Tensor RowOutputErrors(const torch::Tensor& row_values, const torch::Tensor& inputs) const;
   [[nodiscard]] torch::Tensor ToRows(const torch::Tensor& like_weight) const;
   [[nodiscard]] torch::Tensor FromRows(const torch::Tensor& rows) const;
 
   std::vector<std::int64_t> shape_;
   int output_dim_;
   bool per_channel_;
-  bool by_max_;
-  torch::Tensor rows_;        // float32 [rows, weights per row]
-  torch::Tensor importance_;  // the same, or undefined
+  std::string range_;
+  torch::Tensor rows_;             // float32 [rows, weights per row]
+  torch::Tensor importance_;       // the same, or undefined
+  torch::Tensor fitted_, choosing_;  // inputs that scales are fitted to, and that choose between fits; or undefined
 };
 
 }  // namespace bitplan

@@ -9,7 +9,7 @@
 #include "bitplan/core/progress.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
-#include "bitplan/posterior/posterior.h"
+#include "bitplan/quantizers/quantizer.h"
 
 namespace bitplan {
 
@@ -19,13 +19,13 @@ void CheckPlanFits(const Plan& plan, const Network& network, const std::string& 
 
 struct AppliedPlan {
   torch::jit::Module module{"empty"};  // a clone of the network with quantized weights
-  std::vector<std::string> grids;      // of every layer, order of Network::layers
+  std::vector<LevelChoice> choices;    // of every layer, order of Network::layers
 };
 
-// Writes Q_b(w) into a clone of the network; 16 and 32 bits leave a layer alone. `grids`: of every layer as a plan
-// records them, or empty: chosen by options.grid. `posterior` may be null unless the range is "posterior".
+// Writes Q_b(w) into a clone of the network; 16 and 32 bits leave a layer alone. `choices`: of every layer as a
+// plan records them, or empty: by the options. `evidence`: of every layer, or empty when the ranges look at weights only.
 [[nodiscard]] AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits,
-                                    const std::vector<std::string>& grids, const QuantizerOptions& options,
-                                    const Posterior* posterior);
+                                    const std::vector<LevelChoice>& choices, const QuantizerOptions& options,
+                                    const std::vector<QuantizerEvidence>& evidence);
 
 }  // namespace bitplan

@@ -7,7 +7,7 @@
 #include "bitplan/core/options.h"
 #include "bitplan/core/progress.h"
 #include "bitplan/models/network.h"
-#include "bitplan/posterior/posterior.h"
+#include "bitplan/quantizers/quantizer.h"
 #include "bitplan/verify/apply.h"
 
 namespace bitplan {
@@ -15,10 +15,9 @@ namespace bitplan {
 // Rounds the layers of `applied`, which ApplyBits made of `network`, anew. `bits`: of every layer; more than 8 leaves a
 // layer alone, and so do a second use and a convolution whose window is not known. `images`: unlabelled training images,
 // float32 normalized [n, C, H, W]; all go through at once. Unless options.batch_norm is "off", batch-norm statistics
-// move along during the pass (method `transfer`) and are put back after it. `posterior` may be null unless the range is
-// "posterior".
+// move along during the pass (method `transfer`) and are put back after it. `evidence`: as ApplyBits had it.
 void CompensateRounding(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
-                        const QuantizerOptions& options, const Posterior* posterior, const torch::Tensor& images,
+                        const QuantizerOptions& options, const std::vector<QuantizerEvidence>& evidence, const torch::Tensor& images,
                         ProgressSink& progress);
 
 }  // namespace bitplan

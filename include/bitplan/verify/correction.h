@@ -23,6 +23,9 @@
 
 namespace bitplan {
 
+// Whether a correction takes the mean error of the layer's outputs out: what is left of an error is its covariance.
+[[nodiscard]] bool MeanIsCorrected(const Network& network, const Layer& layer, const QuantizerOptions& options);
+
 // Corrects `quantized` (a clone of network.module) in place, as options.batch_norm and options.output_correction say.
 // `images`: unlabelled training images, float32 normalized [n, C, H, W]; all go through at once, so n bounds the memory
 // (n times one activation, and at most 256 MiB of float outputs). "auto" takes the candidate with the least NLL on

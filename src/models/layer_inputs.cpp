@@ -1,0 +1,83 @@
+#include "bitplan/models/layer_inputs.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "bitplan/core/interrupt.h"
+#include "bitplan/models/tap.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kBatch = 256;
+
+// Output size of a convolution along its rows (0) or columns (1).
+std::int64_t OutputSize(const Layer& layer, const torch::Tensor& input, std::size_t axis) {
+  const LayerWindow& window = *layer.window;
+  const std::int64_t reach = window.dilation[axis] * (layer.shape[2 + axis] - 1) + 1;
+  return (input.size(2 + static_cast<std::int64_t>(axis)) + 2 * window.padding[axis] - reach) / window.stride[axis] + 1;
+}
+
+// Rows (or columns) of the padded input that a window at `start` covers: int64 [positions, taps].
+torch::Tensor Taps(const torch::Tensor& start, std::int64_t taps, std::int64_t dilation) {
+  return start.unsqueeze(1) + torch::arange(taps) * dilation;
+}
+
+}  // namespace
+
+bool HasKnownInputs(const Layer& layer) { return layer.uses == 1 && (layer.kind != "conv2d" || layer.window); }
+
+std::int64_t InputPositions(const Layer& layer, const torch::Tensor& input) {
+  if (layer.kind != "conv2d") return input.numel() / input.size(-1);
+  return input.size(0) * OutputSize(layer, input, 0) * OutputSize(layer, input, 1);
+}
+
+torch::Tensor DrawPositions(std::int64_t positions, std::int64_t count, at::Generator& generator) {
+  if (positions <= count) return torch::arange(positions);
+  return torch::randint(positions, {count}, generator, torch::kInt64);
+}
+
+torch::Tensor GatherInputs(const Layer& layer, const torch::Tensor& input, const torch::Tensor& positions) {
+  if (layer.kind != "conv2d") return input.reshape({-1, input.size(-1)}).index_select(0, positions).unsqueeze(0);
+  const LayerWindow& window = *layer.window;
+  const std::int64_t height = OutputSize(layer, input, 0), width = OutputSize(layer, input, 1);
+  const torch::Tensor image = positions.floor_divide(height * width).reshape({-1, 1, 1, 1});
+  const torch::Tensor y = Taps(positions.floor_divide(width).remainder(height) * window.stride[0], layer.shape[2],
+                               window.dilation[0]);
+  const torch::Tensor x = Taps(positions.remainder(width) * window.stride[1], layer.shape[3], window.dilation[1]);
+  const torch::Tensor channel = torch::arange(input.size(1)).reshape({1, -1, 1, 1});
+  const torch::Tensor padded = torch::constant_pad_nd(
+      input, {window.padding[1], window.padding[1], window.padding[0], window.padding[0]});
+  return padded.index({image, channel, y.unsqueeze(1).unsqueeze(3), x.unsqueeze(1).unsqueeze(2)})
+      .reshape({positions.size(0), window.groups, -1})
+      .transpose(0, 1)
+      .contiguous();
+}
+
+std::vector<torch::Tensor> SampleLayerInputs(const Network& network, const torch::Tensor& images, std::int64_t count,
+                                             std::uint64_t seed) {
+  const torch::NoGradGuard no_grad;
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  std::vector<std::vector<torch::Tensor>> parts(network.layers.size());
+  torch::jit::Module module = network.module;
+  const auto keep = [&](std::size_t index, const torch::Tensor& input) {
+    const Layer& layer = network.layers[index];
+    if (!HasKnownInputs(layer)) return;
+    const std::int64_t share = (count * input.size(0) + images.size(0) - 1) / images.size(0);
+    const torch::Tensor positions = DrawPositions(InputPositions(layer, input), share, generator);
+    parts[index].push_back(GatherInputs(layer, input, positions));
+  };
+  {
+    const Tap tap(network, module, {.on_layer_input = keep, .on_layer_output = nullptr, .on_batch_norm_input = nullptr});
+    for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {
+      ThrowIfInterrupted();
+      module.forward({images.slice(0, begin, std::min(begin + kBatch, images.size(0)))});
+    }
+  }
+  std::vector<torch::Tensor> inputs;
+  for (const auto& of_layer : parts) inputs.push_back(of_layer.empty() ? torch::Tensor() : torch::cat(of_layer, 1));
+  return inputs;
+}
+
+}  // namespace bitplan
