@@ -12,6 +12,7 @@
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/pipeline/compare.h"
+#include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
@@ -28,7 +29,7 @@ struct Arguments {
   std::string seed, device = "auto", plan, out_plan, against, model, topic;
   std::vector<std::int64_t> shape;
   pipeline::RankOptions rank;
-  int threads = 0;
+  int threads = 0, curve = 0;
   bool guard = false, quiet = false, json = false, markdown = false, sensitivity = false;
 };
 
@@ -70,6 +71,12 @@ void DeclareRecipe(CLI::App& app, Arguments& arguments) {
       ->allow_extra_args(false);
   app.add_option("--seed", arguments.seed, "override the recipe's seed");
   DeclareOutput(app, arguments);
+}
+
+void DeclareAllocate(CLI::App& app, Arguments& arguments) {
+  DeclareRecipe(app, arguments);
+  app.add_option("--curve", arguments.curve, "solve so many budgets from the narrowest to the widest plan, write no plan")
+      ->check(CLI::Range(2, 100000));
 }
 
 void DeclareVerify(CLI::App& app, Arguments& arguments) {
@@ -123,6 +130,7 @@ void PosteriorCommand(const Arguments& arguments, CLI::App&) {
 
 void AllocateCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
+  if (arguments.curve > 0) return PrintReport(pipeline::SolveCurve(arguments.recipe, arguments.curve, console), arguments);
   PrintReport(pipeline::Allocate(arguments.recipe, console), arguments);
 }
 
@@ -153,7 +161,7 @@ constexpr Command kCommands[] = {
     {"inspect", "layers, shapes, weights, multiply-accumulates of a model", DeclareInspect, InspectCommand},
     {"train", "train the recipe's architecture", DeclareRecipe, TrainCommand},
     {"posterior", "estimate the standard deviation of every weight", DeclareRecipe, PosteriorCommand},
-    {"allocate", "choose the bits of every layer within the budget", DeclareRecipe, AllocateCommand},
+    {"allocate", "choose the bits of every layer within the budget", DeclareAllocate, AllocateCommand},
     {"verify", "measure a plan, also one edited by hand", DeclareVerify, VerifyCommand},
     {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
     {"help", "help on a sub-command, or 'help recipe' for every recipe key", DeclareHelp, HelpCommand},

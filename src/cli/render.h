@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bitplan/pipeline/compare.h"
+#include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
@@ -18,6 +19,7 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::InspectReport& report);
 [[nodiscard]] std::string Text(const pipeline::RankReport& report);
 [[nodiscard]] std::string Text(const pipeline::CompareReport& report);
+[[nodiscard]] std::string Text(const pipeline::CurveReport& report);
 
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RunReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ModelReport& report);
@@ -25,5 +27,6 @@ namespace bitplan::cli {
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::InspectReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RankReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::CurveReport& report);
 
 }  // namespace bitplan::cli

@@ -166,4 +166,18 @@ ordered_json Json(const pipeline::CompareReport& report) {
   return json;
 }
 
+ordered_json Json(const pipeline::CurveReport& report) {
+  ordered_json points = ordered_json::array();
+  for (const auto& point : report.points) {
+    ordered_json json = {{"budget", point.budget}};
+    json.update(AchievedJson(point.achieved));
+    json["shadow_price"] = point.shadow_price;
+    json["bits"] = point.bits;
+    points.push_back(std::move(json));
+  }
+  return {{"folder", report.folder.string()}, {"model", report.model},   {"allocator", report.allocator},
+          {"layers", report.layers},          {"points", points},        {"milliseconds", report.milliseconds},
+          {"stages", StagesJson(report.stages)}};
+}
+
 }  // namespace bitplan::cli

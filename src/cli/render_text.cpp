@@ -198,4 +198,20 @@ std::string Text(const pipeline::CompareReport& report) {
                             report.files.html.string());
 }
 
+std::string Text(const pipeline::CurveReport& report) {
+  Table table({">budget", ">average bits", ">bytes", ">predicted rise", ">shadow price", ">gap", "bits"});
+  for (const auto& point : report.points) {
+    std::string bits;
+    for (const int width : point.bits) bits += (bits.empty() ? "" : " ") + std::to_string(width);
+    const double gap = point.achieved.optimality_gap;
+    table.Row({fmt::format("{:.3f}", point.budget), fmt::format("{:.3f}", point.achieved.average_bits),
+               Grouped(point.achieved.stored_bytes), fmt::format("{:.4g}", point.achieved.predicted_loss_rise),
+               point.shadow_price > 0.0 ? fmt::format("{:.3g}", point.shadow_price) : "",
+               gap < 0.0 ? "" : fmt::format("{:.2g}", gap), bits});
+  }
+  return table.Render() + fmt::format("\n{}: {} budgets by {} in {:.1f} ms; rises in nats per sample\n", report.model,
+                                      report.points.size(), report.allocator, report.milliseconds) +
+         StagesText(report.stages);
+}
+
 }  // namespace bitplan::cli

@@ -146,6 +146,30 @@ TEST_CASE("a plan by output errors records the range of every layer and can be v
   CHECK(ReadText(place / "copy.yaml") == plan);
 }
 
+TEST_CASE("allocate --curve solves many budgets from one table and writes no plan") {
+  const Workplace place;
+  const auto solve = [&](const char* allocator) {
+    const auto outcome = place.Bitplan({"allocate", place.recipe(), "--out", "out", "--curve", "25", "--set",
+                                        std::string("allocate.allocator=") + allocator, "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return nlohmann::json::parse(outcome.out).at("points");
+  };
+  const auto points = solve("exact");
+  REQUIRE(points.size() == 25);
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    CHECK(points[i].at("average_bits").get<double>() <= points[i].at("budget").get<double>() + 1e-6);
+    CHECK(points[i].at("optimality_gap") == 0.0);
+    if (i > 0) CHECK(points[i].at("predicted_loss_rise") <= points[i - 1].at("predicted_loss_rise"));
+  }
+  for (const int width : points.front().at("bits")) CHECK(width == 1);
+  CHECK(points.back().at("budget") == 8.0);
+  CHECK_FALSE(std::filesystem::exists(place / "out/plan.yaml"));
+  const auto refused = place.Bitplan({"allocate", place.recipe(), "--out", "out", "--curve", "25", "--set", "allocate.allocator=random-bits"});
+  CHECK(refused.code == 64);
+  CHECK_THAT(ErrorLine(refused), Contains("random-bits"));
+}
+
 TEST_CASE("inspect lists layers, shapes, weights and multiply-accumulates") {
   const Workplace place;
   const auto outcome = place.Bitplan({"inspect", "lenet5-caffe"});

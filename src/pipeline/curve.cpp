@@ -1,0 +1,62 @@
+#include "bitplan/pipeline/curve.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "bitplan/allocators/allocator.h"
+#include "bitplan/core/constraints.h"
+#include "bitplan/core/error.h"
+#include "pipeline/stage_chain.h"
+
+namespace bitplan::pipeline {
+namespace {
+
+// Average bits of the cheapest and of the dearest plan that the recipe's pins and widths allow.
+std::pair<double, double> FeasibleBudgets(const AllocationProblem& table, AllocateOptions options) {
+  options.budget = {BudgetKind::kAverageBits, 32.0};
+  const auto constrained = Constrain(table, options);
+  const auto weights = static_cast<double>(constrained.weights);
+  double low = static_cast<double>(constrained.fixed_cost), high = low;
+  for (const auto& unit : constrained.free.units) {
+    low += static_cast<double>(Cost(unit, constrained.free.widths.front(), BudgetKind::kAverageBits));
+    high += static_cast<double>(Cost(unit, constrained.free.widths.back(), BudgetKind::kAverageBits));
+  }
+  if (weights == 0.0) throw Error(ErrorKind::kUsage, "no layer is left to plan: allocate.exclude takes them all");
+  return {low / weights, high / weights};
+}
+
+}  // namespace
+
+CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& progress) {
+  StageChain chain(options, progress);
+  auto allocate = chain.recipe().allocate;
+  const auto& allocator = FindAllocator(allocate.allocator);
+  if (allocator.needs_oracle) {
+    throw Error(ErrorKind::kUsage, "allocate.allocator " + allocate.allocator +
+                                       " learns from the network anew for every budget; take another one for a curve, "
+                                       "or `bitplan compare` with a few budgets");
+  }
+  const std::string metric = allocator.metric;
+  const auto& table = metric.empty() ? chain.Table() : chain.Table(metric);
+  const auto [low, high] = FeasibleBudgets(table, allocate);
+  CurveReport report{.folder = chain.folder().path(), .model = chain.Model().name, .allocator = allocator.name};
+  for (const auto& unit : table.units) report.layers.push_back(unit.name);
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < count; ++i) {
+    allocate.budget = {BudgetKind::kAverageBits, low + (high - low) * i / std::max(1, count - 1)};
+    const auto answer = bitplan::Allocate(table, allocate, chain.recipe().seed);
+    CurvePoint point{.budget = allocate.budget.value,
+                     .achieved = chain.Achieved(answer.bits, answer.predicted_loss_rise),
+                     .shadow_price = answer.shadow_price,
+                     .bits = answer.bits};
+    point.achieved.optimality_gap = answer.optimality_gap();
+    report.points.push_back(std::move(point));
+  }
+  report.milliseconds =
+      1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.stages = chain.statuses();
+  return report;
+}
+
+}  // namespace bitplan::pipeline
