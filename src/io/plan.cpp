@@ -126,7 +126,7 @@ void ReadAllocator(const YamlSource& source, const YAML::Node& node, Plan& plan)
 }
 
 QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "quantizer", {"scheme", "granularity", "range", "batch_norm"}, {"rounding", "output_correction"});
+  const Fields fields(source, node, "quantizer", {"scheme", "granularity", "range", "batch_norm"}, {"rounding", "centring", "output_correction"});
   const auto choice = [&](const std::string& key) {
     return source.Choice(fields.At(key), fields.Path(key), FindRecipeOption(fields.Path(key))->choices);
   };
@@ -135,6 +135,7 @@ QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node)
   quantizer.granularity = choice("granularity");
   quantizer.range = choice("range");
   quantizer.rounding = fields.Has("rounding") ? choice("rounding") : "nearest";
+  if (fields.Has("centring")) quantizer.centring = choice("centring");
   quantizer.batch_norm = choice("batch_norm");
   quantizer.output_correction = fields.Has("output_correction") ? choice("output_correction") : "off";
   return quantizer;
@@ -257,8 +258,8 @@ std::string DumpPlan(const Plan& plan) {
                         FormatQuoted(plan.posterior_sha256));
   }
   const QuantizerOptions& quantizer = plan.quantizer;
-  text += fmt::format("quantizer: {{scheme: {}, granularity: {}, range: {}, rounding: {}, batch_norm: {}, output_correction: {}}}\n",
-                      FormatText(quantizer.scheme), FormatText(quantizer.granularity), FormatText(quantizer.range), FormatText(quantizer.rounding),
+  text += fmt::format("quantizer: {{scheme: {}, granularity: {}, range: {}, rounding: {}{}, batch_norm: {}, output_correction: {}}}\n",
+                      FormatText(quantizer.scheme), FormatText(quantizer.granularity), FormatText(quantizer.range), FormatText(quantizer.rounding), quantizer.centring == "auto" ? "" : ", centring: " + FormatText(quantizer.centring),
                       FormatText(quantizer.batch_norm), FormatText(quantizer.output_correction));
   text += fmt::format("budget: {{{}: {}}}\n", BudgetName(plan.budget.kind), FormatBudgetValue(plan.budget));
   text += DumpAchieved(plan.achieved);

@@ -235,11 +235,15 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   const auto& known = FindSensitivityMetric(metric);
   Recipe recipe = recipe_;
   recipe.sensitivity.metric = metric;
-  const QuantizerOptions defaults;  // the corrections come after the allocation
-  if (!known.keeps_displacements) recipe.quantizer.batch_norm = defaults.batch_norm;
-  recipe.quantizer.output_correction = defaults.output_correction;
-  recipe.quantizer.rounding = defaults.rounding;
-  recipe.quantizer.correction_samples = defaults.correction_samples;
+  // Rounding and corrections come after the allocation, so only what the table hangs on stays in its hash.
+  const QuantizerOptions defaults;
+  auto& quantizer = recipe.quantizer;
+  const bool uncorrected = known.keeps_displacements && quantizer.batch_norm == "off";
+  quantizer.centring = RangesByOutputs() && IsCentred(Model(), quantizer) ? "on" : "off";
+  quantizer.batch_norm = uncorrected ? "off" : defaults.batch_norm;
+  quantizer.output_correction = defaults.output_correction;
+  quantizer.rounding = defaults.rounding;
+  if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto posterior = with_posterior ? PosteriorRecord(estimator).content : std::string();
   const auto input = HashOf({"sensitivity/3", ModelRecord().content, posterior, DataHash(false),
@@ -267,6 +271,10 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   return tables_.emplace(stage, std::move(measured)).first->second;
 }
 
+bool StageChain::RangesByOutputs() const {
+  return recipe_.quantizer.range == "output" || recipe_.quantizer.range == "auto";
+}
+
 torch::Tensor StageChain::CorrectionImages() {
   const auto& train = Data().train;
   const auto order = RandomStream(recipe_.seed, "pipeline/correction").Permutation(train.size());
@@ -284,10 +292,10 @@ const std::vector<QuantizerEvidence>& StageChain::Evidence() {
     const auto& posterior = LoadedPosterior();
     for (std::size_t l = 0; l < evidence.size(); ++l) evidence[l].importance = posterior.Information(l);
   }
-  if (quantizer.range == "output" || quantizer.range == "auto") {
+  if (RangesByOutputs()) {
     const auto inputs = SampleLayerInputs(network, CorrectionImages(), kRangePositions, recipe_.seed);
     for (std::size_t l = 0; l < evidence.size(); ++l) {
-      const bool centred = inputs[l].defined() && MeanIsCorrected(network, network.layers[l], quantizer);
+      const bool centred = inputs[l].defined() && IsCentred(network, network.layers[l], quantizer);
       evidence[l].inputs = centred ? inputs[l] - inputs[l].mean(1, /*keepdim=*/true) : inputs[l];
     }
   }

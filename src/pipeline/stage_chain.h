@@ -126,6 +126,7 @@ class StageChain {
   [[nodiscard]] std::vector<int> Widths() const;
   // What the quantizer's range looks at besides the weights.
   [[nodiscard]] const std::vector<QuantizerEvidence>& Evidence();
+  [[nodiscard]] bool RangesByOutputs() const;
   [[nodiscard]] torch::Tensor CorrectionImages();
   void CheckModelSuitsData(const bitplan::Network& network);
   StageRecord TrainModel(const std::string& input);

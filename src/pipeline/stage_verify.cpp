@@ -124,6 +124,7 @@ void StageChain::Follow(const Plan& plan) {
   recipe_.quantizer.granularity = plan.quantizer.granularity;
   recipe_.quantizer.range = plan.quantizer.range;
   recipe_.quantizer.rounding = plan.quantizer.rounding;
+  recipe_.quantizer.centring = plan.quantizer.centring;
   recipe_.quantizer.batch_norm = plan.quantizer.batch_norm;
   recipe_.quantizer.output_correction = plan.quantizer.output_correction;
   evidence_.reset();
@@ -190,6 +191,9 @@ Plan StageChain::Draft(const Solution& solution) {
     plan.posterior_sha256 = PosteriorRecord().content;
   }
   plan.quantizer = recipe_.quantizer;
+  if (RangesByOutputs() || recipe_.quantizer.rounding == "compensated") {
+    plan.quantizer.centring = IsCentred(network, recipe_.quantizer) ? "on" : "off";
+  }
   plan.budget = recipe_.allocate.budget;
   plan.achieved = Achieved(solution.bits, solution.predicted_loss_rise);
   plan.achieved.optimality_gap = solution.optimality_gap < 0.0 ? -1.0 : RoundedToDigits(solution.optimality_gap, 6);

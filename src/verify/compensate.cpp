@@ -119,7 +119,7 @@ class Compensation {
     }
     const auto count = static_cast<double>(positions.size(0));
     sum.div_(count);
-    if (!MeanIsCorrected(network_, layer, options_)) return sum;
+    if (!IsCentred(network_, layer, options_)) return sum;
     const torch::Tensor mean = total.div_(count);
     return sum.sub_(mean.unsqueeze(2) * mean.unsqueeze(1));
   }

@@ -123,10 +123,13 @@ double CalibrationNll(const torch::jit::Module& module, const Dataset& calibrati
 
 }  // namespace
 
-bool MeanIsCorrected(const Network& network, const Layer& layer, const QuantizerOptions& options) {
-  const bool by_batch_norm = !network.batch_norms.empty() && options.batch_norm != "off";
-  const bool by_bias = !layer.bias.empty() && options.output_correction != "off";
-  return by_batch_norm || by_bias;
+bool IsCentred(const Network& network, const QuantizerOptions& options) {
+  if (options.centring != "auto") return options.centring == "on";
+  return (network.batch_norms.empty() ? options.output_correction : options.batch_norm) != "off";
+}
+
+bool IsCentred(const Network& network, const Layer& layer, const QuantizerOptions& options) {
+  return IsCentred(network, options) && (!network.batch_norms.empty() || !layer.bias.empty());
 }
 
 Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized, const QuantizerOptions& options,

@@ -54,9 +54,10 @@ struct SensitivityOptions {
 struct QuantizerOptions {
   std::string scheme = "symmetric";
   std::string granularity = "channel";  // channel, tensor
-  std::string range = "mse";            // max, mse, posterior, output, auto
+  std::string range = "output";         // max, mse, posterior, output, auto
   std::string grid = "auto";            // at 2 and 3 bits: auto, zero (a level at zero), half (levels at odd halves)
-  std::string rounding = "nearest";     // nearest, compensated
+  std::string rounding = "compensated"; // nearest, compensated
+  std::string centring = "auto";        // on, off, auto: of what ranges and rounding see of outputs
   std::string batch_norm = "auto";      // off, re-estimate, transfer, auto
   std::string output_correction = "auto";  // off, fit, auto: of layers that feed no batch norm
   int correction_samples = 1024;        // unlabelled training images for rounding and both corrections
