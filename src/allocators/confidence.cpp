@@ -18,6 +18,13 @@ AllocationProblem Replicate(const AllocationProblem& problem, const std::vector<
   return replicate;
 }
 
+bool Varies(const Allocator& allocator, const AllocationProblem& problem, const AllocateOptions& options) {
+  if (allocator.reads == AllocatorReads::kLossRise) return true;
+  const bool coherence = std::any_of(problem.units.begin(), problem.units.end(),
+                                     [](const Unit& unit) { return !unit.coherence.empty(); });
+  return allocator.reads == AllocatorReads::kCoherence && coherence && options.mode != "rank";
+}
+
 std::vector<double> StatedProbabilities(const AllocateOptions& options, const Allocation& answer) {
   std::vector<int> widths = options.bits;
   std::sort(widths.begin(), widths.end());
@@ -34,10 +41,11 @@ std::vector<double> StatedProbabilities(const AllocateOptions& options, const Al
 
 std::vector<double> WidthConfidence(const AllocationProblem& problem, const AllocateOptions& options,
                                     std::uint64_t seed, const Allocation& answer) {
-  if (FindAllocator(options.allocator).needs_oracle) {
+  const Allocator& allocator = FindAllocator(options.allocator);
+  if (allocator.needs_oracle) {
     return answer.width_probabilities.empty() ? std::vector<double>{} : StatedProbabilities(options, answer);
   }
-  if (problem.replicates.empty()) return {};
+  if (problem.replicates.empty() || !Varies(allocator, problem, options)) return {};
   std::vector<double> confidence(problem.units.size(), 0.0);
   for (const auto& loss_rise : problem.replicates) {
     const Allocation again = Allocate(Replicate(problem, loss_rise), options, ++seed);

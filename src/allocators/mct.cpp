@@ -6,7 +6,8 @@
 // that minimises the sum of the sensitivities under a limit on resources, with every row made to fall with the bits.
 // Options refine the solution afterwards and weigh the points by Hessian scores.
 //
-// Ours: the same sum over such a table, minimised by the exact knapsack, which gives the same optimum as the program
+// Ours: the table has one layer quantized and all others in float, where theirs has the others at their largest width (8
+// bits and more are next to float here); the same sum over such a table, minimised by the exact knapsack, which gives the same optimum as the program
 // without its time limit. Rows are taken as measured, no refinement, weights only, this tool's quantizers and budget.
 #include "allocators/select.h"
 

@@ -9,8 +9,9 @@
 // ascending order of sensitivity they go to the next narrower one until the plan fits the budget, and the walk stops
 // there: what the last unit gave up beyond need is not spent. When all have been lowered and the plan still does not fit,
 // the walk goes round again with the next width. So a plan holds two neighbouring widths, as theirs does. It differs in
-// that a budget must be met where a ratio is only approached, in that the two widths follow from the budget, and in the square
-// of the rounding error in the metric. Embeddings and last layers, which NNCF keeps at 8 bits by default, take part.
+// that a budget must be met where a ratio is only approached, in that the two widths follow from the budget, and in the
+// metric: theirs takes the trace of the layer-wise error, from input activations alone, times the norm of the rounding
+// error; ours is HAWQ's, the trace of the labelled loss times the squared norm. Embeddings and last layers, which NNCF keeps at 8 bits by default, take part.
 #include <algorithm>
 #include <numeric>
 

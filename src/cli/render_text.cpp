@@ -191,7 +191,7 @@ std::string Text(const pipeline::CompareReport& report) {
   text += fmt::format("model              {}\n", comparison.model);
   text += fmt::format("measured on        {}, {} samples, float accuracy {:.2f} %, NLL {:.4f}\n", comparison.data,
                       Grouped(comparison.samples), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
-  text += "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0\n";
+  text += "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0 (not corrected\n                   for choosing the best of so many)\n";
   text += StagesText(report.stages);
   if (!report.files.plots) text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
   return text + fmt::format("table              {}\nreport             {}\n", report.files.csv.string(),

@@ -133,4 +133,17 @@ double SpearmanCorrelation(const std::vector<double>& a, const std::vector<doubl
   return xx > 0.0 && yy > 0.0 ? xy / std::sqrt(xx * yy) : 0.0;
 }
 
+double Auroc(const std::vector<double>& negative, const std::vector<double>& positive) {
+  if (negative.empty() || positive.empty()) {
+    throw Error(ErrorKind::kInternal, "Auroc needs at least one negative and one positive score");
+  }
+  std::vector<double> all = negative;
+  all.insert(all.end(), positive.begin(), positive.end());
+  const std::vector<double> ranks = MeanRanks(all);
+  const auto n = static_cast<double>(negative.size()), p = static_cast<double>(positive.size());
+  double sum = 0.0;
+  for (std::size_t i = negative.size(); i < ranks.size(); ++i) sum += ranks[i];
+  return (sum - 0.5 * p * (p - 1.0)) / (n * p);
+}
+
 }  // namespace bitplan

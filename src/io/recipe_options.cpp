@@ -91,9 +91,9 @@ std::vector<RecipeOption> MakeOptions() {
             "at 2 and 3 bits: with a level at zero, with levels at odd halves, or the better of both"),
       OneOf("quantizer.rounding", FIELD(quantizer.rounding), {"nearest", "compensated"},
             "every weight to its nearest level, or so that the errors of an output cancel on training images (GPTQ)"),
-      OneOf("quantizer.centring", FIELD(quantizer.centring), {"on", "off", "auto"},
-            "whether ranges and rounding by outputs leave the mean error of an output to the corrections; auto: when those "
-            "are not off"),
+      OneOf("quantizer.centring", FIELD(quantizer.centring), {"off", "batch-norm", "outputs", "both", "auto"},
+            "the corrections that ranges, rounding and the metric predictive count on: what these take away of an output's "
+            "error is none; auto: those that are not off"),
       OneOf("quantizer.batch_norm", FIELD(quantizer.batch_norm), {"off", "re-estimate", "transfer", "auto"},
             "correction of batch-norm statistics after quantization; auto: the best on the calibration images"),
       OneOf("quantizer.output_correction", FIELD(quantizer.output_correction), {"off", "fit", "auto"},

@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "bitplan/models/tap.h"
+
 namespace bitplan {
 
 ChannelStatistics StatisticsOf(const torch::Tensor& input) {
@@ -16,6 +18,24 @@ ChannelStatistics Transferred(const ChannelStatistics& trained, const ChannelSta
                               const ChannelStatistics& reference) {
   const torch::Tensor ratio = torch::where(reference.var > 0, now.var / reference.var, torch::ones_like(now.var));
   return {now.mean + (trained.mean - reference.mean) * ratio.sqrt(), trained.var * ratio};
+}
+
+std::vector<bool> FeedsBatchNorm(const Network& network) {
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> outputs(network.layers.size());
+  std::vector<bool> feeds(network.layers.size(), false);
+  const auto keep = [&](std::size_t layer, const torch::Tensor& output) { outputs[layer] = output; };
+  const auto find = [&](std::size_t, const torch::Tensor& input) {
+    for (std::size_t l = 0; l < outputs.size(); ++l) {
+      if (outputs[l].defined() && outputs[l].data_ptr() == input.data_ptr()) feeds[l] = true;
+    }
+  };
+  std::vector<std::int64_t> shape = network.input_shape;
+  shape.insert(shape.begin(), 2);
+  torch::jit::Module module = network.module;
+  const Tap tap(network, module, {.on_layer_input = nullptr, .on_layer_output = keep, .on_batch_norm_input = find});
+  module.forward({torch::zeros(shape)});
+  return feeds;
 }
 
 }  // namespace bitplan

@@ -32,20 +32,20 @@ void KeepEdited(const StageChain& chain, const Plan& draft, ProgressSink& progre
   progress.Info("plan.yaml was edited since it was verified; it is now " + kept.string());
 }
 
-// Prediction and sizes for the bits that the file holds now; gap, confidence and guard stay only while the bits are
-// those they were stated for.
+// Prediction and sizes for the bits that the file holds now; gap and confidence stay only while the bits are those they
+// were stated for.
 void RefreshAchieved(StageChain& chain, Plan& plan) {
   std::vector<int> bits;
   for (const auto& layer : plan.layers) bits.push_back(layer.bits);
-  auto achieved = chain.Achieved(bits, chain.PredictedLossRise(bits));
+  auto achieved = chain.Achieved(bits, chain.PredictedLossRise(bits, plan.allocator));
   if (achieved.predicted_loss_rise == plan.achieved.predicted_loss_rise &&
       achieved.average_bits == plan.achieved.average_bits) {
     achieved.optimality_gap = plan.achieved.optimality_gap;
   } else {
-    plan.guard.reset();
     for (auto& layer : plan.layers) layer.confidence = -1.0;
   }
   plan.achieved = achieved;
+  plan.guard.reset();  // it was about what was measured then
 }
 
 }  // namespace

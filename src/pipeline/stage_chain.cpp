@@ -59,6 +59,7 @@ StageChain::StageChain(const RecipeOptions& options, ProgressSink& progress)
     : progress_(progress),
       recipe_(LoadCheckedRecipe(options)),
       recipe_sha256_(Sha256Hex(DumpRecipe(recipe_))),
+      asked_(recipe_),
       data_folders_{options.data, options.recipe.parent_path()},
       normalizer_(recipe_.data),
       folder_(FolderOf(options, recipe_)) {}
@@ -238,15 +239,16 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   // Rounding and corrections come after the allocation, so only what the table hangs on stays in its hash.
   const QuantizerOptions defaults;
   auto& quantizer = recipe.quantizer;
-  const bool uncorrected = known.keeps_displacements && quantizer.batch_norm == "off";
-  quantizer.centring = RangesByOutputs() && IsCentred(Model(), quantizer) ? "on" : "off";
-  quantizer.batch_norm = uncorrected ? "off" : defaults.batch_norm;
+  const bool counts = RangesByOutputs() || known.keeps_displacements;
+  quantizer.centring = counts ? CentringName(CentringOf(quantizer)) : defaults.centring;
+  quantizer.batch_norm = defaults.batch_norm;
   quantizer.output_correction = defaults.output_correction;
   quantizer.rounding = defaults.rounding;
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto posterior = with_posterior ? PosteriorRecord(estimator).content : std::string();
-  const auto input = HashOf({"sensitivity/3", ModelRecord().content, posterior, DataHash(false),
+  const auto input = HashOf({"sensitivity/4", ModelRecord().content, posterior,
+                             recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(), DataHash(false),
                              DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"),
                              Join(Widths()), Seed()});
   const auto file = stage + ".json";
@@ -294,9 +296,9 @@ const std::vector<QuantizerEvidence>& StageChain::Evidence() {
   }
   if (RangesByOutputs()) {
     const auto inputs = SampleLayerInputs(network, CorrectionImages(), kRangePositions, recipe_.seed);
+    const auto centred = CentredLayers(network, quantizer);
     for (std::size_t l = 0; l < evidence.size(); ++l) {
-      const bool centred = inputs[l].defined() && IsCentred(network, network.layers[l], quantizer);
-      evidence[l].inputs = centred ? inputs[l] - inputs[l].mean(1, /*keepdim=*/true) : inputs[l];
+      evidence[l].inputs = inputs[l].defined() && centred[l] ? inputs[l] - inputs[l].mean(1, /*keepdim=*/true) : inputs[l];
     }
   }
   evidence_ = std::move(evidence);

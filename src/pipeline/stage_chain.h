@@ -81,7 +81,8 @@ class StageChain {
   [[nodiscard]] Plan Draft(const Solution& solution);
   // Sizes and prediction of the plan's bits.
   [[nodiscard]] PlanAchieved Achieved(const std::vector<int>& bits, double predicted_loss_rise);
-  [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits);
+  // By the recipe's table, or by the one that an allocator of that name is defined by.
+  [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits, const std::string& allocator = {});
   // Grids and ranges that the quantizer makes of the file's: at 0 and 1 bits there is only one grid.
   void RefreshChoices(Plan& plan);
 
@@ -132,10 +133,16 @@ class StageChain {
   StageRecord TrainModel(const std::string& input);
   // `choices` empty: by the quantizer's options.
   [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits, const std::vector<LevelChoice>& choices);
-  [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits);
+  [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits) {
+    return Correct(applied, bits, recipe_.quantizer, Data().calibration);
+  }
+  [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
+                                   const Dataset& calibration);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
   [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized);
-  [[nodiscard]] double CalibrationNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices);
+  // NLL on the second half of the calibration split; an "auto" correction is chosen on the first.
+  [[nodiscard]] double GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
+                                const QuantizerOptions& options);
   [[nodiscard]] const Dataset& VerifySplit();
   [[nodiscard]] PlanMeasurement Evaluated(const torch::jit::Module& module, const std::string& label);
   [[nodiscard]] std::string ApplyInput(const Plan& plan);
@@ -144,6 +151,7 @@ class StageChain {
   ProgressSink& progress_;
   Recipe recipe_;
   std::string recipe_sha256_;
+  Recipe asked_;  // recipe_ before a plan was followed
   std::vector<std::filesystem::path> data_folders_;
   Normalizer normalizer_;
   RunFolder folder_;

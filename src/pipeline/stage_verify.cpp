@@ -141,8 +141,11 @@ void StageChain::Follow(const Plan& plan) {
   }
 }
 
-double StageChain::PredictedLossRise(const std::vector<int>& bits) {
-  const auto& table = Table();
+double StageChain::PredictedLossRise(const std::vector<int>& bits, const std::string& allocator) {
+  const auto& known = Allocators();
+  const auto named = std::find_if(known.begin(), known.end(), [&](const auto& a) { return allocator == a.name; });
+  const std::string metric = named == known.end() ? "" : named->metric;
+  const auto& table = metric.empty() ? Table() : Table(metric);
   double rise = 0.0;
   for (std::size_t unit = 0; unit < bits.size(); ++unit) {
     const auto width = std::find(table.widths.begin(), table.widths.end(), bits[unit]);
@@ -191,9 +194,7 @@ Plan StageChain::Draft(const Solution& solution) {
     plan.posterior_sha256 = PosteriorRecord().content;
   }
   plan.quantizer = recipe_.quantizer;
-  if (RangesByOutputs() || recipe_.quantizer.rounding == "compensated") {
-    plan.quantizer.centring = IsCentred(network, recipe_.quantizer) ? "on" : "off";
-  }
+  plan.quantizer.centring = CentringName(CentringOf(recipe_.quantizer));
   plan.budget = recipe_.allocate.budget;
   plan.achieved = Achieved(solution.bits, solution.predicted_loss_rise);
   plan.achieved.optimality_gap = solution.optimality_gap < 0.0 ? -1.0 : RoundedToDigits(solution.optimality_gap, 6);
@@ -212,29 +213,36 @@ Plan StageChain::Draft(const Solution& solution) {
   return plan;
 }
 
-double StageChain::CalibrationNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices) {
-  auto applied = ApplyBits(Model(), bits, choices, recipe_.quantizer, Evidence());
-  (void)Correct(applied, bits);
-  const auto& split = Data().calibration;
-  const auto logits = PredictLogits(applied.module, split, normalizer_, recipe_.verify.batch, "guard", progress_);
-  return Rounded(EvaluateLogits(logits, split.labels).metrics.nll, 6);
+double StageChain::GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
+                            const QuantizerOptions& options) {
+  const auto& calibration = Data().calibration;
+  const auto half = calibration.size() / 2;
+  auto applied = ApplyBits(Model(), bits, choices, options, Evidence());
+  (void)Correct(applied, bits, options, calibration.Head(half));
+  const Dataset judged = calibration.Select(torch::arange(half, calibration.size()));
+  const auto logits = PredictLogits(applied.module, judged, normalizer_, recipe_.verify.batch, "guard", progress_);
+  return Rounded(EvaluateLogits(logits, judged.labels).metrics.nll, 6);
 }
 
 void StageChain::Guard(Plan& plan) {
-  if (Data().calibration.size() == 0) {
+  if (Data().calibration.size() < 2) {
     throw Error(ErrorKind::kUsage, "--guard needs calibration images; set data.calibration");
   }
-  auto options = recipe_.allocate;
-  options.allocator = "uniform";
-  options.budget = plan.budget;
-  const auto uniform = bitplan::Allocate(Table(), options, recipe_.seed).bits;
+  auto allocate = asked_.allocate;
+  allocate.allocator = "uniform";
+  allocate.budget = plan.budget;
+  const auto uniform = bitplan::Allocate(Table(), allocate, recipe_.seed).bits;
+  // Where the recipe leaves a correction to "auto", both networks get their own choice, on images that do not judge.
+  auto options = recipe_.quantizer;
+  if (asked_.quantizer.batch_norm == "auto") options.batch_norm = "auto";
+  if (asked_.quantizer.output_correction == "auto") options.output_correction = "auto";
   PlanGuard guard{.data = Data().calibration.name,
-                  .plan_nll = CalibrationNll(BitsOf(plan), ChoicesOf(plan)),
-                  .uniform_nll = CalibrationNll(uniform, {}),
+                  .plan_nll = GuardNll(BitsOf(plan), ChoicesOf(plan), options),
+                  .uniform_nll = GuardNll(uniform, {}, options),
                   .replaced = ""};
   if (guard.uniform_nll < guard.plan_nll) {
     guard.replaced = plan.allocator;
-    plan.allocator = options.allocator;
+    plan.allocator = allocate.allocator;
     plan.allocator_options.clear();
     plan.achieved = Achieved(uniform, PredictedLossRise(uniform));
     for (std::size_t i = 0; i < uniform.size(); ++i) {
@@ -242,16 +250,19 @@ void StageChain::Guard(Plan& plan) {
       plan.layers[i].confidence = -1.0;
     }
     SetChoices(plan, Quantized(uniform, {}).choices);
+    recipe_.quantizer.batch_norm = options.batch_norm;
+    recipe_.quantizer.output_correction = options.output_correction;
   }
   plan.guard = std::move(guard);
 }
 
-Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bits) {
+Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
+                               const Dataset& calibration) {
   const auto images = CorrectionImages();
-  if (recipe_.quantizer.rounding == "compensated") {
-    CompensateRounding(Model(), applied, bits, recipe_.quantizer, Evidence(), images, progress_);
+  if (options.rounding == "compensated") {
+    CompensateRounding(Model(), applied, bits, options, Evidence(), images, progress_);
   }
-  return CorrectNetwork(Model(), applied.module, recipe_.quantizer, images, Data().calibration, normalizer_, progress_);
+  return CorrectNetwork(Model(), applied.module, options, images, calibration, normalizer_, progress_);
 }
 
 torch::jit::Module StageChain::Built(const Plan& plan) {

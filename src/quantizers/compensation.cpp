@@ -6,10 +6,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bitplan/core/error.h"
+
 namespace bitplan::rounding {
 namespace {
 
 constexpr double kDamping = 1e-4;  // share of the mean input power added to every input
+constexpr double kMostDamping = 1e6;  // no finite moments need that much
 constexpr std::int64_t kBlock = 128;
 
 float CodeOf(float weight, float inverse, CodeRange range) {
@@ -20,7 +23,7 @@ float CodeOf(float weight, float inverse, CodeRange range) {
 torch::Tensor InverseFactor(const torch::Tensor& moments, double shrinkage) {
   const torch::Tensor power = moments.diagonal();
   const double mean = std::max(power.mean().item<double>(), 1e-30);
-  for (double damping = kDamping;; damping *= 10.0) {
+  for (double damping = kDamping; damping < kMostDamping; damping *= 10.0) {
     torch::Tensor damped = moments * (1.0 - shrinkage);
     damped.diagonal().copy_(power + damping * mean);
     if (shrinkage >= 1.0) return damped.diagonal().rsqrt().diag();
@@ -30,6 +33,7 @@ torch::Tensor InverseFactor(const torch::Tensor& moments, double shrinkage) {
     std::tie(factor, info) = torch::linalg_cholesky_ex(torch::cholesky_inverse(factor), /*upper=*/true);
     if (info.item<int>() == 0) return factor.contiguous();
   }
+  throw Error(ErrorKind::kData, "compensated rounding: the inputs of a layer are not finite on training images");
 }
 
 // Codes [rows, n] of one group; columns in the order of `factor`. `rows` is overwritten.

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "bitplan/core/interrupt.h"
 #include "posterior/batches.h"
@@ -31,17 +32,14 @@ std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progre
     const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), inputs.train.labels.index_select(0, rows));
     const auto gradients =
         torch::autograd::grad({loss}, scope.weights(), {}, /*retain_graph=*/true, /*create_graph=*/true);
-    std::vector<torch::Tensor> signs;
-    torch::Tensor directional = torch::zeros({});
-    for (const torch::Tensor& gradient : gradients) {
-      signs.push_back(RandomSigns(gradient, probes));
-      directional = directional + (gradient * signs.back()).sum();
-    }
-    // A layer on which the gradient does not depend (a linear network's last one without a loss curvature) has none.
-    const auto products = torch::autograd::grad({directional}, scope.weights(), {}, false, false, /*allow_unused=*/true);
+    // One product a layer: signs for all layers at once would add the blocks off the diagonal as noise.
     for (std::size_t l = 0; l < traces.size(); ++l) {
-      if (!products[l].defined()) continue;
-      traces[l] += (products[l] * signs[l]).sum(torch::kFloat64).item<double>() * static_cast<double>(rows.size(0)) /
+      const torch::Tensor signs = RandomSigns(gradients[l], probes);
+      const torch::Tensor directional = (gradients[l] * signs).sum();
+      const auto product = torch::autograd::grad({directional}, {scope.weights()[l]}, {}, /*retain_graph=*/true, false,
+                                                 /*allow_unused=*/true);
+      if (!product[0].defined()) continue;  // the gradient does not depend on the layer: no curvature
+      traces[l] += (product[0] * signs).sum(torch::kFloat64).item<double>() * static_cast<double>(rows.size(0)) /
                    static_cast<double>(index.size(0));
     }
     progress.Advance(rows.size(0));
@@ -58,7 +56,7 @@ AllocationProblem MeasureHessianTrace(const SensitivityInputs& inputs, ProgressS
   const std::vector<double> traces = Traces(inputs, progress);
   for (std::size_t l = 0; l < problem.units.size(); ++l) {
     const torch::Tensor weight = GetTensor(inputs.network.module, inputs.network.layers[l].parameter).detach();
-    const double mean_curvature = std::max(0.0, traces[l]) / static_cast<double>(problem.units[l].weights);
+    const double mean_curvature = std::abs(traces[l]) / static_cast<double>(problem.units[l].weights);
     std::vector<double> rise;
     for (const QuantizedWeight& fit : quantized.fits[l]) {
       const torch::Tensor error = quantized.rows[l].Values(fit).sub_(weight);

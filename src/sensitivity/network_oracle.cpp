@@ -100,7 +100,7 @@ class NetworkOracle : public LikelihoodOracle {
   torch::Tensor Forward() {
     ThrowIfInterrupted();
     TapHandlers handlers;
-    if (inputs_.quantizer.batch_norm != "off") {
+    if (CentringOf(inputs_.quantizer).batch_norm) {
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
         const torch::NoGradGuard no_grad;
         const ChannelStatistics statistics = StatisticsOf(input);

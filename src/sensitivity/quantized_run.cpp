@@ -20,7 +20,7 @@ QuantizedRun::QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples
       quantized_(FitAllWidths(inputs)),
       module_(CloneModule(inputs.network.module)),
       columns_(inputs.network.layers.size(), kFloat),
-      correct_(!inputs.network.batch_norms.empty() && inputs.quantizer.batch_norm != "off") {
+      correct_(!inputs.network.batch_norms.empty() && CentringOf(inputs.quantizer).batch_norm) {
   const torch::NoGradGuard no_grad;
   RandomStream draws(inputs.seed, stream);
   const torch::Tensor index = DrawSamples(inputs.train, std::max<std::int64_t>(1, samples), draws);

@@ -11,7 +11,7 @@
 
 namespace bitplan {
 
-// Where the network has batch norm and inputs.quantizer.batch_norm is not "off", every run moves the change of the
+// Where the network has batch norm and inputs.quantizer.centring counts on it, every run moves the change of the
 // batch-norm statistics along (method `transfer`, in order, in the same pass), because the plan will be corrected too;
 // then all images go through at once. Otherwise minibatches of 128. `inputs` must outlive it.
 class QuantizedRun {

@@ -46,12 +46,13 @@ class Compensation {
         applied_(applied),
         bits_(bits),
         options_(options),
+        centred_(CentredLayers(network, options)),
         evidence_(evidence),
         progress_(progress),
         generator_(at::detail::createCPUGenerator(1)) {}
 
   void Run(const torch::Tensor& images) {
-    const bool move = !network_.batch_norms.empty() && options_.batch_norm != "off";
+    const bool move = !network_.batch_norms.empty() && CentringOf(options_).batch_norm;
     std::vector<ChannelStatistics> reference, trained;
     TapHandlers handlers;
     handlers.on_layer_input = [&](std::size_t layer, const torch::Tensor& input) { Round(layer, input); };
@@ -90,8 +91,8 @@ class Compensation {
                           evidence_.empty() ? QuantizerEvidence() : evidence_[index]);
     const QuantizedWeight fit = rows.Fit(bits_[index], applied_.choices[index]);
     const std::int64_t kept = std::max<std::int64_t>(1, input.size(0) * 3 / 4);
-    const torch::Tensor moments = Moments(layer, input.slice(0, 0, kept));
-    const torch::Tensor held_out = kept < input.size(0) ? Moments(layer, input.slice(0, kept)) : moments;
+    const torch::Tensor moments = Moments(layer, input.slice(0, 0, kept), centred_[index]);
+    const torch::Tensor held_out = kept < input.size(0) ? Moments(layer, input.slice(0, kept), centred_[index]) : moments;
     torch::Tensor best = rows.Values(fit);
     double least = rows.OutputError(best, held_out);
     for (const double shrinkage : kShrinkages) {
@@ -106,7 +107,7 @@ class Compensation {
 
   // E[x x^T] of the inputs of an output channel, [groups, n, n]; of a mean that a correction takes out of the outputs
   // anyway only what is left, the covariance.
-  torch::Tensor Moments(const Layer& layer, const torch::Tensor& input) {
+  torch::Tensor Moments(const Layer& layer, const torch::Tensor& input, bool centred) {
     const std::int64_t per_channel = layer.weights() / layer.output_channels();
     const torch::Tensor positions = DrawPositions(InputPositions(layer, input),
                                                   std::max(kLeastInputs, kInputsPerWeight * per_channel), generator_);
@@ -119,7 +120,7 @@ class Compensation {
     }
     const auto count = static_cast<double>(positions.size(0));
     sum.div_(count);
-    if (!IsCentred(network_, layer, options_)) return sum;
+    if (!centred) return sum;
     const torch::Tensor mean = total.div_(count);
     return sum.sub_(mean.unsqueeze(2) * mean.unsqueeze(1));
   }
@@ -128,6 +129,7 @@ class Compensation {
   AppliedPlan& applied_;
   const std::vector<int>& bits_;
   const QuantizerOptions& options_;
+  std::vector<bool> centred_;
   const std::vector<QuantizerEvidence>& evidence_;
   ProgressSink& progress_;
   at::Generator generator_;

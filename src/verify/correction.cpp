@@ -123,13 +123,14 @@ double CalibrationNll(const torch::jit::Module& module, const Dataset& calibrati
 
 }  // namespace
 
-bool IsCentred(const Network& network, const QuantizerOptions& options) {
-  if (options.centring != "auto") return options.centring == "on";
-  return (network.batch_norms.empty() ? options.output_correction : options.batch_norm) != "off";
-}
-
-bool IsCentred(const Network& network, const Layer& layer, const QuantizerOptions& options) {
-  return IsCentred(network, options) && (!network.batch_norms.empty() || !layer.bias.empty());
+std::vector<bool> CentredLayers(const Network& network, const QuantizerOptions& options) {
+  const Centring centring = CentringOf(options);
+  std::vector<bool> centred = FeedsBatchNorm(network);
+  for (std::size_t l = 0; l < centred.size(); ++l) {
+    const Layer& layer = network.layers[l];
+    centred[l] = centred[l] ? centring.batch_norm : centring.outputs && layer.uses == 1 && !layer.bias.empty();
+  }
+  return centred;
 }
 
 Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized, const QuantizerOptions& options,

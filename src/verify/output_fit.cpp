@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 
 namespace bitplan {
@@ -26,17 +27,15 @@ torch::Tensor Along(const torch::Tensor& values, std::int64_t dim, std::int64_t 
 
 OutputReference::OutputReference(const Network& network, const torch::jit::Module& quantized,
                                  const torch::Tensor& images) {
+  const std::vector<bool> feeds_batch_norm = FeedsBatchNorm(network);
   std::vector<torch::Tensor> probe(network.layers.size());
-  const auto forget = [&](std::size_t, const torch::Tensor& input) {
-    for (torch::Tensor& output : probe) {
-      if (output.defined() && output.data_ptr() == input.data_ptr()) output = torch::Tensor();
-    }
+  const auto keep = [&](std::size_t index, const torch::Tensor& output) {
+    if (!feeds_batch_norm[index]) probe[index] = output;
   };
-  const auto keep = [&](std::size_t index, const torch::Tensor& output) { probe[index] = output; };
   {
     torch::jit::Module module = network.module;
     const Tap tap(network, module,
-                  {.on_layer_input = nullptr, .on_layer_output = keep, .on_batch_norm_input = forget});
+                  {.on_layer_input = nullptr, .on_layer_output = keep, .on_batch_norm_input = nullptr});
     module.forward({images.slice(0, 0, std::min<std::int64_t>(images.size(0), 2))});
   }
   std::int64_t values = 0;

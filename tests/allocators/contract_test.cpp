@@ -206,6 +206,11 @@ TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a 
   problem.replicates.assign(8, problem.loss_rise);
   for (const double share : WidthConfidence(problem, options, 1, Allocate(problem, options, 1))) CHECK(share == 1.0);
 
+  for (const char* blind : {"uniform", "bayes-bits-from-variance", "quantile-inform"}) {  // no coherence to read
+    const AllocateOptions other = Options(blind, problem, options.budget);
+    CHECK(WidthConfidence(problem, other, 1, Allocate(problem, other, 1)).empty());
+  }
+
   // Two equal layers, bits for one of them; every second replicate prefers the other.
   AllocationProblem pair = RandomProblem(stream, 1, {1, 2});
   pair.units.push_back(pair.units[0]);

@@ -89,3 +89,19 @@ TEST_CASE("Spearman's correlation is 1 for any rising relation, -1 for a falling
   CHECK(SpearmanCorrelation({7, 7, 7}, {1, 2, 3}) == 0.0);
   CHECK_THROWS_AS(SpearmanCorrelation({1}, {1}), Error);
 }
+
+TEST_CASE("the area under the ROC curve counts pairs, ties as half") {
+  CHECK(Auroc({1, 2, 3}, {4, 5}) == 1.0);
+  CHECK(Auroc({4, 5}, {1, 2, 3}) == 0.0);
+  CHECK(Auroc({7, 7}, {7}) == 0.5);
+  RandomStream stream(1, "test/auroc");
+  std::vector<double> negative, positive;
+  for (int i = 0; i < 40; ++i) negative.push_back(static_cast<double>(stream.Index(12)));
+  for (int i = 0; i < 25; ++i) positive.push_back(static_cast<double>(stream.Index(12)) + 2.0);
+  double won = 0.0;
+  for (const double n : negative) {
+    for (const double p : positive) won += p > n ? 1.0 : p == n ? 0.5 : 0.0;
+  }
+  CHECK(Auroc(negative, positive) == Approx(won / (40.0 * 25.0)));
+  CHECK_THROWS_AS(Auroc({}, {1}), Error);
+}

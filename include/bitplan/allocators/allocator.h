@@ -46,6 +46,10 @@ struct AllocatorInputs {
   ProgressSink& progress;
 };
 
+// What of a table an allocator's widths hang on: the loss rises themselves, the coherence behind them, or neither (the
+// scores of a posterior, or the sizes alone).
+enum class AllocatorReads { kLossRise, kCoherence, kScores };
+
 struct Allocator {
   const char* name;
   const char* description;  // one line
@@ -56,6 +60,7 @@ struct Allocator {
   bool needs_oracle = false;     // learns from the likelihood; without an oracle its note says what it did instead
   bool random = false;           // the answer depends on the seed
   bool baseline = false;         // stands for another method: the guard leaves its answer alone
+  AllocatorReads reads = AllocatorReads::kLossRise;
 };
 
 // Every allocator, in the order of the list.
@@ -90,7 +95,8 @@ struct PinCost {
 
 // How sure every width of `answer` is, [units] 0..1: the share of problem.replicates, each solved with a seed of its
 // own, for which the allocator gives the unit the same width; for an allocator that learns from an oracle the
-// probability that it states. Empty when there are neither.
+// probability that it states. Empty when there are neither, and when the widths hang on nothing that the replicates
+// vary: these are loss rises and coherence; the scores of a posterior are held fixed.
 [[nodiscard]] std::vector<double> WidthConfidence(const AllocationProblem& problem, const AllocateOptions& options,
                                                   std::uint64_t seed, const Allocation& answer);
 

@@ -57,11 +57,21 @@ struct QuantizerOptions {
   std::string range = "output";         // max, mse, posterior, output, auto
   std::string grid = "auto";            // at 2 and 3 bits: auto, zero (a level at zero), half (levels at odd halves)
   std::string rounding = "compensated"; // nearest, compensated
-  std::string centring = "auto";        // on, off, auto: of what ranges and rounding see of outputs
+  // Which corrections ranges, rounding and the predictive metric count on: off, batch-norm, outputs, both, auto (those
+  // that are not off).
+  std::string centring = "auto";
   std::string batch_norm = "auto";      // off, re-estimate, transfer, auto
   std::string output_correction = "auto";  // off, fit, auto: of layers that feed no batch norm
   int correction_samples = 1024;        // unlabelled training images for rounding and both corrections
 };
+
+// QuantizerOptions::centring without its "auto": the corrections that will take the mean error of outputs away.
+struct Centring {
+  bool batch_norm = true;
+  bool outputs = true;
+};
+[[nodiscard]] Centring CentringOf(const QuantizerOptions& options);
+[[nodiscard]] const char* CentringName(const Centring& centring);  // off, batch-norm, outputs, both
 
 // Layers whose names match the pattern get this width. In a pattern `*` stands for any text, `?` for one character.
 struct Pin {

@@ -47,8 +47,8 @@ struct Verification {
   PairedComparison accuracy_drop;
 };
 
-// `verify --guard`: the plan and one width for all layers at the same budget, both corrected, measured on images that
-// neither saw. The plan holds whichever had the smaller NLL.
+// `verify --guard`: the plan and one width for all layers at the same budget, both corrected the same way, measured on
+// the half of the calibration images that chose no correction. The plan holds whichever had the smaller NLL.
 struct PlanGuard {
   std::string data;       // "cifar10/calibration"
   double plan_nll = 0.0;  // nats per sample

@@ -19,6 +19,10 @@ namespace bitplan {
 // Two-sided exact binomial p of a split (b, c) of discordant pairs under p = 1/2; 1 when there are none.
 [[nodiscard]] double McNemarExact(std::int64_t b, std::int64_t c);
 
+// Area under the ROC curve of a score that should be higher for `positive`: the probability that a random positive is
+// above a random negative, ties counting half (Mann-Whitney). Both non-empty.
+[[nodiscard]] double Auroc(const std::vector<double>& negative, const std::vector<double>& positive);
+
 // Spearman's rank correlation with mean ranks for ties; sizes equal, at least 2. 0 when either side is constant.
 [[nodiscard]] double SpearmanCorrelation(const std::vector<double>& a, const std::vector<double>& b);
 

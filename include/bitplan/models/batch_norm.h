@@ -3,6 +3,10 @@
 
 #include <torch/types.h>
 
+#include <vector>
+
+#include "bitplan/models/network.h"
+
 namespace bitplan {
 
 struct ChannelStatistics {
@@ -19,5 +23,8 @@ struct ChannelStatistics {
 // channel that was constant before keeps its variance and moves its mean along.
 [[nodiscard]] ChannelStatistics Transferred(const ChannelStatistics& trained, const ChannelStatistics& now,
                                             const ChannelStatistics& reference);
+
+// Whether the outputs of a layer go into a batch norm of the network as they are: [layers]. Finds out by one pass.
+[[nodiscard]] std::vector<bool> FeedsBatchNorm(const Network& network);
 
 }  // namespace bitplan

@@ -24,7 +24,7 @@ struct Displacements {
 };
 
 // On at most 512 images of `inputs.options.samples`. Batch norms are corrected in every pass when
-// inputs.quantizer.batch_norm is not "off".
+// inputs.quantizer.centring counts on it.
 [[nodiscard]] Displacements MeasureDisplacements(const SensitivityInputs& inputs, ProgressSink& progress);
 
 // The table of a metric: every layer and width alone.

@@ -23,12 +23,9 @@
 
 namespace bitplan {
 
-// Whether ranges and rounding may leave the mean error of outputs to the corrections: what is left of an error is its
-// covariance. options.centring, and where that is "auto", whether the correction that the network's batch norms (or,
-// without any, its biases) would get is not "off".
-[[nodiscard]] bool IsCentred(const Network& network, const QuantizerOptions& options);
-// The same for one layer: a network without batch norm needs a bias there.
-[[nodiscard]] bool IsCentred(const Network& network, const Layer& layer, const QuantizerOptions& options);
+// The layers whose mean output error the corrections that options.centring counts on take away, so that what is left of
+// an error is its covariance: a batch norm behind the layer or, without one, a bias that can be fitted. [layers]
+[[nodiscard]] std::vector<bool> CentredLayers(const Network& network, const QuantizerOptions& options);
 
 // Corrects `quantized` (a clone of network.module) in place, as options.batch_norm and options.output_correction say.
 // `images`: unlabelled training images, float32 normalized [n, C, H, W]; all go through at once, so n bounds the memory
