@@ -1,6 +1,8 @@
 #include "bitplan/verify/compensate.h"
 
 #include "bitplan/models/tap.h"
+#include "bitplan/models/batch_norm.h"
+#include "bitplan/verify/correction.h"
 #include "support/networks.h"
 
 namespace bitplan {
@@ -72,6 +74,33 @@ TEST_CASE("the window of a convolution is what the operation was called with") {
   CHECK(network.layers[0].window->padding == std::vector<std::int64_t>{1, 2});
   CHECK(network.layers[0].window->dilation == std::vector<std::int64_t>{1, 2});
   CHECK(network.layers[0].window->groups == 2);
+}
+
+TEST_CASE("a plan that states what rounding counted on is rounded the same, whichever correction was chosen in the end") {
+  const Network network = ConvBatchNorm();
+  const torch::Tensor images = Normalizer({}).Apply(RandomImages(network, 100).images);
+  const std::vector<int> bits = {2, 2, 2};
+  const auto rounded = [&](const std::string& batch_norm, const std::string& centring) {
+    QuantizerOptions options = Options(batch_norm);
+    options.centring = centring;
+    AppliedPlan applied = ApplyBits(network, bits, {}, options, {});
+    CompensateRounding(network, applied, bits, options, {}, images, SilentSink());
+    return ModelHash(applied.module);
+  };
+  CHECK(rounded("auto", "auto") == rounded("off", "both"));
+  CHECK(rounded("off", "auto") == rounded("auto", "outputs"));
+  CHECK(rounded("auto", "auto") != rounded("off", "auto"));
+}
+
+TEST_CASE("the mean of an output counts unless a correction that is counted on takes it away") {
+  const Network network = ConvBatchNorm();  // conv1 and conv2 feed a batch norm; fc feeds none and has no bias
+  CHECK(FeedsBatchNorm(network) == std::vector<bool>{true, true, false});
+  QuantizerOptions options;
+  CHECK(CentredLayers(network, options) == std::vector<bool>{true, true, false});
+  options.batch_norm = "off";
+  CHECK(CentredLayers(network, options) == std::vector<bool>{false, false, false});
+  options.centring = "batch-norm";
+  CHECK(CentredLayers(network, options) == std::vector<bool>{true, true, false});
 }
 
 TEST_CASE("layers left in float and the statistics of batch norms stay what they were") {
