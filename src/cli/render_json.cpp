@@ -65,7 +65,8 @@ ordered_json Json(const pipeline::RunReport& report) {
                       {"weights", layer.weights()},
                       {"macs", layer.macs},
                       {"bits", layer.bits},
-                      {"grid", layer.grid}});
+                      {"grid", layer.grid},
+                      {"range", layer.range}});
     if (layer.confidence >= 0.0) layers.back()["confidence"] = layer.confidence;
   }
   ordered_json json = {

@@ -32,7 +32,7 @@ std::string VerifiedText(const Verification& verified) {
 std::string AgainstText(const Verification& against, const std::string& file) {
   const auto& drop = against.accuracy_drop;
   const double sign = drop.drop > 0.0 ? 100.0 : -100.0;
-  const auto [low, high] = std::minmax(sign * drop.ci_low, sign * drop.ci_high);
+  const auto [low, high] = std::minmax({sign * drop.ci_low, sign * drop.ci_high});
   return fmt::format(
       "against            {}: {:.2f} % (NLL {:.4f}), this plan is {:.2f} points {}, 95 % interval [{:.2f}, {:.2f}], "
       "McNemar p = {:.3g}\n",
@@ -192,6 +192,9 @@ std::string Text(const pipeline::CompareReport& report) {
   text += fmt::format("measured on        {}, {} samples, float accuracy {:.2f} %, NLL {:.4f}\n", comparison.data,
                       Grouped(comparison.samples), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
   text += "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0 (not corrected\n                   for choosing the best of so many)\n";
+  for (const auto& plan : comparison.plans) {
+    if (!plan.failure.empty()) text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);
+  }
   text += StagesText(report.stages);
   if (!report.files.plots) text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
   return text + fmt::format("table              {}\nreport             {}\n", report.files.csv.string(),

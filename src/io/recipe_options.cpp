@@ -75,7 +75,8 @@ std::vector<RecipeOption> MakeOptions() {
       Any("posterior.free_mean", FIELD(posterior.free_mean), "svi: let the means move"),
 
       Any("sensitivity.metric", FIELD(sensitivity.metric),
-          "posterior (from the likelihood information) or measured (quantize one layer, evaluate)"),
+          "posterior (from the likelihood information), measured or predictive (quantize one layer, evaluate; predictive "
+          "corrects batch norms as the plan will), or a peer's: hawq, activation-distance, gradient, fisher-output"),
       Count("sensitivity.samples", FIELD(sensitivity.samples), "images",
             "training images for the coherence of rounding errors, or of every evaluation of measured"),
       Any("sensitivity.coherence", FIELD(sensitivity.coherence),

@@ -1,5 +1,6 @@
 #include "bitplan/pipeline/run.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "bitplan/core/error.h"
@@ -22,14 +23,33 @@ RunReport Report(const StageChain& chain, const Solution& solution) {
   return report;
 }
 
-// A plan.yaml that somebody edited is theirs: it is moved aside before another takes its name.
+// Whether a plan file says nothing that this draft does not say: a killed run may have left it.
+bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
+  try {
+    const std::string text = ReadFile(file, "plan");
+    const Plan plan = ParsePlan(text, file.string());
+    const auto same = [](const PlanLayer& a, const PlanLayer& b) {
+      return a.name == b.name && a.bits == b.bits && a.grid == b.grid && a.range == b.range;
+    };
+    return text == DumpPlan(plan) && plan.allocator == draft.allocator && plan.quantizer.range == draft.quantizer.range &&
+           plan.quantizer.rounding == draft.quantizer.rounding &&
+           plan.quantizer.granularity == draft.quantizer.granularity &&
+           std::equal(plan.layers.begin(), plan.layers.end(), draft.layers.begin(), draft.layers.end(), same);
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// A plan.yaml that somebody edited is theirs, verified or not: it is moved aside before another takes its name.
 void KeepEdited(const StageChain& chain, const Plan& draft, ProgressSink& progress) {
   const auto file = chain.folder().File("plan.yaml");
-  if (!std::filesystem::exists(file) || chain.folder().Wrote("plan.yaml")) return;
-  if (ReadFile(file, "plan") == DumpPlan(draft)) return;
-  const auto kept = chain.folder().File("plan.edited.yaml");
+  if (!std::filesystem::exists(file) || chain.OwnsPlan() || SaysTheSame(file, draft)) return;
+  auto kept = chain.folder().File("plan.edited.yaml");
+  for (int k = 2; std::filesystem::exists(kept); ++k) {
+    kept = chain.folder().File("plan.edited-" + std::to_string(k) + ".yaml");
+  }
   std::filesystem::rename(file, kept);
-  progress.Info("plan.yaml was edited since it was verified; it is now " + kept.string());
+  progress.Info("plan.yaml is not as an allocator left it; it is now " + kept.string());
 }
 
 // Prediction and sizes for the bits that the file holds now; gap and confidence stay only while the bits are those they
@@ -57,6 +77,7 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   report.plan = chain.Draft(solution);
   KeepEdited(chain, report.plan, progress);
   report.corrections = chain.VerifyInFolder(report.plan);
+  chain.OwnPlan();
   report.quantized_file = chain.folder().File("quantized.pt");
   report.stages = chain.statuses();
   return report;
@@ -72,6 +93,7 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
   } else {
     KeepEdited(chain, report.plan, progress);
     WriteFileAtomically(report.plan_file, DumpPlan(report.plan));
+    chain.OwnPlan();
   }
   report.stages = chain.statuses();
   return report;
@@ -99,7 +121,9 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
   report.plan_file = target;
   if (std::filesystem::weakly_canonical(target) ==
       std::filesystem::weakly_canonical(chain.folder().File("plan.yaml"))) {
+    const bool owned = chain.OwnsPlan();
     report.corrections = chain.VerifyInFolder(plan);
+    if (owned) chain.OwnPlan();
     report.quantized_file = chain.folder().File("quantized.pt");
   } else {
     report.corrections = chain.VerifyInMemory(plan);

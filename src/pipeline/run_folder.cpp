@@ -75,14 +75,12 @@ std::optional<StageRecord> RunFolder::Find(const std::string& stage, const std::
   return found->second.record;
 }
 
-bool RunFolder::Wrote(const std::string& name) const {
+bool RunFolder::Wrote(const std::string& stage, const std::string& name) const {
   std::error_code missing;
-  if (!std::filesystem::is_regular_file(File(name), missing)) return false;
-  const auto now = FileState(File(name));
-  return std::any_of(stages_.begin(), stages_.end(), [&](const auto& stage) {
-    const auto file = stage.second.files.find(name);
-    return file != stage.second.files.end() && file->second == now;
-  });
+  const auto found = stages_.find(stage);
+  if (found == stages_.end() || !std::filesystem::is_regular_file(File(name), missing)) return false;
+  const auto file = found->second.files.find(name);
+  return file != found->second.files.end() && file->second == FileState(File(name));
 }
 
 void RunFolder::Complete(const std::string& stage, const StageRecord& record, const std::vector<std::string>& files) {

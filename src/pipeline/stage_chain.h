@@ -57,6 +57,9 @@ class StageChain {
 
   [[nodiscard]] const Recipe& recipe() const { return recipe_; }
   [[nodiscard]] const RunFolder& folder() const { return folder_; }
+  // plan.yaml is as an allocator of this folder made it: nobody's edit. OwnPlan says so of what lies there now.
+  [[nodiscard]] bool OwnsPlan() const { return folder_.Wrote("plan", "plan.yaml"); }
+  void OwnPlan() { folder_.Complete("plan", {.input = {}, .content = {}, .facts = "{}"}, {"plan.yaml"}); }
   [[nodiscard]] const std::vector<StageStatus>& statuses() const { return statuses_; }
 
   [[nodiscard]] const StageRecord& ModelRecord();

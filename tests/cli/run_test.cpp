@@ -129,6 +129,29 @@ TEST_CASE("a plan.yaml edited by hand is moved aside, not overwritten") {
   CHECK(ReadText(place / "out/plan.edited.yaml") == plan + "# mine\n");
 }
 
+TEST_CASE("an edited plan.yaml that was verified in place is still its owner's, and so is the next one") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"}).code == 0);
+  const auto plan = PlanOf(place, "out");
+  const auto edit = [&](const char* width) {
+    WriteText(place / "out/plan.yaml", Replaced(plan, "bits: 3, grid", std::string("bits: ") + width + ", grid"));
+    REQUIRE(place.Bitplan({"verify", place.recipe(), "--out", "out"}).code == 0);
+    return PlanOf(place, "out");
+  };
+  const auto first = edit("8");
+  const auto run = [&] { return place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"}); };
+  CHECK_THAT(run().err, Contains("plan.edited.yaml"));
+  CHECK(PlanOf(place, "out") == plan);
+  const auto second = edit("7");
+  CHECK_THAT(run().err, Contains("plan.edited-2.yaml"));
+  CHECK(ReadText(place / "out/plan.edited.yaml") == first);
+  CHECK(ReadText(place / "out/plan.edited-2.yaml") == second);
+  // What an allocator left is nobody's: another budget takes its place.
+  REQUIRE(place.Bitplan({"allocate", place.recipe(), "--out", "out"}).code == 0);
+  REQUIRE(run().code == 0);
+  CHECK_FALSE(std::filesystem::exists(place / "out/plan.edited-3.yaml"));
+}
+
 TEST_CASE("compensated rounding is recorded in the plan, and the plan can be verified again") {
   const Workplace place;
   const auto run = [&](const char* folder) {

@@ -1,4 +1,6 @@
 // The stages alone, hand-edited plans, and what the program prints about itself.
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
@@ -69,6 +71,7 @@ TEST_CASE("two plans are compared on the same samples") {
     REQUIRE(outcome.code == 0);
     return nlohmann::json::parse(outcome.out);
   };
+  const auto text = place.Bitplan({"verify", place.recipe(), "--out", "out", "--against", "one.yaml"}).out;
   const auto self = compare("out/plan.yaml").at("against").at("gain");
   CHECK(self.at("value") == 0.0);
   CHECK(self.at("mcnemar_p") == 1.0);
@@ -76,7 +79,12 @@ TEST_CASE("two plans are compared on the same samples") {
   const double mine = report.at("verified").at("quantized").at("accuracy");
   const double other = report.at("against").at("metrics").at("accuracy");
   CHECK(report.at("against").at("metrics").at("nll") != report.at("verified").at("quantized").at("nll"));
-  CHECK(report.at("against").at("gain").at("value").get<double>() == Approx(mine - other).margin(1e-9));
+  const auto gain = report.at("against").at("gain");
+  CHECK(gain.at("value").get<double>() == Approx(mine - other).margin(1e-9));
+  const double low = 100.0 * gain.at("ci95").at(0).get<double>(), high = 100.0 * gain.at("ci95").at(1).get<double>();
+  REQUIRE(high > low);
+  const bool better = gain.at("value").get<double>() >= 0.0;
+  CHECK_THAT(text, Contains(fmt::format("95 % interval [{:.2f}, {:.2f}]", better ? low : -high, better ? high : -low)));
 }
 
 TEST_CASE("verify --guard falls back to one width for all layers when the plan is worse on calibration images") {

@@ -39,8 +39,8 @@ class RunFolder {
   // The record of a stage that ended with this input and whose files are what they were; nothing otherwise.
   [[nodiscard]] std::optional<StageRecord> Find(const std::string& stage, const std::string& input) const;
 
-  // Whether the file is as some stage left it.
-  [[nodiscard]] bool Wrote(const std::string& name) const;
+  // Whether the file is as that stage left it.
+  [[nodiscard]] bool Wrote(const std::string& stage, const std::string& name) const;
 
   // Records a stage and its files (names within the folder, all written) and saves the manifest.
   void Complete(const std::string& stage, const StageRecord& record, const std::vector<std::string>& files);
