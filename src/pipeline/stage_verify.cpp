@@ -260,7 +260,7 @@ Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bit
                                const Dataset& calibration) {
   const auto images = CorrectionImages();
   if (options.rounding == "compensated") {
-    CompensateRounding(Model(), applied, bits, options, Evidence(), images, progress_);
+    CompensateRounding(Model(), applied, bits, options, images, progress_);
   }
   return CorrectNetwork(Model(), applied.module, options, images, calibration, normalizer_, progress_);
 }

@@ -54,11 +54,12 @@ AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, cons
     throw Error(ErrorKind::kInternal, "apply: one bit width and choice per layer expected");
   }
   const torch::NoGradGuard no_grad;
-  AppliedPlan applied{CloneModule(network.module), {}};
+  AppliedPlan applied{CloneModule(network.module), {}, {}};
   for (std::size_t l = 0; l < bits.size(); ++l) {
     const Layer& layer = network.layers[l];
     if (bits[l] > 8) {
       applied.choices.push_back({"zero", "mse"});
+      applied.fits.emplace_back();
       continue;
     }
     const torch::Tensor slot = GetTensor(applied.module, layer.parameter);
@@ -66,6 +67,7 @@ AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, cons
     const QuantizedWeight fit = rows.Fit(bits[l], choices.empty() ? LevelChoice{options.grid, options.range} : choices[l]);
     slot.copy_(rows.Values(fit));
     applied.choices.push_back({fit.grid, fit.range});
+    applied.fits.push_back(fit);
   }
   return applied;
 }

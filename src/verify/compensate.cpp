@@ -41,13 +41,12 @@ std::vector<ChannelStatistics> FloatStatistics(const Network& network, const tor
 class Compensation {
  public:
   Compensation(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
-               const QuantizerOptions& options, const std::vector<QuantizerEvidence>& evidence, ProgressSink& progress)
+               const QuantizerOptions& options, ProgressSink& progress)
       : network_(network),
         applied_(applied),
         bits_(bits),
         options_(options),
         centred_(CentredLayers(network, options)),
-        evidence_(evidence),
         progress_(progress),
         generator_(at::detail::createCPUGenerator(1)) {}
 
@@ -87,9 +86,10 @@ class Compensation {
     const Layer& layer = network_.layers[index];
     progress_.Advance(1);
     if (bits_[index] > 8 || !HasKnownInputs(layer)) return;
-    const WeightRows rows(GetTensor(network_.module, layer.parameter), layer.output_dim, options_,
-                          evidence_.empty() ? QuantizerEvidence() : evidence_[index]);
-    const QuantizedWeight fit = rows.Fit(bits_[index], applied_.choices[index]);
+    QuantizerOptions plain = options_;
+    plain.range = "mse";  // the scales are there already
+    const WeightRows rows(GetTensor(network_.module, layer.parameter), layer.output_dim, plain);
+    const QuantizedWeight& fit = applied_.fits[index];
     const std::int64_t kept = std::max<std::int64_t>(1, input.size(0) * 3 / 4);
     const torch::Tensor moments = Moments(layer, input.slice(0, 0, kept), centred_[index]);
     const torch::Tensor held_out = kept < input.size(0) ? Moments(layer, input.slice(0, kept), centred_[index]) : moments;
@@ -130,7 +130,6 @@ class Compensation {
   const std::vector<int>& bits_;
   const QuantizerOptions& options_;
   std::vector<bool> centred_;
-  const std::vector<QuantizerEvidence>& evidence_;
   ProgressSink& progress_;
   at::Generator generator_;
 };
@@ -138,10 +137,9 @@ class Compensation {
 }  // namespace
 
 void CompensateRounding(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
-                        const QuantizerOptions& options, const std::vector<QuantizerEvidence>& evidence, const torch::Tensor& images,
-                        ProgressSink& progress) {
+                        const QuantizerOptions& options, const torch::Tensor& images, ProgressSink& progress) {
   const torch::NoGradGuard no_grad;
-  Compensation(network, applied, bits, options, evidence, progress).Run(images);
+  Compensation(network, applied, bits, options, progress).Run(images);
 }
 
 }  // namespace bitplan

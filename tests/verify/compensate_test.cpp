@@ -56,7 +56,7 @@ TEST_CASE("outputs come closer to those of the float network, also on images not
     const std::vector<int> bits(network.layers.size(), 2);
     AppliedPlan nearest = ApplyBits(network, bits, {}, Options("off"), {});
     AppliedPlan compensated = ApplyBits(network, bits, {}, Options("off"), {});
-    CompensateRounding(network, compensated, bits, Options("off"), {}, images, SilentSink());
+    CompensateRounding(network, compensated, bits, Options("off"), images, SilentSink());
     const torch::Tensor target = FirstOutputs(network, network.module, others);
     const auto error = [&](const torch::jit::Module& module) {
       return (FirstOutputs(network, module, others) - target).square().mean().item<double>();
@@ -84,7 +84,7 @@ TEST_CASE("a plan that states what rounding counted on is rounded the same, whic
     QuantizerOptions options = Options(batch_norm);
     options.centring = centring;
     AppliedPlan applied = ApplyBits(network, bits, {}, options, {});
-    CompensateRounding(network, applied, bits, options, {}, images, SilentSink());
+    CompensateRounding(network, applied, bits, options, images, SilentSink());
     return ModelHash(applied.module);
   };
   CHECK(rounded("auto", "auto") == rounded("off", "both"));
@@ -107,7 +107,7 @@ TEST_CASE("layers left in float and the statistics of batch norms stay what they
   const Network network = ConvBatchNorm();
   const torch::Tensor images = Normalizer({}).Apply(RandomImages(network, 100).images);
   AppliedPlan applied = ApplyBits(network, {2, 16, 1}, {}, Options("transfer"), {});
-  CompensateRounding(network, applied, {2, 16, 1}, Options("transfer"), {}, images, SilentSink());
+  CompensateRounding(network, applied, {2, 16, 1}, Options("transfer"), images, SilentSink());
   CHECK(torch::equal(GetTensor(applied.module, network.layers[1].parameter),
                      GetTensor(network.module, network.layers[1].parameter)));
   for (const BatchNorm& norm : network.batch_norms) {

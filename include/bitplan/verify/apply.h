@@ -20,6 +20,7 @@ void CheckPlanFits(const Plan& plan, const Network& network, const std::string& 
 struct AppliedPlan {
   torch::jit::Module module{"empty"};  // a clone of the network with quantized weights
   std::vector<LevelChoice> choices;    // of every layer, order of Network::layers
+  std::vector<QuantizedWeight> fits;   // the same; of a layer left alone only its place
 };
 
 // Writes Q_b(w) into a clone of the network; 16 and 32 bits leave a layer alone. `choices`: of every layer as a
