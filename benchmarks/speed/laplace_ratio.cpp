@@ -4,9 +4,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
@@ -16,6 +14,7 @@
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/network.h"
 #include "bitplan/posterior/posterior.h"
+#include "timing.h"
 
 namespace {
 
@@ -23,12 +22,6 @@ using namespace bitplan;
 
 constexpr int kRepetitions = 5;
 constexpr int kBatch = 64;
-
-double Seconds(const std::function<void()>& work) {
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
 
 // What one epoch of gradients costs anybody: batches, normalization, forward, loss of the labels, backward to the
 // weights.
@@ -45,11 +38,6 @@ void PlainPasses(const Network& network, const Dataset& data, const Normalizer& 
     (void)torch::autograd::grad({loss}, weights);
   }
   for (torch::Tensor& weight : weights) weight.set_requires_grad(false);
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace

@@ -5,10 +5,8 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -17,6 +15,7 @@
 #include "bitplan/models/architectures.h"
 #include "bitplan/sensitivity/network_oracle.h"
 #include "bitplan/training/train.h"
+#include "timing.h"
 
 namespace {
 
@@ -24,17 +23,6 @@ using namespace bitplan;
 
 constexpr int kRepetitions = 3;
 constexpr int kBatch = 128;
-
-double Seconds(const std::function<void()>& work) {
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 // A table as the sensitivity stage would give it: the squared rounding errors of every layer.
 AllocationProblem Table(const Network& network, const std::vector<int>& widths) {

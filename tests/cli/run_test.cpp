@@ -22,6 +22,12 @@ std::map<std::string, bool> Reused(const Outcome& outcome) {
   return reused;
 }
 
+void ChangeLastByte(const std::filesystem::path& file) {
+  auto bytes = ReadText(file);
+  bytes.back() = static_cast<char>(bytes.back() + 1);
+  WriteText(file, bytes);
+}
+
 }  // namespace
 
 TEST_CASE("a run ends with a verified plan, a quantized model and a table") {
@@ -96,9 +102,7 @@ TEST_CASE("another budget trains nothing and estimates no posterior") {
 TEST_CASE("changed training data train again") {
   const Workplace place;
   REQUIRE(place.Bitplan({"train", place.recipe(), "--out", "out"}).code == 0);
-  auto bytes = ReadText(place / "train-images.npy");
-  bytes.back() = static_cast<char>(bytes.back() + 1);
-  WriteText(place / "train-images.npy", bytes);
+  ChangeLastByte(place / "train-images.npy");
   const auto again = place.Bitplan({"train", place.recipe(), "--out", "out", "--json"});
   REQUIRE(again.code == 0);
   CHECK_FALSE(Reused(again).at("model"));
@@ -107,9 +111,7 @@ TEST_CASE("changed training data train again") {
 TEST_CASE("changed test data are measured again and change nothing else") {
   const Workplace place;
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
-  auto bytes = ReadText(place / "test-images.npy");
-  bytes.back() = static_cast<char>(bytes.back() + 1);
-  WriteText(place / "test-images.npy", bytes);
+  ChangeLastByte(place / "test-images.npy");
   const auto again = place.Bitplan({"run", place.recipe(), "--out", "out", "--json"});
   REQUIRE(again.code == 0);
   const auto reused = Reused(again);
