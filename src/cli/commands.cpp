@@ -11,6 +11,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/recipe.h"
+#include "bitplan/pipeline/bayes.h"
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/inspect.h"
@@ -154,6 +155,12 @@ void CompareCommand(const Arguments& arguments, CLI::App&) {
   PrintReport(pipeline::RankMetrics(options, console), arguments);
 }
 
+void BayesCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  WarnWhenBlasIsSlow(console);
+  PrintReport(pipeline::Bayes(arguments.recipe, console), arguments);
+}
+
 void HelpCommand(const Arguments& arguments, CLI::App& program);
 
 constexpr Command kCommands[] = {
@@ -164,6 +171,7 @@ constexpr Command kCommands[] = {
     {"allocate", "choose the bits of every layer within the budget", DeclareAllocate, AllocateCommand},
     {"verify", "measure a plan, also one edited by hand", DeclareVerify, VerifyCommand},
     {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
+    {"bayes", "train, quantize and measure Bayesian networks", DeclareRecipe, BayesCommand},
     {"help", "help on a sub-command, or 'help recipe' for every recipe key", DeclareHelp, HelpCommand},
 };
 

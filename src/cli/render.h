@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "bitplan/pipeline/bayes.h"
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/inspect.h"
@@ -20,6 +21,7 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::RankReport& report);
 [[nodiscard]] std::string Text(const pipeline::CompareReport& report);
 [[nodiscard]] std::string Text(const pipeline::CurveReport& report);
+[[nodiscard]] std::string Text(const pipeline::BayesReport& report);
 
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RunReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ModelReport& report);
@@ -28,5 +30,6 @@ namespace bitplan::cli {
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RankReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CurveReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::BayesReport& report);
 
 }  // namespace bitplan::cli

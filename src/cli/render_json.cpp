@@ -181,4 +181,11 @@ ordered_json Json(const pipeline::CurveReport& report) {
           {"stages", StagesJson(report.stages)}};
 }
 
+ordered_json Json(const pipeline::BayesReport& report) {
+  auto json = ordered_json::parse(BayesJson(report.comparison));
+  json["folder"] = report.folder.string();
+  json["stages"] = StagesJson(report.stages);
+  return json;
+}
+
 }  // namespace bitplan::cli

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <fmt/core.h>
 
 #include "cli/console.h"
@@ -215,6 +216,61 @@ std::string Text(const pipeline::CurveReport& report) {
   return table.Render() + fmt::format("\n{}: {} budgets by {} in {:.1f} ms; rises in nats per sample\n", report.model,
                                       report.points.size(), report.allocator, report.milliseconds) +
          StagesText(report.stages);
+}
+
+std::string Text(const pipeline::BayesReport& report) {
+  const auto& comparison = report.comparison;
+  const auto drift = [](const std::map<std::string, double>& drifts, const std::string& role) {
+    const auto found = drifts.find(role);
+    return found == drifts.end() ? std::string() : fmt::format("{:+.1f}", 100.0 * found->second);
+  };
+  std::vector<std::string> titles = {"network", ">bytes", ">smaller"};
+  for (const auto& [role, data] : comparison.data) {
+    if (role != "out-of-distribution") titles.push_back(">acc. " + data);
+  }
+  titles.emplace_back(">drop, points");
+  for (const auto& [role, data] : comparison.data) titles.push_back(">alea./epi. " + data);
+  titles.insert(titles.end(), {">AUROC alea.", ">AUROC epi."});
+  Table table(titles);
+  for (const auto& row : comparison.rows) {
+    double bytes = 0.0, float_bytes = 0.0, alea = 0.0, epi = 0.0;
+    const auto n = static_cast<double>(row.seeds.size());
+    for (const auto& seed : row.seeds) {
+      bytes += static_cast<double>(seed.stored_bytes) / n;
+      float_bytes += static_cast<double>(seed.float_bytes) / n;
+      alea += seed.auroc_aleatoric / n;
+      epi += seed.auroc_epistemic / n;
+    }
+    std::vector<std::string> cells = {row.name, Grouped(std::llround(bytes)), fmt::format("{:.2f}", float_bytes / bytes)};
+    for (const auto& [role, data] : comparison.data) {
+      if (role != "out-of-distribution") cells.push_back(fmt::format("{:.2f}", 100.0 * MeanAccuracy(row, role)));
+    }
+    const auto all = row.drops.find("all");
+    cells.push_back(all == row.drops.end() ? ""
+                                           : fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100.0 * all->second.drop,
+                                                         100.0 * all->second.ci_low, 100.0 * all->second.ci_high));
+    for (const auto& [role, data] : comparison.data) {
+      if (!row.scheme.empty()) {
+        cells.push_back(drift(row.aleatoric_drift, role) + " / " + drift(row.epistemic_drift, role) + " %");
+        continue;
+      }
+      double aleatoric = 0.0, epistemic = 0.0;
+      for (const auto& seed : row.seeds) {
+        aleatoric += seed.splits.at(role).aleatoric / n;
+        epistemic += seed.splits.at(role).epistemic / n;
+      }
+      cells.push_back(fmt::format("{:.4f} / {:.4f} nats", aleatoric, epistemic));
+    }
+    cells.push_back(alea < 0.0 ? "" : fmt::format("{:.4f}", alea));
+    cells.push_back(epi < 0.0 ? "" : fmt::format("{:.4f}", epi));
+    table.Row(std::move(cells));
+  }
+  auto text = table.Render() + "\n";
+  text += fmt::format("model              {}, {} draws of the weights, {} seed{}\n", comparison.model, comparison.draws,
+                      comparison.rows.front().seeds.size(), comparison.rows.front().seeds.size() == 1 ? "" : "s");
+  text += "drop               accuracy lost against float on all labelled images, paired 95 % interval, positive: worse\n"
+          "alea./epi.         change of mean aleatoric / epistemic uncertainty against float, of the seed that changed most\n";
+  return text + fmt::format("report             {}\n", (report.folder / "report.html").string());
 }
 
 }  // namespace bitplan::cli

@@ -171,7 +171,9 @@ class RecipeReader {
   void CheckModel() const {
     const Setting* architecture = Find("model.architecture");
     const Setting* file = Find("model.file");
-    if (architecture == nullptr && file == nullptr) file_.Fail("model needs an architecture or a file");
+    if (architecture == nullptr && file == nullptr && Find("bayes.from") == nullptr) {
+      file_.Fail("model needs an architecture or a file");
+    }
     if (architecture != nullptr && file != nullptr) {
       file->Fail("model has both an architecture and a file; keep one");
     }

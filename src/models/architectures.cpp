@@ -12,6 +12,11 @@ namespace bitplan {
 
 const std::vector<Architecture>& Architectures() {
   static const std::vector<Architecture> list = {
+      {"lenet5",
+       "LeNet-5: two 5x5 convolutions and three linear layers, rectified; 61,470 weights",
+       {1, 28, 28},
+       10,
+       &BuildLenet5},
       {"lenet5-caffe",
        "two 5x5 convolutions and two linear layers, as in Caffe; 430,500 weights",
        {1, 28, 28},

@@ -14,7 +14,8 @@
 namespace bitplan::pipeline {
 
 void CheckNames(const Recipe& recipe) {
-  if (recipe.model.file.empty()) {
+  const bool brings_model = !recipe.model.file.empty() || !recipe.bayes.from.empty();
+  if (!brings_model || !recipe.model.architecture.empty()) {
     (void)FindArchitecture(recipe.model.architecture);
     for (const auto& name : recipe.train.augment) (void)FindAugmentation(name);
   }

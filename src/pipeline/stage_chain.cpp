@@ -20,6 +20,7 @@
 #include "bitplan/training/train.h"
 #include "bitplan/verify/correction.h"
 #include "pipeline/checks.h"
+#include "pipeline/data_hash.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -87,20 +88,10 @@ const DataSplits& StageChain::Data() {
   return *data_;
 }
 
-// Data are known by the bytes of their files. What never sees the test split does not hang on it either.
 std::string StageChain::DataHash(bool with_test) {
-  auto& hashes = data_hashes_[with_test];
-  if (hashes.empty()) {
-    Recipe recipe = recipe_;
-    if (!with_test) recipe.data.test_images = recipe.data.test_labels = "";
-    Sha256 hash;
-    hash.Update(DumpRecipeSection(recipe, "data"));
-    const auto files = FindDatasetSource(recipe_.data.name).files(recipe_.data, data_folders_);
-    for (const auto& file : with_test ? files.test : files.train) hash.Update(FileSha256(file));
-    if (with_test) hash.Update(DataHash(false));
-    hashes = hash.Hex();
-  }
-  return hashes;
+  auto& hash = data_hashes_[with_test];
+  if (hash.empty()) hash = pipeline::DataHash(recipe_, data_folders_, with_test);
+  return hash;
 }
 
 void StageChain::CheckModelSuitsData(const bitplan::Network& network) {

@@ -16,7 +16,15 @@ figure { margin: 1.2rem 0; } figcaption { color: #555; font-size: .9em; } svg { 
 .scroll { overflow-x: auto; }
 )";
 
-std::string Escaped(const std::string& text) {
+// SVG files begin with an XML declaration that has no place inside HTML.
+std::string Inline(const std::string& svg) {
+  const auto begin = svg.find("<svg");
+  return begin == std::string::npos ? "" : svg.substr(begin);
+}
+
+}  // namespace
+
+std::string HtmlText(const std::string& text) {
   std::string escaped;
   for (const char c : text) {
     switch (c) {
@@ -30,6 +38,28 @@ std::string Escaped(const std::string& text) {
   return escaped;
 }
 
+std::string HtmlPage(const std::string& title, const std::string& body) {
+  return fmt::format(
+      "<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>bitplan: {}</title><style>{}</style></head>\n"
+      "<body>{}</body></html>\n",
+      HtmlText(title), kStyle, body);
+}
+
+std::string HtmlFigures(const std::vector<Figure>& figures) {
+  std::string html;
+  for (const Figure& figure : figures) {
+    const std::string drawing =
+        figure.svg.empty() ? fmt::format("<p>(gnuplot was not found or failed; data and script are in plots/{}.dat and .gp)</p>",
+                                         figure.name)
+                           : Inline(figure.svg);
+    html += fmt::format("<figure>{}<figcaption>{}</figcaption></figure>\n", drawing, HtmlText(figure.caption));
+  }
+  return html;
+}
+
+namespace {
+
+
 std::string Points(const PairedComparison& paired, double sign) {
   const double low = sign > 0 ? paired.ci_low : -paired.ci_high, high = sign > 0 ? paired.ci_high : -paired.ci_low;
   return fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100.0 * sign * paired.drop + 0.0, 100.0 * low + 0.0,
@@ -37,9 +67,9 @@ std::string Points(const PairedComparison& paired, double sign) {
 }
 
 std::string Row(const ComparedPlan& plan) {
-  const std::string name = Escaped(plan.allocator) + (plan.random ? fmt::format(" (seed {})", plan.seed) : "");
+  const std::string name = HtmlText(plan.allocator) + (plan.random ? fmt::format(" (seed {})", plan.seed) : "");
   if (!plan.failure.empty()) {
-    return fmt::format("<tr><td>{}</td><td class=note colspan=8>{}</td></tr>\n", name, Escaped(plan.failure));
+    return fmt::format("<tr><td>{}</td><td class=note colspan=8>{}</td></tr>\n", name, HtmlText(plan.failure));
   }
   const char* kind = plan.tie_with_best ? "best" : plan.baseline ? "baseline" : "";
   return fmt::format(
@@ -48,32 +78,19 @@ std::string Row(const ComparedPlan& plan) {
       kind, name, plan.achieved.average_bits, plan.achieved.stored_bytes, 100.0 * plan.metrics.accuracy,
       plan.metrics.nll, Points(plan.drop, 1.0), Points(plan.below_uniform, -1.0),
       plan.tie_with_best ? (plan.below_best.drop == 0.0 ? "best" : "tie") : Points(plan.below_best, 1.0),
-      Escaped(plan.note));
-}
-
-// SVG files begin with an XML declaration that has no place inside HTML.
-std::string Inline(const std::string& svg) {
-  const auto begin = svg.find("<svg");
-  return begin == std::string::npos ? "" : svg.substr(begin);
+      HtmlText(plan.note));
 }
 
 }  // namespace
 
 std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figure>& figures) {
   std::string html = fmt::format(
-      "<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>bitplan: {0}</title><style>{1}</style></head>\n"
-      "<body><h1>Plans for {0}</h1>\n<p>Measured on {2}, {3} samples; float accuracy {4:.2f} %, NLL {5:.4f}. Every plan saw "
+      "<h1>Plans for {0}</h1>\n<p>Measured on {1}, {2} samples; float accuracy {3:.2f} %, NLL {4:.4f}. Every plan saw "
       "the same samples. Intervals are paired, 95 %, in points of accuracy; a plan whose interval to the best of its "
       "budget holds 0 is a tie (shaded). No fine-tuning.</p>\n",
-      Escaped(comparison.model), kStyle, Escaped(comparison.data), comparison.samples,
+      HtmlText(comparison.model), HtmlText(comparison.data), comparison.samples,
       100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
-  for (const Figure& figure : figures) {
-    const std::string drawing =
-        figure.svg.empty() ? fmt::format("<p>(gnuplot was not found or failed; data and script are in plots/{}.dat and .gp)</p>",
-                                         figure.name)
-                           : Inline(figure.svg);
-    html += fmt::format("<figure>{}<figcaption>{}</figcaption></figure>\n", drawing, Escaped(figure.caption));
-  }
+  html += HtmlFigures(figures);
   double budget = -1.0;
   for (const ComparedPlan& plan : comparison.plans) {
     if (plan.budget != budget) {
@@ -88,7 +105,7 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
     html += Row(plan);
   }
   if (budget >= 0.0) html += "</table></div>\n";
-  return html + "</body></html>\n";
+  return HtmlPage(comparison.model, html);
 }
 
 }  // namespace bitplan

@@ -1,50 +1,11 @@
 #include "report/plots.h"
 
 #include <fmt/format.h>
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-
-#include "bitplan/io/files.h"
 
 namespace bitplan {
 namespace {
-
-// Only names of allocators and layers reach a script; a quote or a line break in them would end a string.
-std::string Quoted(const std::string& text) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') quoted += '\\';
-    if (c != '\n' && c != '\r') quoted += c;
-  }
-  return quoted + "\"";
-}
-
-bool RunGnuplot(const std::filesystem::path& folder, const std::string& script) {
-  const pid_t child = fork();
-  if (child < 0) return false;
-  if (child == 0) {
-    const int nowhere = open("/dev/null", O_WRONLY);
-    if (nowhere >= 0) dup2(nowhere, STDERR_FILENO);  // its warnings about empty ranges help nobody
-    if (chdir(folder.c_str()) == 0) execlp("gnuplot", "gnuplot", script.c_str(), static_cast<char*>(nullptr));
-    _exit(127);
-  }
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return false;
-  }
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-std::string Header(const std::string& name, int width = 900, int height = 520) {
-  return fmt::format(
-      "set terminal svg size {},{} dynamic background rgb 'white' font 'Helvetica,13'\nset output '{}.svg'\n"
-      "set grid lc rgb '#dddddd'\nset border lc rgb '#555555'\nset key outside right noenhanced\n",
-      width, height, name);
-}
 
 std::vector<std::string> Allocators(const Comparison& comparison) {
   std::vector<std::string> names;
@@ -53,10 +14,6 @@ std::vector<std::string> Allocators(const Comparison& comparison) {
   }
   return names;
 }
-
-struct Drawing {
-  std::string name, caption, data, script;
-};
 
 // One block of data per allocator, separated by two empty lines as gnuplot wants it; the best seed is not picked: every
 // seed is a point.
@@ -83,12 +40,12 @@ Drawing Curves(const Comparison& comparison, const std::string& name, const std:
     });
     const std::string style = fmt::format("lc {} pt {} lw {}", i + 1, i + 4, ours ? 2 : 1);
     lines += fmt::format("{}'{}.dat' index {} using 1:2 with linespoints {} dt {} title {}", i == 0 ? "" : ", \\\n  ", name,
-                         i, style, ours ? 1 : 2, Quoted(names[i]));
+                         i, style, ours ? 1 : 2, GnuplotText(names[i]));
     if (accuracy) {
       lines += fmt::format(", \\\n  '{}.dat' index {} using 1:2:3:4 with yerrorbars {} notitle", name, i, style);
     }
   }
-  drawing.script = Header(name) + "set xlabel 'average bits per weight'\nset ylabel " + Quoted(label) + "\n";
+  drawing.script = GnuplotHeader(name) + "set xlabel 'average bits per weight'\nset ylabel " + GnuplotText(label) + "\n";
   const double level = accuracy ? 100.0 * comparison.float_model.accuracy : comparison.float_model.nll;
   drawing.script += fmt::format("plot {} with lines lc rgb '#888888' dt 3 title 'float', \\\n  {}\n", level, lines);
   drawing.caption = accuracy ? "Accuracy against average bits; bars are paired 95 % intervals of the drop from the float "
@@ -108,7 +65,7 @@ Drawing Prediction(const Comparison& comparison) {
     }
   }
   if (drawing.data.find('\n') + 1 == drawing.data.size()) drawing.name.clear();  // nothing but the heading
-  drawing.script = Header("prediction", 640, 520) +
+  drawing.script = GnuplotHeader("prediction", 640, 520) +
                    "set logscale xy\nset format '%g'\nset xlabel 'predicted rise, nats per sample'\n"
                    "set ylabel 'measured rise, nats per sample'\nunset key\n"
                    "plot 'prediction.dat' using 1:2 with points pt 6 lc rgb '#1f5fa8', x with lines lc rgb '#888888' dt 3\n";
@@ -125,10 +82,10 @@ Drawing Sigmas(const Comparison& comparison) {
     if (layer.log2_sigma.size() != 101) continue;
     drawing.data += fmt::format("{} {} {} {} {} {}\n", position, layer.log2_sigma[5], layer.log2_sigma[25],
                                 layer.log2_sigma[50], layer.log2_sigma[75], layer.log2_sigma[95]);
-    labels += fmt::format("{}{} {}", position == 0 ? "" : ", ", Quoted(layer.name), position);
+    labels += fmt::format("{}{} {}", position == 0 ? "" : ", ", GnuplotText(layer.name), position);
     ++position;
   }
-  drawing.script = Header("sigma") +
+  drawing.script = GnuplotHeader("sigma") +
                    fmt::format("set xtics ({}) rotate by -60 noenhanced\nset xrange [-1:{}]\nset ylabel 'log2 sigma'\n"
                                "unset key\nset boxwidth 0.5\nset style fill solid 0.3\n"
                                "plot 'sigma.dat' using 1:3:2:6:5 with candlesticks lc rgb '#1f5fa8' whiskerbars, "
@@ -147,14 +104,14 @@ Drawing Bits(const Comparison& comparison) {
   for (const ComparedPlan& plan : comparison.plans) {
     if (!plan.failure.empty() || (plan.random && plan.seed != comparison.plans.front().seed)) continue;
     for (std::size_t l = 0; l < plan.bits.size(); ++l) drawing.data += fmt::format("{} {} {}\n", l, row, plan.bits[l]);
-    rows += fmt::format("{}{} {}", row == 0 ? "" : ", ", Quoted(fmt::format("{} {:g}", plan.allocator, plan.budget)), row);
+    rows += fmt::format("{}{} {}", row == 0 ? "" : ", ", GnuplotText(fmt::format("{} {:g}", plan.allocator, plan.budget)), row);
     ++row;
   }
   for (std::size_t l = 0; l < comparison.layers.size(); ++l) {
-    columns += fmt::format("{}{} {}", l == 0 ? "" : ", ", Quoted(comparison.layers[l].name), l);
+    columns += fmt::format("{}{} {}", l == 0 ? "" : ", ", GnuplotText(comparison.layers[l].name), l);
   }
   drawing.script =
-      Header("bits", 900, 140 + 17 * row) +
+      GnuplotHeader("bits", 900, 140 + 17 * row) +
       fmt::format("set xtics ({}) rotate by -60 noenhanced\nset ytics ({}) noenhanced\nset yrange [{}:-0.5]\n"
                   "set xrange [-0.5:{}]\nset cbrange [0:8]\nset palette defined (0 '#ffffff', 2 '#c6dbef', 4 '#6baed6', 8 "
                   "'#08306b')\nunset key\nunset grid\n"
@@ -167,22 +124,9 @@ Drawing Bits(const Comparison& comparison) {
 }  // namespace
 
 std::vector<Figure> DrawFigures(const Comparison& comparison, const std::filesystem::path& folder) {
-  EnsureWritableFolder(folder);
-  std::vector<Figure> figures;
-  for (const Drawing& drawing : {Curves(comparison, "accuracy", "accuracy, %", true),
-                                 Curves(comparison, "nll", "NLL, nats per sample", false), Bits(comparison),
-                                 Sigmas(comparison), Prediction(comparison)}) {
-    if (drawing.name.empty()) continue;
-    const auto svg = folder / (drawing.name + ".svg");
-    std::error_code ignored;
-    std::filesystem::remove(svg, ignored);
-    WriteFileAtomically(folder / (drawing.name + ".dat"), drawing.data);
-    WriteFileAtomically(folder / (drawing.name + ".gp"), drawing.script);
-    Figure figure{drawing.name, drawing.caption, ""};
-    if (RunGnuplot(folder, drawing.name + ".gp") && std::filesystem::exists(svg)) figure.svg = ReadFile(svg, "figure");
-    figures.push_back(std::move(figure));
-  }
-  return figures;
+  return Draw({Curves(comparison, "accuracy", "accuracy, %", true), Curves(comparison, "nll", "NLL, nats per sample", false),
+               Bits(comparison), Sigmas(comparison), Prediction(comparison)},
+              folder);
 }
 
 }  // namespace bitplan

@@ -15,7 +15,7 @@
 #include "bitplan/models/network.h"
 #include "training/checkpoint.h"
 #include "training/optimizer.h"
-#include "training/schedule.h"
+#include "bitplan/training/schedule.h"
 
 namespace bitplan {
 namespace {

@@ -6,7 +6,7 @@
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/architectures.h"
 #include "models/support.h"
-#include "training/schedule.h"
+#include "bitplan/training/schedule.h"
 
 namespace bitplan {
 namespace {

@@ -113,6 +113,35 @@ struct CompareOptions {
   int seeds = 3;                        // of allocators whose answer depends on the seed
 };
 
+// Of a Bayesian network whose variational parameters get their own widths (`bitplan bayes`).
+struct BayesPlanOptions {
+  double average_bits = 0.0;  // per variational parameter, means and standard deviations alike; 0: no such plan
+  double accuracy_drop = 1.0;  // most that the plan may lose on calibration images, share of images
+  double drift = 1.0;          // most that mean aleatoric or epistemic uncertainty may change there, relative
+};
+
+struct BayesOptions {
+  std::string from;                  // a trained TorchScript model whose weights are the first means; empty: model
+  std::string activation = "relu";   // in the place of every relu: relu, clipped-relu, hard-tanh, signed-levels
+  int epochs = 12;                   // of the network in float
+  double learning_rate = 0.002;      // peak of a one-cycle schedule
+  int batch = 128;
+  double prior_sigma = 0.0;          // 0: fitted to every layer (type II maximum likelihood)
+  double first_sigma = 0.1;          // standard deviations at first, as a share of the layer's root mean square weight
+  int draws = 32;                    // of the weights, for every prediction
+  int seeds = 3;                     // networks trained and quantized
+  std::vector<std::string> schemes = {"vpq", "spq", "jq"};
+  std::vector<int> bits = {8, 4, 3, 2};
+  std::vector<std::string> stages = {"trained", "fine-tuned"};  // trained, fine-tuned, scratch
+  std::vector<std::string> sigma_scales = {"log"};              // log, linear
+  int mean_bits = 0, sigma_bits = 0, sample_bits = 0, activation_bits = 0;  // 0: as `bits`; 32: float
+  std::string fine_tune = "reference";  // reference, bound
+  int fine_tune_epochs = 2;
+  double fine_tune_learning_rate = 0.0005;
+  std::string clean, ambiguous, out_of_distribution;  // test splits that are measured; `clean` empty: data.name
+  BayesPlanOptions plan;
+};
+
 struct Recipe {
   std::string name;
   ModelOptions model;
@@ -124,6 +153,7 @@ struct Recipe {
   AllocateOptions allocate;
   VerifyOptions verify;
   CompareOptions compare;
+  BayesOptions bayes;
   std::uint64_t seed = 1;
 };
 

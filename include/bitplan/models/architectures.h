@@ -10,7 +10,7 @@
 namespace bitplan {
 
 struct Architecture {
-  const char* name;  // lenet5-caffe, lenet-300-100, vgg16-bn, resnet20
+  const char* name;  // lenet5, lenet5-caffe, lenet-300-100, vgg16-bn, resnet20
   const char* description;
   std::vector<std::int64_t> input_shape;  // [C, H, W]
   int classes;

@@ -5,6 +5,7 @@
 
 namespace bitplan {
 
+[[nodiscard]] torch::jit::Module BuildLenet5();
 [[nodiscard]] torch::jit::Module BuildLenet5Caffe();
 [[nodiscard]] torch::jit::Module BuildLenet300100();
 [[nodiscard]] torch::jit::Module BuildVgg16Bn();

@@ -1,0 +1,54 @@
+// Predictions of a Bayesian network, and what they are unsure of, measured.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bitplan/bayes/stored_network.h"
+#include "bitplan/bayes/uncertainty.h"
+#include "bitplan/core/plan.h"
+#include "bitplan/core/progress.h"
+#include "bitplan/data/dataset.h"
+
+namespace bitplan {
+
+// A data set whose images are different: one that stands several times in a row, once with each of its labels (as in
+// Ambiguous-MNIST), is predicted once.
+struct DistinctImages {
+  torch::Tensor images;   // as in the data set
+  torch::Tensor of_row;   // int64 [rows]: which image a row of the data set shows
+  torch::Tensor labels;   // int64 [rows]
+  std::string name;
+
+  [[nodiscard]] std::int64_t size() const { return images.size(0); }
+};
+[[nodiscard]] DistinctImages Distinct(const Dataset& data);
+
+// Predictive distribution and uncertainty over `draws` draws of the weights (draw 0, 1, ... of the seed).
+[[nodiscard]] Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images,
+                                  const Normalizer& normalizer, int draws, std::uint64_t seed, ProgressSink& progress,
+                                  const std::string& label);
+
+// Of one network on one data set.
+struct BayesEvaluation {
+  Metrics metrics;  // of the predictive distribution, over the rows
+  double total = 0.0, aleatoric = 0.0, epistemic = 0.0;  // means over the images, nats
+  // Per image, float32 [images]: share of its labels that the prediction meets, how many it has, its uncertainties.
+  torch::Tensor correct, labels, aleatoric_of, epistemic_of;
+};
+[[nodiscard]] BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data);
+
+// Difference of accuracy on the same images, before - after. An image is resampled with all of its labels, so that ten
+// labels of one image do not count as ten images.
+struct ClusteredDrop {
+  double drop = 0.0, ci_low = 0.0, ci_high = 0.0;  // 95 %, percentile bootstrap
+};
+// `before`, `after`: float32 [images], shares of right answers (or their means over several networks); `labels`: float32
+// [images], how many labels an image has.
+[[nodiscard]] ClusteredDrop CompareClustered(const torch::Tensor& before, const torch::Tensor& after,
+                                             const torch::Tensor& labels, int resamples, std::uint64_t seed);
+
+}  // namespace bitplan

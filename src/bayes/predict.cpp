@@ -1,0 +1,104 @@
+#include "bitplan/bayes/predict.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/interrupt.h"
+#include "bitplan/core/random.h"
+#include "bitplan/verify/evaluate.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kBatch = 512;
+
+}  // namespace
+
+DistinctImages Distinct(const Dataset& data) {
+  DistinctImages distinct{{}, {}, data.labels, data.name};
+  if (data.size() == 0) throw Error(ErrorKind::kData, data.name + " holds no images");
+  const torch::Tensor flat = data.images.flatten(1);
+  torch::Tensor first = torch::ones({data.size()}, torch::kBool);
+  if (data.size() > 1) first.slice(0, 1) = (flat.slice(0, 1) != flat.slice(0, 0, data.size() - 1)).any(1);
+  distinct.images = data.images.index_select(0, first.nonzero().squeeze(1));
+  distinct.of_row = first.to(torch::kInt64).cumsum(0).sub_(1);
+  return distinct;
+}
+
+Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images, const Normalizer& normalizer, int draws,
+                    std::uint64_t seed, ProgressSink& progress, const std::string& label) {
+  const torch::NoGradGuard no_grad;
+  torch::jit::Module module = CloneModule(stored.network.module);
+  const torch::Tensor inputs = normalizer.Apply(images);
+  UncertaintySum sum;
+  progress.Begin(label, draws * inputs.size(0), "images");
+  for (int t = 0; t < draws; ++t) {
+    const auto weights = stored.Draw(seed, t);
+    for (std::size_t l = 0; l < weights.size(); ++l) {
+      SetTensor(module, stored.network.layers[l].parameter, weights[l]);
+    }
+    std::vector<torch::Tensor> logits;
+    for (std::int64_t begin = 0; begin < inputs.size(0); begin += kBatch) {
+      ThrowIfInterrupted();
+      const torch::Tensor batch = inputs.slice(0, begin, std::min(begin + kBatch, inputs.size(0)));
+      logits.push_back(module.forward({batch}).toTensor());
+      progress.Advance(batch.size(0));
+    }
+    const torch::Tensor all = torch::cat(logits);
+    if (!all.isfinite().all().item<bool>()) {
+      throw Error(ErrorKind::kData, "the Bayesian network's outputs are not finite; lower bayes.learning_rate");
+    }
+    sum.Add(all);
+  }
+  progress.End("");
+  return sum.Take();
+}
+
+BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data) {
+  BayesEvaluation result;
+  // log p is a vector of logits whose softmax is p.
+  const torch::Tensor log_p = uncertainty.predictive.clamp_min(1e-12).log();
+  result.metrics = EvaluateLogits(log_p.index_select(0, data.of_row), data.labels).metrics;
+  const torch::Tensor right =
+      uncertainty.predictive.argmax(1).index_select(0, data.of_row).eq(data.labels).to(torch::kFloat32);
+  const torch::Tensor zeros = torch::zeros({data.size()});
+  result.labels = zeros.index_add(0, data.of_row, torch::ones_like(right));
+  result.correct = zeros.index_add(0, data.of_row, right) / result.labels;
+  result.total = uncertainty.total.mean().item<double>();
+  result.aleatoric = uncertainty.aleatoric.mean().item<double>();
+  result.epistemic = uncertainty.epistemic.mean().item<double>();
+  result.aleatoric_of = uncertainty.aleatoric.to(torch::kFloat32);
+  result.epistemic_of = uncertainty.epistemic.to(torch::kFloat32);
+  return result;
+}
+
+ClusteredDrop CompareClustered(const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& labels,
+                               int resamples, std::uint64_t seed) {
+  const torch::Tensor counts = labels.to(torch::kFloat64).contiguous();
+  const torch::Tensor differences = (before - after).to(torch::kFloat64).mul(counts).contiguous();
+  const auto *difference = differences.data_ptr<double>(), *count = counts.data_ptr<double>();
+  const auto n = static_cast<std::uint64_t>(differences.numel());
+  if (n == 0) throw Error(ErrorKind::kInternal, "a comparison on no images");
+  ClusteredDrop result;
+  result.drop = differences.sum().item<double>() / counts.sum().item<double>();
+  RandomStream stream(seed, "bayes/bootstrap");
+  std::vector<double> drops;
+  for (int r = 0; r < resamples; ++r) {
+    double sum = 0.0, all = 0.0;
+    for (std::uint64_t i = 0; i < n; ++i) {
+      const std::uint64_t drawn = stream.Index(n);
+      sum += difference[drawn];
+      all += count[drawn];
+    }
+    drops.push_back(sum / all);
+  }
+  std::sort(drops.begin(), drops.end());
+  const auto at = [&](double share) { return drops[static_cast<std::size_t>(share * (resamples - 1) + 0.5)]; };
+  result.ci_low = at(0.025);
+  result.ci_high = at(0.975);
+  return result;
+}
+
+}  // namespace bitplan

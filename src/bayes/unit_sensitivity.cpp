@@ -1,0 +1,87 @@
+#include "bitplan/bayes/unit_sensitivity.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "bitplan/bayes/variational_network.h"
+#include "bitplan/core/interrupt.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kBatch = 512;
+
+// log p_t of every draw: float32 [images, classes] each.
+std::vector<torch::Tensor> LogAnswers(const StoredNetwork& stored, const torch::Tensor& inputs, int draws,
+                                      std::uint64_t seed) {
+  torch::jit::Module module = CloneModule(stored.network.module);
+  std::vector<torch::Tensor> answers;
+  for (int t = 0; t < draws; ++t) {
+    const auto weights = stored.Draw(seed, t);
+    for (std::size_t l = 0; l < weights.size(); ++l) {
+      SetTensor(module, stored.network.layers[l].parameter, weights[l]);
+    }
+    std::vector<torch::Tensor> parts;
+    for (std::int64_t begin = 0; begin < inputs.size(0); begin += kBatch) {
+      ThrowIfInterrupted();
+      const torch::Tensor batch = inputs.slice(0, begin, std::min(begin + kBatch, inputs.size(0)));
+      parts.push_back(module.forward({batch}).toTensor().log_softmax(1));
+    }
+    answers.push_back(torch::cat(parts));
+  }
+  return answers;
+}
+
+}  // namespace
+
+AllocationProblem MeasureUnits(const StoredNetwork& reference, const torch::Tensor& images,
+                               const Normalizer& normalizer, const std::vector<int>& widths,
+                               const std::string& sigma_scale, const QuantizerOptions& quantizer, int draws,
+                               std::uint64_t seed, ProgressSink& progress) {
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor inputs = normalizer.Apply(images);
+  const auto expected = LogAnswers(reference, inputs, draws, seed);
+  const std::size_t layers = reference.layers.size();
+  AllocationProblem problem;
+  problem.widths = widths;
+  progress.Begin("widths of means and sigmas", static_cast<std::int64_t>(2 * layers * widths.size()), "entries");
+  for (std::size_t l = 0; l < layers; ++l) {
+    const Layer& layer = reference.network.layers[l];
+    for (const bool of_sigma : {false, true}) {
+      Unit unit;
+      unit.name = layer.name + (of_sigma ? ".sigma" : ".mean");
+      unit.weights = layer.weights();
+      unit.scales = of_sigma ? 2 : quantizer.granularity == "channel" ? layer.output_channels() : 1;
+      unit.macs = layer.macs;
+      auto& row = problem.loss_rise.emplace_back();
+      for (const int width : widths) {
+        std::vector<BayesWidths> one(layers);
+        (of_sigma ? one[l].sigma : one[l].mean) = width;
+        VariationalNetwork rounded(reference);
+        rounded.Quantize(one, sigma_scale, quantizer, seed);
+        const auto answers = LogAnswers(rounded.Store(), inputs, draws, seed);
+        double divergence = 0.0;
+        for (int t = 0; t < draws; ++t) {
+          divergence += (expected[t].exp() * (expected[t] - answers[t])).sum(1).mean(torch::kFloat64).item<double>();
+        }
+        row.push_back(std::max(0.0, divergence / draws));
+        progress.Advance(1);
+      }
+      problem.units.push_back(std::move(unit));
+    }
+  }
+  progress.End("");
+  problem.Validate();
+  return problem;
+}
+
+std::vector<BayesWidths> WidthsOf(const std::vector<int>& unit_bits) {
+  std::vector<BayesWidths> widths;
+  for (std::size_t u = 0; u + 1 < unit_bits.size(); u += 2) {
+    widths.push_back({.mean = unit_bits[u], .sigma = unit_bits[u + 1], .sample = kFloatBits});
+  }
+  return widths;
+}
+
+}  // namespace bitplan

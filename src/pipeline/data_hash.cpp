@@ -1,0 +1,21 @@
+#include "pipeline/data_hash.h"
+
+#include "bitplan/data/dataset.h"
+#include "bitplan/io/files.h"
+#include "bitplan/io/recipe.h"
+#include "bitplan/pipeline/run_folder.h"
+
+namespace bitplan::pipeline {
+
+std::string DataHash(const Recipe& recipe, const std::vector<std::filesystem::path>& folders, bool with_test) {
+  Recipe read = recipe;
+  if (!with_test) read.data.test_images = read.data.test_labels = "";
+  Sha256 hash;
+  hash.Update(DumpRecipeSection(read, "data"));
+  const auto files = FindDatasetSource(recipe.data.name).files(recipe.data, folders);
+  for (const auto& file : with_test ? files.test : files.train) hash.Update(FileSha256(file));
+  if (with_test) hash.Update(DataHash(recipe, folders, false));
+  return hash.Hex();
+}
+
+}  // namespace bitplan::pipeline

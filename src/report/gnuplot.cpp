@@ -1,0 +1,67 @@
+#include "report/gnuplot.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "bitplan/io/files.h"
+
+namespace bitplan {
+namespace {
+
+bool RunGnuplot(const std::filesystem::path& folder, const std::string& script) {
+  const pid_t child = fork();
+  if (child < 0) return false;
+  if (child == 0) {
+    const int nowhere = open("/dev/null", O_WRONLY);
+    if (nowhere >= 0) dup2(nowhere, STDERR_FILENO);  // its warnings about empty ranges help nobody
+    if (chdir(folder.c_str()) == 0) execlp("gnuplot", "gnuplot", script.c_str(), static_cast<char*>(nullptr));
+    _exit(127);
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return false;
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace
+
+// Only names of allocators and layers reach a script; a quote or a line break in them would end a string.
+std::string GnuplotText(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    if (c != '\n' && c != '\r') quoted += c;
+  }
+  return quoted + "\"";
+}
+
+std::string GnuplotHeader(const std::string& name, int width, int height) {
+  return fmt::format(
+      "set terminal svg size {},{} dynamic background rgb 'white' font 'Helvetica,13'\nset output '{}.svg'\n"
+      "set grid lc rgb '#dddddd'\nset border lc rgb '#555555'\nset key outside right noenhanced\n",
+      width, height, name);
+}
+
+std::vector<Figure> Draw(const std::vector<Drawing>& drawings, const std::filesystem::path& folder) {
+  EnsureWritableFolder(folder);
+  std::vector<Figure> figures;
+  for (const Drawing& drawing : drawings) {
+    if (drawing.name.empty()) continue;
+    const auto svg = folder / (drawing.name + ".svg");
+    std::error_code ignored;
+    std::filesystem::remove(svg, ignored);
+    WriteFileAtomically(folder / (drawing.name + ".dat"), drawing.data);
+    WriteFileAtomically(folder / (drawing.name + ".gp"), drawing.script);
+    Figure figure{drawing.name, drawing.caption, ""};
+    if (RunGnuplot(folder, drawing.name + ".gp") && std::filesystem::exists(svg)) figure.svg = ReadFile(svg, "figure");
+    figures.push_back(std::move(figure));
+  }
+  return figures;
+}
+
+}  // namespace bitplan
