@@ -7,6 +7,7 @@
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/inspect.h"
+#include "bitplan/pipeline/make_data.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/pipeline/stages.h"
@@ -20,6 +21,7 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::RankReport& report);
 [[nodiscard]] std::string Text(const pipeline::CompareReport& report);
 [[nodiscard]] std::string Text(const pipeline::CurveReport& report);
+[[nodiscard]] std::string Text(const pipeline::MakeDataReport& report);
 
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RunReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ModelReport& report);
@@ -28,5 +30,6 @@ namespace bitplan::cli {
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RankReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CurveReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::MakeDataReport& report);
 
 }  // namespace bitplan::cli
