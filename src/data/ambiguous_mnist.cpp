@@ -27,16 +27,16 @@ torch::Tensor ReadTensor(const std::filesystem::path& file) {
     const auto value = torch::jit::readArchiveAndTensors("data", "", "", {}, {}, torch::Device(torch::kCPU), reader);
     if (value.isTensor()) tensor = value.toTensor();
   } catch (const std::exception&) {
-    ThrowBadFile(file, "damaged, or not written by torch.save of PyTorch 1.6 or newer");
+    ThrowBadFile(file, "damaged, or no plain tensor written by torch.save of PyTorch 1.6 or newer");
   }
   if (!tensor.defined() || tensor.layout() != torch::kStrided) ThrowBadFile(file, "holds no plain tensor");
   if (tensor.numel() == 0) ThrowBadFile(file, fmt::format("is empty: its shape is {}", ShapeText(tensor)));
   const auto held = static_cast<std::int64_t>(tensor.storage().nbytes() / tensor.element_size());
-  if (!tensor.is_contiguous() || tensor.numel() > held - tensor.storage_offset()) {
-    ThrowBadFile(file, fmt::format("its shape {} does not fit the elements it holds; save tensor.clone()",
+  if (!tensor.is_non_overlapping_and_dense() || tensor.numel() > held - tensor.storage_offset()) {
+    ThrowBadFile(file, fmt::format("its shape {} does not fit the elements it holds; save tensor.contiguous()",
                                    ShapeText(tensor)));
   }
-  return tensor.detach();
+  return tensor.detach().contiguous();
 }
 
 // uint8 [N, 1, 28, 28].

@@ -95,12 +95,12 @@ TEST_CASE("ambiguous-mnist repeats every image in a row, once with each of its l
   CHECK(Values(splits.test.labels) == std::vector<std::int64_t>{3, 4, 5, 4, 5, 6, 5, 6, 7});
 }
 
-TEST_CASE("ambiguous-mnist tensors of other widths are read alike") {
+TEST_CASE("ambiguous-mnist tensors of other widths and orders in memory are read alike") {
   const TemporaryFolder folder;
   WriteBoth(folder);
   const DataSplits plain = Load(folder);
   Save(folder, kSamples, Images(6).to(torch::kFloat64).set_requires_grad(true));
-  Save(folder, kLabels, Labels(6).to(torch::kUInt8));
+  Save(folder, kLabels, Labels(6).to(torch::kUInt8).t().contiguous().t());
   const DataSplits other = Load(folder);
   CHECK(other.test.images.equal(plain.test.images));
   CHECK(other.test.labels.equal(plain.test.labels));
@@ -156,7 +156,7 @@ TEST_CASE("files that torch.save did not write, and cut-off ones, are refused") 
   const TemporaryFolder folder;
   WriteBoth(folder);
   folder.Write(kLabels, "labels, but as text");
-  CHECK_THAT(Complaint(folder, kLabels), Contains("not written by torch.save"));
+  CHECK_THAT(Complaint(folder, kLabels), Contains("written by torch.save"));
   folder.Write(kLabels, "");
   (void)Complaint(folder, kLabels);
   const std::vector<char> bytes = torch::pickle_save(Images(6));
