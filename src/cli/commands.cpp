@@ -15,6 +15,7 @@
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/inspect.h"
+#include "bitplan/pipeline/make_data.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/pipeline/stages.h"
@@ -30,6 +31,7 @@ struct Arguments {
   std::string seed, device = "auto", plan, out_plan, against, model, topic;
   std::vector<std::int64_t> shape;
   pipeline::RankOptions rank;
+  pipeline::MakeDataOptions make_data;
   int threads = 0, curve = 0;
   bool guard = false, quiet = false, json = false, markdown = false, sensitivity = false;
 };
@@ -106,6 +108,13 @@ void DeclareInspect(CLI::App& app, Arguments& arguments) {
   DeclareOutput(app, arguments);
 }
 
+void DeclareMakeData(CLI::App& app, Arguments& arguments) {
+  app.add_option("dataset", arguments.make_data.name, "ambiguous-mnist: ambiguous digits from MNIST in the data folder")
+      ->required();
+  app.add_option("--seed", arguments.make_data.seed, "seed of the data set (default: 1)");
+  DeclareOutput(app, arguments);
+}
+
 void DeclareHelp(CLI::App& app, Arguments& arguments) {
   app.add_option("topic", arguments.topic, "recipe, or a sub-command");
   app.add_flag("--markdown", arguments.markdown, "the recipe reference as Markdown");
@@ -146,6 +155,14 @@ void InspectCommand(const Arguments& arguments, CLI::App&) {
   PrintReport(pipeline::Inspect({arguments.model, arguments.recipe.data, arguments.shape}), arguments);
 }
 
+void MakeDataCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  WarnWhenBlasIsSlow(console);
+  auto options = arguments.make_data;
+  options.data = arguments.recipe.data;
+  PrintReport(pipeline::MakeData(options, console), arguments);
+}
+
 void CompareCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
   WarnWhenBlasIsSlow(console);
@@ -172,6 +189,7 @@ constexpr Command kCommands[] = {
     {"verify", "measure a plan, also one edited by hand", DeclareVerify, VerifyCommand},
     {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
     {"bayes", "train, quantize and measure Bayesian networks", DeclareRecipe, BayesCommand},
+    {"make-data", "make a data set that is not fetched: ambiguous-mnist", DeclareMakeData, MakeDataCommand},
     {"help", "help on a sub-command, or 'help recipe' for every recipe key", DeclareHelp, HelpCommand},
 };
 

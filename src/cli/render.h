@@ -8,6 +8,7 @@
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/inspect.h"
+#include "bitplan/pipeline/make_data.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/pipeline/stages.h"
@@ -22,6 +23,7 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::CompareReport& report);
 [[nodiscard]] std::string Text(const pipeline::CurveReport& report);
 [[nodiscard]] std::string Text(const pipeline::BayesReport& report);
+[[nodiscard]] std::string Text(const pipeline::MakeDataReport& report);
 
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RunReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ModelReport& report);
@@ -31,5 +33,6 @@ namespace bitplan::cli {
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CurveReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::BayesReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::MakeDataReport& report);
 
 }  // namespace bitplan::cli

@@ -188,4 +188,26 @@ ordered_json Json(const pipeline::BayesReport& report) {
   return json;
 }
 
+ordered_json Json(const pipeline::MakeDataReport& report) {
+  const auto half = [](const pipeline::MadeHalf& made) {
+    return ordered_json{{"images", made.images},
+                        {"candidates", made.drawn},
+                        {"kept", made.kept},
+                        {"entropy", made.entropy},
+                        {"mutual_information", made.information},
+                        {"label_agreement", made.agreement},
+                        {"entropy_histogram", made.entropy_counts}};
+  };
+  return {{"name", report.name},
+          {"made", report.made},
+          {"samples_file", report.samples_file.string()},
+          {"labels_file", report.labels_file.string()},
+          {"seed", report.seed},
+          {"labels", report.labels},
+          {"bitplan", report.version},
+          {"train", half(report.train)},
+          {"test", half(report.test)},
+          {"seconds", report.seconds}};
+}
+
 }  // namespace bitplan::cli

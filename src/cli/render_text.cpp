@@ -273,4 +273,24 @@ std::string Text(const pipeline::BayesReport& report) {
   return text + fmt::format("report             {}\n", (report.folder / "report.html").string());
 }
 
+std::string Text(const pipeline::MakeDataReport& report) {
+  Table table({"half", ">images", ">drawn", ">kept", ">share", ">entropy", ">mutual inf.", ">agreement"});
+  for (const bool train : {true, false}) {
+    const auto& half = train ? report.train : report.test;
+    table.Row({train ? "train" : "test", Grouped(half.images), Grouped(half.drawn), Grouped(half.kept),
+               fmt::format("{:.1f} %", 100.0 * static_cast<double>(half.kept) / static_cast<double>(half.drawn)),
+               fmt::format("{:.4f}", half.entropy), fmt::format("{:.4f}", half.information),
+               fmt::format("{:.1f} %", 100.0 * half.agreement)});
+  }
+  return table.Render() + "\n" +
+         fmt::format("data set           {}, {} labels for each image, seed {}\n", report.name, report.labels,
+                     report.seed) +
+         fmt::format("made by            bitplan {}, {}\n", report.version,
+                     report.made ? Duration(report.seconds) : "already there") +
+         "entropy            and mutual information: means over the images, nats\n"
+         "agreement          labels that are the ensemble's most probable class\n" +
+         fmt::format("images             {}\nlabels             {}\n", report.samples_file.string(),
+                     report.labels_file.string());
+}
+
 }  // namespace bitplan::cli

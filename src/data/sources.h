@@ -19,12 +19,16 @@ using Folders = std::vector<std::filesystem::path>;
 
 [[nodiscard]] DataSplits LoadMnist(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadFashionMnist(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+[[nodiscard]] DataSplits LoadAmbiguousMnist(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+[[nodiscard]] DataSplits LoadDirtyMnist(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadCifar10(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadSyntheticDigits(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 
 [[nodiscard]] DataFiles MnistFiles(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles FashionMnistFiles(const DataOptions& options, const Folders& folders);
+[[nodiscard]] DataFiles AmbiguousMnistFiles(const DataOptions& options, const Folders& folders);
+[[nodiscard]] DataFiles DirtyMnistFiles(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles Cifar10Files(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles NpyFiles(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles SyntheticDigitsFiles(const DataOptions& options, const Folders& folders);  // none

@@ -17,7 +17,7 @@ struct ModelOptions {
 };
 
 struct DataOptions {
-  std::string name;  // mnist, fashion-mnist, cifar10, synthetic-digits, npy
+  std::string name;  // a name of DatasetSources: mnist, dirty-mnist, npy, ...
   std::vector<double> normalize_mean;  // per channel, of pixels scaled to 0..1
   std::vector<double> normalize_std;   // > 0
   int calibration = 5000;              // images taken from the training split by seed, never trained on

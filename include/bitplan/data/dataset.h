@@ -50,6 +50,12 @@ struct DataFiles {
 // What is read, relative to a folder of LoadData:
 //   mnist, fashion-mnist  NAME/{train,t10k}-{images-idx3,labels-idx1}-ubyte, with .gz or without. fashion-mnist without
 //                         its training files gives the test split alone; train and calibration stay empty.
+//   ambiguous-mnist       ambiguous-mnist/amnist_samples.pt and amnist_labels.pt, the tensors of Ambiguous-MNIST as
+//                         published or as `bitplan make-data` makes them: images float [N, 1, 28, 28] in 0..1, kept as
+//                         bytes (round(255 u)); labels integer [N, L]. Every image stands L times in a row, once with
+//                         each of its labels; the first half of the images is the training split.
+//   dirty-mnist           the files of mnist and of ambiguous-mnist: the rows of the first, then those of the second,
+//                         in both splits
 //   cifar10               cifar-10-batches-bin/data_batch_{1..5}.bin and test_batch.bin (the binary version)
 //   npy                   the four files that DataOptions names, written by numpy.save: images [N, H, W] or [N, C, H,
 //   W]
@@ -57,18 +63,19 @@ struct DataFiles {
 //                         numbers from 0. The number of classes is the largest label plus one.
 //   synthetic-digits      nothing: rendered from a seed of its own, the same for every run
 // scripts/fetch-data lays the public ones out.
+// Rows of ambiguous-mnist that show one image may fall on both sides of LoadData's cut between train and calibration.
 struct DatasetSource {
   const char* name;
   const char* description;
   // The published train and test splits; calibration is left empty.
-  // Error(kNotFound) naming the missing file, the folders and scripts/fetch-data; Error(kData) for files that are not
-  // what they should be (truncated gzip, wrong magic, label out of range, image and label counts that differ, empty).
+  // Error(kNotFound) naming the missing file, the folders and the command that gets it; Error(kData) for files that are
+  // not what they should be (truncated gzip, wrong magic, label out of range, unequal image and label counts, empty).
   DataSplits (*load)(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed);
   // The files that `load` reads, found; Error(kNotFound) as above.
   DataFiles (*files)(const DataOptions& options, const std::vector<std::filesystem::path>& folders);
 };
 
-// Every data set, in the order of the list: mnist, fashion-mnist, cifar10, npy, synthetic-digits.
+// Every data set, in the order of the list.
 [[nodiscard]] const std::vector<DatasetSource>& DatasetSources();
 
 // Error(kUsage) with the known names and the nearest one.
