@@ -39,6 +39,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::int64_t kFitImages = 1024;   // training images that activation steps are fitted to
 constexpr std::int64_t kTableImages = 1024; // calibration images of the table of widths
 constexpr int kTableDraws = 8;
+constexpr int kAnswerDraws = 16;            // of the float network, whose answers fine-tuning follows
 constexpr double kBudgetStep = 0.5;         // bits that a plan's budget rises by while a cap is broken
 constexpr int kResamples = 2000;
 constexpr const char* kClean = "clean";
@@ -312,6 +313,13 @@ class BayesRun {
     } else if (stage == "fine-tuned" && b.fine_tune == "bound") {
       (void)LearnBound(network, Data().train, normalizer_, b, b.fine_tune_epochs, b.fine_tune_learning_rate,
                        seed_ + 1'000'000, progress_);
+    } else if (stage == "fine-tuned" && b.fine_tune == "moments") {
+      if (!answers_ || answers_seed_ != seed_) {
+        answers_ = MeasureAnswers(Reference(), Data().train, normalizer_, kAnswerDraws, seed_ + 2'000'000, progress_);
+        answers_seed_ = seed_;
+      }
+      (void)LearnMoments(network, *answers_, Data().train, normalizer_, b, b.fine_tune_epochs,
+                         b.fine_tune_learning_rate, seed_ + 1'000'000, progress_);
     } else if (stage == "fine-tuned") {
       (void)LearnReference(network, Reference(), Data().train, normalizer_, b, b.fine_tune_epochs,
                            b.fine_tune_learning_rate, seed_ + 1'000'000, progress_);
@@ -527,6 +535,8 @@ class BayesRun {
   std::optional<StoredNetwork> reference_;
   std::optional<StageRecord> float_record_;
   std::uint64_t float_seed_ = 0;
+  std::optional<AnswerMoments> answers_;  // of the float network of `answers_seed_`, to the training images
+  std::uint64_t answers_seed_ = 0;
   std::map<std::string, std::int64_t> image_counts_;
 };
 
