@@ -20,7 +20,7 @@ namespace {
 
 constexpr double kWarmUp = 0.25;  // share of the steps over which the divergence gets its weight
 constexpr std::int64_t kStepsBetweenChecks = 50;
-constexpr double kLeastAnswer = 0.02;  // probability, and nats, below which errors are not counted relative to the answer
+constexpr double kGroupEdges[] = {0.1, 0.5};  // nats of aleatoric uncertainty: clear, doubtful and ambiguous images
 
 class Learning {
  public:
@@ -89,6 +89,29 @@ std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, con
   return losses;
 }
 
+torch::Tensor Entropy(const torch::Tensor& probabilities) {
+  return -torch::xlogy(probabilities, probabilities.clamp_min(1e-12)).sum(1);
+}
+
+// Holds a mean at its reference value: a multiplier that rises while the mean is too high and falls while it is too low,
+// in the logarithm of their ratio, and a share of that ratio at once.
+class Holder {
+ public:
+  // `value`, `wanted`: sums over the same images of a minibatch. The charge to add to the loss.
+  torch::Tensor Charge(const torch::Tensor& value, const torch::Tensor& wanted) {
+    value_ = kMemory * value_ + (1.0 - kMemory) * value.item<double>();
+    wanted_ = kMemory * wanted_ + (1.0 - kMemory) * wanted.item<double>();
+    if (!(wanted_ > 0.0) || !(value_ > 0.0)) return torch::zeros({});
+    const double ratio = std::clamp(std::log(value_ / wanted_), -1.0, 1.0);
+    multiplier_ = std::clamp(multiplier_ + kAscent * ratio, -kMost, kMost);
+    return (multiplier_ + kShare * ratio) * (value / wanted_);
+  }
+
+ private:
+  static constexpr double kMemory = 0.99, kAscent = 0.0001, kShare = 0.01, kMost = 0.05;
+  double value_ = 0.0, wanted_ = 0.0, multiplier_ = 0.0;
+};
+
 }  // namespace
 
 std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
@@ -104,32 +127,39 @@ std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train
   return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "bound", progress, loss);
 }
 
-AnswerMoments MeasureAnswers(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
-                             int draws, std::uint64_t seed, ProgressSink& progress) {
-  const Uncertainty answers = Predict(reference, data.images, normalizer, draws, seed, progress, "answers of the float network");
-  return {answers.predictive, answers.aleatoric.to(torch::kFloat32)};
-}
-
-std::vector<double> LearnMoments(VariationalNetwork& network, const AnswerMoments& answers, const Dataset& train,
-                                 const Normalizer& normalizer, const BayesOptions& options, int epochs,
-                                 double learning_rate, std::uint64_t seed, ProgressSink& progress) {
-  const auto loss = [&](const Minibatch& batch) {
-    const torch::Tensor q = answers.predictive.index_select(0, batch.rows);
-    const torch::Tensor h = answers.entropy.index_select(0, batch.rows);
-    torch::Tensor of_answer[2], of_entropy[2];
-    for (const int draw : {0, 1}) {
-      network.SetWeights(draw == 0 ? batch.noise : batch.other_noise);
-      const torch::Tensor log_p = network.Forward(batch.images).log_softmax(1);
-      of_answer[draw] = log_p.exp() - q;
-      of_entropy[draw] = -(log_p.exp() * log_p).sum(1) - h;
+ReferenceUncertainty MeasureReference(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
+                                      int draws, std::uint64_t seed, ProgressSink& progress) {
+  constexpr std::int64_t kBatch = 512;
+  const torch::NoGradGuard no_grad;
+  torch::jit::Module module = CloneModule(reference.network.module);
+  ReferenceUncertainty result{torch::zeros({data.size()}), torch::zeros({data.size()})};
+  progress.Begin("uncertainty of the float network", draws * data.size(), "images");
+  const auto answers = [&](int t) {
+    const auto weights = reference.Draw(seed, t);
+    for (std::size_t l = 0; l < weights.size(); ++l) {
+      SetTensor(module, reference.network.layers[l].parameter, weights[l]);
     }
-    return ((of_answer[0] * of_answer[1]) / (q + kLeastAnswer)).sum(1).mean() +
-           (of_entropy[0] * of_entropy[1] / (h + kLeastAnswer)).mean();
+    std::vector<torch::Tensor> parts;
+    for (std::int64_t begin = 0; begin < data.size(); begin += kBatch) {
+      ThrowIfInterrupted();
+      const torch::Tensor images = data.images.slice(0, begin, std::min(begin + kBatch, data.size()));
+      parts.push_back(module.forward({normalizer.Apply(images)}).toTensor().softmax(1));
+      progress.Advance(images.size(0));
+    }
+    return torch::cat(parts);
   };
-  return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "moments", progress, loss);
+  for (int t = 0; t + 1 < draws; t += 2) {
+    const torch::Tensor a = answers(t), b = answers(t + 1);
+    const torch::Tensor aleatoric = (Entropy(a) + Entropy(b)) / 2.0;
+    result.aleatoric += aleatoric * (2.0 / draws);
+    result.pair_epistemic += (Entropy((a + b) / 2.0) - aleatoric).clamp_min_(0.0) * (2.0 / draws);
+  }
+  progress.End("");
+  return result;
 }
 
-std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference, const Dataset& train,
+std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
+                                   const ReferenceUncertainty* held, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options, int epochs,
                                    double learning_rate, std::uint64_t seed, ProgressSink& progress) {
   torch::jit::Module module = CloneModule(reference.network.module);
@@ -138,18 +168,38 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     means.push_back(reference.layers[l].Mean(reference.network.layers[l].output_dim));
     sigmas.push_back(reference.layers[l].Sigma());
   }
-  const auto loss = [&](const Minibatch& batch) {
-    torch::Tensor target;
-    {
-      const torch::NoGradGuard no_grad;
-      for (std::size_t l = 0; l < means.size(); ++l) {
-        SetTensor(module, reference.network.layers[l].parameter, means[l] + sigmas[l] * batch.noise[l]);
-      }
-      target = module.forward({batch.images}).toTensor().log_softmax(1);
+  const auto expected = [&](const torch::Tensor& images, const Noise& noise) {
+    const torch::NoGradGuard no_grad;
+    for (std::size_t l = 0; l < means.size(); ++l) {
+      SetTensor(module, reference.network.layers[l].parameter, means[l] + sigmas[l] * noise[l]);
     }
-    network.SetWeights(batch.noise);
-    const torch::Tensor log_q = network.Forward(batch.images).log_softmax(1);
-    return (target.exp() * (target - log_q)).sum(1).mean();
+    return module.forward({images}).toTensor().log_softmax(1);
+  };
+  const auto answer = [&](const torch::Tensor& images, const Noise& noise) {
+    network.SetWeights(noise);
+    return network.Forward(images).log_softmax(1);
+  };
+  std::vector<Holder> aleatoric(std::size(kGroupEdges) + 1), epistemic(std::size(kGroupEdges) + 1);
+  const auto loss = [&](const Minibatch& batch) {
+    const torch::Tensor p = expected(batch.images, batch.noise), log_q = answer(batch.images, batch.noise);
+    const torch::Tensor divergence = (p.exp() * (p - log_q)).sum(1).mean();
+    if (held == nullptr) return divergence;
+    const torch::Tensor other_p = expected(batch.images, batch.other_noise);
+    const torch::Tensor log_other = answer(batch.images, batch.other_noise);
+    const torch::Tensor a = log_q.exp(), b = log_other.exp();
+    const torch::Tensor single = (Entropy(a) + Entropy(b)) / 2.0;
+    const torch::Tensor pair = Entropy((a + b) / 2.0) - single;
+    const torch::Tensor want_single = held->aleatoric.index_select(0, batch.rows);
+    const torch::Tensor want_pair = held->pair_epistemic.index_select(0, batch.rows);
+    torch::Tensor sum = (divergence + (other_p.exp() * (other_p - log_other)).sum(1).mean()) / 2.0;
+    const torch::Tensor group = torch::bucketize(want_single, torch::tensor(std::vector<float>(
+                                                                  std::begin(kGroupEdges), std::end(kGroupEdges))));
+    for (std::size_t g = 0; g < aleatoric.size(); ++g) {
+      const torch::Tensor member = group.eq(static_cast<std::int64_t>(g)).to(torch::kFloat32);
+      sum = sum + aleatoric[g].Charge((single * member).sum(), (want_single * member).sum()) +
+            epistemic[g].Charge((pair * member).sum(), (want_pair * member).sum());
+    }
+    return sum;
   };
   return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "reference", progress, loss);
 }

@@ -171,9 +171,9 @@ std::vector<RecipeOption> MakeOptions() {
       Number("bayes.sample_bits", FIELD(bayes.sample_bits), {.low = 0, .high = 32}, "bits", "drawn weights, likewise"),
       Number("bayes.activation_bits", FIELD(bayes.activation_bits), {.low = 0, .high = 32}, "bits",
              "inputs of every layer but the first, likewise"),
-      OneOf("bayes.fine_tune", FIELD(bayes.fine_tune), {"moments", "reference", "bound"},
-            "follow the float network in predictive distribution and mean entropy, or draw by draw; or the evidence lower "
-            "bound"),
+      OneOf("bayes.fine_tune", FIELD(bayes.fine_tune), {"reference", "draws", "bound"},
+            "follow the float network draw by draw and hold its uncertainties, follow its draws alone, or raise the "
+            "evidence lower bound"),
       Count("bayes.fine_tune_epochs", FIELD(bayes.fine_tune_epochs), "passes", "passes over the training split"),
       Number("bayes.fine_tune_learning_rate", FIELD(bayes.fine_tune_learning_rate), kPositive, "",
              "its one-cycle schedule's peak"),

@@ -39,7 +39,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::int64_t kFitImages = 1024;   // training images that activation steps are fitted to
 constexpr std::int64_t kTableImages = 1024; // calibration images of the table of widths
 constexpr int kTableDraws = 8;
-constexpr int kAnswerDraws = 16;            // of the float network, whose answers fine-tuning follows
+constexpr int kReferenceDraws = 16;         // of the float network, whose uncertainty fine-tuning holds
 constexpr double kBudgetStep = 0.5;         // bits that a plan's budget rises by while a cap is broken
 constexpr int kResamples = 2000;
 constexpr const char* kClean = "clean";
@@ -67,10 +67,11 @@ std::vector<RowSpec> Rows(const BayesOptions& options) {
   for (const std::string& name : options.schemes) {
     const BayesScheme& scheme = FindBayesScheme(name);
     for (const std::string& scale : options.sigma_scales) {
-      // Where nothing but the parameters is rounded the two scales can be told apart.
+      // The two scales can be told apart where nothing but the parameters is rounded and nothing makes up for it.
       if (scale == "linear" && !(scheme.parameters && !scheme.samples)) continue;
       if (scale == "log" && !scheme.parameters && &scale != &options.sigma_scales.front()) continue;
       for (const std::string& stage : options.stages) {
+        if (scale == "linear" && stage != "trained") continue;
         for (const int bits : options.bits) {
           RowSpec row;
           row.scheme = name;
@@ -153,11 +154,15 @@ class BayesRun {
  private:
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> Roles() const {
     const auto& bayes = recipe_.bayes;
+    if (OnCalibration()) return {{kClean, recipe_.data.name}};
     std::vector<std::pair<std::string, std::string>> roles = {{kClean, bayes.clean.empty() ? recipe_.data.name : bayes.clean}};
     if (!bayes.ambiguous.empty()) roles.emplace_back(kAmbiguous, bayes.ambiguous);
     if (!bayes.out_of_distribution.empty()) roles.emplace_back(kUnknown, bayes.out_of_distribution);
     return roles;
   }
+
+  // Choices between recipes are made there: one split, of the data that are trained on.
+  [[nodiscard]] bool OnCalibration() const { return recipe_.verify.split == "calibration"; }
 
   [[nodiscard]] std::string ModelName() const {
     if (!recipe_.bayes.from.empty()) return ModelNameOf(recipe_.bayes.from);
@@ -191,6 +196,10 @@ class BayesRun {
 
   const std::vector<Split>& TestSplits() {
     if (!splits_.empty()) return splits_;
+    if (OnCalibration()) {
+      splits_.push_back({kClean, Distinct(Data().calibration)});
+      return splits_;
+    }
     for (const auto& [role, name] : Roles()) {
       DataOptions options = recipe_.data;
       options.name = name;
@@ -202,6 +211,8 @@ class BayesRun {
   const std::string& TestHash() {
     if (!test_hash_.empty()) return test_hash_;
     Sha256 hash;
+    hash.Update(recipe_.verify.split);
+    if (OnCalibration()) hash.Update(DataHash(recipe_, folders_, false));
     for (const auto& [role, name] : Roles()) {
       hash.Update(role).Update(name);
       DataOptions options = recipe_.data;
@@ -313,16 +324,14 @@ class BayesRun {
     } else if (stage == "fine-tuned" && b.fine_tune == "bound") {
       (void)LearnBound(network, Data().train, normalizer_, b, b.fine_tune_epochs, b.fine_tune_learning_rate,
                        seed_ + 1'000'000, progress_);
-    } else if (stage == "fine-tuned" && b.fine_tune == "moments") {
-      if (!answers_ || answers_seed_ != seed_) {
-        answers_ = MeasureAnswers(Reference(), Data().train, normalizer_, kAnswerDraws, seed_ + 2'000'000, progress_);
-        answers_seed_ = seed_;
-      }
-      (void)LearnMoments(network, *answers_, Data().train, normalizer_, b, b.fine_tune_epochs,
-                         b.fine_tune_learning_rate, seed_ + 1'000'000, progress_);
     } else if (stage == "fine-tuned") {
-      (void)LearnReference(network, Reference(), Data().train, normalizer_, b, b.fine_tune_epochs,
-                           b.fine_tune_learning_rate, seed_ + 1'000'000, progress_);
+      const bool hold = b.fine_tune == "reference";
+      if (hold && (!held_ || held_seed_ != seed_)) {
+        held_ = MeasureReference(Reference(), Data().train, normalizer_, kReferenceDraws, seed_ + 2'000'000, progress_);
+        held_seed_ = seed_;
+      }
+      (void)LearnReference(network, Reference(), hold ? &*held_ : nullptr, Data().train, normalizer_, b,
+                           b.fine_tune_epochs, b.fine_tune_learning_rate, seed_ + 1'000'000, progress_);
     }
     return network.Store();
   }
@@ -535,8 +544,8 @@ class BayesRun {
   std::optional<StoredNetwork> reference_;
   std::optional<StageRecord> float_record_;
   std::uint64_t float_seed_ = 0;
-  std::optional<AnswerMoments> answers_;  // of the float network of `answers_seed_`, to the training images
-  std::uint64_t answers_seed_ = 0;
+  std::optional<ReferenceUncertainty> held_;  // of the float network of `held_seed_` about the training images
+  std::uint64_t held_seed_ = 0;
   std::map<std::string, std::int64_t> image_counts_;
 };
 

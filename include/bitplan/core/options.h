@@ -135,7 +135,7 @@ struct BayesOptions {
   std::vector<std::string> stages = {"trained", "fine-tuned"};  // trained, fine-tuned, scratch
   std::vector<std::string> sigma_scales = {"log"};              // log, linear
   int mean_bits = 0, sigma_bits = 0, sample_bits = 0, activation_bits = 0;  // 0: as `bits`; 32: float
-  std::string fine_tune = "moments";  // moments, reference, bound
+  std::string fine_tune = "reference";  // reference, draws, bound
   int fine_tune_epochs = 2;
   double fine_tune_learning_rate = 0.0005;
   std::string clean, ambiguous, out_of_distribution;  // test splits that are measured; `clean` empty: data.name
