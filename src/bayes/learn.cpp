@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <utility>
 
 #include "bitplan/bayes/predict.h"
 #include "bitplan/core/error.h"
@@ -93,6 +94,18 @@ torch::Tensor Entropy(const torch::Tensor& probabilities) {
   return -torch::xlogy(probabilities, probabilities.clamp_min(1e-12)).sum(1);
 }
 
+// KL(p || q), mean over the images.
+torch::Tensor Divergence(const torch::Tensor& log_p, const torch::Tensor& log_q) {
+  return (log_p.exp() * (log_p - log_q)).sum(1).mean();
+}
+
+// Of two answers to the same images: mean entropy, and what the entropy of their mean has more.
+std::pair<torch::Tensor, torch::Tensor> PairUncertainty(const torch::Tensor& log_a, const torch::Tensor& log_b) {
+  const torch::Tensor a = log_a.exp(), b = log_b.exp();
+  const torch::Tensor single = (Entropy(a) + Entropy(b)) / 2.0;
+  return {single, Entropy((a + b) / 2.0) - single};
+}
+
 // Holds a mean at its reference value: a multiplier that rises while the mean is too high and falls while it is too low,
 // in the logarithm of their ratio, and a share of that ratio at once.
 class Holder {
@@ -108,7 +121,7 @@ class Holder {
   }
 
  private:
-  static constexpr double kMemory = 0.99, kAscent = 0.0001, kShare = 0.01, kMost = 0.05;
+  static constexpr double kMemory = 0.97, kAscent = 0.0001, kShare = 0.03, kMost = 0.05;
   double value_ = 0.0, wanted_ = 0.0, multiplier_ = 0.0;
 };
 
@@ -127,39 +140,14 @@ std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train
   return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "bound", progress, loss);
 }
 
-ReferenceUncertainty MeasureReference(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
-                                      int draws, std::uint64_t seed, ProgressSink& progress) {
-  constexpr std::int64_t kBatch = 512;
-  const torch::NoGradGuard no_grad;
-  torch::jit::Module module = CloneModule(reference.network.module);
-  ReferenceUncertainty result{torch::zeros({data.size()}), torch::zeros({data.size()})};
-  progress.Begin("uncertainty of the float network", draws * data.size(), "images");
-  const auto answers = [&](int t) {
-    const auto weights = reference.Draw(seed, t);
-    for (std::size_t l = 0; l < weights.size(); ++l) {
-      SetTensor(module, reference.network.layers[l].parameter, weights[l]);
-    }
-    std::vector<torch::Tensor> parts;
-    for (std::int64_t begin = 0; begin < data.size(); begin += kBatch) {
-      ThrowIfInterrupted();
-      const torch::Tensor images = data.images.slice(0, begin, std::min(begin + kBatch, data.size()));
-      parts.push_back(module.forward({normalizer.Apply(images)}).toTensor().softmax(1));
-      progress.Advance(images.size(0));
-    }
-    return torch::cat(parts);
-  };
-  for (int t = 0; t + 1 < draws; t += 2) {
-    const torch::Tensor a = answers(t), b = answers(t + 1);
-    const torch::Tensor aleatoric = (Entropy(a) + Entropy(b)) / 2.0;
-    result.aleatoric += aleatoric * (2.0 / draws);
-    result.pair_epistemic += (Entropy((a + b) / 2.0) - aleatoric).clamp_min_(0.0) * (2.0 / draws);
-  }
-  progress.End("");
-  return result;
+torch::Tensor MeasureAleatoric(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
+                               int draws, std::uint64_t seed, ProgressSink& progress) {
+  return Predict(reference, data.images, normalizer, draws, seed, progress, "uncertainty of the float network")
+      .aleatoric.to(torch::kFloat32);
 }
 
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
-                                   const ReferenceUncertainty* held, const Dataset& train,
+                                   const torch::Tensor& aleatoric, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options, int epochs,
                                    double learning_rate, std::uint64_t seed, ProgressSink& progress) {
   torch::jit::Module module = CloneModule(reference.network.module);
@@ -179,25 +167,21 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(noise);
     return network.Forward(images).log_softmax(1);
   };
-  std::vector<Holder> aleatoric(std::size(kGroupEdges) + 1), epistemic(std::size(kGroupEdges) + 1);
+  const torch::Tensor edges = torch::tensor(std::vector<float>(std::begin(kGroupEdges), std::end(kGroupEdges)));
+  std::vector<Holder> single_holders(std::size(kGroupEdges) + 1), pair_holders(std::size(kGroupEdges) + 1);
   const auto loss = [&](const Minibatch& batch) {
-    const torch::Tensor p = expected(batch.images, batch.noise), log_q = answer(batch.images, batch.noise);
-    const torch::Tensor divergence = (p.exp() * (p - log_q)).sum(1).mean();
-    if (held == nullptr) return divergence;
+    const torch::Tensor log_p = expected(batch.images, batch.noise), log_q = answer(batch.images, batch.noise);
+    if (!aleatoric.defined()) return Divergence(log_p, log_q);
     const torch::Tensor other_p = expected(batch.images, batch.other_noise);
-    const torch::Tensor log_other = answer(batch.images, batch.other_noise);
-    const torch::Tensor a = log_q.exp(), b = log_other.exp();
-    const torch::Tensor single = (Entropy(a) + Entropy(b)) / 2.0;
-    const torch::Tensor pair = Entropy((a + b) / 2.0) - single;
-    const torch::Tensor want_single = held->aleatoric.index_select(0, batch.rows);
-    const torch::Tensor want_pair = held->pair_epistemic.index_select(0, batch.rows);
-    torch::Tensor sum = (divergence + (other_p.exp() * (other_p - log_other)).sum(1).mean()) / 2.0;
-    const torch::Tensor group = torch::bucketize(want_single, torch::tensor(std::vector<float>(
-                                                                  std::begin(kGroupEdges), std::end(kGroupEdges))));
-    for (std::size_t g = 0; g < aleatoric.size(); ++g) {
+    const torch::Tensor other_q = answer(batch.images, batch.other_noise);
+    const auto [p_single, p_pair] = PairUncertainty(log_p, other_p);
+    const auto [q_single, q_pair] = PairUncertainty(log_q, other_q);
+    torch::Tensor sum = (Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0;
+    const torch::Tensor group = torch::bucketize(aleatoric.index_select(0, batch.rows), edges);
+    for (std::size_t g = 0; g < single_holders.size(); ++g) {
       const torch::Tensor member = group.eq(static_cast<std::int64_t>(g)).to(torch::kFloat32);
-      sum = sum + aleatoric[g].Charge((single * member).sum(), (want_single * member).sum()) +
-            epistemic[g].Charge((pair * member).sum(), (want_pair * member).sum());
+      sum = sum + single_holders[g].Charge((q_single * member).sum(), (p_single * member).sum()) +
+            pair_holders[g].Charge((q_pair * member).sum(), (p_pair * member).sum());
     }
     return sum;
   };

@@ -39,7 +39,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::int64_t kFitImages = 1024;   // training images that activation steps are fitted to
 constexpr std::int64_t kTableImages = 1024; // calibration images of the table of widths
 constexpr int kTableDraws = 8;
-constexpr int kReferenceDraws = 16;         // of the float network, whose uncertainty fine-tuning holds
+constexpr int kGroupDraws = 4;              // of the float network, for the groups in which uncertainty is held
 constexpr double kBudgetStep = 0.5;         // bits that a plan's budget rises by while a cap is broken
 constexpr int kResamples = 2000;
 constexpr const char* kClean = "clean";
@@ -326,11 +326,12 @@ class BayesRun {
                        seed_ + 1'000'000, progress_);
     } else if (stage == "fine-tuned") {
       const bool hold = b.fine_tune == "reference";
-      if (hold && (!held_ || held_seed_ != seed_)) {
-        held_ = MeasureReference(Reference(), Data().train, normalizer_, kReferenceDraws, seed_ + 2'000'000, progress_);
-        held_seed_ = seed_;
+      if (hold && (!aleatoric_.defined() || aleatoric_seed_ != seed_)) {
+        aleatoric_ =
+            MeasureAleatoric(Reference(), Data().train, normalizer_, kGroupDraws, seed_ + 2'000'000, progress_);
+        aleatoric_seed_ = seed_;
       }
-      (void)LearnReference(network, Reference(), hold ? &*held_ : nullptr, Data().train, normalizer_, b,
+      (void)LearnReference(network, Reference(), hold ? aleatoric_ : torch::Tensor(), Data().train, normalizer_, b,
                            b.fine_tune_epochs, b.fine_tune_learning_rate, seed_ + 1'000'000, progress_);
     }
     return network.Store();
@@ -544,8 +545,8 @@ class BayesRun {
   std::optional<StoredNetwork> reference_;
   std::optional<StageRecord> float_record_;
   std::uint64_t float_seed_ = 0;
-  std::optional<ReferenceUncertainty> held_;  // of the float network of `held_seed_` about the training images
-  std::uint64_t held_seed_ = 0;
+  torch::Tensor aleatoric_;  // of the float network of `aleatoric_seed_` about the training images
+  std::uint64_t aleatoric_seed_ = 0;
   std::map<std::string, std::int64_t> image_counts_;
 };
 

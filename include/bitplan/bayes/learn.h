@@ -21,25 +21,20 @@ std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train
                                const BayesOptions& options, int epochs, double learning_rate, std::uint64_t seed,
                                ProgressSink& progress);
 
-// How uncertain a network is about every image of a data set.
-struct ReferenceUncertainty {
-  torch::Tensor aleatoric;       // float32 [N], E_t H[p_t], nats
-  torch::Tensor pair_epistemic;  // float32 [N], mean of H[(p_s + p_t) / 2] - (H[p_s] + H[p_t]) / 2 over pairs of draws, nats
-};
-// `draws`: even.
-[[nodiscard]] ReferenceUncertainty MeasureReference(const StoredNetwork& reference, const Dataset& data,
-                                                    const Normalizer& normalizer, int draws, std::uint64_t seed,
-                                                    ProgressSink& progress);
+// E_t H[p_t] of every image, nats, float32 [N].
+[[nodiscard]] torch::Tensor MeasureAleatoric(const StoredNetwork& reference, const Dataset& data,
+                                             const Normalizer& normalizer, int draws, std::uint64_t seed,
+                                             ProgressSink& progress);
 
 // Moves a quantized network to the reference, draw by draw: both meet the same noise, and the loss is the mean over
 // images and draws of KL(p_t || q_t), p_t the reference's answer to draw t. A network that cannot follow every draw
 // hedges: its single answers become flatter and agree more, which is more aleatoric and less epistemic uncertainty than
-// the reference has. So both are held where the reference has them (`held` given): images fall into groups by the
-// reference's aleatoric uncertainty, and the mean of either uncertainty over a group is a constraint with a multiplier of
-// its own (dual ascent on the logarithm of the ratio). Two draws a minibatch give an estimate of the epistemic part that
-// is compared with the same estimate of the reference. No labels. Returns the divergence of every epoch, nats.
+// the reference has. So both are held where the reference has them (`aleatoric` given, that of the reference about the
+// training images): images fall into groups by it, and the mean of either uncertainty over a group is a constraint with a
+// multiplier of its own, moved by the logarithm of the ratio to the reference. Two draws a minibatch give the epistemic
+// part of a pair, compared with the reference's on the same pair. No labels. Returns the loss of every epoch, nats.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
-                                   const ReferenceUncertainty* held, const Dataset& train,
+                                   const torch::Tensor& aleatoric, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options, int epochs,
                                    double learning_rate, std::uint64_t seed, ProgressSink& progress);
 
