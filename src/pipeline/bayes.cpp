@@ -107,6 +107,15 @@ class BayesRun {
         normalizer_(recipe_.data),
         folder_((CheckNames(recipe_), options.out.empty() ? std::filesystem::path("out") / recipe_.name : options.out)) {
     for (const auto& [role, name] : Roles()) (void)FindDatasetSource(name);
+    const auto& bayes = recipe_.bayes;
+    const std::pair<const char*, int> own[] = {{"mean_bits", bayes.mean_bits}, {"sigma_bits", bayes.sigma_bits},
+                                               {"sample_bits", bayes.sample_bits},
+                                               {"activation_bits", bayes.activation_bits}};
+    for (const auto& [key, bits] : own) {
+      if (bits > 8 && bits != kFloatBits) {
+        throw Error(ErrorKind::kUsage, fmt::format("bayes.{} is {}; it must be 0 (as bayes.bits), 1..8 or 32", key, bits));
+      }
+    }
   }
 
   BayesReport Run() {
@@ -137,7 +146,7 @@ class BayesRun {
     auto& comparison = report.comparison;
     comparison.model = ModelName();
     for (const auto& layer : Base().layers) comparison.layers.push_back(layer.name);
-    for (const auto& [role, name] : Roles()) comparison.data[role] = name;
+    comparison.data = Roles();
     comparison.draws = bayes.draws;
     for (const std::string& name : order) {
       if (name != "float") Compare(rows["float"], rows[name]);
@@ -526,7 +535,7 @@ class BayesRun {
     comparison.pictured = chosen->name;
     const auto before = PerImage(recipe_.seed, "float"), after = PerImage(recipe_.seed, chosen->name);
     for (const auto& [role, data] : Roles()) {
-      comparison.histograms.push_back({role, before.at(role)[2], before.at(role)[3], after.at(role)[2], after.at(role)[3]});
+      comparison.histograms.push_back({data, before.at(role)[2], before.at(role)[3], after.at(role)[2], after.at(role)[3]});
     }
     for (const auto& [role, count] : image_counts_) comparison.images[role] = count;
   }

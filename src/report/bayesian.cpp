@@ -130,8 +130,7 @@ std::vector<Drawing> Histograms(const BayesComparison& comparison) {
     int index = 0;
     std::string plots;
     for (const BayesHistogram& h : comparison.histograms) {
-      const std::string& data = comparison.data.at(h.role);
-      drawing.data += "# " + data + ": nats, share of images in float, share quantized\n";
+      drawing.data += "# " + h.data + ": nats, share of images in float, share quantized\n";
       drawing.data += Histogram(epistemic ? h.float_epistemic : h.float_aleatoric,
                                 epistemic ? h.quantized_epistemic : h.quantized_aleatoric, top) +
                       "\n\n";
@@ -139,7 +138,7 @@ std::vector<Drawing> Histograms(const BayesComparison& comparison) {
           "set title {}\nplot '{}.dat' index {} using 1:($2 > 0 ? $2 : 1e-5) with boxes fs solid 0.25 noborder lc rgb "
           "'#1f5fa8' title 'float', '' index {} using 1:($3 > 0 ? $3 : 1e-5) with histeps lw 2 lc rgb '#a03030' title "
           "'quantized'\n",
-          GnuplotText(data), drawing.name, index, index);
+          GnuplotText(h.data), drawing.name, index, index);
       ++index;
     }
     drawing.script =
@@ -211,7 +210,9 @@ std::string BayesJson(const BayesComparison& comparison) {
     entry["epistemic_drift"] = row.epistemic_drift;
     rows.push_back(std::move(entry));
   }
-  const Json json = {{"model", comparison.model}, {"layers", comparison.layers}, {"data", comparison.data},
+  Json data = Json::object();
+  for (const auto& [role, name] : comparison.data) data[role] = name;
+  const Json json = {{"model", comparison.model}, {"layers", comparison.layers}, {"data", data},
                      {"images", comparison.images}, {"draws", comparison.draws}, {"rows", rows}};
   return json.dump(2) + "\n";
 }

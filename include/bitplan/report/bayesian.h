@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bitplan/bayes/widths.h"
@@ -51,14 +52,14 @@ struct BayesRow {
 
 // Uncertainties of single images, for histograms.
 struct BayesHistogram {
-  std::string role;
+  std::string data;
   torch::Tensor float_aleatoric, float_epistemic, quantized_aleatoric, quantized_epistemic;  // float32 [images]
 };
 
 struct BayesComparison {
   std::string model;
   std::vector<std::string> layers;
-  std::map<std::string, std::string> data;  // role -> data set
+  std::vector<std::pair<std::string, std::string>> data;  // role and data set
   std::map<std::string, std::int64_t> images;
   int draws = 0;
   std::vector<BayesRow> rows;

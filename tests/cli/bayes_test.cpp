@@ -1,0 +1,132 @@
+// `bitplan bayes` on a little data set: what it writes, what it keeps, what it refuses.
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "cli/program.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan::test;
+
+namespace {
+
+constexpr const char* kBayes =
+    "bayes: {epochs: 2, batch: 50, seeds: 2, draws: 4, schemes: [vpq, spq, jq], bits: [4], fine_tune_epochs: 1,\n"
+    "        sigma_scales: [log, linear], plan: {average_bits: 3.5}}\nseed: 1\n";
+
+nlohmann::json Json(const Workplace& place, std::vector<std::string> more = {}) {
+  std::vector<std::string> arguments = {"bayes", place.recipe(), "--out", "out", "--json"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  const auto outcome = place.Bitplan(arguments);
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return nlohmann::json::parse(outcome.out);
+}
+
+const nlohmann::json& RowOf(const nlohmann::json& report, const std::string& name) {
+  for (const auto& row : report.at("rows")) {
+    if (row.at("name") == name) return row;
+  }
+  FAIL("no row " + name);
+  return report;
+}
+
+int Reused(const nlohmann::json& report) {
+  int reused = 0;
+  for (const auto& stage : report.at("stages")) reused += stage.at("reused").get<bool>() ? 1 : 0;
+  return reused;
+}
+
+}  // namespace
+
+TEST_CASE("bayes trains, quantizes and measures every scheme, and keeps what it has") {
+  const Workplace place;
+  place.EditRecipe("seed: 1\n", kBayes);
+  const auto report = Json(place);
+  // float, three schemes trained and fine-tuned, vpq with a linear grid, the plan
+  REQUIRE(report.at("rows").size() == 1 + 6 + 1 + 1);
+  const auto& joint = RowOf(report, "jq-4-fine-tuned");
+  REQUIRE(joint.at("seeds").size() == 2);
+  for (const auto& seed : joint.at("seeds")) {
+    const auto file = place / "out" / ("seed-" + std::to_string(seed.at("seed").get<int>())) / "jq-4-fine-tuned.packed";
+    CHECK(seed.at("stored_bytes").get<std::uint64_t>() == std::filesystem::file_size(file));
+    CHECK(seed.at("float_bytes").get<double>() / seed.at("stored_bytes").get<double>() > 7.0);
+    const auto& clean = seed.at("splits").at("clean");
+    CHECK(clean.at("total").get<double>() ==
+          Approx(clean.at("aleatoric").get<double>() + clean.at("epistemic").get<double>()).epsilon(1e-4));
+    for (const auto& layer : seed.at("widths")) {
+      CHECK((layer.at("mean") == 4 && layer.at("sigma") == 4 && layer.at("sample") == 4));
+    }
+  }
+  CHECK(RowOf(report, "spq-4-trained").at("seeds")[0].at("widths")[0].at("mean").is_null());
+  // The plan spends its budget on means and standard deviations together.
+  double bits = 0.0, weights = 0.0;
+  const std::vector<double> sizes = {784 * 300, 300 * 100, 100 * 10};
+  const auto& widths = RowOf(report, "plan-3.5").at("seeds")[0].at("widths");
+  for (std::size_t l = 0; l < sizes.size(); ++l) {
+    bits += sizes[l] * (widths[l].at("mean").get<double>() + widths[l].at("sigma").get<double>());
+    weights += 2.0 * sizes[l];
+  }
+  CHECK(bits / weights <= 3.5);
+  CHECK(bits / weights > 2.5);
+  for (const char* name : {"bayes.json", "bayes.csv", "report.html", "plots/fidelity.gp", "plots/epistemic.dat"}) {
+    CHECK(std::filesystem::file_size(place / "out" / name) > 100);
+  }
+  CHECK(Reused(report) == 0);
+
+  const auto again = Json(place);
+  CHECK(Reused(again) == static_cast<int>(again.at("stages").size()));
+  CHECK(again.at("rows") == report.at("rows"));
+  // Another width runs its own rows and nothing else.
+  const auto wider = Json(place, {"--set", "bayes.bits=[4, 8]"});
+  CHECK(wider.at("stages").size() - static_cast<std::size_t>(Reused(wider)) == 2 * 7);
+}
+
+TEST_CASE("a killed bayes run continues and ends with the same bytes") {
+  const Workplace place;
+  place.EditRecipe("seed: 1\n", "bayes: {epochs: 2, batch: 50, seeds: 1, draws: 4, schemes: [jq], bits: [4, 2]}\nseed: 1\n");
+  const auto whole = place.Bitplan({"bayes", place.recipe(), "--out", "whole"});
+  REQUIRE(whole.code == 0);
+  const auto stopped = place.BitplanStopped({"bayes", place.recipe(), "--out", "out"}, SIGKILL, [&] {
+    return std::filesystem::exists(place / "out/seed-1/jq-4-trained.packed");
+  });
+  CHECK(stopped.code == 128 + SIGKILL);
+  REQUIRE(place.Bitplan({"bayes", place.recipe(), "--out", "out"}).code == 0);
+  for (const char* name : {"seed-1/float.packed", "seed-1/jq-4-fine-tuned.packed", "seed-1/jq-2-fine-tuned.packed"}) {
+    CHECK(ReadText(place / "out" / name) == ReadText(place / "whole" / name));
+  }
+  CHECK(ReadText(place / "out/bayes.csv") == ReadText(place / "whole/bayes.csv"));
+}
+
+TEST_CASE("bayes begins at the weights of a trained model") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"train", place.recipe(), "--out", "float"}).code == 0);
+  place.EditRecipe("model: {architecture: lenet-300-100}\n", "");
+  place.EditRecipe("seed: 1\n",
+                   "bayes: {from: float/model.pt, epochs: 1, learning_rate: 0.00001, first_sigma: 0.01, batch: 50, seeds: 1, draws: "
+                   "4, schemes: [jq], bits: [8], stages: [trained]}\nseed: 1\n");
+  const auto trained = Json(place, {"--data", "."});
+  CHECK(trained.at("model") == "model");
+  // One step at a tiny learning rate: the accuracy is that of the trained weights, far from chance (1/4).
+  CHECK(RowOf(trained, "float").at("seeds")[0].at("splits").at("clean").at("accuracy").get<double>() > 0.6);
+}
+
+TEST_CASE("bayes refuses what it cannot do in one line") {
+  const Workplace place;
+  const auto refused = [&](const std::vector<std::string>& settings, int code) {
+    std::vector<std::string> arguments = {"bayes", place.recipe(), "--out", "out"};
+    for (const auto& setting : settings) arguments.insert(arguments.end(), {"--set", setting});
+    const auto outcome = place.Bitplan(arguments);
+    INFO(outcome.err);
+    CHECK(outcome.code == code);
+    CHECK_FALSE(ErrorLine(outcome).empty());
+    return ErrorLine(outcome);
+  };
+  CHECK_THAT(refused({"bayes.schemes=[jk]"}, 64), Contains("jq"));
+  CHECK_THAT(refused({"bayes.bits=[9]"}, 64), Contains("8"));
+  CHECK_THAT(refused({"bayes.stages=[tuned]"}, 64), Contains("fine-tuned"));
+  CHECK_THAT(refused({"bayes.ambiguous=ambigous-mnist"}, 64), Contains("ambiguous-mnist"));
+  CHECK_THAT(refused({"bayes.ambiguous=ambiguous-mnist"}, 66), Contains("make-data"));
+  CHECK_THAT(refused({"bayes.activation=gelu"}, 64), Contains("relu"));
+  CHECK_THAT(refused({"bayes.from=nothing.pt"}, 66), Contains("nothing.pt"));
+  CHECK_THAT(refused({"bayes.sigma_bits=12"}, 64), Contains("bayes.sigma_bits is 12"));
+}
