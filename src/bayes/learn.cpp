@@ -13,7 +13,6 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
-#include "bitplan/data/augment.h"
 #include "bitplan/training/schedule.h"
 
 namespace bitplan {
@@ -25,7 +24,7 @@ constexpr double kGroupEdges[] = {0.1, 0.5};  // nats of aleatoric uncertainty: 
 
 class Learning {
  public:
-  explicit Learning(VariationalNetwork& network) : network_(network) { network_.SetLearning(true); }
+  Learning(VariationalNetwork& network, bool training_mode) : network_(network) { network_.SetLearning(true, training_mode); }
   ~Learning() { network_.SetLearning(false); }
   Learning(const Learning&) = delete;
   Learning& operator=(const Learning&) = delete;
@@ -36,7 +35,7 @@ class Learning {
 
 using Noise = std::vector<torch::Tensor>;
 // Images are normalized; `progress` 0..1 through all steps.
-// A minibatch: rows of the data set, its normalized images, two independent draws of noise, and how far training is (0..1).
+// A minibatch: rows of the data set, its normalized images, one or two draws of noise, and how far training is (0..1).
 struct Minibatch {
   torch::Tensor rows, images;
   Noise noise, other_noise;
@@ -46,15 +45,17 @@ using Loss = std::function<torch::Tensor(const Minibatch& batch)>;
 
 std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
                           const BayesOptions& options, int epochs, double learning_rate, std::uint64_t seed,
-                          const std::string& what, ProgressSink& progress, const Loss& loss_of) {
+                          const std::string& what, bool training_mode, bool pairs, ProgressSink& progress,
+                          const Loss& loss_of) {
   const torch::jit::GraphOptimizerEnabledGuard plain_graphs(false);
-  const Learning learning(network);
+  const Learning learning(network, training_mode);
   torch::optim::Adam optimizer(network.Parameters(), torch::optim::AdamOptions(learning_rate));
   const std::int64_t steps = (train.size() + options.batch - 1) / options.batch;
   std::vector<double> losses;
   for (int epoch = 0; epoch < epochs; ++epoch) {
     const std::string name = "bayes/" + what + "/" + std::to_string(epoch);
     auto generator = at::detail::createCPUGenerator(StreamSeed(seed, name + "/noise"));
+    torch::manual_seed(StreamSeed(seed, name + "/dropout"));  // of a foreign model
     const torch::Tensor order = torch::tensor(RandomStream(seed, name).Permutation(train.size()));
     progress.Begin(fmt::format("{} epoch {}/{}", what, epoch + 1, epochs), train.size(), "images");
     torch::Tensor sum = torch::zeros({}, torch::kFloat64);
@@ -70,7 +71,7 @@ std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, con
                       static_cast<double>(at) / static_cast<double>(epochs * steps)};
       for (const Layer& layer : network.network().layers) {
         batch.noise.push_back(torch::randn(layer.shape, generator));
-        batch.other_noise.push_back(torch::randn(layer.shape, generator));
+        if (pairs) batch.other_noise.push_back(torch::randn(layer.shape, generator));
       }
       optimizer.zero_grad();
       const torch::Tensor loss = loss_of(batch);
@@ -112,32 +113,34 @@ class Holder {
  public:
   // `value`, `wanted`: sums over the same images of a minibatch. The charge to add to the loss.
   torch::Tensor Charge(const torch::Tensor& value, const torch::Tensor& wanted) {
+    share_ = kMemory * share_ + (1.0 - kMemory);
     value_ = kMemory * value_ + (1.0 - kMemory) * value.item<double>();
     wanted_ = kMemory * wanted_ + (1.0 - kMemory) * wanted.item<double>();
     if (!(wanted_ > 0.0) || !(value_ > 0.0)) return torch::zeros({});
     const double ratio = std::clamp(std::log(value_ / wanted_), -1.0, 1.0);
     multiplier_ = std::clamp(multiplier_ + kAscent * ratio, -kMost, kMost);
-    return (multiplier_ + kShare * ratio) * (value / wanted_);
+    return (multiplier_ + kShare * ratio) * (value * (share_ / wanted_));
   }
 
  private:
   static constexpr double kMemory = 0.97, kAscent = 0.0001, kShare = 0.03, kMost = 0.05;
   double value_ = 0.0, wanted_ = 0.0, multiplier_ = 0.0;
+  double share_ = 0.0;  // of the averages that is not their zero start
 };
 
 }  // namespace
 
 std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
-                               const BayesOptions& options, int epochs, double learning_rate, std::uint64_t seed,
-                               ProgressSink& progress) {
+                               const BayesOptions& options, bool warm_up, int epochs, double learning_rate,
+                               std::uint64_t seed, ProgressSink& progress) {
   const auto n = static_cast<double>(train.size());
   const auto loss = [&](const Minibatch& batch) {
-    network.SetWeights(batch.noise);
+    network.SetWeights(network.Round(), batch.noise);
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
     const torch::Tensor nll = torch::nll_loss(network.Forward(batch.images).log_softmax(1), labels);
-    return nll + network.Divergence(options.prior_sigma) * (std::min(1.0, batch.done / kWarmUp) / n);
+    return nll + network.Divergence(options.prior_sigma) * ((warm_up ? std::min(1.0, batch.done / kWarmUp) : 1.0) / n);
   };
-  return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "bound", progress, loss);
+  return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "bound", true, false, progress, loss);
 }
 
 torch::Tensor MeasureAleatoric(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
@@ -151,6 +154,8 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
                                    const Normalizer& normalizer, const BayesOptions& options, int epochs,
                                    double learning_rate, std::uint64_t seed, ProgressSink& progress) {
   torch::jit::Module module = CloneModule(reference.network.module);
+  std::vector<TensorSlot> slots;
+  for (const Layer& layer : reference.network.layers) slots.emplace_back(module, layer.parameter);
   Noise means, sigmas;
   for (std::size_t l = 0; l < reference.layers.size(); ++l) {
     means.push_back(reference.layers[l].Mean(reference.network.layers[l].output_dim));
@@ -159,17 +164,19 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
   const auto expected = [&](const torch::Tensor& images, const Noise& noise) {
     const torch::NoGradGuard no_grad;
     for (std::size_t l = 0; l < means.size(); ++l) {
-      SetTensor(module, reference.network.layers[l].parameter, means[l] + sigmas[l] * noise[l]);
+      slots[l].Set(means[l] + sigmas[l] * noise[l]);
     }
     return module.forward({images}).toTensor().log_softmax(1);
   };
+  VariationalNetwork::Rounded rounded;
   const auto answer = [&](const torch::Tensor& images, const Noise& noise) {
-    network.SetWeights(noise);
+    network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
   const torch::Tensor edges = torch::tensor(std::vector<float>(std::begin(kGroupEdges), std::end(kGroupEdges)));
   std::vector<Holder> single_holders(std::size(kGroupEdges) + 1), pair_holders(std::size(kGroupEdges) + 1);
   const auto loss = [&](const Minibatch& batch) {
+    rounded = network.Round();
     const torch::Tensor log_p = expected(batch.images, batch.noise), log_q = answer(batch.images, batch.noise);
     if (!aleatoric.defined()) return Divergence(log_p, log_q);
     const torch::Tensor other_p = expected(batch.images, batch.other_noise);
@@ -185,7 +192,8 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     }
     return sum;
   };
-  return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "reference", progress, loss);
+  return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "reference", false, aleatoric.defined(),
+               progress, loss);
 }
 
 }  // namespace bitplan

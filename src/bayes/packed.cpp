@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 #include <zlib.h>
 
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -158,9 +159,14 @@ Json PutGrid(Writer& writer, const UniformGrid& grid) {
   return {{"bits", grid.bits}, {"offset", grid.offset}, {"steps", writer.Floats(grid.steps)}};
 }
 
-UniformGrid TakeGrid(Reader& reader, const Json& entry) {
+UniformGrid TakeGrid(Reader& reader, const Json& entry, std::int64_t channels) {
   if (entry.is_null()) return {};
-  return {entry.at("bits").get<int>(), entry.at("offset").get<double>(), reader.Floats(entry.at("steps"))};
+  const UniformGrid grid{entry.at("bits").get<int>(), entry.at("offset").get<double>(), reader.Floats(entry.at("steps"))};
+  const bool fits = grid.steps.dim() == 1 && (grid.steps.numel() == 1 || grid.steps.numel() == channels);
+  if (grid.bits < 1 || grid.bits > 8 || !fits || grid.steps.eq(0.0).any().item<bool>()) {
+    throw Error(ErrorKind::kData, "the grid of a layer is wrong");
+  }
+  return grid;
 }
 
 // Parameters and buffers of the module that are no layer's weight.
@@ -168,7 +174,7 @@ std::vector<std::pair<std::string, torch::Tensor>> Others(const Network& network
   std::vector<std::pair<std::string, torch::Tensor>> others;
   const auto add = [&](const std::string& name, const torch::Tensor& tensor) {
     for (const Layer& layer : network.layers) {
-      if (layer.parameter == name) return;
+      if (GetTensor(network.module, layer.parameter).data_ptr() == tensor.data_ptr()) return;
     }
     if (tensor.is_floating_point() && tensor.numel() > 0) others.emplace_back(name, tensor);
   };
@@ -236,6 +242,7 @@ StoredNetwork LoadPacked(const std::filesystem::path& file, const Network& netwo
       const Json& activations = reader.header.at("activations");
       stored.activation_bits = activations.at("bits").get<int>();
       stored.activation_signed = activations.at("signed").get<std::vector<bool>>();
+      if (stored.activation_bits < 1 || stored.activation_bits > 8) throw fail("the width of its activations is wrong");
       if (stored.activation_signed.size() != network.layers.size()) throw fail("its activations are not the model's");
       std::vector<ActivationQuantizer> quantizers;
       stored.network = WithQuantizedActivations(network, stored.activation_bits, stored.activation_signed, quantizers);
@@ -245,12 +252,13 @@ StoredNetwork LoadPacked(const std::filesystem::path& file, const Network& netwo
     for (std::size_t l = 0; l < entries.size(); ++l) {
       const Json& entry = entries[l];
       const Layer& known = network.layers[l];
-      if (entry.at("name") != known.name || entry.at("mean").at("shape") != Json(known.shape)) {
+      if (entry.at("name") != known.name || entry.at("mean").at("shape") != Json(known.shape) ||
+          entry.at("sigma").at("shape") != Json(known.shape)) {
         throw fail("layer " + known.name + " of the model is not the one that was packed");
       }
       StoredLayer layer;
       if (entry.contains("mean_grid")) {
-        layer.mean_grid = TakeGrid(reader, entry.at("mean_grid"));
+        layer.mean_grid = TakeGrid(reader, entry.at("mean_grid"), known.output_channels());
         const int bits = layer.mean_grid.bits;
         layer.mean_codes =
             reader.Codes(entry.at("mean"), bits).to(torch::kInt16).sub_(1 << (bits - 1)).to(torch::kInt8);
@@ -262,13 +270,18 @@ StoredNetwork LoadPacked(const std::filesystem::path& file, const Network& netwo
         layer.sigma_grid = {grid.at("bits").get<int>(), grid.at("scale").get<std::string>(),
                             grid.at("low").get<double>(), grid.at("step").get<double>()};
         layer.sigma_bits = layer.sigma_grid.bits;
+        const LevelGrid& levels = layer.sigma_grid;
+        const bool sane = (levels.scale == "log" || levels.scale == "linear") && std::isfinite(levels.low) &&
+                          std::isfinite(levels.step) && levels.step >= 0.0;
+        if (!sane) throw fail("the levels of " + known.name + " are wrong");
         layer.sigma_codes = reader.Codes(entry.at("sigma"), layer.sigma_bits);
       } else {
         layer.sigma = reader.Floats(entry.at("sigma"));
       }
-      if (entry.contains("samples")) layer.sample_grid = TakeGrid(reader, entry.at("samples"));
+      if (entry.contains("samples")) layer.sample_grid = TakeGrid(reader, entry.at("samples"), known.output_channels());
       stored.layers.push_back(std::move(layer));
     }
+    if (reader.header.at("others").size() != Others(stored.network).size()) throw fail("parameters of the model are missing");
     for (const Json& entry : reader.header.at("others")) {
       const auto name = entry.at("name").get<std::string>();
       const torch::Tensor value = reader.Floats(entry);

@@ -56,13 +56,13 @@ Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images, co
   return sum.Take();
 }
 
-BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data) {
+BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data, bool labelled) {
   BayesEvaluation result;
   // log p is a vector of logits whose softmax is p.
   const torch::Tensor log_p = uncertainty.predictive.clamp_min(1e-12).log();
-  result.metrics = EvaluateLogits(log_p.index_select(0, data.of_row), data.labels).metrics;
-  const torch::Tensor right =
-      uncertainty.predictive.argmax(1).index_select(0, data.of_row).eq(data.labels).to(torch::kFloat32);
+  if (labelled) result.metrics = EvaluateLogits(log_p.index_select(0, data.of_row), data.labels).metrics;
+  torch::Tensor right = uncertainty.predictive.argmax(1).index_select(0, data.of_row).eq(data.labels).to(torch::kFloat32);
+  if (!labelled) right.zero_();
   const torch::Tensor zeros = torch::zeros({data.size()});
   result.labels = zeros.index_add(0, data.of_row, torch::ones_like(right));
   result.correct = zeros.index_add(0, data.of_row, right) / result.labels;

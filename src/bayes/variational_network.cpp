@@ -15,6 +15,7 @@ namespace bitplan {
 namespace {
 
 constexpr double kLeastSigma = 1e-10;
+constexpr double kFirstSpread = 4.0;              // nats of log sigma that the levels of a new network cover
 constexpr int kFitDraws = 4;                     // of the weights, for the grids of samples and activations
 constexpr std::int64_t kFitActivations = 40000;  // values of every layer that its step is fitted to
 
@@ -32,7 +33,16 @@ UniformGrid FitGrid(const torch::Tensor& values, int output_dim, int bits, const
 }
 
 LevelGrid FitSigmas(const torch::Tensor& sigma, int bits, const std::string& scale) {
-  if (bits > 0) return FitLevelGrid(sigma, bits, scale);
+  if (bits > 0) {
+    LevelGrid grid = FitLevelGrid(sigma, bits, scale);
+    if (grid.step > 0.0) return grid;
+    // All alike, as before any training: levels around the one value, for training to spread over.
+    const double last = (1 << bits) - 1, one = sigma.mean().item<double>();
+    const bool log = scale == "log";
+    grid.step = log ? std::min(0.7, kFirstSpread / last) : 1.5 * one / last;
+    grid.low = log ? std::log(one) - grid.step * last / 2.0 : one / 4.0;
+    return grid;
+  }
   const double middle = sigma.log().mean(torch::kFloat64).item<double>();
   return {0, scale, scale == "log" ? middle : std::exp(middle), 0.0};
 }
@@ -55,6 +65,7 @@ VariationalNetwork::VariationalNetwork(const Network& network, double sigma_rati
   for (const torch::Tensor& parameter : network_.module.parameters()) {
     if (!weights.contains(parameter.data_ptr()) && parameter.numel() > 0) others_.push_back(parameter);
   }
+  FindSlots();
 }
 
 VariationalNetwork::VariationalNetwork(const StoredNetwork& stored) : VariationalNetwork(stored.network, 1.0) {
@@ -98,12 +109,13 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
   const torch::NoGradGuard no_grad;
   std::vector<std::vector<torch::Tensor>> inputs(layers_.size());
   const std::int64_t share = kFitActivations / kFitDraws;
+  const Rounded rounded = Round();
   for (int t = 0; t < kFitDraws; ++t) {
     std::vector<torch::Tensor> noise;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
       noise.push_back(DrawNoise(network_.layers[l], l, seed, -1 - t));
     }
-    SetWeights(noise);
+    SetWeights(rounded, noise);
     const auto keep = [&](std::size_t layer, const torch::Tensor& input) {
       const torch::Tensor flat = input.detach().reshape(-1);
       const std::int64_t stride = std::max<std::int64_t>(1, flat.numel() / share);
@@ -139,13 +151,14 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
     activations_.push_back({quantizer, FitActivationStep(inputs[quantizer.layer][0], bits, quantizer.is_signed),
                             torch::zeros({})});
   }
-  SetActivationSteps();
+  FindSlots();
 }
 
-void VariationalNetwork::SetActivationSteps() {
-  for (const Activation& activation : activations_) {
-    SetTensor(network_.module, activation.quantizer.step, activation.base * activation.log_factor.exp());
-  }
+void VariationalNetwork::FindSlots() {
+  weight_slots_.clear();
+  step_slots_.clear();
+  for (const Layer& layer : network_.layers) weight_slots_.emplace_back(network_.module, layer.parameter);
+  for (const Activation& activation : activations_) step_slots_.emplace_back(network_.module, activation.quantizer.step);
 }
 
 UniformGrid VariationalNetwork::Current(const Grid& grid) {
@@ -191,15 +204,28 @@ torch::Tensor VariationalNetwork::Sigma(const Learner& learner) const {
   return log ? levels.exp() : levels.clamp_min(kLeastSigma);
 }
 
-void VariationalNetwork::SetWeights(const std::vector<torch::Tensor>& noise) {
+VariationalNetwork::Rounded VariationalNetwork::Round() {
+  Rounded rounded;
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     const Learner& learner = layers_[l];
-    const int dim = network_.layers[l].output_dim;
-    torch::Tensor weight = Mean(learner, dim) + Sigma(learner) * noise[l];
-    if (learner.widths.sample != kFloatBits) weight = StraightThrough(weight, Current(learner.samples), dim);
-    SetTensor(network_.module, network_.layers[l].parameter, weight);
+    rounded.mean.push_back(Mean(learner, network_.layers[l].output_dim));
+    rounded.sigma.push_back(Sigma(learner));
+    rounded.samples.push_back(learner.widths.sample == kFloatBits ? UniformGrid() : Current(learner.samples));
   }
-  SetActivationSteps();
+  for (std::size_t a = 0; a < activations_.size(); ++a) {
+    step_slots_[a].Set(activations_[a].base * activations_[a].log_factor.exp());
+  }
+  return rounded;
+}
+
+void VariationalNetwork::SetWeights(const Rounded& rounded, const std::vector<torch::Tensor>& noise) {
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    torch::Tensor weight = rounded.mean[l] + rounded.sigma[l] * noise[l];
+    if (rounded.samples[l].bits != kFloatBits) {
+      weight = StraightThrough(weight, rounded.samples[l], network_.layers[l].output_dim);
+    }
+    weight_slots_[l].Set(weight);
+  }
 }
 
 torch::Tensor VariationalNetwork::Forward(const torch::Tensor& images) {
@@ -235,12 +261,12 @@ std::vector<torch::Tensor> VariationalNetwork::Parameters() const {
   return parameters;
 }
 
-void VariationalNetwork::SetLearning(bool learning) {
+void VariationalNetwork::SetLearning(bool learning, bool training_mode) {
   for (const torch::Tensor& parameter : Parameters()) {
     parameter.mutable_grad().reset();
     parameter.set_requires_grad(learning);
   }
-  SetTraining(network_.module, learning);
+  SetTraining(network_.module, learning && training_mode);
 }
 
 StoredNetwork VariationalNetwork::Store() const {

@@ -24,8 +24,21 @@ void CheckChannels(const torch::Tensor& values, const torch::Tensor& images, con
                           values.size(1), images.size(1), images.size(1) == 1 ? "" : "s"));
 }
 
+// Where the images that stand several times in a row (once with each of their labels) begin, and where the last ends.
+std::vector<std::int64_t> Runs(const torch::Tensor& images) {
+  std::vector<std::int64_t> begins = {0};
+  const torch::Tensor same = images.slice(0, 1).eq(images.slice(0, 0, images.size(0) - 1)).flatten(1).all(1).contiguous();
+  const bool* repeated = same.data_ptr<bool>();
+  for (std::int64_t i = 1; i < images.size(0); ++i) {
+    if (!repeated[i - 1]) begins.push_back(i);
+  }
+  begins.push_back(images.size(0));
+  return begins;
+}
+
 // Shuffles the training split and cuts the first `count` images off as the calibration split. Shuffled, so that the
-// head of either part is a fair sample even of data that came sorted by class.
+// head of either part is a fair sample even of data that came sorted by class. Repetitions of an image stay together, so
+// that no calibration image is trained on; the split grows to whole images.
 void CutCalibration(DataSplits& splits, const std::string& name, std::int64_t count, std::uint64_t seed) {
   const std::int64_t size = splits.train.size();
   if (size == 0) return;
@@ -35,7 +48,19 @@ void CutCalibration(DataSplits& splits, const std::string& name, std::int64_t co
         fmt::format("data.calibration: {} images, but {} has {} for training and calibration together; give 1..{}",
                     count, splits.train.name, size, size - 1));
   }
-  auto order = RandomStream(seed, "data/calibration").Permutation(size);
+  const auto runs = Runs(splits.train.images);
+  std::vector<std::int64_t> order;
+  order.reserve(static_cast<std::size_t>(size));
+  const auto wanted = count;
+  for (const std::int64_t run : RandomStream(seed, "data/calibration").Permutation(static_cast<std::int64_t>(runs.size()) - 1)) {
+    const auto begin = runs[static_cast<std::size_t>(run)], end = runs[static_cast<std::size_t>(run) + 1];
+    const auto before = static_cast<std::int64_t>(order.size());
+    for (std::int64_t row = begin; row < end; ++row) order.push_back(row);
+    if (before < wanted && static_cast<std::int64_t>(order.size()) > wanted) count = static_cast<std::int64_t>(order.size());
+  }
+  if (count >= size) {
+    throw Error(ErrorKind::kUsage, fmt::format("data.calibration: {} images are all of {}", wanted, splits.train.name));
+  }
   const torch::Tensor index = torch::from_blob(order.data(), {size}, torch::kInt64);
   splits.calibration = splits.train.Select(index.narrow(0, 0, count));
   splits.calibration.name = name + "/calibration";

@@ -182,7 +182,8 @@ std::vector<RecipeOption> MakeOptions() {
       Any("bayes.out_of_distribution", FIELD(bayes.out_of_distribution),
           "data set of unknown inputs, its test split; none: not measured"),
       Number("bayes.plan.average_bits", FIELD(bayes.plan.average_bits), {.low = 0, .high = 8}, "bits per parameter",
-             "budget of a plan that gives means and standard deviations of every layer their own widths; 0: no plan"),
+             "budget of a plan that gives means and standard deviations of every layer their own widths, fine-tuned, drawn "
+             "weights and activations at sample_bits and activation_bits or 4; 0: no plan"),
       Number("bayes.plan.accuracy_drop", FIELD(bayes.plan.accuracy_drop), kShare, "",
              "most that the plan may lose on the calibration images; the budget rises until it holds"),
       Number("bayes.plan.drift", FIELD(bayes.plan.drift), kPositive, "",

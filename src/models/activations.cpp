@@ -144,7 +144,10 @@ Network WithQuantizedActivations(const Network& network, int bits, const std::ve
     const std::string step = "activation_step_" + std::to_string(l);
     changed.module.register_buffer(step, torch::ones({}));
     quantizers.push_back({l, step, bits, is_signed.at(l)});
-    layers[network.layers[l].parameter] = l;
+    const void* weight = GetTensor(changed.module, network.layers[l].parameter).data_ptr();
+    for (const auto& [name, tensor] : changed.module.named_parameters()) {
+      if (tensor.data_ptr() == weight) layers[name] = l;  // under every name that is tied to it
+    }
   }
   std::map<std::size_t, int> seen;
   ForEachNode(graph->block(), [&](Node* node) {
@@ -160,7 +163,7 @@ Network WithQuantizedActivations(const Network& network, int bits, const std::ve
                                       LowCode(bits, quantizer.is_signed), HighCode(bits, quantizer.is_signed)));
     ++seen[found->second];
   });
-  for (const auto& [parameter, l] : layers) {
+  for (std::size_t l = 1; l < network.layers.size(); ++l) {
     if (seen.contains(l)) continue;
     throw Error(ErrorKind::kData, "the inputs of layer " + network.layers[l].name + " of model '" + network.name +
                                       "' cannot be rounded: the graph does not read its weight directly");

@@ -74,18 +74,25 @@ torch::Tensor GetTensor(const torch::jit::Module& module, const std::string& pat
   return value.toTensor();
 }
 
-void SetTensor(torch::jit::Module& module, const std::string& path, const torch::Tensor& value) {
+TensorSlot::TensorSlot(const torch::jit::Module& module, const std::string& path) {
   const torch::Tensor old = GetTensor(module, path);
+  places_.push_back(Owner(module, path));
   // Held by its slot and by `old` alone: nothing can be tied to it.
   const bool alone = old.use_count() <= 2 && old.storage().use_count() == 1;
-  if (old.numel() > 0 && !alone) {
-    for (const auto& [name, tensor] : Tensors(module)) {
-      if (name != path && tensor.data_ptr() == old.data_ptr() && KeyOf(tensor) == KeyOf(old)) {
-        SetOne(module, name, value);
-      }
+  if (old.numel() == 0 || alone) return;
+  for (const auto& [name, tensor] : Tensors(module)) {
+    if (name != path && tensor.data_ptr() == old.data_ptr() && KeyOf(tensor) == KeyOf(old)) {
+      places_.push_back(Owner(module, name));
     }
   }
-  SetOne(module, path, value);
+}
+
+void TensorSlot::Set(const torch::Tensor& value) {
+  for (auto& [owner, name] : places_) owner.setattr(name, value);
+}
+
+void SetTensor(torch::jit::Module& module, const std::string& path, const torch::Tensor& value) {
+  TensorSlot(module, path).Set(value);
 }
 
 void SetTraining(torch::jit::Module& module, bool training) {

@@ -67,18 +67,20 @@ std::vector<RowSpec> Rows(const BayesOptions& options) {
   for (const std::string& name : options.schemes) {
     const BayesScheme& scheme = FindBayesScheme(name);
     for (const std::string& scale : options.sigma_scales) {
-      // The two scales can be told apart where nothing but the parameters is rounded and nothing makes up for it.
-      if (scale == "linear" && !(scheme.parameters && !scheme.samples)) continue;
-      if (scale == "log" && !scheme.parameters && &scale != &options.sigma_scales.front()) continue;
+      if (!scheme.parameters && &scale != &options.sigma_scales.front()) continue;  // one row is enough
+      // Beside the logarithmic scale the linear one is measured where nothing but the parameters is rounded and nothing
+      // makes up for it.
+      const bool beside = scheme.parameters && scale == "linear" && options.sigma_scales.size() > 1;
+      if (beside && scheme.samples) continue;
       for (const std::string& stage : options.stages) {
-        if (scale == "linear" && stage != "trained") continue;
+        if (beside && stage != "trained") continue;
         for (const int bits : options.bits) {
           RowSpec row;
           row.scheme = name;
           row.stage = stage;
           row.sigma_scale = scheme.parameters ? scale : "";
           row.bits = bits;
-          row.name = fmt::format("{}-{}{}-{}", name, bits, scale == "linear" ? "-linear" : "", stage);
+          row.name = fmt::format("{}-{}{}-{}", name, bits, scheme.parameters && scale == "linear" ? "-linear" : "", stage);
           if (scheme.parameters) {
             row.widths.mean = Width(options.mean_bits, bits);
             row.widths.sigma = Width(options.sigma_bits, bits);
@@ -91,6 +93,14 @@ std::vector<RowSpec> Rows(const BayesOptions& options) {
     }
   }
   return rows;
+}
+
+template <typename T>
+void CheckUnique(const char* key, std::vector<T> values) {
+  std::sort(values.begin(), values.end());
+  const auto twice = std::adjacent_find(values.begin(), values.end());
+  if (twice != values.end()) throw Error(ErrorKind::kUsage, fmt::format("bayes.{} holds {} twice", key, *twice));
+  if (values.empty()) throw Error(ErrorKind::kUsage, fmt::format("bayes.{} is empty", key));
 }
 
 struct Split {
@@ -108,6 +118,10 @@ class BayesRun {
         folder_((CheckNames(recipe_), options.out.empty() ? std::filesystem::path("out") / recipe_.name : options.out)) {
     for (const auto& [role, name] : Roles()) (void)FindDatasetSource(name);
     const auto& bayes = recipe_.bayes;
+    CheckUnique("bits", bayes.bits);
+    CheckUnique("schemes", bayes.schemes);
+    CheckUnique("stages", bayes.stages);
+    CheckUnique("sigma_scales", bayes.sigma_scales);
     const std::pair<const char*, int> own[] = {{"mean_bits", bayes.mean_bits}, {"sigma_bits", bayes.sigma_bits},
                                                {"sample_bits", bayes.sample_bits},
                                                {"activation_bits", bayes.activation_bits}};
@@ -151,6 +165,7 @@ class BayesRun {
     for (const std::string& name : order) {
       if (name != "float") Compare(rows["float"], rows[name]);
     }
+    if (bayes.plan.average_bits > 0.0) rows[plan].bits = AverageBits(rows[plan]);  // a cap may have raised the budget
     for (const std::string& name : order) comparison.rows.push_back(std::move(rows[name]));
     for (const auto& [role, count] : image_counts_) comparison.images[role] = count;
     Picture(comparison);
@@ -240,7 +255,7 @@ class BayesRun {
     if (Data().train.size() == 0) throw Error(ErrorKind::kData, recipe_.data.name + " has no training images");
     auto module = file.empty() ? BuildArchitecture(recipe_.model.architecture, recipe_.seed)
                                : LoadModule(FindInFolders(file, folders_, "model file"));
-    if (file.empty()) SetDropout(module, 0.0);
+    SetDropout(module, 0.0);  // the draws of the weights are the noise
     const Network described = DescribeNetwork(module, ModelName(), shape);
     base_ = WithActivation(described, FindActivationFunction(recipe_.bayes.activation));
     return *base_;
@@ -263,7 +278,7 @@ class BayesRun {
     const auto& file = b.from.empty() ? recipe_.model.file : b.from;
     const std::string model =
         file.empty() ? recipe_.model.architecture : FileSha256(FindInFolders(file, folders_, "model file"));
-    return HashOf({"bayes/1", model, DataHash(recipe_, folders_, false), std::to_string(recipe_.seed),
+    return HashOf({"bayes/2", model, DataHash(recipe_, folders_, false), std::to_string(recipe_.seed),
                    fmt::format("{} {} {} {} {} {} {} {}", b.activation, b.epochs, b.learning_rate, b.batch,
                                b.prior_sigma, b.first_sigma, seed_, recipe_.seed)});
   }
@@ -288,7 +303,8 @@ class BayesRun {
     float_record_ = Ensure(Name("float-network"), FloatInput(), {Name("float.packed")}, [&]() -> StageRecord {
       const auto& b = recipe_.bayes;
       VariationalNetwork network(First(), b.first_sigma);
-      const auto losses = LearnBound(network, Data().train, normalizer_, b, b.epochs, b.learning_rate, seed_, progress_);
+      const auto losses = LearnBound(network, Data().train, normalizer_, b, true, b.epochs, b.learning_rate, seed_,
+                                     progress_);
       (void)SavePacked(network.Store(), folder_.File(Name("float.packed")));
       return {.input = {}, .content = FileSha256(folder_.File(Name("float.packed"))),
               .facts = Json{{"losses", losses}}.dump()};
@@ -310,7 +326,7 @@ class BayesRun {
     const std::string description =
         fmt::format("{} {} {} {} {} {} {} {} {}", spec.name, spec.widths.mean, spec.widths.sigma, spec.widths.sample,
                     spec.activation_bits, spec.sigma_scale, recipe_.quantizer.granularity, recipe_.quantizer.grid, b.draws);
-    const std::string input = HashOf({"row/1", FloatRecord().content, TestHash(), description,
+    const std::string input = HashOf({"row/2", FloatRecord().content, TestHash(), description,
                                       spec.stage == "trained" ? std::string() : FineTuning()});
     return Parsed(Ensure(Name(spec.name), input, {Name(spec.name + ".packed"), Name(spec.name + ".pt")}, [&] {
       const std::vector<BayesWidths> widths(Base().layers.size(), spec.widths);
@@ -329,9 +345,9 @@ class BayesRun {
       network.QuantizeActivations(activation_bits, normalizer_.Apply(images), seed_);
     }
     if (scratch) {
-      (void)LearnBound(network, Data().train, normalizer_, b, b.epochs, b.learning_rate, seed_, progress_);
+      (void)LearnBound(network, Data().train, normalizer_, b, true, b.epochs, b.learning_rate, seed_, progress_);
     } else if (stage == "fine-tuned" && b.fine_tune == "bound") {
-      (void)LearnBound(network, Data().train, normalizer_, b, b.fine_tune_epochs, b.fine_tune_learning_rate,
+      (void)LearnBound(network, Data().train, normalizer_, b, false, b.fine_tune_epochs, b.fine_tune_learning_rate,
                        seed_ + 1'000'000, progress_);
     } else if (stage == "fine-tuned") {
       const bool hold = b.fine_tune == "reference";
@@ -362,7 +378,7 @@ class BayesRun {
     for (const Split& split : TestSplits()) {
       const Uncertainty uncertainty = Predict(stored, split.images.images, normalizer_, recipe_.bayes.draws, seed_, progress_,
                                               name + " on " + split.images.name);
-      const auto [entry, fresh] = judged.emplace(split.role, Judge(uncertainty, split.images));
+      const auto [entry, fresh] = judged.emplace(split.role, Judge(uncertainty, split.images, split.role != kUnknown));
       const BayesEvaluation& e = entry->second;
       facts["splits"][split.role] = {{"accuracy", e.metrics.accuracy}, {"nll", e.metrics.nll},
                                      {"brier", e.metrics.brier},       {"ece", e.metrics.ece},
@@ -422,9 +438,8 @@ class BayesRun {
     const auto& b = recipe_.bayes;
     const std::string description = fmt::format(
         "{} {} {} {} {} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift, b.sample_bits,
-        b.activation_bits, recipe_.allocate.allocator, fmt::join(recipe_.allocate.bits, ","), recipe_.quantizer.granularity,
-        b.draws);
-    const std::string input = HashOf({"plan/1", FloatRecord().content, TestHash(), description, FineTuning()});
+        b.activation_bits, DumpRecipeSection(recipe_, "allocate"), recipe_.quantizer.grid, recipe_.quantizer.granularity, b.draws);
+    const std::string input = HashOf({"plan/2", FloatRecord().content, TestHash(), description, FineTuning()});
     return Parsed(Ensure(Name(name), input, {Name(name + ".packed"), Name(name + ".pt")}, [&]() -> StageRecord {
       auto options = recipe_.allocate;
       options.bits.erase(std::remove(options.bits.begin(), options.bits.end(), 0), options.bits.end());
@@ -452,6 +467,19 @@ class BayesRun {
     }));
   }
 
+  // Of means and standard deviations, the mean over the seeds.
+  double AverageBits(const BayesRow& row) {
+    double bits = 0.0, parameters = 0.0;
+    for (const auto& seed : row.seeds) {
+      for (std::size_t l = 0; l < seed.widths.size(); ++l) {
+        const auto weights = static_cast<double>(Base().layers[l].weights());
+        bits += weights * (seed.widths[l].mean + seed.widths[l].sigma);
+        parameters += 2.0 * weights;
+      }
+    }
+    return bits / parameters;
+  }
+
   // The cap that the network breaks on the calibration images; empty: none.
   std::string BrokenCap(const StoredNetwork& stored) {
     const auto& caps = recipe_.bayes.plan;
@@ -465,8 +493,8 @@ class BayesRun {
     if (drop > caps.accuracy_drop) return fmt::format("accuracy drops by {:.4f}", drop);
     const double aleatoric = std::abs(after.aleatoric / before.aleatoric - 1.0);
     const double epistemic = std::abs(after.epistemic / before.epistemic - 1.0);
-    if (aleatoric > caps.drift) return fmt::format("aleatoric uncertainty changes by {:.1f} %", 100.0 * aleatoric);
-    if (epistemic > caps.drift) return fmt::format("epistemic uncertainty changes by {:.1f} %", 100.0 * epistemic);
+    if (!(aleatoric <= caps.drift)) return fmt::format("aleatoric uncertainty changes by {:.1f} %", 100.0 * aleatoric);
+    if (!(epistemic <= caps.drift)) return fmt::format("epistemic uncertainty changes by {:.1f} %", 100.0 * epistemic);
     return "";
   }
 

@@ -96,8 +96,11 @@ std::string Table(const BayesComparison& comparison) {
                             Percent(row.epistemic_drift, role));
       }
     }
-    html += fmt::format("<td>{}</td><td>{:.4f}</td><td>{:.4f}</td></tr>\n", DropText(row, "all"), MeanAuroc(row, false),
-                        MeanAuroc(row, true));
+    const auto auroc = [&](bool epistemic) {
+      const double value = MeanAuroc(row, epistemic);
+      return value < 0.0 ? std::string() : fmt::format("{:.4f}", value);
+    };
+    html += fmt::format("<td>{}</td><td>{}</td><td>{}</td></tr>\n", DropText(row, "all"), auroc(false), auroc(true));
   }
   return html + "</table></div>\n";
 }

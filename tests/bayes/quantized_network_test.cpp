@@ -192,17 +192,21 @@ TEST_CASE("rounding is invisible to the gradients of what is not clipped") {
   VariationalNetwork rounded(Float(network)), plain(Float(network));
   rounded.Quantize({{8, 8, kFloatBits}}, "log", {}, 1);
   const std::vector<torch::Tensor> noise = {DrawNoise(network.layers[0], 0, 1, 0)};
+  torch::manual_seed(8);
   const torch::Tensor images = torch::randn({20, 1, 1, 6});
   std::vector<torch::Tensor> gradients;
   for (VariationalNetwork* variational : {&plain, &rounded}) {
     variational->SetLearning(true);
-    variational->SetWeights(noise);
+    variational->SetWeights(variational->Round(), noise);
     variational->Forward(images).square().mean().backward();
     gradients.push_back(variational->Parameters()[0].grad().clone());  // of the means
     variational->SetLearning(false);
   }
   CHECK(gradients[0].abs().max().item<float>() > 0.0F);
-  CHECK(torch::allclose(gradients[0], gradients[1], 0.1, 0.01));
+  // All but the few means beyond the outermost level of their channel, whose gradient is zero.
+  const torch::Tensor near = torch::isclose(gradients[0], gradients[1], 0.1, 0.01);
+  CHECK(near.logical_or(gradients[1] == 0.0).all().item<bool>());
+  CHECK(near.to(torch::kFloat32).mean().item<float>() > 0.8F);
 }
 
 Dataset Blobs(std::int64_t count) {  // three classes around three corners, some of them between
@@ -218,13 +222,13 @@ TEST_CASE("learning raises the bound and shrinks what the data know") {
   VariationalNetwork network(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
   const Normalizer plain{DataOptions{}};
   BayesOptions options;
-  const auto few = LearnBound(network, data, plain, options, 8, 0.05, 1, SilentSink());
+  const auto few = LearnBound(network, data, plain, options, true, 8, 0.05, 1, SilentSink());
   CHECK(few.back() < few.front());
   const StoredNetwork stored = network.Store();
   const auto images = Distinct(data);
   CHECK(Judge(Predict(stored, images.images, plain, 16, 1, SilentSink(), ""), images).metrics.accuracy > 0.8);
   VariationalNetwork scarce(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
-  (void)LearnBound(scarce, data.Head(60), plain, options, 200, 0.05, 1, SilentSink());
+  (void)LearnBound(scarce, data.Head(60), plain, options, true, 200, 0.05, 1, SilentSink());
   CHECK(stored.layers[0].Sigma().mean().item<double>() < scarce.Store().layers[0].Sigma().mean().item<double>());
 }
 
@@ -233,7 +237,7 @@ TEST_CASE("a network that follows its reference comes back to its answers and it
   const Normalizer plain{DataOptions{}};
   BayesOptions options;
   VariationalNetwork learned(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
-  (void)LearnBound(learned, data.Head(120), plain, options, 60, 0.05, 1, SilentSink());
+  (void)LearnBound(learned, data.Head(120), plain, options, true, 60, 0.05, 1, SilentSink());
   const StoredNetwork reference = learned.Store();
   VariationalNetwork rounded(reference);
   rounded.Quantize({{2, 2, 3}}, "log", {}, 1);

@@ -40,14 +40,17 @@ TEST_CASE("an exchanged activation is computed, and the first network stays what
   CHECK_FALSE(torch::allclose(Run(hard, images), before));
 }
 
-TEST_CASE("rounded levels of an activation are those that it says") {
-  const Network levels = WithActivation(testing::ConvBatchNorm(), FindActivationFunction("signed-levels"));
-  const torch::Tensor images = torch::randn({4, 1, 8, 8});
-  // The mean over 16 positions of odd multiples of 1/16, before the last layer: undo that layer with its pseudo-inverse.
-  const torch::Tensor weight = GetTensor(levels.module, "fc.weight");  // [4, 8]
-  const torch::Tensor logits = Run(levels, images);
-  CHECK(logits.isfinite().all().item<bool>());
-  CHECK(logits.abs().max().item<float>() <= weight.abs().sum(1).max().item<float>() * 15.0F / 16.0F + 1e-4F);
+TEST_CASE("rounded levels of an activation are odd multiples of a sixteenth") {
+  torch::jit::Module fc("fc"), module("levels");
+  fc.register_parameter("weight", torch::eye(6), false);
+  module.register_module("fc", fc);
+  module.define("def forward(self, x):\n  return torch.linear(torch.relu(x), self.fc.weight)\n");
+  module.eval();
+  const Network levels =
+      WithActivation(DescribeNetwork(module, "levels", {6}), FindActivationFunction("signed-levels"));
+  const torch::Tensor codes = Run(levels, torch::randn({50, 6})) * 16.0;
+  CHECK(torch::equal(codes, 2.0 * ((codes - 1.0) / 2.0).round() + 1.0));
+  CHECK((codes.max().item<float>() == 15.0F && codes.min().item<float>() == -15.0F));
 }
 
 TEST_CASE("inputs of all layers but the first are rounded to their step") {

@@ -15,7 +15,8 @@ TEST_CASE("every architecture has the published number of weights, names and out
     const char* first;
     const char* last;
   };
-  const std::vector<Expected> expected = {{"lenet5-caffe", 430500, 4, 0, "conv1", "fc2"},
+  const std::vector<Expected> expected = {{"lenet5", 61470, 5, 0, "conv1", "fc3"},
+                                          {"lenet5-caffe", 430500, 4, 0, "conv1", "fc2"},
                                           {"lenet-300-100", 266200, 3, 0, "fc1", "fc3"},
                                           {"resnet20", 268336, 20, 19, "conv1", "linear"},
                                           {"vgg16-bn", 14715584, 14, 13, "features.0", "classifier"}};

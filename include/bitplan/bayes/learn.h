@@ -15,11 +15,12 @@
 namespace bitplan {
 
 // Maximizes the evidence lower bound E_q[log p(D|w)] - KL(q || prior) by stochastic gradient, one draw of the weights a
-// minibatch; the divergence's weight rises to 1 over the first quarter of the steps. One-cycle learning rate, adam.
-// Returns minus the bound of every epoch, nats per sample. Error(kData) when it stops being finite.
+// minibatch. `warm_up`: the divergence's weight rises to 1 over the first quarter of the steps, for a network that knows
+// nothing yet. One-cycle learning rate, adam. Returns the loss of every epoch, minus the bound once the weight is 1, nats
+// per sample. Error(kData) when it stops being finite.
 std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
-                               const BayesOptions& options, int epochs, double learning_rate, std::uint64_t seed,
-                               ProgressSink& progress);
+                               const BayesOptions& options, bool warm_up, int epochs, double learning_rate,
+                               std::uint64_t seed, ProgressSink& progress);
 
 // E_t H[p_t] of every image, nats, float32 [N].
 [[nodiscard]] torch::Tensor MeasureAleatoric(const StoredNetwork& reference, const Dataset& data,
@@ -32,7 +33,8 @@ std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train
 // the reference has. So both are held where the reference has them (`aleatoric` given, that of the reference about the
 // training images): images fall into groups by it, and the mean of either uncertainty over a group is a constraint with a
 // multiplier of its own, moved by the logarithm of the ratio to the reference. Two draws a minibatch give the epistemic
-// part of a pair, compared with the reference's on the same pair. No labels. Returns the loss of every epoch, nats.
+// part of a pair, compared with the reference's on the same pair. Batch norms and dropout work
+// as when the network is used. No labels. Returns the loss of every epoch, multipliers included.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
                                    const torch::Tensor& aleatoric, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options, int epochs,

@@ -39,7 +39,8 @@ struct BayesEvaluation {
   // Per image, float32 [images]: share of its labels that the prediction meets, how many it has, its uncertainties.
   torch::Tensor correct, labels, aleatoric_of, epistemic_of;
 };
-[[nodiscard]] BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data);
+// `labelled` false: the labels mean nothing to the network, metrics and `correct` stay 0.
+[[nodiscard]] BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data, bool labelled = true);
 
 // Difference of accuracy on the same images, before - after. An image is resampled with all of its labels, so that ten
 // labels of one image do not count as ten images.

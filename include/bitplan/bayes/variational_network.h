@@ -36,8 +36,15 @@ class VariationalNetwork {
   // [n, C, H, W]) in a few draws of the weights.
   void QuantizeActivations(int bits, const torch::Tensor& images, std::uint64_t seed);
 
+  // Means and standard deviations as they are stored, rounded where they are, differentiable: shared by all draws of a
+  // step. Puts the steps of the activations into the module.
+  struct Rounded {
+    std::vector<torch::Tensor> mean, sigma;
+    std::vector<UniformGrid> samples;
+  };
+  [[nodiscard]] Rounded Round();
   // Puts one draw into the module, differentiable; `noise`: one standard normal tensor per layer.
-  void SetWeights(const std::vector<torch::Tensor>& noise);
+  void SetWeights(const Rounded& rounded, const std::vector<torch::Tensor>& noise);
   // Logits of the weights that were set last.
   [[nodiscard]] torch::Tensor Forward(const torch::Tensor& images);
 
@@ -47,7 +54,8 @@ class VariationalNetwork {
 
   // Everything that learns: means and log sigmas, steps, and the module's other parameters (biases, batch norms).
   [[nodiscard]] std::vector<torch::Tensor> Parameters() const;
-  void SetLearning(bool learning);
+  // `training_mode`: batch norms and dropout as in training; otherwise as when the network is used.
+  void SetLearning(bool learning, bool training_mode = true);
 
   [[nodiscard]] StoredNetwork Store() const;
   [[nodiscard]] const Network& network() const { return network_; }
@@ -74,9 +82,10 @@ class VariationalNetwork {
   [[nodiscard]] torch::Tensor Sigma(const Learner& learner) const;
   [[nodiscard]] static UniformGrid Current(const Grid& grid);
   [[nodiscard]] static LevelGrid CurrentSigmas(const Learner& learner);
-  void SetActivationSteps();
+  void FindSlots();
 
   Network network_;
+  std::vector<TensorSlot> weight_slots_, step_slots_;
   std::vector<Learner> layers_;
   std::vector<Activation> activations_;
   std::vector<torch::Tensor> others_;  // the module's parameters that are no layer's weight

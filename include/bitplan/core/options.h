@@ -115,7 +115,9 @@ struct CompareOptions {
 
 // Of a Bayesian network whose variational parameters get their own widths (`bitplan bayes`).
 struct BayesPlanOptions {
-  double average_bits = 0.0;  // per variational parameter, means and standard deviations alike; 0: no such plan
+  // Per variational parameter, means and standard deviations alike; 0: no such plan. Drawn weights and activations get
+  // sample_bits and activation_bits, 4 where these are 0.
+  double average_bits = 0.0;
   double accuracy_drop = 1.0;  // most that the plan may lose on calibration images, share of images
   double drift = 1.0;          // most that mean aleatoric or epistemic uncertainty may change there, relative
 };

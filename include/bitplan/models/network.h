@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace bitplan {
@@ -61,6 +62,17 @@ struct Network {
 // Puts any tensor there, also a non-leaf one: the way sampling, quantization and fine-tuning reach a layer. Attributes
 // tied to it (the same storage under another path) get the same tensor.
 void SetTensor(torch::jit::Module& module, const std::string& path, const torch::Tensor& value);
+
+// The place of a tensor, and of every attribute tied to it, found once: for loops that put a new tensor there again and
+// again. Valid as long as the module keeps its submodules.
+class TensorSlot {
+ public:
+  TensorSlot(const torch::jit::Module& module, const std::string& path);
+  void Set(const torch::Tensor& value);
+
+ private:
+  std::vector<std::pair<torch::jit::Object, std::string>> places_;
+};
 
 // Switches batch norm and dropout, like module.train(training), also where a submodule has no such switch.
 void SetTraining(torch::jit::Module& module, bool training);
