@@ -24,7 +24,7 @@ std::string Certificate(const ConstrainedProblem& constrained, const AllocateOpt
   const Budget& budget = options.budget;
   const bool average = budget.kind == BudgetKind::kAverageBits;
   const std::string needed =
-      average ? fmt::format("{}", static_cast<double>(total) / static_cast<double>(constrained.weights))
+      average ? fmt::format("{:g}", std::ceil(1e3 * static_cast<double>(total) / static_cast<double>(constrained.weights)) / 1e3)
               : fmt::format("{}", total);
   std::vector<std::size_t> order;
   for (std::size_t u = 0; u < costs.size(); ++u) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <limits>
 
 #include "bitplan/data/dataset.h"
@@ -105,6 +106,22 @@ TEST_CASE("ambiguous-mnist tensors of other widths and orders in memory are read
   CHECK(other.test.images.equal(plain.test.images));
   CHECK(other.test.labels.equal(plain.test.labels));
   CHECK_FALSE(other.test.images.requires_grad());
+}
+
+TEST_CASE("no ambiguous image is both trained on and in the calibration split") {
+  const TemporaryFolder folder;
+  WriteBoth(folder, 40);
+  DataOptions options;
+  options.name = "ambiguous-mnist";
+  options.calibration = 20;  // 20 images of 3 labels each: the seventh is taken whole
+  const DataSplits splits = LoadData(options, {folder.path()}, 1);
+  CHECK(splits.calibration.size() == 21);
+  CHECK(splits.train.size() == 39);
+  const auto held = Values(LastPixels(splits.calibration)), trained = Values(LastPixels(splits.train));
+  for (const std::int64_t image : held) {
+    CHECK(std::count(held.begin(), held.end(), image) == 3);
+    CHECK(std::count(trained.begin(), trained.end(), image) == 0);
+  }
 }
 
 TEST_CASE("dirty-mnist is mnist followed by ambiguous-mnist in both splits") {

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-namespace bitplan {
+#include "bitplan/core/problem.h"
 
-inline constexpr int kFloatBits = 32;  // left in float
+namespace bitplan {
 
 // Of one layer. `sigma` may be 0: one standard deviation for all weights of the layer.
 struct BayesWidths {

@@ -25,8 +25,6 @@ namespace bitplan {
 
 [[nodiscard]] bool MatchesPattern(std::string_view name, std::string_view pattern);
 
-inline constexpr int kFloatBits = 32;  // width that a plan states for an excluded layer
-
 struct ConstrainedProblem {
   // Units that are still free, in the order of their names (so that no tie depends on the order in which a network
   // lists its layers), with the columns of options.bits. May have no units.

@@ -12,6 +12,8 @@
 
 namespace bitplan {
 
+inline constexpr int kFloatBits = 32;  // width of what is left in float
+
 // Percentiles 0, 1, ..., 100 of a quantity over the weights of a unit.
 inline constexpr int kPercentiles = 101;
 

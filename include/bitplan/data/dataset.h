@@ -63,7 +63,6 @@ struct DataFiles {
 //                         numbers from 0. The number of classes is the largest label plus one.
 //   synthetic-digits      nothing: rendered from a seed of its own, the same for every run
 // scripts/fetch-data lays the public ones out.
-// Rows of ambiguous-mnist that show one image may fall on both sides of LoadData's cut between train and calibration.
 struct DatasetSource {
   const char* name;
   const char* description;
@@ -83,8 +82,9 @@ struct DatasetSource {
 
 // Looks options.name up (Error(kUsage), nearest name), loads, shuffles the training split (so that the head of a part
 // is a fair sample of it) and moves its first `calibration` images into the calibration split (stream
-// "data/calibration"; a smaller calibration split is part of a bigger one). Error(kUsage) when that would leave nothing
-// to train on. `folders`: where relative files are looked for, in order: the data folder, then the recipe's folder.
+// "data/calibration"; a smaller calibration split is part of a bigger one). An image that stands several times in a row is
+// never on both sides: the calibration split grows until its last image is whole. Error(kUsage) when that would leave
+// nothing to train on. `folders`: where relative files are looked for, in order: the data folder, then the recipe's folder.
 [[nodiscard]] DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders,
                                   std::uint64_t seed);
 
