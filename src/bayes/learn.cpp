@@ -44,18 +44,18 @@ struct Minibatch {
 using Loss = std::function<torch::Tensor(const Minibatch& batch)>;
 
 std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
-                          const BayesOptions& options, int epochs, double learning_rate, std::uint64_t seed,
-                          const std::string& what, bool training_mode, bool pairs, ProgressSink& progress,
-                          const Loss& loss_of) {
+                          const BayesOptions& options, const LearningSchedule& schedule, std::uint64_t seed,
+                          const std::string& what, bool pairs, ProgressSink& progress, const Loss& loss_of) {
+  const int epochs = schedule.epochs;
+  const double learning_rate = schedule.learning_rate;
   const torch::jit::GraphOptimizerEnabledGuard plain_graphs(false);
-  const Learning learning(network, training_mode);
+  const Learning learning(network, schedule.training_mode);
   torch::optim::Adam optimizer(network.Parameters(), torch::optim::AdamOptions(learning_rate));
   const std::int64_t steps = (train.size() + options.batch - 1) / options.batch;
   std::vector<double> losses;
   for (int epoch = 0; epoch < epochs; ++epoch) {
     const std::string name = "bayes/" + what + "/" + std::to_string(epoch);
     auto generator = at::detail::createCPUGenerator(StreamSeed(seed, name + "/noise"));
-    torch::manual_seed(StreamSeed(seed, name + "/dropout"));  // of a foreign model
     const torch::Tensor order = torch::tensor(RandomStream(seed, name).Permutation(train.size()));
     progress.Begin(fmt::format("{} epoch {}/{}", what, epoch + 1, epochs), train.size(), "images");
     torch::Tensor sum = torch::zeros({}, torch::kFloat64);
@@ -108,22 +108,23 @@ std::pair<torch::Tensor, torch::Tensor> PairUncertainty(const torch::Tensor& log
 }
 
 // Holds a mean at its reference value: a multiplier that rises while the mean is too high and falls while it is too low,
-// in the logarithm of their ratio, and a share of that ratio at once.
+// in the logarithm of their ratio, and a share of that ratio at once. Its unit is the divergence that it works against: a
+// network that follows closely is held gently.
 class Holder {
  public:
-  // `value`, `wanted`: sums over the same images of a minibatch. The charge to add to the loss.
-  torch::Tensor Charge(const torch::Tensor& value, const torch::Tensor& wanted) {
+  // `value`, `wanted`: sums over the same images of a minibatch. The charge to add to a loss of about `divergence`.
+  torch::Tensor Charge(const torch::Tensor& value, const torch::Tensor& wanted, double divergence) {
     share_ = kMemory * share_ + (1.0 - kMemory);
     value_ = kMemory * value_ + (1.0 - kMemory) * value.item<double>();
     wanted_ = kMemory * wanted_ + (1.0 - kMemory) * wanted.item<double>();
     if (!(wanted_ > 0.0) || !(value_ > 0.0)) return torch::zeros({});
     const double ratio = std::clamp(std::log(value_ / wanted_), -1.0, 1.0);
     multiplier_ = std::clamp(multiplier_ + kAscent * ratio, -kMost, kMost);
-    return (multiplier_ + kShare * ratio) * (value * (share_ / wanted_));
+    return divergence * (multiplier_ + kShare * ratio) * (value * (share_ / wanted_));
   }
 
  private:
-  static constexpr double kMemory = 0.97, kAscent = 0.0001, kShare = 0.03, kMost = 0.05;
+  static constexpr double kMemory = 0.97, kAscent = 0.005, kShare = 1.5, kMost = 3.0;
   double value_ = 0.0, wanted_ = 0.0, multiplier_ = 0.0;
   double share_ = 0.0;  // of the averages that is not their zero start
 };
@@ -131,16 +132,16 @@ class Holder {
 }  // namespace
 
 std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
-                               const BayesOptions& options, bool warm_up, int epochs, double learning_rate,
-                               std::uint64_t seed, ProgressSink& progress) {
+                               const BayesOptions& options, const LearningSchedule& schedule, std::uint64_t seed,
+                               ProgressSink& progress) {
   const auto n = static_cast<double>(train.size());
   const auto loss = [&](const Minibatch& batch) {
     network.SetWeights(network.Round(), batch.noise);
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
     const torch::Tensor nll = torch::nll_loss(network.Forward(batch.images).log_softmax(1), labels);
-    return nll + network.Divergence(options.prior_sigma) * ((warm_up ? std::min(1.0, batch.done / kWarmUp) : 1.0) / n);
+    return nll + network.Divergence(options.prior_sigma) * ((schedule.warm_up ? std::min(1.0, batch.done / kWarmUp) : 1.0) / n);
   };
-  return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "bound", true, false, progress, loss);
+  return Learn(network, train, normalizer, options, schedule, seed, "bound", false, progress, loss);
 }
 
 torch::Tensor MeasureAleatoric(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
@@ -151,8 +152,8 @@ torch::Tensor MeasureAleatoric(const StoredNetwork& reference, const Dataset& da
 
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
                                    const torch::Tensor& aleatoric, const Dataset& train,
-                                   const Normalizer& normalizer, const BayesOptions& options, int epochs,
-                                   double learning_rate, std::uint64_t seed, ProgressSink& progress) {
+                                   const Normalizer& normalizer, const BayesOptions& options,
+                                   const LearningSchedule& schedule, std::uint64_t seed, ProgressSink& progress) {
   torch::jit::Module module = CloneModule(reference.network.module);
   std::vector<TensorSlot> slots;
   for (const Layer& layer : reference.network.layers) slots.emplace_back(module, layer.parameter);
@@ -175,6 +176,7 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
   };
   const torch::Tensor edges = torch::tensor(std::vector<float>(std::begin(kGroupEdges), std::end(kGroupEdges)));
   std::vector<Holder> single_holders(std::size(kGroupEdges) + 1), pair_holders(std::size(kGroupEdges) + 1);
+  double usual = 0.0;  // divergence
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
     const torch::Tensor log_p = expected(batch.images, batch.noise), log_q = answer(batch.images, batch.noise);
@@ -184,16 +186,17 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     const auto [p_single, p_pair] = PairUncertainty(log_p, other_p);
     const auto [q_single, q_pair] = PairUncertainty(log_q, other_q);
     torch::Tensor sum = (Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0;
+    const double now = sum.item<double>();
+    usual = usual == 0.0 ? now : 0.97 * usual + 0.03 * now;
     const torch::Tensor group = torch::bucketize(aleatoric.index_select(0, batch.rows), edges);
     for (std::size_t g = 0; g < single_holders.size(); ++g) {
       const torch::Tensor member = group.eq(static_cast<std::int64_t>(g)).to(torch::kFloat32);
-      sum = sum + single_holders[g].Charge((q_single * member).sum(), (p_single * member).sum()) +
-            pair_holders[g].Charge((q_pair * member).sum(), (p_pair * member).sum());
+      sum = sum + single_holders[g].Charge((q_single * member).sum(), (p_single * member).sum(), usual) +
+            pair_holders[g].Charge((q_pair * member).sum(), (p_pair * member).sum(), usual);
     }
     return sum;
   };
-  return Learn(network, train, normalizer, options, epochs, learning_rate, seed, "reference", false, aleatoric.defined(),
-               progress, loss);
+  return Learn(network, train, normalizer, options, schedule, seed, "reference", aleatoric.defined(), progress, loss);
 }
 
 }  // namespace bitplan

@@ -222,13 +222,13 @@ TEST_CASE("learning raises the bound and shrinks what the data know") {
   VariationalNetwork network(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
   const Normalizer plain{DataOptions{}};
   BayesOptions options;
-  const auto few = LearnBound(network, data, plain, options, true, 8, 0.05, 1, SilentSink());
+  const auto few = LearnBound(network, data, plain, options, {8, 0.05, true, true}, 1, SilentSink());
   CHECK(few.back() < few.front());
   const StoredNetwork stored = network.Store();
   const auto images = Distinct(data);
   CHECK(Judge(Predict(stored, images.images, plain, 16, 1, SilentSink(), ""), images).metrics.accuracy > 0.8);
   VariationalNetwork scarce(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
-  (void)LearnBound(scarce, data.Head(60), plain, options, true, 200, 0.05, 1, SilentSink());
+  (void)LearnBound(scarce, data.Head(60), plain, options, {200, 0.05, true, true}, 1, SilentSink());
   CHECK(stored.layers[0].Sigma().mean().item<double>() < scarce.Store().layers[0].Sigma().mean().item<double>());
 }
 
@@ -237,7 +237,7 @@ TEST_CASE("a network that follows its reference comes back to its answers and it
   const Normalizer plain{DataOptions{}};
   BayesOptions options;
   VariationalNetwork learned(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
-  (void)LearnBound(learned, data.Head(120), plain, options, true, 60, 0.05, 1, SilentSink());
+  (void)LearnBound(learned, data.Head(120), plain, options, {60, 0.05, true, true}, 1, SilentSink());
   const StoredNetwork reference = learned.Store();
   VariationalNetwork rounded(reference);
   rounded.Quantize({{2, 2, 3}}, "log", {}, 1);
@@ -247,7 +247,7 @@ TEST_CASE("a network that follows its reference comes back to its answers and it
   };
   const auto before = judged(reference), trained = judged(rounded.Store());
   const auto aleatoric = MeasureAleatoric(reference, data, plain, 8, 2, SilentSink());
-  (void)LearnReference(rounded, reference, aleatoric, data, plain, options, 15, 0.01, 3, SilentSink());
+  (void)LearnReference(rounded, reference, aleatoric, data, plain, options, {40, 0.01}, 3, SilentSink());
   const auto tuned = judged(rounded.Store());
   const auto off = [&](const BayesEvaluation& e) {
     return std::abs(std::log(e.aleatoric / before.aleatoric)) + std::abs(std::log(e.epistemic / before.epistemic));

@@ -41,6 +41,7 @@ int Reused(const nlohmann::json& report) {
 TEST_CASE("bayes trains, quantizes and measures every scheme, and keeps what it has") {
   const Workplace place;
   place.EditRecipe("seed: 1\n", kBayes);
+  place.EditRecipe("allocator: quantile-inform", "allocator: exact");
   const auto report = Json(place);
   // float, three schemes trained and fine-tuned, vpq with a linear grid, the plan
   REQUIRE(report.at("rows").size() == 1 + 6 + 1 + 1);
@@ -76,9 +77,12 @@ TEST_CASE("bayes trains, quantizes and measures every scheme, and keeps what it 
   const auto again = Json(place);
   CHECK(Reused(again) == static_cast<int>(again.at("stages").size()));
   CHECK(again.at("rows") == report.at("rows"));
-  // Another width runs its own rows and nothing else.
+  // Another width runs its own rows, each a network and its measurement, and nothing else.
   const auto wider = Json(place, {"--set", "bayes.bits=[4, 8]"});
-  CHECK(wider.at("stages").size() - static_cast<std::size_t>(Reused(wider)) == 2 * 7);
+  CHECK(wider.at("stages").size() - static_cast<std::size_t>(Reused(wider)) == 2 * 2 * 7);
+  // More draws measure again and train nothing.
+  const auto finer = Json(place, {"--set", "bayes.draws=6"});
+  CHECK(finer.at("stages").size() - static_cast<std::size_t>(Reused(finer)) == 2 * 9);
 }
 
 TEST_CASE("a killed bayes run continues and ends with the same bytes") {
@@ -128,5 +132,7 @@ TEST_CASE("bayes refuses what it cannot do in one line") {
   CHECK_THAT(refused({"bayes.ambiguous=ambiguous-mnist"}, 66), Contains("make-data"));
   CHECK_THAT(refused({"bayes.activation=gelu"}, 64), Contains("relu"));
   CHECK_THAT(refused({"bayes.from=nothing.pt"}, 66), Contains("nothing.pt"));
+  CHECK_THAT(refused({"bayes.bits=[4, 4]"}, 64), Contains("bayes.bits holds 4 twice"));
+  CHECK_THAT(refused({"bayes.plan.average_bits=3"}, 64), Contains("quantile-inform"));
   CHECK_THAT(refused({"bayes.sigma_bits=12"}, 64), Contains("bayes.sigma_bits is 12"));
 }

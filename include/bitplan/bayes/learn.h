@@ -14,13 +14,20 @@
 
 namespace bitplan {
 
+struct LearningSchedule {
+  int epochs = 1;
+  double learning_rate = 0.001;  // peak of a one-cycle schedule
+  // Of LearnBound: the divergence's weight rises to 1 over the first quarter of the steps, for a network that knows nothing
+  // yet; batch norms and dropout work as in training. Otherwise as when the network is used.
+  bool warm_up = false, training_mode = false;
+};
+
 // Maximizes the evidence lower bound E_q[log p(D|w)] - KL(q || prior) by stochastic gradient, one draw of the weights a
-// minibatch. `warm_up`: the divergence's weight rises to 1 over the first quarter of the steps, for a network that knows
-// nothing yet. One-cycle learning rate, adam. Returns the loss of every epoch, minus the bound once the weight is 1, nats
-// per sample. Error(kData) when it stops being finite.
+// minibatch, by adam. Returns the loss of every epoch, minus the bound once the divergence has its weight, nats per sample.
+// Error(kData) when it stops being finite.
 std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
-                               const BayesOptions& options, bool warm_up, int epochs, double learning_rate,
-                               std::uint64_t seed, ProgressSink& progress);
+                               const BayesOptions& options, const LearningSchedule& schedule, std::uint64_t seed,
+                               ProgressSink& progress);
 
 // E_t H[p_t] of every image, nats, float32 [N].
 [[nodiscard]] torch::Tensor MeasureAleatoric(const StoredNetwork& reference, const Dataset& data,
@@ -32,12 +39,11 @@ std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train
 // hedges: its single answers become flatter and agree more, which is more aleatoric and less epistemic uncertainty than
 // the reference has. So both are held where the reference has them (`aleatoric` given, that of the reference about the
 // training images): images fall into groups by it, and the mean of either uncertainty over a group is a constraint with a
-// multiplier of its own, moved by the logarithm of the ratio to the reference. Two draws a minibatch give the epistemic
-// part of a pair, compared with the reference's on the same pair. Batch norms and dropout work
-// as when the network is used. No labels. Returns the loss of every epoch, multipliers included.
+// multiplier of its own, in units of the divergence, moved by the logarithm of the ratio to the reference. Two draws a minibatch give the epistemic
+// part of a pair, compared with the reference's on the same pair. No labels. Returns the loss of every epoch, multipliers included.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
                                    const torch::Tensor& aleatoric, const Dataset& train,
-                                   const Normalizer& normalizer, const BayesOptions& options, int epochs,
-                                   double learning_rate, std::uint64_t seed, ProgressSink& progress);
+                                   const Normalizer& normalizer, const BayesOptions& options,
+                                   const LearningSchedule& schedule, std::uint64_t seed, ProgressSink& progress);
 
 }  // namespace bitplan
