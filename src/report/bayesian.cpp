@@ -83,7 +83,7 @@ std::string Table(const BayesComparison& comparison) {
   html += "<th>drop, points</th><th>AUROC aleatoric</th><th>AUROC epistemic</th></tr>\n";
   for (const BayesRow& row : comparison.rows) {
     html += fmt::format("<tr><td>{}</td><td>{}</td><td>{:.0f}</td><td>{:.2f}</td>", HtmlText(row.name),
-                        row.scheme.empty() ? "32" : fmt::format("{:g}", row.bits), MeanBytes(row, false),
+                        row.scheme.empty() ? "32" : fmt::format("{:.3g}", row.bits), MeanBytes(row, false),
                         MeanBytes(row, true) / std::max(1.0, MeanBytes(row, false)));
     for (const auto& [role, data] : comparison.data) {
       if (role != "out-of-distribution") html += fmt::format("<td>{:.2f}</td>", 100.0 * MeanAccuracy(row, role));
