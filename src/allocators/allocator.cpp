@@ -135,12 +135,7 @@ double Allocation::optimality_gap() const {
 }
 
 const Allocator& FindAllocator(const std::string& name) {
-  std::vector<std::string> known;
-  for (const Allocator& allocator : Allocators()) {
-    if (name == allocator.name) return allocator;
-    known.emplace_back(allocator.name);
-  }
-  throw Error(ErrorKind::kUsage, UnknownNameMessage("allocator", name, known));
+  return FindByName(Allocators(), "allocator", name);
 }
 
 Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed,

@@ -34,7 +34,6 @@ class Learning {
 };
 
 using Noise = std::vector<torch::Tensor>;
-// Images are normalized; `progress` 0..1 through all steps.
 // A minibatch: rows of the data set, its normalized images, one or two draws of noise, and how far training is (0..1).
 struct Minibatch {
   torch::Tensor rows, images;

@@ -27,30 +27,36 @@ DistinctImages Distinct(const Dataset& data) {
   return distinct;
 }
 
+Drawer::Drawer(const StoredNetwork& stored) : stored_(stored), module_(CloneModule(stored.network.module)) {
+  for (const Layer& layer : stored.network.layers) slots_.emplace_back(module_, layer.parameter);
+}
+
+torch::Tensor Drawer::Logits(const torch::Tensor& inputs, std::uint64_t seed, int t) {
+  const torch::NoGradGuard no_grad;
+  const auto weights = stored_.Draw(seed, t);
+  for (std::size_t l = 0; l < weights.size(); ++l) slots_[l].Set(weights[l]);
+  std::vector<torch::Tensor> logits;
+  for (std::int64_t begin = 0; begin < inputs.size(0); begin += kBatch) {
+    ThrowIfInterrupted();
+    logits.push_back(module_.forward({inputs.slice(0, begin, std::min(begin + kBatch, inputs.size(0)))}).toTensor());
+  }
+  return torch::cat(logits);
+}
+
 Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images, const Normalizer& normalizer, int draws,
                     std::uint64_t seed, ProgressSink& progress, const std::string& label) {
   const torch::NoGradGuard no_grad;
-  torch::jit::Module module = CloneModule(stored.network.module);
+  Drawer drawer(stored);
   const torch::Tensor inputs = normalizer.Apply(images);
   UncertaintySum sum;
-  progress.Begin(label, draws * inputs.size(0), "images");
+  progress.Begin(label, draws, "draws");
   for (int t = 0; t < draws; ++t) {
-    const auto weights = stored.Draw(seed, t);
-    for (std::size_t l = 0; l < weights.size(); ++l) {
-      SetTensor(module, stored.network.layers[l].parameter, weights[l]);
-    }
-    std::vector<torch::Tensor> logits;
-    for (std::int64_t begin = 0; begin < inputs.size(0); begin += kBatch) {
-      ThrowIfInterrupted();
-      const torch::Tensor batch = inputs.slice(0, begin, std::min(begin + kBatch, inputs.size(0)));
-      logits.push_back(module.forward({batch}).toTensor());
-      progress.Advance(batch.size(0));
-    }
-    const torch::Tensor all = torch::cat(logits);
-    if (!all.isfinite().all().item<bool>()) {
+    const torch::Tensor logits = drawer.Logits(inputs, seed, t);
+    if (!logits.isfinite().all().item<bool>()) {
       throw Error(ErrorKind::kData, "the Bayesian network's outputs are not finite; lower bayes.learning_rate");
     }
-    sum.Add(all);
+    sum.Add(logits);
+    progress.Advance(1);
   }
   progress.End("");
   return sum.Take();

@@ -4,32 +4,18 @@
 
 #include <algorithm>
 
+#include "bitplan/bayes/predict.h"
 #include "bitplan/bayes/variational_network.h"
-#include "bitplan/core/interrupt.h"
 
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 512;
-
 // log p_t of every draw: float32 [images, classes] each.
 std::vector<torch::Tensor> LogAnswers(const StoredNetwork& stored, const torch::Tensor& inputs, int draws,
                                       std::uint64_t seed) {
-  torch::jit::Module module = CloneModule(stored.network.module);
+  Drawer drawer(stored);
   std::vector<torch::Tensor> answers;
-  for (int t = 0; t < draws; ++t) {
-    const auto weights = stored.Draw(seed, t);
-    for (std::size_t l = 0; l < weights.size(); ++l) {
-      SetTensor(module, stored.network.layers[l].parameter, weights[l]);
-    }
-    std::vector<torch::Tensor> parts;
-    for (std::int64_t begin = 0; begin < inputs.size(0); begin += kBatch) {
-      ThrowIfInterrupted();
-      const torch::Tensor batch = inputs.slice(0, begin, std::min(begin + kBatch, inputs.size(0)));
-      parts.push_back(module.forward({batch}).toTensor().log_softmax(1));
-    }
-    answers.push_back(torch::cat(parts));
-  }
+  for (int t = 0; t < draws; ++t) answers.push_back(drawer.Logits(inputs, seed, t).log_softmax(1));
   return answers;
 }
 

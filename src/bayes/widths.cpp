@@ -1,6 +1,5 @@
 #include "bitplan/bayes/widths.h"
 
-#include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 
 namespace bitplan {
@@ -15,12 +14,7 @@ const std::vector<BayesScheme>& BayesSchemes() {
 }
 
 const BayesScheme& FindBayesScheme(const std::string& name) {
-  std::vector<std::string> known;
-  for (const BayesScheme& scheme : BayesSchemes()) {
-    if (scheme.name == name) return scheme;
-    known.emplace_back(scheme.name);
-  }
-  throw Error(ErrorKind::kUsage, UnknownNameMessage("scheme", name, known));
+  return FindByName(BayesSchemes(), "scheme", name);
 }
 
 }  // namespace bitplan

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 
 namespace bitplan {
@@ -66,12 +65,7 @@ const std::vector<Augmentation>& Augmentations() {
 }
 
 const Augmentation& FindAugmentation(const std::string& name) {
-  const auto& all = Augmentations();
-  const auto found = std::find_if(all.begin(), all.end(), [&](const Augmentation& a) { return name == a.name; });
-  if (found != all.end()) return *found;
-  std::vector<std::string> names;
-  for (const auto& a : all) names.emplace_back(a.name);
-  throw Error(ErrorKind::kUsage, UnknownNameMessage("augmentation", name, names));
+  return FindByName(Augmentations(), "augmentation", name);
 }
 
 }  // namespace bitplan

@@ -119,15 +119,7 @@ const std::vector<DatasetSource>& DatasetSources() {
 }
 
 const DatasetSource& FindDatasetSource(const std::string& name) {
-  const auto& sources = DatasetSources();
-  const auto source =
-      std::find_if(sources.begin(), sources.end(), [&](const DatasetSource& s) { return name == s.name; });
-  if (source == sources.end()) {
-    std::vector<std::string> names;
-    for (const auto& s : sources) names.emplace_back(s.name);
-    throw Error(ErrorKind::kUsage, UnknownNameMessage("data set", name, names));
-  }
-  return *source;
+  return FindByName(DatasetSources(), "data set", name);
 }
 
 DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed) {

@@ -106,12 +106,7 @@ const std::vector<ActivationFunction>& ActivationFunctions() {
 }
 
 const ActivationFunction& FindActivationFunction(const std::string& name) {
-  std::vector<std::string> known;
-  for (const ActivationFunction& function : ActivationFunctions()) {
-    if (function.name == name) return function;
-    known.emplace_back(function.name);
-  }
-  throw Error(ErrorKind::kUsage, UnknownNameMessage("activation", name, known));
+  return FindByName(ActivationFunctions(), "activation", name);
 }
 
 Network WithActivation(const Network& network, const ActivationFunction& function) {

@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "bitplan/core/error.h"
 #include "bitplan/core/random.h"
 #include "bitplan/core/suggest.h"
 #include "bitplan/models/network.h"
@@ -34,12 +33,7 @@ const std::vector<Architecture>& Architectures() {
 }
 
 const Architecture& FindArchitecture(const std::string& name) {
-  std::vector<std::string> names;
-  for (const Architecture& architecture : Architectures()) {
-    if (name == architecture.name) return architecture;
-    names.emplace_back(architecture.name);
-  }
-  throw Error(ErrorKind::kUsage, UnknownNameMessage("architecture", name, names));
+  return FindByName(Architectures(), "architecture", name);
 }
 
 torch::jit::Module BuildArchitecture(const std::string& name, std::uint64_t seed) {

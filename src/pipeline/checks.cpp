@@ -23,11 +23,7 @@ void CheckNames(const Recipe& recipe) {
   (void)FindSensitivityMetric(recipe.sensitivity.metric);
   (void)FindAllocator(recipe.allocate.allocator);
   for (const auto& name : recipe.compare.allocators) (void)FindAllocator(name);
-  std::vector<std::string> names;
-  for (const auto& source : DatasetSources()) names.emplace_back(source.name);
-  if (std::find(names.begin(), names.end(), recipe.data.name) == names.end()) {
-    throw Error(ErrorKind::kUsage, UnknownNameMessage("data set", recipe.data.name, names));
-  }
+  (void)FindDatasetSource(recipe.data.name);
 }
 
 std::filesystem::path FindInFolders(const std::string& file, const std::vector<std::filesystem::path>& folders,

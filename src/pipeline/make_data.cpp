@@ -195,12 +195,7 @@ constexpr Maker kMakers[] = {{"ambiguous-mnist", MakeAmbiguousMnist}};
 }  // namespace
 
 MakeDataReport MakeData(const MakeDataOptions& options, ProgressSink& progress) {
-  std::vector<std::string> names;
-  for (const Maker& maker : kMakers) {
-    if (options.name == maker.name) return maker.make(options, progress);
-    names.emplace_back(maker.name);
-  }
-  throw Error(ErrorKind::kUsage, UnknownNameMessage("data set to make", options.name, names));
+  return FindByName(kMakers, "data set to make", options.name).make(options, progress);
 }
 
 }  // namespace bitplan::pipeline

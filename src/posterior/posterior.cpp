@@ -51,12 +51,7 @@ const std::vector<PosteriorEstimator>& PosteriorEstimators() {
 }
 
 const PosteriorEstimator& FindPosteriorEstimator(const std::string& name) {
-  std::vector<std::string> known;
-  for (const PosteriorEstimator& estimator : PosteriorEstimators()) {
-    if (estimator.name == name) return estimator;
-    known.emplace_back(estimator.name);
-  }
-  throw Error(ErrorKind::kUsage, UnknownNameMessage("posterior estimator", name, known));
+  return FindByName(PosteriorEstimators(), "posterior estimator", name);
 }
 
 Posterior EstimatePosterior(const Network& network, const Dataset& train, const Normalizer& normalizer,

@@ -28,12 +28,7 @@ const std::vector<SensitivityMetric>& SensitivityMetrics() {
 }
 
 const SensitivityMetric& FindSensitivityMetric(const std::string& name) {
-  std::vector<std::string> known;
-  for (const SensitivityMetric& metric : SensitivityMetrics()) {
-    if (metric.name == name) return metric;
-    known.emplace_back(metric.name);
-  }
-  throw Error(ErrorKind::kUsage, UnknownNameMessage("sensitivity metric", name, known));
+  return FindByName(SensitivityMetrics(), "sensitivity metric", name);
 }
 
 AllocationProblem MeasureSensitivity(const SensitivityInputs& inputs, ProgressSink& progress) {

@@ -27,6 +27,19 @@ struct DistinctImages {
 };
 [[nodiscard]] DistinctImages Distinct(const Dataset& data);
 
+// Answers of a stored network, draw by draw, through a module of its own.
+class Drawer {
+ public:
+  explicit Drawer(const StoredNetwork& stored);
+  // Logits of `inputs` (normalized, [n, C, H, W]) under draw `t` of the seed: float32 [n, classes], n > 0.
+  [[nodiscard]] torch::Tensor Logits(const torch::Tensor& inputs, std::uint64_t seed, int t);
+
+ private:
+  const StoredNetwork& stored_;
+  torch::jit::Module module_;
+  std::vector<TensorSlot> slots_;
+};
+
 // Predictive distribution and uncertainty over `draws` draws of the weights (draw 0, 1, ... of the seed).
 [[nodiscard]] Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images,
                                   const Normalizer& normalizer, int draws, std::uint64_t seed, ProgressSink& progress,
