@@ -21,6 +21,8 @@ namespace {
 constexpr double kWarmUp = 0.25;  // share of the steps over which the divergence gets its weight
 constexpr std::int64_t kStepsBetweenChecks = 50;
 constexpr double kGroupEdges[] = {0.1, 0.5};  // nats of aleatoric uncertainty: clear, doubtful and ambiguous images
+constexpr std::int64_t kLevels = std::size(kGroupEdges) + 1;
+constexpr double kLabels = 0.3;  // weight of the labels beside the reference
 
 class Learning {
  public:
@@ -94,9 +96,9 @@ torch::Tensor Entropy(const torch::Tensor& probabilities) {
   return -torch::xlogy(probabilities, probabilities.clamp_min(1e-12)).sum(1);
 }
 
-// KL(p || q), mean over the images.
+// KL(p || q) of every image.
 torch::Tensor Divergence(const torch::Tensor& log_p, const torch::Tensor& log_q) {
-  return (log_p.exp() * (log_p - log_q)).sum(1).mean();
+  return (log_p.exp() * (log_p - log_q)).sum(1);
 }
 
 // Of two answers to the same images: mean entropy, and what the entropy of their mean has more.
@@ -106,25 +108,31 @@ std::pair<torch::Tensor, torch::Tensor> PairUncertainty(const torch::Tensor& log
   return {single, Entropy((a + b) / 2.0) - single};
 }
 
-// Holds a mean at its reference value: a multiplier that rises while the mean is too high and falls while it is too low,
-// in the logarithm of their ratio, and a share of that ratio at once. Its unit is the divergence that it works against: a
-// network that follows closely is held gently.
+// Holds the means of groups of images at their reference values. Every group has a multiplier that rises while its mean
+// is too high and falls while it is too low, in the logarithm of their ratio, and a share of that ratio at once. Its unit
+// is the divergence that it works against: a network that follows closely is held gently.
 class Holder {
  public:
-  // `value`, `wanted`: sums over the same images of a minibatch. The charge to add to a loss of about `divergence`.
-  torch::Tensor Charge(const torch::Tensor& value, const torch::Tensor& wanted, double divergence) {
-    share_ = kMemory * share_ + (1.0 - kMemory);
-    value_ = kMemory * value_ + (1.0 - kMemory) * value.item<double>();
-    wanted_ = kMemory * wanted_ + (1.0 - kMemory) * wanted.item<double>();
-    if (!(wanted_ > 0.0) || !(value_ > 0.0)) return torch::zeros({});
-    const double ratio = std::clamp(std::log(value_ / wanted_), -1.0, 1.0);
-    multiplier_ = std::clamp(multiplier_ + kAscent * ratio, -kMost, kMost);
-    return divergence * (multiplier_ + kShare * ratio) * (value * (share_ / wanted_));
+  explicit Holder(std::int64_t groups)
+      : value_(torch::zeros({groups})), wanted_(torch::zeros({groups})), multiplier_(torch::zeros({groups})) {}
+
+  // float32 [groups] each: `value`, `wanted`: sums over the same images of a minibatch; `divergence`: about what the
+  // group adds to the loss. The charge to add to it.
+  torch::Tensor Charge(const torch::Tensor& value, const torch::Tensor& wanted, const torch::Tensor& divergence) {
+    share_ += kFresh * (1.0 - share_);
+    value_.mul_(1.0 - kFresh).add_(value.detach(), kFresh);
+    wanted_.mul_(1.0 - kFresh).add_(wanted, kFresh);
+    const torch::Tensor known = wanted_.gt(0.0).logical_and(value_.gt(0.0));
+    const torch::Tensor ratio = torch::where(known, (value_ / wanted_).log().clamp(-1.0, 1.0), torch::zeros({}));
+    multiplier_.add_(ratio, kAscent).clamp_(-kMost, kMost);
+    const torch::Tensor weight = torch::where(known, (multiplier_ + kGain * ratio) * (share_ / wanted_), torch::zeros({}));
+    return (divergence * weight * value).sum();
   }
 
  private:
-  static constexpr double kMemory = 0.97, kAscent = 0.005, kShare = 1.5, kMost = 3.0;
-  double value_ = 0.0, wanted_ = 0.0, multiplier_ = 0.0;
+  static constexpr double kFresh = 0.015;  // share of a minibatch in the averages: they reach 70 minibatches back
+  static constexpr double kAscent = 0.03, kGain = 5.0, kMost = 18.0;
+  torch::Tensor value_, wanted_, multiplier_;
   double share_ = 0.0;  // of the averages that is not their zero start
 };
 
@@ -143,14 +151,20 @@ std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train
   return Learn(network, train, normalizer, options, schedule, seed, "bound", false, progress, loss);
 }
 
-torch::Tensor MeasureAleatoric(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
-                               int draws, std::uint64_t seed, ProgressSink& progress) {
-  return Predict(reference, data.images, normalizer, draws, seed, progress, "uncertainty of the float network")
-      .aleatoric.to(torch::kFloat32);
+UncertaintyGroups GroupByUncertainty(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
+                                     int draws, std::uint64_t seed, ProgressSink& progress) {
+  const DistinctImages distinct = Distinct(data);
+  const Uncertainty u =
+      Predict(reference, distinct.images, normalizer, draws, seed, progress, "uncertainty of the float network");
+  const torch::Tensor edges = torch::tensor(std::vector<double>(std::begin(kGroupEdges), std::end(kGroupEdges)));
+  const torch::Tensor level = torch::bucketize(u.aleatoric, edges);
+  const torch::Tensor repeated = torch::bincount(distinct.of_row, {}, distinct.size()).gt(1).to(torch::kInt64);
+  const torch::Tensor group = level * 2 + repeated;
+  return {group.index_select(0, distinct.of_row), kLevels * 2};
 }
 
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
-                                   const torch::Tensor& aleatoric, const Dataset& train,
+                                   const UncertaintyGroups* uncertainty, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options,
                                    const LearningSchedule& schedule, std::uint64_t seed, ProgressSink& progress) {
   torch::jit::Module module = CloneModule(reference.network.module);
@@ -173,29 +187,29 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  const torch::Tensor edges = torch::tensor(std::vector<float>(std::begin(kGroupEdges), std::end(kGroupEdges)));
-  std::vector<Holder> single_holders(std::size(kGroupEdges) + 1), pair_holders(std::size(kGroupEdges) + 1);
-  double usual = 0.0;  // divergence
+  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count : 0;
+  Holder single_holder(groups), pair_holder(groups);
+  torch::Tensor usual;  // divergence
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
     const torch::Tensor log_p = expected(batch.images, batch.noise), log_q = answer(batch.images, batch.noise);
-    if (!aleatoric.defined()) return Divergence(log_p, log_q);
+    if (uncertainty == nullptr) return Divergence(log_p, log_q).mean();
     const torch::Tensor other_p = expected(batch.images, batch.other_noise);
     const torch::Tensor other_q = answer(batch.images, batch.other_noise);
     const auto [p_single, p_pair] = PairUncertainty(log_p, other_p);
     const auto [q_single, q_pair] = PairUncertainty(log_q, other_q);
-    torch::Tensor sum = (Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0;
-    const double now = sum.item<double>();
-    usual = usual == 0.0 ? now : 0.97 * usual + 0.03 * now;
-    const torch::Tensor group = torch::bucketize(aleatoric.index_select(0, batch.rows), edges);
-    for (std::size_t g = 0; g < single_holders.size(); ++g) {
-      const torch::Tensor member = group.eq(static_cast<std::int64_t>(g)).to(torch::kFloat32);
-      sum = sum + single_holders[g].Charge((q_single * member).sum(), (p_single * member).sum(), usual) +
-            pair_holders[g].Charge((q_pair * member).sum(), (p_pair * member).sum(), usual);
-    }
-    return sum;
+    const torch::Tensor group = uncertainty->of_row.index_select(0, batch.rows);
+    const auto by_group = [&](const torch::Tensor& values) {
+      return torch::zeros({groups}).index_add(0, group, values) / static_cast<double>(batch.rows.numel());
+    };
+    const torch::Tensor divergence = by_group((Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0);
+    usual = usual.defined() ? 0.97 * usual + 0.03 * divergence.detach() : divergence.detach();
+    const torch::Tensor labels = train.labels.index_select(0, batch.rows);
+    const torch::Tensor nll = (torch::nll_loss(log_q, labels) + torch::nll_loss(other_q, labels)) / 2.0;
+    return divergence.sum() + kLabels * nll + single_holder.Charge(by_group(q_single), by_group(p_single), usual) +
+           pair_holder.Charge(by_group(q_pair), by_group(p_pair), usual);
   };
-  return Learn(network, train, normalizer, options, schedule, seed, "reference", aleatoric.defined(), progress, loss);
+  return Learn(network, train, normalizer, options, schedule, seed, "reference", uncertainty != nullptr, progress, loss);
 }
 
 }  // namespace bitplan

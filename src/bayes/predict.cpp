@@ -77,6 +77,8 @@ BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data
   result.epistemic = uncertainty.epistemic.mean().item<double>();
   result.aleatoric_of = uncertainty.aleatoric.to(torch::kFloat32);
   result.epistemic_of = uncertainty.epistemic.to(torch::kFloat32);
+  result.aleatoric_without = uncertainty.aleatoric_without;
+  result.epistemic_without = uncertainty.epistemic_without;
   return result;
 }
 

@@ -2,10 +2,15 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "bitplan/core/error.h"
 
 namespace bitplan {
 namespace {
+
+constexpr std::int64_t kBlocks = 10;
 
 // Entropy of every row, nats; 0 log 0 = 0.
 torch::Tensor Entropy(const torch::Tensor& probabilities) {
@@ -14,23 +19,54 @@ torch::Tensor Entropy(const torch::Tensor& probabilities) {
 
 }  // namespace
 
+RelativeChange CompareMeans(double before, double after, const std::vector<double>& before_without,
+                            const std::vector<double>& after_without) {
+  const auto blocks = before_without.size();
+  if (blocks != after_without.size()) throw Error(ErrorKind::kInternal, "the networks did not meet the same draws");
+  RelativeChange change{after / before - 1.0, 0.0};
+  double mean = 0.0, squares = 0.0;
+  const auto without = [&](std::size_t b) { return after_without[b] / before_without[b] - 1.0; };
+  for (std::size_t b = 0; b < blocks; ++b) mean += without(b) / static_cast<double>(blocks);
+  for (std::size_t b = 0; b < blocks; ++b) squares += (without(b) - mean) * (without(b) - mean);
+  if (blocks > 1) change.standard_error = std::sqrt(squares * static_cast<double>(blocks - 1) / static_cast<double>(blocks));
+  return change;
+}
+
 void UncertaintySum::Add(const torch::Tensor& logits) {
   const torch::Tensor probabilities = logits.detach().to(torch::kFloat64).softmax(1);
-  const torch::Tensor entropy = Entropy(probabilities);
-  probabilities_ = draws_ == 0 ? probabilities : probabilities_.add_(probabilities);
-  entropy_ = draws_ == 0 ? entropy : entropy_.add_(entropy);
+  const auto b = static_cast<std::size_t>(draws_ % kBlocks);
+  if (b == blocks_.size()) {
+    blocks_.push_back({probabilities, Entropy(probabilities), 1});
+  } else {
+    blocks_[b].probabilities.add_(probabilities);
+    blocks_[b].entropy.add_(Entropy(probabilities));
+    ++blocks_[b].draws;
+  }
   ++draws_;
 }
 
 Uncertainty UncertaintySum::Take() const {
   if (draws_ == 0) throw Error(ErrorKind::kInternal, "uncertainty of no draws");
+  torch::Tensor probabilities = blocks_[0].probabilities.clone(), entropy = blocks_[0].entropy.clone();
+  for (std::size_t b = 1; b < blocks_.size(); ++b) {
+    probabilities.add_(blocks_[b].probabilities);
+    entropy.add_(blocks_[b].entropy);
+  }
   const auto draws = static_cast<double>(draws_);
-  const torch::Tensor predictive = probabilities_ / draws;
+  const torch::Tensor predictive = probabilities / draws;
   Uncertainty result;
   result.total = Entropy(predictive);
-  result.aleatoric = entropy_ / draws;
+  result.aleatoric = entropy / draws;
   result.epistemic = (result.total - result.aleatoric).clamp_min_(0.0);
   result.predictive = predictive.to(torch::kFloat32);
+  for (const Block& block : blocks_) {
+    if (blocks_.size() == 1) break;
+    const auto rest = static_cast<double>(draws_ - block.draws);
+    const double aleatoric = (entropy - block.entropy).mean().item<double>() / rest;
+    const double total = Entropy((probabilities - block.probabilities).clamp_min_(0.0).div_(rest)).mean().item<double>();
+    result.aleatoric_without.push_back(aleatoric);
+    result.epistemic_without.push_back(std::max(0.0, total - aleatoric));
+  }
   return result;
 }
 

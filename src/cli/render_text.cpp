@@ -220,9 +220,10 @@ std::string Text(const pipeline::CurveReport& report) {
 
 std::string Text(const pipeline::BayesReport& report) {
   const auto& comparison = report.comparison;
-  const auto drift = [](const std::map<std::string, double>& drifts, const std::string& role) {
+  const auto drift = [](const std::map<std::string, BayesDrift>& drifts, const std::string& role) {
     const auto found = drifts.find(role);
-    return found == drifts.end() ? std::string() : fmt::format("{:+.1f}", 100.0 * found->second);
+    if (found == drifts.end()) return std::string();
+    return fmt::format("{:+.1f}±{:.1f}", 100.0 * found->second.change, 50.0 * (found->second.ci_high - found->second.ci_low));
   };
   std::vector<std::string> titles = {"network", ">bytes", ">smaller"};
   for (const auto& [role, data] : comparison.data) {
@@ -269,7 +270,8 @@ std::string Text(const pipeline::BayesReport& report) {
   text += fmt::format("model              {}, {} draws of the weights, {} seed{}\n", comparison.model, comparison.draws,
                       comparison.rows.front().seeds.size(), comparison.rows.front().seeds.size() == 1 ? "" : "s");
   text += "drop               accuracy lost against float on all labelled images, paired 95 % interval, positive: worse\n"
-          "alea./epi.         change of mean aleatoric / epistemic uncertainty against float, of the seed that changed most\n";
+          "alea./epi.         change of mean aleatoric / epistemic uncertainty against float on the same draws,\n"
+          "                   mean over the seeds, ± half the 95 % interval over draws\n";
   return text + fmt::format("report             {}\n", (report.folder / "report.html").string());
 }
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/random.h"

@@ -24,6 +24,7 @@ namespace bitplan::pipeline {
 namespace {
 
 constexpr int kResamples = 2000;
+constexpr double kNormal95 = 1.959964;  // two-sided 95 % of a normal distribution
 
 // What a task says, one line at a time, with its name: several run side by side.
 class TaskProgress : public ProgressSink {
@@ -81,6 +82,17 @@ void RunTasks(const std::vector<Task>& tasks, ProgressSink& progress) {
   if (failure) std::rethrow_exception(failure);
 }
 
+BayesDrift Drift(const std::vector<RelativeChange>& changes) {
+  const auto n = static_cast<double>(changes.size());
+  double mean = 0.0, variance = 0.0;
+  for (const RelativeChange& change : changes) {
+    mean += change.value / n;
+    variance += change.standard_error * change.standard_error / (n * n);
+  }
+  const double half = kNormal95 * std::sqrt(variance);
+  return {mean, mean - half, mean + half};
+}
+
 class Comparer {
  public:
   Comparer(const BayesSetup& setup, const BayesFolder& folder) : setup_(setup), folder_(folder) {}
@@ -88,6 +100,7 @@ class Comparer {
   void Compare(const BayesRow& reference, BayesRow& row) const {
     std::map<std::string, std::pair<torch::Tensor, torch::Tensor>> correct;  // sums over the seeds
     std::map<std::string, torch::Tensor> labels;
+    std::map<std::string, std::vector<RelativeChange>> aleatoric, epistemic;  // of every seed
     for (std::size_t s = 0; s < row.seeds.size(); ++s) {
       const auto before = PerImage(row.seeds[s].seed, "float"), after = PerImage(row.seeds[s].seed, row.name);
       for (const auto& [role, values] : before) {
@@ -95,16 +108,14 @@ class Comparer {
         sum_before = sum_before.defined() ? sum_before + values[0] : values[0];
         sum_after = sum_after.defined() ? sum_after + after.at(role)[0] : after.at(role)[0];
         labels[role] = values[1];
-        const auto widen = [](std::map<std::string, double>& drifts, const std::string& key, double drift) {
-          const auto [entry, fresh] = drifts.emplace(key, drift);
-          if (!fresh && std::abs(drift) > std::abs(entry->second)) entry->second = drift;
-        };
         const auto& f = reference.seeds[s].splits.at(role);
         const auto& q = row.seeds[s].splits.at(role);
-        widen(row.aleatoric_drift, role, q.aleatoric / f.aleatoric - 1.0);
-        widen(row.epistemic_drift, role, q.epistemic / f.epistemic - 1.0);
+        aleatoric[role].push_back(CompareMeans(f.aleatoric, q.aleatoric, f.aleatoric_without, q.aleatoric_without));
+        epistemic[role].push_back(CompareMeans(f.epistemic, q.epistemic, f.epistemic_without, q.epistemic_without));
       }
     }
+    for (const auto& [role, changes] : aleatoric) row.aleatoric_drift[role] = Drift(changes);
+    for (const auto& [role, changes] : epistemic) row.epistemic_drift[role] = Drift(changes);
     const auto n = static_cast<double>(row.seeds.size());
     const auto drop = [&](const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& counts) {
       const ClusteredDrop d = CompareClustered(before / n, after / n, counts, kResamples, setup_.recipe.seed);

@@ -33,7 +33,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::int64_t kFitImages = 1024;    // training images that activation steps are fitted to
 constexpr std::int64_t kTableImages = 1024;  // calibration images of the table of widths
 constexpr int kTableDraws = 8;
-constexpr int kGroupDraws = 4;               // of the float network, for the groups in which uncertainty is held
+constexpr int kGroupDraws = 8;               // of the float network, for the groups in which uncertainty is held
 constexpr int kPlanBits = 4;                 // of a plan's drawn weights and activations, unless the recipe says
 constexpr double kBudgetStep = 0.5;          // bits that a plan's budget rises by while a cap is broken
 constexpr std::uint64_t kFineTuningSeed = 1'000'000, kGroupSeed = 2'000'000;  // added to a network's seed
@@ -223,14 +223,14 @@ const BayesSeed::Reference& BayesSeed::FloatNetwork(ProgressSink& progress) {
   return *reference_;
 }
 
-torch::Tensor BayesSeed::TrainAleatoric(ProgressSink& progress) {
+const UncertaintyGroups& BayesSeed::TrainGroups(ProgressSink& progress) {
   const StoredNetwork& stored = FloatNetwork(progress).stored;
   const std::lock_guard lock(mutex_);
-  if (!reference_->aleatoric.defined()) {
-    reference_->aleatoric = MeasureAleatoric(stored, setup_.data.train, setup_.normalizer, kGroupDraws,
-                                             seed_ + kGroupSeed, progress);
+  if (reference_->groups.count == 0) {
+    reference_->groups = GroupByUncertainty(stored, setup_.data.train, setup_.normalizer, kGroupDraws,
+                                            seed_ + kGroupSeed, progress);
   }
-  return reference_->aleatoric;
+  return reference_->groups;
 }
 
 std::string BayesSeed::FineTuning() const {
@@ -247,7 +247,7 @@ BayesSeedResult BayesSeed::Row(const RowSpec& spec, ProgressSink& progress) {
   const std::string description =
       fmt::format("{} {} {} {} {} {} {} {}", spec.name, spec.widths.mean, spec.widths.sigma, spec.widths.sample,
                   spec.activation_bits, spec.sigma_scale, recipe.quantizer.granularity, recipe.quantizer.grid);
-  const std::string input = HashOf({"row/3", FloatNetwork(progress).record.content, description,
+  const std::string input = HashOf({"row/4", FloatNetwork(progress).record.content, description,
                                     spec.stage == "fine-tuned" ? FineTuning() : std::string()});
   const auto record = folder_.Ensure(Name(spec.name + "-network"), input, {Name(spec.name + ".packed")}, [&] {
     const std::vector<BayesWidths> widths(setup_.base.layers.size(), spec.widths);
@@ -279,8 +279,8 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
   } else if (stage == "fine-tuned" && b.fine_tune == "bound") {
     (void)LearnBound(network, train, setup_.normalizer, b, fine, fine_seed, progress);
   } else if (stage == "fine-tuned") {
-    const torch::Tensor aleatoric = b.fine_tune == "reference" ? TrainAleatoric(progress) : torch::Tensor();
-    (void)LearnReference(network, reference, aleatoric, train, setup_.normalizer, b, fine, fine_seed, progress);
+    const UncertaintyGroups* groups = b.fine_tune == "reference" ? &TrainGroups(progress) : nullptr;
+    (void)LearnReference(network, reference, groups, train, setup_.normalizer, b, fine, fine_seed, progress);
   }
   return network.Store();
 }
@@ -311,7 +311,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
   });
   const std::string description =
       fmt::format("{} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift, b.sample_bits, b.activation_bits);
-  const std::string input = HashOf({"plan/3", table.content, description, DumpRecipeSection(recipe, "allocate"), FineTuning()});
+  const std::string input = HashOf({"plan/4", table.content, description, DumpRecipeSection(recipe, "allocate"), FineTuning()});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
     std::vector<int> last;
@@ -356,7 +356,7 @@ std::string BayesSeed::BrokenCap(const StoredNetwork& stored, ProgressSink& prog
 
 BayesSeedResult BayesSeed::Measured(const StageRecord& network, const std::string& name, ProgressSink& progress) {
   const std::string input = HashOf(
-      {"measure/3", network.content, setup_.test_hash, std::to_string(setup_.recipe.bayes.draws), std::to_string(seed_)});
+      {"measure/4", network.content, setup_.test_hash, std::to_string(setup_.recipe.bayes.draws), std::to_string(seed_)});
   // What was packed is what is measured: it is read back from its file.
   const auto record = folder_.Ensure(Name(name), input, {Name(name + ".pt")}, [&] {
     return Measure(LoadPacked(folder_.File(Name(name + ".packed")), setup_.base), name, progress);
@@ -374,6 +374,8 @@ BayesSeedResult BayesSeed::Measured(const StageRecord& network, const std::strin
     m.total = entry.at("total");
     m.aleatoric = entry.at("aleatoric");
     m.epistemic = entry.at("epistemic");
+    m.aleatoric_without = entry.at("aleatoric_without").get<std::vector<double>>();
+    m.epistemic_without = entry.at("epistemic_without").get<std::vector<double>>();
   }
   for (const auto& w : facts.at("widths")) result.widths.push_back({w.at(0), w.at(1), w.at(2)});
   return result;
@@ -391,7 +393,9 @@ StageRecord BayesSeed::Measure(const StoredNetwork& stored, const std::string& n
     facts["splits"][split.role] = {{"accuracy", e.metrics.accuracy}, {"nll", e.metrics.nll},
                                    {"brier", e.metrics.brier},       {"ece", e.metrics.ece},
                                    {"total", e.total},               {"aleatoric", e.aleatoric},
-                                   {"epistemic", e.epistemic}};
+                                   {"epistemic", e.epistemic},
+                                   {"aleatoric_without", e.aleatoric_without},
+                                   {"epistemic_without", e.epistemic_without}};
     parts.push_back(torch::stack({e.correct, e.labels, e.aleatoric_of, e.epistemic_of}));
   }
   facts["auroc_aleatoric"] = facts["auroc_epistemic"] = -1.0;

@@ -62,9 +62,17 @@ Json SeedJson(const BayesSeedResult& seed) {
           {"widths", widths}};
 }
 
-std::string Percent(const std::map<std::string, double>& values, const std::string& role) {
+std::string Percent(const std::map<std::string, BayesDrift>& values, const std::string& role) {
   const auto found = values.find(role);
-  return found == values.end() ? "" : fmt::format("{:+.1f}", 100.0 * found->second);
+  if (found == values.end()) return "";
+  const BayesDrift& d = found->second;
+  return fmt::format("{:+.1f} [{:+.1f}, {:+.1f}]", 100.0 * d.change, 100.0 * d.ci_low, 100.0 * d.ci_high);
+}
+
+Json DriftJson(const std::map<std::string, BayesDrift>& drifts) {
+  Json json = Json::object();
+  for (const auto& [role, d] : drifts) json[role] = {{"value", d.change}, {"ci95", {d.ci_low, d.ci_high}}};
+  return json;
 }
 
 std::string DropText(const BayesRow& row, const std::string& role) {
@@ -157,9 +165,7 @@ std::vector<Drawing> Histograms(const BayesComparison& comparison) {
 
 // Accuracy lost and uncertainty moved, against the bits, a line per scheme and stage.
 Drawing Fidelity(const BayesComparison& comparison) {
-  Drawing drawing{"fidelity", "Largest change of mean uncertainty among the splits with labels, against bits, of the seed "
-                              "that changed most.",
-                  "", ""};
+  Drawing drawing{"fidelity", "Largest change of mean uncertainty among the splits with labels, against bits.", "", ""};
   std::vector<std::string> names;
   for (const BayesRow& row : comparison.rows) {
     const std::string name = row.scheme + " " + row.stage + (row.sigma_scale == "linear" ? " (linear sigma)" : "");
@@ -175,7 +181,7 @@ Drawing Fidelity(const BayesComparison& comparison) {
       double most = 0.0;
       for (const auto* drift : {&row.aleatoric_drift, &row.epistemic_drift}) {
         for (const auto& [role, value] : *drift) {
-          if (role != "out-of-distribution") most = std::max(most, std::abs(value));
+          if (role != "out-of-distribution") most = std::max(most, std::abs(value.change));
         }
       }
       drawing.data += fmt::format("{} {}\n", row.bits, 100.0 * most);
@@ -209,8 +215,8 @@ std::string BayesJson(const BayesComparison& comparison) {
       drops[role] = {{"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}};
     }
     entry["accuracy_drop"] = drops;
-    entry["aleatoric_drift"] = row.aleatoric_drift;
-    entry["epistemic_drift"] = row.epistemic_drift;
+    entry["aleatoric_drift"] = DriftJson(row.aleatoric_drift);
+    entry["epistemic_drift"] = DriftJson(row.epistemic_drift);
     rows.push_back(std::move(entry));
   }
   Json data = Json::object();
@@ -241,9 +247,9 @@ std::vector<std::string> WriteBayesComparison(const BayesComparison& comparison,
   WriteFileAtomically(folder / "bayes.csv", csv);
   const std::string body = fmt::format(
       "<h1>Quantized Bayesian networks: {}</h1>\n<p>{} draws of the weights; accuracy and AUROC are means over the seeds. "
-      "A change of uncertainty is that of its mean over the images against the float network of the same seed, of the "
-      "seed that changed most. Drop: accuracy lost on clean and ambiguous images together, with its paired 95 % "
-      "interval, images resampled with all of their labels.</p>\n",
+      "A change of uncertainty is that of its mean over the images against the float network of the same seed on the same "
+      "draws, the mean over the seeds; 95 % interval by the jackknife over the draws. Drop: accuracy lost on clean and "
+      "ambiguous images together, with its paired 95 % interval, images resampled with all of their labels.</p>\n",
       HtmlText(comparison.model), comparison.draws);
   WriteFileAtomically(folder / "report.html",
                       HtmlPage(comparison.model, body + Table(comparison) + HtmlFigures(figures)));

@@ -47,6 +47,46 @@ TEST_CASE("the parts add up, and epistemic uncertainty is the mutual information
   CHECK(torch::allclose(uncertainty.predictive.sum(1), torch::ones(5)));
 }
 
+TEST_CASE("leaving blocks of draws out gives the means of the others, and the error of a change between networks") {
+  torch::manual_seed(3);
+  std::vector<torch::Tensor> draws, others;
+  for (int t = 0; t < 23; ++t) {
+    draws.push_back((torch::randn({6, 4}) * 2.0).softmax(1));
+    others.push_back((draws.back().log() + 0.3 * torch::randn({6, 4})).softmax(1));
+  }
+  const Uncertainty all = Of(draws), changed = Of(others);
+  REQUIRE(all.epistemic_without.size() == 10);
+  std::vector<torch::Tensor> rest;  // without block 2
+  for (int t = 0; t < 23; ++t) {
+    if (t % 10 != 2) rest.push_back(draws[static_cast<std::size_t>(t)]);
+  }
+  const Uncertainty without = Of(rest);
+  CHECK(all.aleatoric_without[2] == Approx(without.aleatoric.mean().item<double>()));
+  CHECK(all.epistemic_without[2] == Approx(without.epistemic.mean().item<double>()));
+  CHECK(Of({draws[0]}).epistemic_without.empty());
+
+  const double before = all.aleatoric.mean().item<double>(), after = changed.aleatoric.mean().item<double>();
+  const RelativeChange change = CompareMeans(before, after, all.aleatoric_without, changed.aleatoric_without);
+  CHECK(change.value == Approx(after / before - 1.0));
+  CHECK(change.standard_error > 0.0);
+  CHECK(CompareMeans(before, before, all.aleatoric_without, all.aleatoric_without).standard_error == Approx(0.0).margin(1e-12));
+  CHECK_THROWS_AS(CompareMeans(before, after, all.aleatoric_without, {}), Error);
+}
+
+TEST_CASE("the jackknife over draws finds how much other draws would have changed a mean") {
+  // Means of 40 independent values of variance 1 about 10, relative to a constant: standard error 1 / (10 sqrt 40).
+  torch::manual_seed(4);
+  double squares = 0.0;
+  for (int trial = 0; trial < 200; ++trial) {
+    const torch::Tensor values = torch::randn({10, 4}, torch::kFloat64) + 10.0;
+    std::vector<double> without;
+    for (int b = 0; b < 10; ++b) without.push_back((values.sum() - values[b].sum()).item<double>() / 36.0);
+    const auto change = CompareMeans(10.0, values.mean().item<double>(), std::vector<double>(10, 10.0), without);
+    squares += change.standard_error * change.standard_error / 200.0;
+  }
+  CHECK(std::sqrt(squares) == Approx(0.1 / std::sqrt(40.0)).epsilon(0.1));
+}
+
 TEST_CASE("no draws are no answer") { CHECK_THROWS_AS(UncertaintySum().Take(), Error); }
 
 }  // namespace

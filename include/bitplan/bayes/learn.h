@@ -29,20 +29,27 @@ std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train
                                const BayesOptions& options, const LearningSchedule& schedule, std::uint64_t seed,
                                ProgressSink& progress);
 
-// E_t H[p_t] of every image, nats, float32 [N].
-[[nodiscard]] torch::Tensor MeasureAleatoric(const StoredNetwork& reference, const Dataset& data,
-                                             const Normalizer& normalizer, int draws, std::uint64_t seed,
-                                             ProgressSink& progress);
+// Training images in groups that are uncertain alike to the reference: by how much of it is aleatoric, and apart those that
+// occur several times, with several labels. At equal aleatoric uncertainty the reference knows the two kinds of images
+// differently well.
+struct UncertaintyGroups {
+  torch::Tensor of_row;  // int64 [rows], 0 .. count - 1
+  std::int64_t count = 0;
+};
+[[nodiscard]] UncertaintyGroups GroupByUncertainty(const StoredNetwork& reference, const Dataset& data,
+                                                   const Normalizer& normalizer, int draws, std::uint64_t seed,
+                                                   ProgressSink& progress);
 
 // Moves a quantized network to the reference, draw by draw: both meet the same noise, and the loss is the mean over
-// images and draws of KL(p_t || q_t), p_t the reference's answer to draw t. A network that cannot follow every draw
-// hedges: its single answers become flatter and agree more, which is more aleatoric and less epistemic uncertainty than
-// the reference has. So both are held where the reference has them (`aleatoric` given, that of the reference about the
-// training images): images fall into groups by it, and the mean of either uncertainty over a group is a constraint with a
-// multiplier of its own, in units of the divergence, moved by the logarithm of the ratio to the reference. Two draws a minibatch give the epistemic
-// part of a pair, compared with the reference's on the same pair. No labels. Returns the loss of every epoch, multipliers included.
+// images and draws of KL(p_t || q_t), p_t the reference's answer to draw t, and a share of the negative log likelihood of
+// the labels. A network that cannot follow every draw hedges: its single answers become flatter and agree more, which is
+// more aleatoric and less epistemic uncertainty than the reference has. So both are held where the reference has them
+// (`uncertainty`; null: KL alone, without labels): the mean of either over a group is a constraint with a multiplier of its
+// own, in units of the group's divergence, moved by the logarithm of the ratio to the reference. Two draws a minibatch give
+// the epistemic part of a pair, compared with the reference's on the same pair. Returns the loss of every epoch, multipliers
+// included.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
-                                   const torch::Tensor& aleatoric, const Dataset& train,
+                                   const UncertaintyGroups* uncertainty, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options,
                                    const LearningSchedule& schedule, std::uint64_t seed, ProgressSink& progress);
 

@@ -49,6 +49,7 @@ class Drawer {
 struct BayesEvaluation {
   Metrics metrics;  // of the predictive distribution, over the rows
   double total = 0.0, aleatoric = 0.0, epistemic = 0.0;  // means over the images, nats
+  std::vector<double> aleatoric_without, epistemic_without;  // with a block of draws left out
   // Per image, float32 [images]: share of its labels that the prediction meets, how many it has, its uncertainties.
   torch::Tensor correct, labels, aleatoric_of, epistemic_of;
 };

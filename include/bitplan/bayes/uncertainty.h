@@ -9,6 +9,9 @@
 
 #include <torch/types.h>
 
+#include <cstdint>
+#include <vector>
+
 namespace bitplan {
 
 struct Uncertainty {
@@ -16,9 +19,20 @@ struct Uncertainty {
   torch::Tensor total;       // float64 [n], nats
   torch::Tensor aleatoric;   // float64 [n]
   torch::Tensor epistemic;   // float64 [n], >= 0
+  // Means over the images with one block of the draws left out (draw t is in block t mod 10; fewer blocks where there are
+  // fewer draws), for the jackknife. Empty for one draw.
+  std::vector<double> aleatoric_without, epistemic_without;
 };
 
-// Adds the draws up one at a time, so that T draws of a large data set need not be held at once.
+// The relative change of a mean from one network to another that met the same draws, after / before - 1, and its standard
+// error by the jackknife over blocks of draws (Quenouille 1956; Tukey 1958). `*_without`: the means with a block left out.
+struct RelativeChange {
+  double value = 0.0, standard_error = 0.0;
+};
+[[nodiscard]] RelativeChange CompareMeans(double before, double after, const std::vector<double>& before_without,
+                                          const std::vector<double>& after_without);
+
+// Adds the draws up one at a time, so that T draws of a large data set need not be held at once; memory for at most ten.
 class UncertaintySum {
  public:
   // `logits`: float32 [n, classes] of one draw of the weights for all n inputs.
@@ -28,7 +42,11 @@ class UncertaintySum {
   [[nodiscard]] Uncertainty Take() const;
 
  private:
-  torch::Tensor probabilities_, entropy_;  // sums over the draws, float64
+  struct Block {
+    torch::Tensor probabilities, entropy;  // sums over its draws, float64
+    std::int64_t draws = 0;
+  };
+  std::vector<Block> blocks_;
   std::int64_t draws_ = 0;
 };
 

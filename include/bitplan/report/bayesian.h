@@ -19,6 +19,7 @@ namespace bitplan {
 struct BayesMeasurement {
   Metrics metrics;
   double total = 0.0, aleatoric = 0.0, epistemic = 0.0;  // means over the images, nats
+  std::vector<double> aleatoric_without, epistemic_without;  // with a block of draws left out
 };
 
 // One network of one seed. Splits by their role: clean, ambiguous, out-of-distribution (uncertainty only).
@@ -37,17 +38,21 @@ struct BayesDrop {
   double drop = 0.0, ci_low = 0.0, ci_high = 0.0;
 };
 
+// Relative change of a mean uncertainty against the float network of the same seed on the same draws, the mean over the
+// seeds. 95 % interval by the jackknife over blocks of draws: what other draws of the same networks would have given.
+struct BayesDrift {
+  double change = 0.0, ci_low = 0.0, ci_high = 0.0;
+};
+
 struct BayesRow {
-  std::string name;    // "float", "jq-4-log-fine-tuned", "plan-2.67"
-  std::string scheme;  // vpq, spq, jq; empty: float
-  std::string stage;   // trained, fine-tuned, scratch; empty: float
-  std::string sigma_scale;
-  double bits = 0.0;           // of whatever is rounded; of a plan its average
-  std::vector<BayesSeedResult> seeds;
-  std::map<std::string, BayesDrop> drops;  // by role, and "all" for clean and ambiguous together; empty: float
-  // Relative change of mean uncertainty against the float network of the same seed, of the seed that changed most, with
-  // its sign. By role.
-  std::map<std::string, double> aleatoric_drift, epistemic_drift;
+  std::string name{};    // "float", "jq-4-log-fine-tuned", "plan-2.67"
+  std::string scheme{};  // vpq, spq, jq; empty: float
+  std::string stage{};   // trained, fine-tuned, scratch; empty: float
+  std::string sigma_scale{};
+  double bits = 0.0;  // of whatever is rounded; of a plan its average
+  std::vector<BayesSeedResult> seeds{};
+  std::map<std::string, BayesDrop> drops{};  // by role, and "all" for clean and ambiguous together; empty: float
+  std::map<std::string, BayesDrift> aleatoric_drift{}, epistemic_drift{};  // by role
 };
 
 // Uncertainties of single images, for histograms.
