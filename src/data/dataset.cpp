@@ -1,7 +1,7 @@
 #include "bitplan/data/dataset.h"
 
 #include <fmt/format.h>
-
+#include <torch/torch.h>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/random.h"
@@ -99,6 +99,22 @@ torch::Tensor Normalizer::Apply(const torch::Tensor& images) const {
   return pixels;
 }
 
+void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed) {
+  if (!(options.noise > 0.0) || data.size() == 0) return;
+  CheckChannels(PerChannel(options.normalize_std), data.images, "std");
+  const auto runs = Runs(data.images);
+  const auto count = static_cast<std::int64_t>(runs.size()) - 1;
+  auto shape = data.images.sizes().vec();
+  shape[0] = count;
+  auto generator = at::detail::createCPUGenerator(StreamSeed(seed, "data/noise/" + data.name));
+  torch::Tensor noise = torch::randn(shape, generator).mul_(options.noise);
+  if (!options.normalize_std.empty()) noise.mul_(PerChannel(options.normalize_std));
+  const torch::Tensor ends = torch::tensor(runs);
+  const bool bytes = data.images.scalar_type() == torch::kUInt8;
+  data.images = data.images.to(torch::kFloat32).div_(bytes ? 255.0 : 1.0);
+  data.images.add_(noise.repeat_interleave(ends.slice(0, 1) - ends.slice(0, 0, count), 0));
+}
+
 const std::vector<DatasetSource>& DatasetSources() {
   static const std::vector<DatasetSource> sources = {
       {"mnist", "handwritten digits, 60,000 + 10,000 images 1x28x28; files mnist/*-ubyte[.gz]", LoadMnist, MnistFiles},
@@ -123,6 +139,7 @@ const DatasetSource& FindDatasetSource(const std::string& name) {
 
 DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed) {
   DataSplits splits = FindDatasetSource(options.name).load(options, folders, seed);
+  for (Dataset* data : {&splits.train, &splits.test}) AddNoise(*data, options, seed);
   CutCalibration(splits, options.name, options.calibration, seed);
   return splits;
 }

@@ -49,6 +49,8 @@ std::vector<RecipeOption> MakeOptions() {
       Number("data.normalize.std", FIELD(data.normalize_std), kPositive, "", "per channel, divides what is left"),
       Count("data.calibration", FIELD(data.calibration), "images",
             "taken from the training split by seed, never trained on; choices are made on them"),
+      Number("data.noise", FIELD(data.noise), kNotNegative, "",
+             "standard deviation of Gaussian noise on the normalized images of all splits, drawn once by seed"),
       Any("data.train_images", FIELD(data.train_images), "npy: training images"),
       Any("data.train_labels", FIELD(data.train_labels), "npy: their labels"),
       Any("data.test_images", FIELD(data.test_images), "npy: images never used before verification"),

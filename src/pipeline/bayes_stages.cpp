@@ -143,6 +143,7 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
                         FindActivationFunction(bayes.activation));
   Sha256 tests;
   tests.Update(recipe.verify.split);
+  if (recipe.data.noise > 0.0) tests.Update(fmt::format("noise {} {}", recipe.data.noise, recipe.seed));
   if (OnCalibration()) {
     tests.Update(train_hash);
     splits.push_back({kClean, Distinct(data.calibration)});
@@ -152,7 +153,9 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
       const DataOptions named = Named(recipe.data, name);
       tests.Update(role).Update(name);
       for (const auto& test : source.files(named, folders).test) tests.Update(FileSha256(test));
-      splits.push_back({role, Distinct(source.load(named, folders, recipe.seed).test)});
+      Dataset test = source.load(named, folders, recipe.seed).test;
+      AddNoise(test, named, recipe.seed);
+      splits.push_back({role, Distinct(test)});
     }
   }
   test_hash = tests.Hex();

@@ -111,6 +111,33 @@ TEST_CASE("without mean and deviation bytes become 0..1 and floats stay as they 
   CHECK(normalizer.Apply(floats).equal(floats));
 }
 
+TEST_CASE("noise has its deviation on the normalized image, is drawn once by seed, and is one for all labels of an image") {
+  DataOptions options;
+  options.normalize_mean = {0.4, 0.5, 0.6};
+  options.normalize_std = {0.5, 0.25, 0.125};
+  const Dataset clean{"noisy", torch::full({400, 3, 8, 8}, 100, torch::kUInt8), torch::zeros({400}, torch::kInt64), 10};
+  Dataset numbered = clean, same = clean, other = clean;
+  numbered.images = clean.images + (torch::arange(400, torch::kUInt8) / 2).to(torch::kUInt8).view({-1, 1, 1, 1});  // pairs
+  same.images = numbered.images;
+  AddNoise(numbered, options, 1);
+  CHECK(numbered.images.equal(same.images));  // none asked for
+  options.noise = 0.05;
+  Dataset again = same;
+  AddNoise(numbered, options, 1);
+  AddNoise(again, options, 1);
+  AddNoise(other, options, 2);
+  CHECK(numbered.images.equal(again.images));
+  const Normalizer normalizer(options);
+  const torch::Tensor noise = normalizer.Apply(numbered.images) - normalizer.Apply(same.images);
+  for (int c = 0; c < 3; ++c) {
+    CHECK(noise.select(1, c).std().item<double>() == Approx(0.05).epsilon(0.05));
+    CHECK(std::abs(noise.select(1, c).mean().item<double>()) < 0.002);
+  }
+  CHECK(noise[0].equal(noise[1]));
+  CHECK_FALSE(noise[0].equal(noise[2]));
+  CHECK(other.images.slice(0, 1).equal(other.images[0].unsqueeze(0).expand({399, 3, 8, 8})));  // one image, 400 labels
+}
+
 TEST_CASE("normalizing leaves the data set as it was") {
   DataOptions options;
   options.normalize_mean = {0.5};

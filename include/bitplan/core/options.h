@@ -21,6 +21,7 @@ struct DataOptions {
   std::vector<double> normalize_mean;  // per channel, of pixels scaled to 0..1
   std::vector<double> normalize_std;   // > 0
   int calibration = 5000;              // images taken from the training split by seed, never trained on
+  double noise = 0.0;                  // standard deviation of Gaussian noise on the normalized images, drawn once
   // name: npy only; files relative to the data folder or the recipe
   std::string train_images, train_labels, test_images, test_labels;
 };

@@ -74,6 +74,11 @@ struct DatasetSource {
   DataFiles (*files)(const DataOptions& options, const std::vector<std::filesystem::path>& folders);
 };
 
+// Adds DataOptions::noise to the images, in units of the normalized image: float32 pixels (bytes are divided by 255),
+// not clamped. Every image has noise of its own, by seed and the data set's name; images that stand several times in a
+// row, once with each of their labels, keep one. No noise: unchanged.
+void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed);
+
 // Every data set, in the order of the list.
 [[nodiscard]] const std::vector<DatasetSource>& DatasetSources();
 
