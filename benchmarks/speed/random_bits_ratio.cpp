@@ -30,7 +30,8 @@ AllocationProblem Table(const Network& network, const std::vector<int>& widths) 
   problem.widths = widths;
   for (const Layer& layer : network.layers) {
     const WeightRows rows(GetTensor(network.module, layer.parameter), layer.output_dim, {});
-    problem.units.push_back({.name = layer.name, .weights = layer.weights(), .scales = rows.rows(), .macs = layer.macs});
+    problem.units.push_back(
+        {.name = layer.name, .weights = layer.weights(), .scales = rows.rows(), .macs = layer.macs});
     problem.loss_rise.emplace_back();
     for (const int width : widths) problem.loss_rise.back().push_back(1e-3 * rows.Fit(width, "auto").error);
   }
@@ -87,9 +88,13 @@ int main(int argc, char** argv) {
   const double epoch = Median(plain) * epoch_images / static_cast<double>(shape[0]);
   const double default_steps = static_cast<double>(RandomBitsOptions{}.steps);
   const double whole = Median(random_bits) * default_steps / steps;
-  const nlohmann::ordered_json result = {{"architecture", name},         {"steps", steps},
-                                         {"batch", kBatch},              {"threads", at::get_num_threads()},
-                                         {"epoch_seconds", epoch},       {"random_bits_seconds", whole},
-                                         {"random_bits_steps", default_steps}, {"epochs", whole / epoch}};
+  const nlohmann::ordered_json result = {{"architecture", name},
+                                         {"steps", steps},
+                                         {"batch", kBatch},
+                                         {"threads", at::get_num_threads()},
+                                         {"epoch_seconds", epoch},
+                                         {"random_bits_seconds", whole},
+                                         {"random_bits_steps", default_steps},
+                                         {"epochs", whole / epoch}};
   std::puts(result.dump().c_str());
 }

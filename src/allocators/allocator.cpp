@@ -24,8 +24,10 @@ std::string Certificate(const ConstrainedProblem& constrained, const AllocateOpt
   const Budget& budget = options.budget;
   const bool average = budget.kind == BudgetKind::kAverageBits;
   const std::string needed =
-      average ? fmt::format("{:g}", std::ceil(1e3 * static_cast<double>(total) / static_cast<double>(constrained.weights)) / 1e3)
-              : fmt::format("{}", total);
+      average
+          ? fmt::format("{:g}",
+                        std::ceil(1e3 * static_cast<double>(total) / static_cast<double>(constrained.weights)) / 1e3)
+          : fmt::format("{}", total);
   std::vector<std::size_t> order;
   for (std::size_t u = 0; u < costs.size(); ++u) {
     if (costs[u] > 0) order.push_back(u);
@@ -52,8 +54,8 @@ std::string Certificate(const ConstrainedProblem& constrained, const AllocateOpt
 
 void CheckBudgetValue(const Budget& budget) {
   if (std::isfinite(budget.value) && budget.value >= 0.0) return;
-  throw Error(ErrorKind::kUsage, fmt::format("allocate.budget.{} is {}; it must be a number >= 0",
-                                             BudgetName(budget.kind), budget.value));
+  throw Error(ErrorKind::kUsage,
+              fmt::format("allocate.budget.{} is {}; it must be a number >= 0", BudgetName(budget.kind), budget.value));
 }
 
 void CheckFeasible(const ConstrainedProblem& constrained, const AllocateOptions& options) {
@@ -134,9 +136,7 @@ double Allocation::optimality_gap() const {
          std::max(predicted_loss_rise, std::numeric_limits<double>::min());
 }
 
-const Allocator& FindAllocator(const std::string& name) {
-  return FindByName(Allocators(), "allocator", name);
-}
+const Allocator& FindAllocator(const std::string& name) { return FindByName(Allocators(), "allocator", name); }
 
 Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed,
                     LikelihoodOracle* oracle, ProgressSink& progress) {

@@ -1,16 +1,17 @@
 // bayes-bits-from-variance: bits from the unit round-off that the posterior variance allows (Louizos, Ullrich, Welling
-// 2017, "Bayesian Compression for Deep Learning", section on bit precision). A number whose posterior standard deviation
-// is sigma need not be kept more precisely than that: a uniform grid of b bits over the range R has the step R / 2^b, so
-// b follows from log2(R / sigma).
+// 2017, "Bayesian Compression for Deep Learning", section on bit precision). A number whose posterior standard
+// deviation is sigma need not be kept more precisely than that: a uniform grid of b bits over the range R has the step
+// R / 2^b, so b follows from log2(R / sigma).
 //
 // Ours: the score of a unit is s_u = mean over its weights of log2(R_i / (sqrt(12) sigma_i)) (the mean of
-// Unit::score_percentiles), and the width is the narrowest allowed one that is no less than s_u + c, at most the widest.
-// c is one offset for all units, the largest with which the plan fits; what is left then is not spent.
+// Unit::score_percentiles), and the width is the narrowest allowed one that is no less than s_u + c, at most the
+// widest. c is one offset for all units, the largest with which the plan fits; what is left then is not spent.
 //
-// Where this differs from the paper: there the budget does not exist (c is fixed and the network as large as it comes out),
-// the posterior is trained with sparsity-inducing priors and prunes groups first, the precision of a layer follows from the
-// mean of the posterior variances of its surviving weights (here: the mean of their logarithms, so that one vague
-// weight does not speak for the layer), and the numbers are in floating point with separate exponent bits.
+// Where this differs from the paper: there the budget does not exist (c is fixed and the network as large as it comes
+// out), the posterior is trained with sparsity-inducing priors and prunes groups first, the precision of a layer
+// follows from the mean of the posterior variances of its surviving weights (here: the mean of their logarithms, so
+// that one vague weight does not speak for the layer), and the numbers are in floating point with separate exponent
+// bits.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -58,8 +59,7 @@ Allocation AllocateBayesBits(const AllocatorInputs& inputs) {
   }
   std::sort(steps.begin(), steps.end());
   std::vector<int> chosen(problem.units.size(), 0);
-  std::int64_t left =
-      Capacity(problem, inputs.budget) - MakeAllocation(problem, inputs.budget.kind, chosen).cost;
+  std::int64_t left = Capacity(problem, inputs.budget) - MakeAllocation(problem, inputs.budget.kind, chosen).cost;
   std::string reached = "every layer at the widest width";
   for (const Step& step : steps) {
     left -= StepCost(problem, inputs.budget.kind, step.unit, step.column);

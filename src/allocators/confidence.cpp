@@ -20,8 +20,8 @@ AllocationProblem Replicate(const AllocationProblem& problem, const std::vector<
 
 bool Varies(const Allocator& allocator, const AllocationProblem& problem, const AllocateOptions& options) {
   if (allocator.reads == AllocatorReads::kLossRise) return true;
-  const bool coherence = std::any_of(problem.units.begin(), problem.units.end(),
-                                     [](const Unit& unit) { return !unit.coherence.empty(); });
+  const bool coherence =
+      std::any_of(problem.units.begin(), problem.units.end(), [](const Unit& unit) { return !unit.coherence.empty(); });
   return allocator.reads == AllocatorReads::kCoherence && coherence && options.mode != "rank";
 }
 

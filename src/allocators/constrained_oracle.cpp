@@ -31,8 +31,7 @@ ConstrainedOracle::ConstrainedOracle(LikelihoodOracle& oracle, const AllocationP
 
 double ConstrainedOracle::Loss(const std::vector<int>& columns) {
   for (std::size_t u = 0; u < columns.size(); ++u) {
-    const int column =
-        columns[u] == kFloatColumn ? kFloatColumn : static_cast<int>(constrained_.columns[columns[u]]);
+    const int column = columns[u] == kFloatColumn ? kFloatColumn : static_cast<int>(constrained_.columns[columns[u]]);
     for (const std::size_t layer : constrained_.layers[u]) columns_[layer] = column;
   }
   return oracle_.Loss(columns_);

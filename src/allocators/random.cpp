@@ -4,8 +4,8 @@
 //
 // Every unit is as likely as any other, whatever its size. The plans are so no uniform sample of all plans within the
 // budget, but spend it as the other allocators do.
-#include "allocators/select.h"
 #include "bitplan/core/random.h"
+#include "allocators/select.h"
 
 namespace bitplan {
 

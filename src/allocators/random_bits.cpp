@@ -1,16 +1,16 @@
-// random-bits: the width of every unit is a random variable, and stochastic gradient finds the distribution that the full
-// likelihood of the quantized weights prefers within the budget.
+// random-bits: the width of every unit is a random variable, and stochastic gradient finds the distribution that the
+// full likelihood of the quantized weights prefers within the budget.
 //
 //   b_u ~ Categorical(p_u),   minimise over p   E_b[ w_d * loss(b) + w_p * sum_u D_u(b_u) ] - tau * H(p)
 //                             subject to        E_b[cost(b)] <= budget,
 //
 // loss: negative log-likelihood of minibatches through the network (LikelihoodOracle); D: the sensitivity table, in
-// closed form; H: entropy, whose weight tau is annealed geometrically from the typical gap between the best two widths of
-// a unit to a tenth of it. At the optimum p_u(k) ~ exp(-(F_uk + lambda c_uk) / tau) with F_uk the expected objective when
-// unit u has width k and the others are drawn; F is what is learned, by Adam along the gradient with respect to the
-// logits, so that a change of lambda or tau acts at once and need not be learned. F starts as (w_d + w_p) * D, lambda at the
-// shadow price of the table and follows by multiplicative dual ascent. The data term is estimated by Gumbel-softmax or by
-// the score function (random_bits_estimators.h).
+// closed form; H: entropy, whose weight tau is annealed geometrically from the typical gap between the best two widths
+// of a unit to a tenth of it. At the optimum p_u(k) ~ exp(-(F_uk + lambda c_uk) / tau) with F_uk the expected objective
+// when unit u has width k and the others are drawn; F is what is learned, by Adam along the gradient with respect to
+// the logits, so that a change of lambda or tau acts at once and need not be learned. F starts as (w_d + w_p) * D,
+// lambda at the shadow price of the table and follows by multiplicative dual ascent. The data term is estimated by
+// Gumbel-softmax or by the score function (random_bits_estimators.h).
 //
 // The answer is the most probable plan within the budget: an exact knapsack over the learned F, averaged over the last
 // quarter of the steps, which is log p with the price of the budget taken out, because now the budget itself binds. The
@@ -110,7 +110,8 @@ double TypicalGap(const Table& rises, const Costs& costs, double weight, double 
   std::vector<double> gaps;
   for (std::size_t u = 0; u < rises.size(); ++u) {
     std::vector<double> row;
-    for (std::size_t k = 0; k < rises[u].size(); ++k) row.push_back(weight * rises[u][k] + price * costs.per_width[u][k]);
+    for (std::size_t k = 0; k < rises[u].size(); ++k)
+      row.push_back(weight * rises[u][k] + price * costs.per_width[u][k]);
     std::sort(row.begin(), row.end());
     if (row.size() > 1) gaps.push_back(row[1] - row[0]);
   }

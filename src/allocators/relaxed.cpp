@@ -1,12 +1,16 @@
 // relaxed: the table as smooth curves, the budget as a continuous one, then rounding.
 //
-// 1. Fit. For every unit D_u(b) = a * 2^(-c b), c >= 0: in the high-resolution limit c is 2, at low widths and with errors
-//    that act together it is not. Non-linear least squares (Ceres) on log2 D with the Cauchy loss, so that a single width
-//    off the curve (a bad grid at two bits) does not bend it. Entries below 1e-12 of the row's largest count as that.
-// 2. Continuous optimum. Minimise sum_u a_u 2^(-c_u b_u) subject to sum_u p_u b_u <= budget between the narrowest and the
+// 1. Fit. For every unit D_u(b) = a * 2^(-c b), c >= 0: in the high-resolution limit c is 2, at low widths and with
+// errors
+//    that act together it is not. Non-linear least squares (Ceres) on log2 D with the Cauchy loss, so that a single
+//    width off the curve (a bad grid at two bits) does not bend it. Entries below 1e-12 of the row's largest count as
+//    that.
+// 2. Continuous optimum. Minimise sum_u a_u 2^(-c_u b_u) subject to sum_u p_u b_u <= budget between the narrowest and
+// the
 //    widest width, p_u the price of a bit (weights, or weights / 8 bytes; fixed costs are paid first). For a multiplier
 //    lambda the answer is in closed form, b_u = log2(a_u c_u ln 2 / (lambda p_u)) / c_u, clipped; lambda by bisection.
-// 3. Rounding. Every unit starts at the widest allowed width not above b_u; what is left is spent by marginal gain in the
+// 3. Rounding. Every unit starts at the widest allowed width not above b_u; what is left is spent by marginal gain in
+// the
 //    table itself (SpendGreedily), as what is fitted is good enough for the direction and not for the last bit.
 //
 // The note states the continuous optimum and the error of the fit. The optimum is a bound on plans under the fitted
@@ -112,8 +116,8 @@ std::vector<double> Optimum(const std::vector<Curve>& curves, double narrowest, 
   return widths;
 }
 
-// Lowers the widths that lose least per cost until the plan fits; the price of a bit is a chord, which a width 0 without
-// scales lies below.
+// Lowers the widths that lose least per cost until the plan fits; the price of a bit is a chord, which a width 0
+// without scales lies below.
 void MakeFit(const AllocationProblem& problem, BudgetKind kind, std::int64_t& left, std::vector<int>& chosen) {
   while (left < 0) {
     std::size_t cheapest = chosen.size();
@@ -158,9 +162,8 @@ Allocation AllocateRelaxed(const AllocatorInputs& inputs) {
   for (std::size_t u = 0; u < curves.size(); ++u) {
     continuous += std::exp2(curves[u].log2_a - curves[u].c * widths[u]);
     constexpr double kRounding = 1e-9;
-    const auto above =
-        std::upper_bound(problem.widths.begin(), problem.widths.end(), widths[u] + kRounding,
-                         [](double value, int width) { return value < static_cast<double>(width); });
+    const auto above = std::upper_bound(problem.widths.begin(), problem.widths.end(), widths[u] + kRounding,
+                                        [](double value, int width) { return value < static_cast<double>(width); });
     chosen.push_back(std::max(0, static_cast<int>(above - problem.widths.begin()) - 1));
   }
   std::int64_t left = capacity - MakeAllocation(problem, kind, chosen).cost;
@@ -169,8 +172,9 @@ Allocation AllocateRelaxed(const AllocatorInputs& inputs) {
 
   Allocation result = MakeAllocation(problem, kind, chosen);
   const auto entries = static_cast<double>(curves.size() * problem.widths.size());
-  result.note = fmt::format("continuous optimum of the fitted curves {:.6g} nats; fit is off by {:.3f} bits (root mean square of log2)",
-                            continuous, std::sqrt(square_error / entries));
+  result.note = fmt::format(
+      "continuous optimum of the fitted curves {:.6g} nats; fit is off by {:.3f} bits (root mean square of log2)",
+      continuous, std::sqrt(square_error / entries));
   return result;
 }
 

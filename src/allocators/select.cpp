@@ -73,8 +73,7 @@ std::vector<std::vector<KnapsackItem>> KnapsackClasses(const AllocationProblem& 
 }
 
 Allocation SolveExactly(const AllocationProblem& problem, const Budget& budget) {
-  const KnapsackSolution solution =
-      SolveKnapsack(KnapsackClasses(problem, budget.kind), Capacity(problem, budget));
+  const KnapsackSolution solution = SolveKnapsack(KnapsackClasses(problem, budget.kind), Capacity(problem, budget));
   Allocation result = MakeAllocation(problem, budget.kind, solution.chosen);
   result.has_bound = true;
   result.lower_bound = solution.optimal ? result.predicted_loss_rise : solution.lower_bound;

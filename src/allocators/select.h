@@ -25,9 +25,9 @@ namespace bitplan {
 // Cost of the next wider width, column + 1, above that of `column`.
 [[nodiscard]] std::int64_t StepCost(const AllocationProblem& problem, BudgetKind kind, std::size_t unit, int column);
 
-// Takes steps to wider widths from the plan `chosen`, `left` of the budget unspent, the largest fall of the loss rise per
-// cost first; a step may pass over widths that are worth less. Steps that do not fit are passed over, and steps that
-// lower nothing are not taken. Equal steps: in the order of the units.
+// Takes steps to wider widths from the plan `chosen`, `left` of the budget unspent, the largest fall of the loss rise
+// per cost first; a step may pass over widths that are worth less. Steps that do not fit are passed over, and steps
+// that lower nothing are not taken. Equal steps: in the order of the units.
 void SpendGreedily(const AllocationProblem& problem, BudgetKind kind, std::int64_t left, std::vector<int>& chosen);
 
 }  // namespace bitplan

@@ -178,13 +178,13 @@ class HalfMaker {
                                                 "for; {} images are wanted",
                                                 pool_.kept, pool_.drawn, name_, wanted));
     }
-    const auto join = [&](torch::Tensor AmbiguousHalf::* field) {
+    const auto join = [&](torch::Tensor AmbiguousHalf::*field) {
       std::vector<torch::Tensor> parts;
       for (const AmbiguousHalf& round : rounds) parts.push_back(round.*field);
       pool_.*field = torch::cat(parts);
     };
-    for (const auto field : {&AmbiguousHalf::images, &AmbiguousHalf::predictive, &AmbiguousHalf::entropy,
-                             &AmbiguousHalf::information}) {
+    for (const auto field :
+         {&AmbiguousHalf::images, &AmbiguousHalf::predictive, &AmbiguousHalf::entropy, &AmbiguousHalf::information}) {
       join(field);
     }
   }

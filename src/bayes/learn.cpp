@@ -22,11 +22,13 @@ constexpr double kWarmUp = 0.25;  // share of the steps over which the divergenc
 constexpr std::int64_t kStepsBetweenChecks = 50;
 constexpr double kGroupEdges[] = {0.1, 0.5};  // nats of aleatoric uncertainty: clear, doubtful and ambiguous images
 constexpr std::int64_t kLevels = std::size(kGroupEdges) + 1;
-constexpr double kLabels = 0.3;  // weight of the labels beside the reference
+constexpr double kBound = 0.3;  // weight of the evidence lower bound beside the reference
 
 class Learning {
  public:
-  Learning(VariationalNetwork& network, bool training_mode) : network_(network) { network_.SetLearning(true, training_mode); }
+  Learning(VariationalNetwork& network, bool training_mode) : network_(network) {
+    network_.SetLearning(true, training_mode);
+  }
   ~Learning() { network_.SetLearning(false); }
   Learning(const Learning&) = delete;
   Learning& operator=(const Learning&) = delete;
@@ -62,13 +64,17 @@ std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, con
     torch::Tensor sum = torch::zeros({}, torch::kFloat64);
     for (std::int64_t step = 0; step < steps; ++step) {
       ThrowIfInterrupted();
-      const std::int64_t begin = step * options.batch, end = std::min<std::int64_t>(begin + options.batch, train.size());
+      const std::int64_t begin = step * options.batch,
+                         end = std::min<std::int64_t>(begin + options.batch, train.size());
       const std::int64_t at = epoch * steps + step;
       for (auto& group : optimizer.param_groups()) {
         group.options().set_lr(OneCycleRate(at, epochs * steps, learning_rate));
       }
       const torch::Tensor rows = order.slice(0, begin, end);
-      Minibatch batch{rows, normalizer.Apply(train.images.index_select(0, rows)), {}, {},
+      Minibatch batch{rows,
+                      normalizer.Apply(train.images.index_select(0, rows)),
+                      {},
+                      {},
                       static_cast<double>(at) / static_cast<double>(epochs * steps)};
       for (const Layer& layer : network.network().layers) {
         batch.noise.push_back(torch::randn(layer.shape, generator));
@@ -80,9 +86,10 @@ std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, con
       optimizer.step();
       sum += loss.detach() * (end - begin);
       if (((step + 1) % kStepsBetweenChecks == 0 || step + 1 == steps) && !std::isfinite(sum.item<double>())) {
-        throw Error(ErrorKind::kData, fmt::format("{}: the loss is not finite by step {} of epoch {}; lower the learning "
-                                                  "rate (now {})",
-                                                  what, step + 1, epoch + 1, learning_rate));
+        throw Error(ErrorKind::kData,
+                    fmt::format("{}: the loss is not finite by step {} of epoch {}; lower the learning "
+                                "rate (now {})",
+                                what, step + 1, epoch + 1, learning_rate));
       }
       progress.Advance(end - begin);
     }
@@ -109,8 +116,8 @@ std::pair<torch::Tensor, torch::Tensor> PairUncertainty(const torch::Tensor& log
 }
 
 // Holds the means of groups of images at their reference values. Every group has a multiplier that rises while its mean
-// is too high and falls while it is too low, in the logarithm of their ratio, and a share of that ratio at once. Its unit
-// is the divergence that it works against: a network that follows closely is held gently.
+// is too high and falls while it is too low, in the logarithm of their ratio, and a share of that ratio at once. Its
+// unit is the divergence that it works against: a network that follows closely is held gently.
 class Holder {
  public:
   explicit Holder(std::int64_t groups)
@@ -124,14 +131,16 @@ class Holder {
     wanted_.mul_(1.0 - kFresh).add_(wanted, kFresh);
     const torch::Tensor known = wanted_.gt(0.0).logical_and(value_.gt(0.0));
     const torch::Tensor ratio = torch::where(known, (value_ / wanted_).log().clamp(-1.0, 1.0), torch::zeros({}));
-    multiplier_.add_(ratio, kAscent).clamp_(-kMost, kMost);
-    const torch::Tensor weight = torch::where(known, (multiplier_ + kGain * ratio) * (share_ / wanted_), torch::zeros({}));
+    // A minibatch without the group has nothing new to say about it.
+    multiplier_.add_(ratio * wanted.gt(0.0), kAscent).clamp_(-kMost, kMost);
+    const torch::Tensor weight =
+        torch::where(known, (multiplier_ + kGain * ratio) * (share_ / wanted_), torch::zeros({}));
     return (divergence * weight * value).sum();
   }
 
  private:
   static constexpr double kFresh = 0.015;  // share of a minibatch in the averages: they reach 70 minibatches back
-  static constexpr double kAscent = 0.03, kGain = 5.0, kMost = 18.0;
+  static constexpr double kAscent = 0.03, kGain = 5.0, kMost = 6.0;
   torch::Tensor value_, wanted_, multiplier_;
   double share_ = 0.0;  // of the averages that is not their zero start
 };
@@ -146,7 +155,8 @@ std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train
     network.SetWeights(network.Round(), batch.noise);
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
     const torch::Tensor nll = torch::nll_loss(network.Forward(batch.images).log_softmax(1), labels);
-    return nll + network.Divergence(options.prior_sigma) * ((schedule.warm_up ? std::min(1.0, batch.done / kWarmUp) : 1.0) / n);
+    return nll + network.Divergence(options.prior_sigma) *
+                     ((schedule.warm_up ? std::min(1.0, batch.done / kWarmUp) : 1.0) / n);
   };
   return Learn(network, train, normalizer, options, schedule, seed, "bound", false, progress, loss);
 }
@@ -187,6 +197,7 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
+  const auto n = static_cast<double>(train.size());
   const std::int64_t groups = uncertainty != nullptr ? uncertainty->count : 0;
   Holder single_holder(groups), pair_holder(groups);
   torch::Tensor usual;  // divergence
@@ -206,10 +217,12 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     usual = usual.defined() ? 0.97 * usual + 0.03 * divergence.detach() : divergence.detach();
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
     const torch::Tensor nll = (torch::nll_loss(log_q, labels) + torch::nll_loss(other_q, labels)) / 2.0;
-    return divergence.sum() + kLabels * nll + single_holder.Charge(by_group(q_single), by_group(p_single), usual) +
+    const torch::Tensor bound = nll + network.Divergence(options.prior_sigma) / n;
+    return divergence.sum() + kBound * bound + single_holder.Charge(by_group(q_single), by_group(p_single), usual) +
            pair_holder.Charge(by_group(q_pair), by_group(p_pair), usual);
   };
-  return Learn(network, train, normalizer, options, schedule, seed, "reference", uncertainty != nullptr, progress, loss);
+  return Learn(network, train, normalizer, options, schedule, seed, "reference", uncertainty != nullptr, progress,
+               loss);
 }
 
 }  // namespace bitplan

@@ -161,7 +161,8 @@ Json PutGrid(Writer& writer, const UniformGrid& grid) {
 
 UniformGrid TakeGrid(Reader& reader, const Json& entry, std::int64_t channels) {
   if (entry.is_null()) return {};
-  const UniformGrid grid{entry.at("bits").get<int>(), entry.at("offset").get<double>(), reader.Floats(entry.at("steps"))};
+  const UniformGrid grid{entry.at("bits").get<int>(), entry.at("offset").get<double>(),
+                         reader.Floats(entry.at("steps"))};
   const bool fits = grid.steps.dim() == 1 && (grid.steps.numel() == 1 || grid.steps.numel() == channels);
   if (grid.bits < 1 || grid.bits > 8 || !fits || grid.steps.eq(0.0).any().item<bool>()) {
     throw Error(ErrorKind::kData, "the grid of a layer is wrong");
@@ -281,7 +282,8 @@ StoredNetwork LoadPacked(const std::filesystem::path& file, const Network& netwo
       if (entry.contains("samples")) layer.sample_grid = TakeGrid(reader, entry.at("samples"), known.output_channels());
       stored.layers.push_back(std::move(layer));
     }
-    if (reader.header.at("others").size() != Others(stored.network).size()) throw fail("parameters of the model are missing");
+    if (reader.header.at("others").size() != Others(stored.network).size())
+      throw fail("parameters of the model are missing");
     for (const Json& entry : reader.header.at("others")) {
       const auto name = entry.at("name").get<std::string>();
       const torch::Tensor value = reader.Floats(entry);

@@ -67,7 +67,8 @@ BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data
   // log p is a vector of logits whose softmax is p.
   const torch::Tensor log_p = uncertainty.predictive.clamp_min(1e-12).log();
   if (labelled) result.metrics = EvaluateLogits(log_p.index_select(0, data.of_row), data.labels).metrics;
-  torch::Tensor right = uncertainty.predictive.argmax(1).index_select(0, data.of_row).eq(data.labels).to(torch::kFloat32);
+  torch::Tensor right =
+      uncertainty.predictive.argmax(1).index_select(0, data.of_row).eq(data.labels).to(torch::kFloat32);
   if (!labelled) right.zero_();
   const torch::Tensor zeros = torch::zeros({data.size()});
   result.labels = zeros.index_add(0, data.of_row, torch::ones_like(right));

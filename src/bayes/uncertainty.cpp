@@ -13,9 +13,7 @@ namespace {
 constexpr std::int64_t kBlocks = 10;
 
 // Entropy of every row, nats; 0 log 0 = 0.
-torch::Tensor Entropy(const torch::Tensor& probabilities) {
-  return -torch::xlogy(probabilities, probabilities).sum(1);
-}
+torch::Tensor Entropy(const torch::Tensor& probabilities) { return -torch::xlogy(probabilities, probabilities).sum(1); }
 
 }  // namespace
 
@@ -23,12 +21,16 @@ RelativeChange CompareMeans(double before, double after, const std::vector<doubl
                             const std::vector<double>& after_without) {
   const auto blocks = before_without.size();
   if (blocks != after_without.size()) throw Error(ErrorKind::kInternal, "the networks did not meet the same draws");
-  RelativeChange change{after / before - 1.0, 0.0};
+  RelativeChange change{after / before - 1.0, 0.0, 0.0};
   double mean = 0.0, squares = 0.0;
   const auto without = [&](std::size_t b) { return after_without[b] / before_without[b] - 1.0; };
   for (std::size_t b = 0; b < blocks; ++b) mean += without(b) / static_cast<double>(blocks);
   for (std::size_t b = 0; b < blocks; ++b) squares += (without(b) - mean) * (without(b) - mean);
-  if (blocks > 1) change.standard_error = std::sqrt(squares * static_cast<double>(blocks - 1) / static_cast<double>(blocks));
+  const bool known = std::all_of(before_without.begin(), before_without.end(), [](double mean) { return mean > 0.0; });
+  if (blocks > 1 && known) {
+    change.degrees = static_cast<double>(blocks - 1);
+    change.standard_error = std::sqrt(squares * change.degrees / static_cast<double>(blocks));
+  }
   return change;
 }
 
@@ -63,7 +65,8 @@ Uncertainty UncertaintySum::Take() const {
     if (blocks_.size() == 1) break;
     const auto rest = static_cast<double>(draws_ - block.draws);
     const double aleatoric = (entropy - block.entropy).mean().item<double>() / rest;
-    const double total = Entropy((probabilities - block.probabilities).clamp_min_(0.0).div_(rest)).mean().item<double>();
+    const double total =
+        Entropy((probabilities - block.probabilities).clamp_min_(0.0).div_(rest)).mean().item<double>();
     result.aleatoric_without.push_back(aleatoric);
     result.epistemic_without.push_back(std::max(0.0, total - aleatoric));
   }

@@ -15,7 +15,7 @@ namespace bitplan {
 namespace {
 
 constexpr double kLeastSigma = 1e-10;
-constexpr double kFirstSpread = 4.0;              // nats of log sigma that the levels of a new network cover
+constexpr double kFirstSpread = 4.0;             // nats of log sigma that the levels of a new network cover
 constexpr int kFitDraws = 4;                     // of the weights, for the grids of samples and activations
 constexpr std::int64_t kFitActivations = 40000;  // values of every layer that its step is fitted to
 
@@ -148,8 +148,8 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
   for (const std::string& name : names) others_.push_back(GetTensor(network_.module, name));
   activations_.clear();
   for (const ActivationQuantizer& quantizer : quantizers) {
-    activations_.push_back({quantizer, FitActivationStep(inputs[quantizer.layer][0], bits, quantizer.is_signed),
-                            torch::zeros({})});
+    activations_.push_back(
+        {quantizer, FitActivationStep(inputs[quantizer.layer][0], bits, quantizer.is_signed), torch::zeros({})});
   }
   FindSlots();
 }
@@ -158,7 +158,8 @@ void VariationalNetwork::FindSlots() {
   weight_slots_.clear();
   step_slots_.clear();
   for (const Layer& layer : network_.layers) weight_slots_.emplace_back(network_.module, layer.parameter);
-  for (const Activation& activation : activations_) step_slots_.emplace_back(network_.module, activation.quantizer.step);
+  for (const Activation& activation : activations_)
+    step_slots_.emplace_back(network_.module, activation.quantizer.step);
 }
 
 UniformGrid VariationalNetwork::Current(const Grid& grid) {
@@ -238,8 +239,7 @@ torch::Tensor VariationalNetwork::Divergence(double prior_sigma) const {
     const torch::Tensor second = learner.mean.square() + (2.0 * learner.log_sigma).exp();
     const torch::Tensor variance =
         prior_sigma > 0.0 ? torch::full({}, prior_sigma * prior_sigma) : second.detach().mean();
-    divergence =
-        divergence + (second / (2.0 * variance) - learner.log_sigma + 0.5 * variance.log() - 0.5).sum();
+    divergence = divergence + (second / (2.0 * variance) - learner.log_sigma + 0.5 * variance.log() - 0.5).sum();
   }
   return divergence;
 }

@@ -13,8 +13,6 @@ const std::vector<BayesScheme>& BayesSchemes() {
   return list;
 }
 
-const BayesScheme& FindBayesScheme(const std::string& name) {
-  return FindByName(BayesSchemes(), "scheme", name);
-}
+const BayesScheme& FindBayesScheme(const std::string& name) { return FindByName(BayesSchemes(), "scheme", name); }
 
 }  // namespace bitplan

@@ -78,7 +78,8 @@ void DeclareRecipe(CLI::App& app, Arguments& arguments) {
 
 void DeclareAllocate(CLI::App& app, Arguments& arguments) {
   DeclareRecipe(app, arguments);
-  app.add_option("--curve", arguments.curve, "solve so many budgets from the narrowest to the widest plan, write no plan")
+  app.add_option("--curve", arguments.curve,
+                 "solve so many budgets from the narrowest to the widest plan, write no plan")
       ->check(CLI::Range(2, 100000));
 }
 
@@ -92,7 +93,8 @@ void DeclareVerify(CLI::App& app, Arguments& arguments) {
 
 void DeclareCompare(CLI::App& app, Arguments& arguments) {
   DeclareRecipe(app, arguments);
-  auto* sensitivity = app.add_flag("--sensitivity", arguments.sensitivity, "how well every metric predicts the cost of random plans");
+  auto* sensitivity =
+      app.add_flag("--sensitivity", arguments.sensitivity, "how well every metric predicts the cost of random plans");
   app.add_option("--metrics", arguments.rank.metrics, "with --sensitivity: these metrics only")
       ->delimiter(',')
       ->needs(sensitivity);
@@ -140,7 +142,8 @@ void PosteriorCommand(const Arguments& arguments, CLI::App&) {
 
 void AllocateCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
-  if (arguments.curve > 0) return PrintReport(pipeline::SolveCurve(arguments.recipe, arguments.curve, console), arguments);
+  if (arguments.curve > 0)
+    return PrintReport(pipeline::SolveCurve(arguments.recipe, arguments.curve, console), arguments);
   PrintReport(pipeline::Allocate(arguments.recipe, console), arguments);
 }
 

@@ -40,7 +40,8 @@ ordered_json AchievedJson(const PlanAchieved& achieved) {
 ordered_json PinsJson(const std::vector<PinCost>& pins) {
   ordered_json json = ordered_json::array();
   for (const auto& [pin, rise] : pins) {
-    json.push_back({{"layers", pin.pattern}, {"bits", pin.bits}, {"loss_rise", rise ? ordered_json(*rise) : ordered_json()}});
+    json.push_back(
+        {{"layers", pin.pattern}, {"bits", pin.bits}, {"loss_rise", rise ? ordered_json(*rise) : ordered_json()}});
   }
   return json;
 }
@@ -160,9 +161,8 @@ ordered_json Json(const pipeline::RankReport& report) {
 ordered_json Json(const pipeline::CompareReport& report) {
   auto json = ordered_json::parse(ComparisonJson(report.comparison));
   json["measured"] = report.measured;
-  json["files"] = {{"csv", report.files.csv.string()},
-                   {"json", report.files.json.string()},
-                   {"html", report.files.html.string()}};
+  json["files"] = {
+      {"csv", report.files.csv.string()}, {"json", report.files.json.string()}, {"html", report.files.html.string()}};
   json["stages"] = StagesJson(report.stages);
   return json;
 }
@@ -176,8 +176,12 @@ ordered_json Json(const pipeline::CurveReport& report) {
     json["bits"] = point.bits;
     points.push_back(std::move(json));
   }
-  return {{"folder", report.folder.string()}, {"model", report.model},   {"allocator", report.allocator},
-          {"layers", report.layers},          {"points", points},        {"milliseconds", report.milliseconds},
+  return {{"folder", report.folder.string()},
+          {"model", report.model},
+          {"allocator", report.allocator},
+          {"layers", report.layers},
+          {"points", points},
+          {"milliseconds", report.milliseconds},
           {"stages", StagesJson(report.stages)}};
 }
 

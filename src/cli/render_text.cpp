@@ -1,6 +1,6 @@
+#include <fmt/core.h>
 #include <algorithm>
 #include <cmath>
-#include <fmt/core.h>
 
 #include "cli/console.h"
 #include "cli/render.h"
@@ -87,9 +87,9 @@ std::string Text(const pipeline::RunReport& report) {
     text += fmt::format("shadow price       one more {} is worth {:.3g} nats\n", unit, report.shadow_price);
   }
   for (const auto& [pin, rise] : report.pins) {
-    text += fmt::format("pin                {} at {} bits {}\n", pin.pattern, pin.bits,
-                        rise ? fmt::format("costs {:.3g} nats per sample", *rise)
-                             : std::string("is what makes the budget possible"));
+    text += fmt::format(
+        "pin                {} at {} bits {}\n", pin.pattern, pin.bits,
+        rise ? fmt::format("costs {:.3g} nats per sample", *rise) : std::string("is what makes the budget possible"));
   }
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
                       achieved.average_bits_with_overhead);
@@ -155,9 +155,10 @@ std::string Text(const pipeline::RankReport& report) {
     table.Row({row.metric, fmt::format("{:.4f}", row.spearman_divergence), fmt::format("{:.4f}", row.spearman_loss),
                row.seconds > 0.0 ? fmt::format("{:.1f}", row.seconds) : "saved"});
   }
-  return table.Render() + fmt::format("\n{}: {} random plans of {} drawn; Spearman's correlation of predicted and "
-                                      "measured rise\n",
-                                      report.model, report.bits.size(), report.drawn);
+  return table.Render() + fmt::format(
+                              "\n{}: {} random plans of {} drawn; Spearman's correlation of predicted and "
+                              "measured rise\n",
+                              report.model, report.bits.size(), report.drawn);
 }
 
 namespace {
@@ -186,18 +187,24 @@ std::string Text(const pipeline::CompareReport& report) {
     table.Row({shown, name, fmt::format("{:.3f}", plan.achieved.average_bits), Grouped(plan.achieved.stored_bytes),
                fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy), fmt::format("{:.4f}", plan.metrics.nll),
                PairedPoints(plan.drop, 1.0), PairedPoints(plan.below_uniform, -1.0),
-               plan.below_best.drop == 0.0 ? "best" : plan.tie_with_best ? "tie" : ""});
+               plan.below_best.drop == 0.0 ? "best"
+               : plan.tie_with_best        ? "tie"
+                                           : ""});
   }
   auto text = table.Render() + "\n";
   text += fmt::format("model              {}\n", comparison.model);
   text += fmt::format("measured on        {}, {} samples, float accuracy {:.2f} %, NLL {:.4f}\n", comparison.data,
                       Grouped(comparison.samples), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
-  text += "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0 (not corrected\n                   for choosing the best of so many)\n";
+  text +=
+      "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0 (not corrected\n     "
+      "              for choosing the best of so many)\n";
   for (const auto& plan : comparison.plans) {
-    if (!plan.failure.empty()) text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);
+    if (!plan.failure.empty())
+      text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);
   }
   text += StagesText(report.stages);
-  if (!report.files.plots) text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
+  if (!report.files.plots)
+    text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
   return text + fmt::format("table              {}\nreport             {}\n", report.files.csv.string(),
                             report.files.html.string());
 }
@@ -213,8 +220,9 @@ std::string Text(const pipeline::CurveReport& report) {
                point.shadow_price > 0.0 ? fmt::format("{:.3g}", point.shadow_price) : "",
                gap < 0.0 ? "" : fmt::format("{:.2g}", gap), bits});
   }
-  return table.Render() + fmt::format("\n{}: {} budgets by {} in {:.1f} ms; rises in nats per sample\n", report.model,
-                                      report.points.size(), report.allocator, report.milliseconds) +
+  return table.Render() +
+         fmt::format("\n{}: {} budgets by {} in {:.1f} ms; rises in nats per sample\n", report.model,
+                     report.points.size(), report.allocator, report.milliseconds) +
          StagesText(report.stages);
 }
 
@@ -223,7 +231,8 @@ std::string Text(const pipeline::BayesReport& report) {
   const auto drift = [](const std::map<std::string, BayesDrift>& drifts, const std::string& role) {
     const auto found = drifts.find(role);
     if (found == drifts.end()) return std::string();
-    return fmt::format("{:+.1f}±{:.1f}", 100.0 * found->second.change, 50.0 * (found->second.ci_high - found->second.ci_low));
+    return fmt::format("{:+.1f}±{:.1f}", 100.0 * found->second.change,
+                       50.0 * (found->second.ci_high - found->second.ci_low));
   };
   std::vector<std::string> titles = {"network", ">bytes", ">smaller"};
   for (const auto& [role, data] : comparison.data) {
@@ -242,7 +251,8 @@ std::string Text(const pipeline::BayesReport& report) {
       alea += seed.auroc_aleatoric / n;
       epi += seed.auroc_epistemic / n;
     }
-    std::vector<std::string> cells = {row.name, Grouped(std::llround(bytes)), fmt::format("{:.2f}", float_bytes / bytes)};
+    std::vector<std::string> cells = {row.name, Grouped(std::llround(bytes)),
+                                      fmt::format("{:.2f}", float_bytes / bytes)};
     for (const auto& [role, data] : comparison.data) {
       if (role != "out-of-distribution") cells.push_back(fmt::format("{:.2f}", 100.0 * MeanAccuracy(row, role)));
     }
@@ -269,9 +279,10 @@ std::string Text(const pipeline::BayesReport& report) {
   auto text = table.Render() + "\n";
   text += fmt::format("model              {}, {} draws of the weights, {} seed{}\n", comparison.model, comparison.draws,
                       comparison.rows.front().seeds.size(), comparison.rows.front().seeds.size() == 1 ? "" : "s");
-  text += "drop               accuracy lost against float on all labelled images, paired 95 % interval, positive: worse\n"
-          "alea./epi.         change of mean aleatoric / epistemic uncertainty against float on the same draws,\n"
-          "                   mean over the seeds, ± half the 95 % interval over draws\n";
+  text +=
+      "drop               accuracy lost against float on all labelled images, paired 95 % interval, positive: worse\n"
+      "alea./epi.         change of mean aleatoric / epistemic uncertainty against float on the same draws,\n"
+      "                   mean over the seeds, ± half the 95 % interval over draws\n";
   return text + fmt::format("report             {}\n", (report.folder / "report.html").string());
 }
 

@@ -30,9 +30,9 @@ void ForEachMatch(const AllocationProblem& problem, const std::string& key, cons
   std::vector<std::string> names;
   for (const Unit& unit : problem.units) names.push_back(unit.name);
   const std::string nearest = NearestName(pattern, names);
-  Refuse(fmt::format("{}: no layer matches '{}'; {}", key, pattern,
-                     nearest.empty() ? fmt::format("the layers are {}", fmt::join(names, ", "))
-                                     : "the nearest layer is " + nearest));
+  Refuse(fmt::format(
+      "{}: no layer matches '{}'; {}", key, pattern,
+      nearest.empty() ? fmt::format("the layers are {}", fmt::join(names, ", ")) : "the nearest layer is " + nearest));
 }
 
 std::size_t ColumnOf(const AllocationProblem& problem, int width, const std::string& who) {
@@ -101,7 +101,7 @@ std::vector<double> Selected(const std::vector<double>& row, const std::vector<s
 
 // Percentiles of the weights of all members. Every member's percentiles are points of its distribution function; each
 // carries its share of the member's weights, the two ends half of it, and stands for the middle of its own mass.
-std::vector<double> PooledPercentiles(const std::vector<Unit>& members, std::vector<double> Unit::* percentiles) {
+std::vector<double> PooledPercentiles(const std::vector<Unit>& members, std::vector<double> Unit::*percentiles) {
   std::vector<std::pair<double, double>> points;  // value, mass
   double total = 0.0;
   for (const Unit& member : members) {

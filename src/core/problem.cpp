@@ -73,8 +73,9 @@ void AllocationProblem::Validate() const {
   for (std::size_t r = 0; r < replicates.size(); ++r) {
     const bool fits = replicates[r].size() == units.size() &&
                       std::all_of(replicates[r].begin(), replicates[r].end(), [&](const std::vector<double>& row) {
-                        return row.size() == widths.size() &&
-                               std::all_of(row.begin(), row.end(), [](double v) { return std::isfinite(v) && v >= 0.0; });
+                        return row.size() == widths.size() && std::all_of(row.begin(), row.end(), [](double v) {
+                                 return std::isfinite(v) && v >= 0.0;
+                               });
                       });
     if (!fits) Inconsistent("replicates[" + std::to_string(r) + "] is no table of the units and widths");
   }

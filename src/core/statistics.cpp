@@ -133,6 +133,13 @@ double SpearmanCorrelation(const std::vector<double>& a, const std::vector<doubl
   return xx > 0.0 && yy > 0.0 ? xy / std::sqrt(xx * yy) : 0.0;
 }
 
+double StudentQuantile975(double degrees) {
+  constexpr double z = 1.959963985, z2 = z * z;
+  const double first = z * (z2 + 1.0) / 4.0, second = z * ((5.0 * z2 + 16.0) * z2 + 3.0) / 96.0,
+               third = z * (((3.0 * z2 + 19.0) * z2 + 17.0) * z2 - 15.0) / 384.0;
+  return z + first / degrees + second / (degrees * degrees) + third / (degrees * degrees * degrees);
+}
+
 double Auroc(const std::vector<double>& negative, const std::vector<double>& positive) {
   if (negative.empty() || positive.empty()) {
     throw Error(ErrorKind::kInternal, "Auroc needs at least one negative and one positive score");

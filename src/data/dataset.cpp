@@ -26,7 +26,8 @@ void CheckChannels(const torch::Tensor& values, const torch::Tensor& images, con
 // Where the images that stand several times in a row (once with each of their labels) begin, and where the last ends.
 std::vector<std::int64_t> Runs(const torch::Tensor& images) {
   std::vector<std::int64_t> begins = {0};
-  const torch::Tensor same = images.slice(0, 1).eq(images.slice(0, 0, images.size(0) - 1)).flatten(1).all(1).contiguous();
+  const torch::Tensor same =
+      images.slice(0, 1).eq(images.slice(0, 0, images.size(0) - 1)).flatten(1).all(1).contiguous();
   const bool* repeated = same.data_ptr<bool>();
   for (std::int64_t i = 1; i < images.size(0); ++i) {
     if (!repeated[i - 1]) begins.push_back(i);
@@ -36,8 +37,8 @@ std::vector<std::int64_t> Runs(const torch::Tensor& images) {
 }
 
 // Shuffles the training split and cuts the first `count` images off as the calibration split. Shuffled, so that the
-// head of either part is a fair sample even of data that came sorted by class. Repetitions of an image stay together, so
-// that no calibration image is trained on; the split grows to whole images.
+// head of either part is a fair sample even of data that came sorted by class. Repetitions of an image stay together,
+// so that no calibration image is trained on; the split grows to whole images.
 void CutCalibration(DataSplits& splits, const std::string& name, std::int64_t count, std::uint64_t seed) {
   const std::int64_t size = splits.train.size();
   if (size == 0) return;
@@ -51,11 +52,13 @@ void CutCalibration(DataSplits& splits, const std::string& name, std::int64_t co
   std::vector<std::int64_t> order;
   order.reserve(static_cast<std::size_t>(size));
   const auto wanted = count;
-  for (const std::int64_t run : RandomStream(seed, "data/calibration").Permutation(static_cast<std::int64_t>(runs.size()) - 1)) {
+  for (const std::int64_t run :
+       RandomStream(seed, "data/calibration").Permutation(static_cast<std::int64_t>(runs.size()) - 1)) {
     const auto begin = runs[static_cast<std::size_t>(run)], end = runs[static_cast<std::size_t>(run) + 1];
     const auto before = static_cast<std::int64_t>(order.size());
     for (std::int64_t row = begin; row < end; ++row) order.push_back(row);
-    if (before < wanted && static_cast<std::int64_t>(order.size()) > wanted) count = static_cast<std::int64_t>(order.size());
+    if (before<wanted&& static_cast<std::int64_t>(order.size())> wanted)
+      count = static_cast<std::int64_t>(order.size());
   }
   if (count >= size) {
     throw Error(ErrorKind::kUsage, fmt::format("data.calibration: {} images are all of {}", wanted, splits.train.name));
@@ -125,10 +128,12 @@ const std::vector<DatasetSource>& DatasetSources() {
        LoadAmbiguousMnist, AmbiguousMnistFiles},
       {"dirty-mnist", "mnist and ambiguous-mnist together, 120,000 + 70,000 rows 1x28x28", LoadDirtyMnist,
        DirtyMnistFiles},
-      {"cifar10", "small photographs, 50,000 + 10,000 images 3x32x32; files cifar-10-batches-bin/*.bin", LoadCifar10, Cifar10Files},
+      {"cifar10", "small photographs, 50,000 + 10,000 images 3x32x32; files cifar-10-batches-bin/*.bin", LoadCifar10,
+       Cifar10Files},
       {"npy", "your own images and labels, saved by numpy.save; files named by data.train_images and its siblings",
        LoadNpy, NpyFiles},
-      {"synthetic-digits", "rendered digits that need no files, 20,000 + 4,000 images 1x28x28", LoadSyntheticDigits, SyntheticDigitsFiles},
+      {"synthetic-digits", "rendered digits that need no files, 20,000 + 4,000 images 1x28x28", LoadSyntheticDigits,
+       SyntheticDigitsFiles},
   };
   return sources;
 }

@@ -140,8 +140,9 @@ torch::Tensor ReadImages(const std::filesystem::path& file) {
   }
   const auto largest = images.abs().max().item<float>();
   if (largest > kLargestPixel) {
-    ThrowBadFile(file, fmt::format("float pixels as large as {:g}; save uint8 pixels of 0..255, or floats of about 0..1",
-                                   largest));
+    ThrowBadFile(
+        file,
+        fmt::format("float pixels as large as {:g}; save uint8 pixels of 0..255, or floats of about 0..1", largest));
   }
   return images;
 }
@@ -199,9 +200,9 @@ DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint
                                             ShapeText(splits.train.images.sizes().slice(1).vec())));
   }
   if (splits.test.classes > splits.train.classes) {
-    ThrowBadFile(files.test[1], fmt::format("label {} at position {}, but the training labels end at {}",
-                                            splits.test.classes - 1, splits.test.labels.argmax().item<std::int64_t>(),
-                                            splits.train.classes - 1));
+    ThrowBadFile(files.test[1],
+                 fmt::format("label {} at position {}, but the training labels end at {}", splits.test.classes - 1,
+                             splits.test.labels.argmax().item<std::int64_t>(), splits.train.classes - 1));
   }
   splits.test.classes = splits.train.classes;
   return splits;

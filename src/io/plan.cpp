@@ -126,7 +126,8 @@ void ReadAllocator(const YamlSource& source, const YAML::Node& node, Plan& plan)
 }
 
 QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "quantizer", {"scheme", "granularity", "range", "batch_norm"}, {"rounding", "centring", "output_correction"});
+  const Fields fields(source, node, "quantizer", {"scheme", "granularity", "range", "batch_norm"},
+                      {"rounding", "centring", "output_correction"});
   const auto choice = [&](const std::string& key) {
     return source.Choice(fields.At(key), fields.Path(key), FindRecipeOption(fields.Path(key))->choices);
   };
@@ -183,9 +184,9 @@ PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std:
                                                fields.Path("bits"), layer.bits));
   }
   if (fields.Has("grid")) layer.grid = source.Choice(fields.At("grid"), fields.Path("grid"), {"zero", "half"});
-  layer.range = fields.Has("range") ? source.Choice(fields.At("range"), fields.Path("range"),
-                                                    {"max", "mse", "posterior", "output"})
-                                    : LayerRange(quantizer);
+  layer.range = fields.Has("range")
+                    ? source.Choice(fields.At("range"), fields.Path("range"), {"max", "mse", "posterior", "output"})
+                    : LayerRange(quantizer);
   if (fields.Has("confidence")) layer.confidence = fields.Number("confidence", kShare);
   return layer;
 }
@@ -258,9 +259,12 @@ std::string DumpPlan(const Plan& plan) {
                         FormatQuoted(plan.posterior_sha256));
   }
   const QuantizerOptions& quantizer = plan.quantizer;
-  text += fmt::format("quantizer: {{scheme: {}, granularity: {}, range: {}, rounding: {}{}, batch_norm: {}, output_correction: {}}}\n",
-                      FormatText(quantizer.scheme), FormatText(quantizer.granularity), FormatText(quantizer.range), FormatText(quantizer.rounding), quantizer.centring == "auto" ? "" : ", centring: " + FormatText(quantizer.centring),
-                      FormatText(quantizer.batch_norm), FormatText(quantizer.output_correction));
+  text += fmt::format(
+      "quantizer: {{scheme: {}, granularity: {}, range: {}, rounding: {}{}, batch_norm: {}, output_correction: {}}}\n",
+      FormatText(quantizer.scheme), FormatText(quantizer.granularity), FormatText(quantizer.range),
+      FormatText(quantizer.rounding),
+      quantizer.centring == "auto" ? "" : ", centring: " + FormatText(quantizer.centring),
+      FormatText(quantizer.batch_norm), FormatText(quantizer.output_correction));
   text += fmt::format("budget: {{{}: {}}}\n", BudgetName(plan.budget.kind), FormatBudgetValue(plan.budget));
   text += DumpAchieved(plan.achieved);
   text += "layers:\n";

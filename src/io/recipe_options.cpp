@@ -77,7 +77,8 @@ std::vector<RecipeOption> MakeOptions() {
       Any("posterior.free_mean", FIELD(posterior.free_mean), "svi: let the means move"),
 
       Any("sensitivity.metric", FIELD(sensitivity.metric),
-          "posterior (from the likelihood information), measured or predictive (quantize one layer, evaluate; predictive "
+          "posterior (from the likelihood information), measured or predictive (quantize one layer, evaluate; "
+          "predictive "
           "corrects batch norms as the plan will), or a peer's: hawq, activation-distance, gradient, fisher-output"),
       Count("sensitivity.samples", FIELD(sensitivity.samples), "images",
             "training images for the coherence of rounding errors, or of every evaluation of measured"),
@@ -95,7 +96,8 @@ std::vector<RecipeOption> MakeOptions() {
       OneOf("quantizer.rounding", FIELD(quantizer.rounding), {"nearest", "compensated"},
             "every weight to its nearest level, or so that the errors of an output cancel on training images (GPTQ)"),
       OneOf("quantizer.centring", FIELD(quantizer.centring), {"off", "batch-norm", "outputs", "both", "auto"},
-            "the corrections that ranges, rounding and the metric predictive count on: what these take away of an output's "
+            "the corrections that ranges, rounding and the metric predictive count on: what these take away of an "
+            "output's "
             "error is none; auto: those that are not off"),
       OneOf("quantizer.batch_norm", FIELD(quantizer.batch_norm), {"off", "re-estimate", "transfer", "auto"},
             "correction of batch-norm statistics after quantization; auto: the best on the calibration images"),
@@ -117,11 +119,13 @@ std::vector<RecipeOption> MakeOptions() {
              "quantile-inform: which quantile of a layer's scores speaks for it"),
       OneOf("allocate.mode", FIELD(allocate.mode), {"information", "rank"},
             "quantile-inform: bits from the scores, or from the order of the layers"),
-      Any("allocate.guard", FIELD(allocate.guard), "never a plan that is predicted worse than uniform at the same budget"),
+      Any("allocate.guard", FIELD(allocate.guard),
+          "never a plan that is predicted worse than uniform at the same budget"),
       Number("allocate.pins", FIELD(allocate.pins), {.low = 0, .high = 8}, "bits",
              "layers that keep a width, by name or pattern: {conv1: 8, \"layer3.*\": 4}"),
       Any("allocate.groups", FIELD(allocate.groups), "layers that share a width: [[conv1, conv2], [\"layer3.*\"]]"),
-      Any("allocate.exclude", FIELD(allocate.exclude), "layers left in float and out of the budget, by name or pattern"),
+      Any("allocate.exclude", FIELD(allocate.exclude),
+          "layers left in float and out of the budget, by name or pattern"),
       OneOf("allocate.random_bits.estimator", FIELD(allocate.random_bits.estimator),
             {"gumbel-softmax", "score-function"}, "random-bits: gradient of the expected loss"),
       Count("allocate.random_bits.steps", FIELD(allocate.random_bits.steps), "minibatches", "random-bits: steps"),
@@ -143,14 +147,17 @@ std::vector<RecipeOption> MakeOptions() {
       Any("compare.allocators", FIELD(compare.allocators), "which allocators to compare; none named: all"),
       Number("compare.budgets", FIELD(compare.budgets), {.low = 0, .high = 32, .low_is_open = true}, "bits per weight",
              "budgets to compare at, average bits"),
-      Count("compare.seeds", FIELD(compare.seeds), "seeds", "plans of every allocator whose answer depends on the seed"),
+      Count("compare.seeds", FIELD(compare.seeds), "seeds",
+            "plans of every allocator whose answer depends on the seed"),
 
       Any("bayes.from", FIELD(bayes.from),
-          "trained TorchScript file whose weights are the first means, relative to the data folder or the recipe; in the "
+          "trained TorchScript file whose weights are the first means, relative to the data folder or the recipe; in "
+          "the "
           "place of model"),
       OneOf("bayes.activation", FIELD(bayes.activation), {"relu", "clipped-relu", "hard-tanh", "signed-levels"},
             "takes the place of every relu of the network"),
-      Count("bayes.epochs", FIELD(bayes.epochs), "passes", "variational inference in float: passes over the training split"),
+      Count("bayes.epochs", FIELD(bayes.epochs), "passes",
+            "variational inference in float: passes over the training split"),
       Number("bayes.learning_rate", FIELD(bayes.learning_rate), kPositive, "", "its one-cycle schedule's peak"),
       Count("bayes.batch", FIELD(bayes.batch), "images", "images of one step"),
       Number("bayes.prior_sigma", FIELD(bayes.prior_sigma), kNotNegative, "",
@@ -161,7 +168,8 @@ std::vector<RecipeOption> MakeOptions() {
       Count("bayes.seeds", FIELD(bayes.seeds), "networks", "networks trained and quantized, seed, seed + 1, ..."),
       OneOf("bayes.schemes", FIELD(bayes.schemes), {"vpq", "spq", "jq"},
             "what is rounded: variational parameters, drawn weights, or both"),
-      Number("bayes.bits", FIELD(bayes.bits), {.low = 1, .high = 8}, "bits", "widths to measure, for whatever is rounded"),
+      Number("bayes.bits", FIELD(bayes.bits), {.low = 1, .high = 8}, "bits",
+             "widths to measure, for whatever is rounded"),
       OneOf("bayes.stages", FIELD(bayes.stages), {"trained", "fine-tuned", "scratch"},
             "rounded after training, rounded and fine-tuned, or rounded from the first step on"),
       OneOf("bayes.sigma_scales", FIELD(bayes.sigma_scales), {"log", "linear"},
@@ -180,11 +188,13 @@ std::vector<RecipeOption> MakeOptions() {
       Number("bayes.fine_tune_learning_rate", FIELD(bayes.fine_tune_learning_rate), kPositive, "",
              "its one-cycle schedule's peak"),
       Any("bayes.clean", FIELD(bayes.clean), "data set whose test split is measured; none: that of data.name"),
-      Any("bayes.ambiguous", FIELD(bayes.ambiguous), "data set of ambiguous inputs, its test split; none: not measured"),
+      Any("bayes.ambiguous", FIELD(bayes.ambiguous),
+          "data set of ambiguous inputs, its test split; none: not measured"),
       Any("bayes.out_of_distribution", FIELD(bayes.out_of_distribution),
           "data set of unknown inputs, its test split; none: not measured"),
       Number("bayes.plan.average_bits", FIELD(bayes.plan.average_bits), {.low = 0, .high = 8}, "bits per parameter",
-             "budget of a plan that gives means and standard deviations of every layer their own widths, fine-tuned, drawn "
+             "budget of a plan that gives means and standard deviations of every layer their own widths, fine-tuned, "
+             "drawn "
              "weights and activations at sample_bits and activation_bits or 4; 0: no plan"),
       Number("bayes.plan.accuracy_drop", FIELD(bayes.plan.accuracy_drop), kShare, "",
              "most that the plan may lose on the calibration images; the budget rises until it holds"),
@@ -202,7 +212,8 @@ std::string Format(bool value) { return value ? "true" : "false"; }
 std::string Format(const std::string& value) { return value.empty() ? "" : FormatText(value); }
 std::string Format(const std::vector<Pin>& pins) {
   std::string text;
-  for (const Pin& pin : pins) text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", FormatText(pin.pattern), pin.bits);
+  for (const Pin& pin : pins)
+    text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", FormatText(pin.pattern), pin.bits);
   return text.empty() ? "" : "{" + text + "}";
 }
 template <typename T>

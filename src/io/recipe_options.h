@@ -20,10 +20,10 @@ using FieldOf = T& (*)(Recipe&);
 struct BudgetField {
   BudgetKind kind;
 };
-using RecipeField = std::variant<FieldOf<int>, FieldOf<std::uint64_t>, FieldOf<double>, FieldOf<bool>,
-                                 FieldOf<std::string>, FieldOf<std::vector<int>>, FieldOf<std::vector<double>>,
-                                 FieldOf<std::vector<std::string>>, FieldOf<std::vector<std::vector<std::string>>>,
-                                 FieldOf<std::vector<Pin>>, BudgetField>;
+using RecipeField =
+    std::variant<FieldOf<int>, FieldOf<std::uint64_t>, FieldOf<double>, FieldOf<bool>, FieldOf<std::string>,
+                 FieldOf<std::vector<int>>, FieldOf<std::vector<double>>, FieldOf<std::vector<std::string>>,
+                 FieldOf<std::vector<std::vector<std::string>>>, FieldOf<std::vector<Pin>>, BudgetField>;
 
 struct RecipeOption {
   std::string path;  // "train.learning_rate"

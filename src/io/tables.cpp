@@ -72,13 +72,13 @@ std::string DumpProblem(const AllocationProblem& problem) {
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     const Unit& unit = problem.units[u];
     Json item = {{"name", unit.name},
-                       {"weights", unit.weights},
-                       {"scales", unit.scales},
-                       {"macs", unit.macs},
-                       {"loss_rise", problem.loss_rise[u]},
-                       {"coherence", unit.coherence},
-                       {"score_percentiles", unit.score_percentiles},
-                       {"log_sigma_percentiles", unit.log_sigma_percentiles}};
+                 {"weights", unit.weights},
+                 {"scales", unit.scales},
+                 {"macs", unit.macs},
+                 {"loss_rise", problem.loss_rise[u]},
+                 {"coherence", unit.coherence},
+                 {"score_percentiles", unit.score_percentiles},
+                 {"log_sigma_percentiles", unit.log_sigma_percentiles}};
     for (const auto& replicate : problem.replicates) item["replicates"].push_back(replicate[u]);
     text += (u == 0 ? "\n" : ",\n") + item.dump();
   }

@@ -83,9 +83,12 @@ std::optional<Operands> LayerOperands(const Node* node) {
     case c10::aten::convolution:
     case c10::aten::linear:
     case c10::aten::matmul:
-    case c10::aten::mm: return Operands{0, 1};
-    case c10::aten::addmm: return Operands{1, 2};
-    default: return std::nullopt;
+    case c10::aten::mm:
+      return Operands{0, 1};
+    case c10::aten::addmm:
+      return Operands{1, 2};
+    default:
+      return std::nullopt;
   }
 }
 

@@ -178,7 +178,7 @@ class Recorder {
   std::vector<Parameter> parameters_;
   std::unordered_map<const void*, std::size_t> by_address_;
   std::unordered_map<const void*, std::string> buffers_;
-  std::vector<std::size_t> order_;  // of the first use of every layer
+  std::vector<std::size_t> order_;                       // of the first use of every layer
   std::unordered_map<std::size_t, std::size_t> biases_;  // of a weight's parameter
   std::vector<BatchNorm> batch_norms_;
   std::set<std::string> reused_batch_norms_;  // running means
@@ -223,8 +223,8 @@ c10::IValue RunOnce(torch::jit::Module& module, const std::vector<std::int64_t>&
 
 Network DescribeNetwork(torch::jit::Module module, const std::string& name,
                         const std::vector<std::int64_t>& input_shape) {
-  // An optimized graph, once a method has one, is used even where the optimizer is switched off later; it hides layers in
-  // differentiable subgraphs and may change the arithmetic after a few runs.
+  // An optimized graph, once a method has one, is used even where the optimizer is switched off later; it hides layers
+  // in differentiable subgraphs and may change the arithmetic after a few runs.
   torch::jit::setGraphExecutorOptimize(false);
   if (!module.find_method("forward")) {
     throw Error(ErrorKind::kData, fmt::format("model '{}' has no forward method", name));

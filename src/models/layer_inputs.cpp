@@ -43,12 +43,12 @@ torch::Tensor GatherInputs(const Layer& layer, const torch::Tensor& input, const
   const LayerWindow& window = *layer.window;
   const std::int64_t height = OutputSize(layer, input, 0), width = OutputSize(layer, input, 1);
   const torch::Tensor image = positions.floor_divide(height * width).reshape({-1, 1, 1, 1});
-  const torch::Tensor y = Taps(positions.floor_divide(width).remainder(height) * window.stride[0], layer.shape[2],
-                               window.dilation[0]);
+  const torch::Tensor y =
+      Taps(positions.floor_divide(width).remainder(height) * window.stride[0], layer.shape[2], window.dilation[0]);
   const torch::Tensor x = Taps(positions.remainder(width) * window.stride[1], layer.shape[3], window.dilation[1]);
   const torch::Tensor channel = torch::arange(input.size(1)).reshape({1, -1, 1, 1});
-  const torch::Tensor padded = torch::constant_pad_nd(
-      input, {window.padding[1], window.padding[1], window.padding[0], window.padding[0]});
+  const torch::Tensor padded =
+      torch::constant_pad_nd(input, {window.padding[1], window.padding[1], window.padding[0], window.padding[0]});
   return padded.index({image, channel, y.unsqueeze(1).unsqueeze(3), x.unsqueeze(1).unsqueeze(2)})
       .reshape({positions.size(0), window.groups, -1})
       .transpose(0, 1)
@@ -69,7 +69,8 @@ std::vector<torch::Tensor> SampleLayerInputs(const Network& network, const torch
     parts[index].push_back(GatherInputs(layer, input, positions));
   };
   {
-    const Tap tap(network, module, {.on_layer_input = keep, .on_layer_output = nullptr, .on_batch_norm_input = nullptr});
+    const Tap tap(network, module,
+                  {.on_layer_input = keep, .on_layer_output = nullptr, .on_batch_norm_input = nullptr});
     for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {
       ThrowIfInterrupted();
       module.forward({images.slice(0, begin, std::min(begin + kBatch, images.size(0)))});

@@ -1,6 +1,7 @@
 #include "bitplan/pipeline/bayes.h"
 
 #include <ATen/Parallel.h>
+#include <dlfcn.h>
 #include <fmt/format.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/torch.h>
@@ -18,13 +19,13 @@
 
 #include "bitplan/bayes/predict.h"
 #include "bitplan/core/error.h"
+#include "bitplan/core/statistics.h"
 #include "pipeline/bayes_stages.h"
 
 namespace bitplan::pipeline {
 namespace {
 
 constexpr int kResamples = 2000;
-constexpr double kNormal95 = 1.959964;  // two-sided 95 % of a normal distribution
 
 // What a task says, one line at a time, with its name: several run side by side.
 class TaskProgress : public ProgressSink {
@@ -54,10 +55,21 @@ struct Task {
   std::function<void(ProgressSink& progress)> work;
 };
 
+// OpenBLAS keeps threads of its own beside those of LibTorch; here every thread is a task already. The number it had,
+// or 0 when another library multiplies.
+int SetBlasThreads(int count) {
+  const auto get = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "openblas_get_num_threads"));
+  const auto set = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  if (get == nullptr || set == nullptr) return 0;
+  const int before = get();
+  if (count > 0) set(count);
+  return before;
+}
+
 // Runs the tasks in their order on all threads, each on one: the networks are small, and one network on two threads is
 // slower than on one. The first failure is thrown when all have stopped.
 void RunTasks(const std::vector<Task>& tasks, ProgressSink& progress) {
-  const int threads = at::get_num_threads();
+  const int threads = at::get_num_threads(), blas_threads = SetBlasThreads(1);
   std::atomic<std::size_t> next = 0;
   std::mutex mutex;
   std::exception_ptr failure;
@@ -79,18 +91,24 @@ void RunTasks(const std::vector<Task>& tasks, ProgressSink& progress) {
   for (int w = 0; w < std::min<int>(threads, static_cast<int>(tasks.size())); ++w) workers.emplace_back(work);
   for (std::thread& worker : workers) worker.join();
   at::set_num_threads(threads);
+  SetBlasThreads(blas_threads);
   if (failure) std::rethrow_exception(failure);
 }
 
 BayesDrift Drift(const std::vector<RelativeChange>& changes) {
   const auto n = static_cast<double>(changes.size());
-  double mean = 0.0, variance = 0.0;
+  BayesDrift drift;
+  double variance = 0.0, degrees = 0.0;
   for (const RelativeChange& change : changes) {
-    mean += change.value / n;
+    drift.change += change.value / n;
     variance += change.standard_error * change.standard_error / (n * n);
+    degrees += change.degrees;
+    if (std::abs(change.value) > std::abs(drift.worst)) drift.worst = change.value;
   }
-  const double half = kNormal95 * std::sqrt(variance);
-  return {mean, mean - half, mean + half};
+  const double half = degrees > 0.0 ? StudentQuantile975(degrees) * std::sqrt(variance) : 0.0;
+  drift.ci_low = drift.change - half;
+  drift.ci_high = drift.change + half;
+  return drift;
 }
 
 class Comparer {
@@ -148,7 +166,8 @@ class Comparer {
     comparison.pictured = chosen->name;
     const auto before = PerImage(setup_.recipe.seed, "float"), after = PerImage(setup_.recipe.seed, chosen->name);
     for (const auto& [role, data] : setup_.Roles()) {
-      comparison.histograms.push_back({data, before.at(role)[2], before.at(role)[3], after.at(role)[2], after.at(role)[3]});
+      comparison.histograms.push_back(
+          {data, before.at(role)[2], before.at(role)[3], after.at(role)[2], after.at(role)[3]});
     }
   }
 
@@ -185,12 +204,18 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
 
   std::vector<BayesRow> rows = {{.name = "float"}};
   for (const RowSpec& spec : specs) {
-    rows.push_back({.name = spec.name, .scheme = spec.scheme, .stage = spec.stage, .sigma_scale = spec.sigma_scale,
+    rows.push_back({.name = spec.name,
+                    .scheme = spec.scheme,
+                    .stage = spec.stage,
+                    .sigma_scale = spec.sigma_scale,
                     .bits = spec.bits});
   }
   if (has_plan) {
-    rows.push_back({.name = fmt::format("plan-{:g}", bayes.plan.average_bits), .scheme = "plan", .stage = "fine-tuned",
-                    .sigma_scale = "log", .bits = bayes.plan.average_bits});
+    rows.push_back({.name = fmt::format("plan-{:g}", bayes.plan.average_bits),
+                    .scheme = "plan",
+                    .stage = "fine-tuned",
+                    .sigma_scale = "log",
+                    .bits = bayes.plan.average_bits});
   }
   for (BayesRow& row : rows) row.seeds.resize(static_cast<std::size_t>(bayes.seeds));
   std::list<BayesSeed> seeds;
@@ -207,7 +232,8 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
       add(later, 1 + r, [&seed, &spec = specs[r]](ProgressSink& sink) { return seed.Row(spec, sink); });
     }
     if (has_plan) {
-      add(later, rows.size() - 1, [&seed, name = rows.back().name](ProgressSink& sink) { return seed.Plan(name, sink); });
+      add(later, rows.size() - 1,
+          [&seed, name = rows.back().name](ProgressSink& sink) { return seed.Plan(name, sink); });
     }
   }
   tasks.insert(tasks.end(), later.begin(), later.end());

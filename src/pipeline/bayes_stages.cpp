@@ -33,9 +33,9 @@ using Json = nlohmann::ordered_json;
 constexpr std::int64_t kFitImages = 1024;    // training images that activation steps are fitted to
 constexpr std::int64_t kTableImages = 1024;  // calibration images of the table of widths
 constexpr int kTableDraws = 8;
-constexpr int kGroupDraws = 8;               // of the float network, for the groups in which uncertainty is held
-constexpr int kPlanBits = 4;                 // of a plan's drawn weights and activations, unless the recipe says
-constexpr double kBudgetStep = 0.5;          // bits that a plan's budget rises by while a cap is broken
+constexpr int kGroupDraws = 8;       // of the float network, for the groups in which uncertainty is held
+constexpr int kPlanBits = 4;         // of a plan's drawn weights and activations, unless the recipe says
+constexpr double kBudgetStep = 0.5;  // bits that a plan's budget rises by while a cap is broken
 constexpr std::uint64_t kFineTuningSeed = 1'000'000, kGroupSeed = 2'000'000;  // added to a network's seed
 
 std::string HashOf(std::initializer_list<std::string_view> parts) {
@@ -59,7 +59,8 @@ void CheckOptions(const BayesOptions& options) {
   CheckList("schemes", options.schemes);
   CheckList("stages", options.stages);
   CheckList("sigma_scales", options.sigma_scales);
-  const std::pair<const char*, int> own[] = {{"mean_bits", options.mean_bits}, {"sigma_bits", options.sigma_bits},
+  const std::pair<const char*, int> own[] = {{"mean_bits", options.mean_bits},
+                                             {"sigma_bits", options.sigma_bits},
                                              {"sample_bits", options.sample_bits},
                                              {"activation_bits", options.activation_bits}};
   for (const auto& [key, bits] : own) {
@@ -79,8 +80,10 @@ Recipe Checked(const RecipeOptions& options) {
   CheckOptions(recipe.bayes);
   const Allocator& allocator = FindAllocator(recipe.allocate.allocator);
   if (recipe.bayes.plan.average_bits > 0.0 && (allocator.needs_posterior || allocator.needs_oracle)) {
-    throw Error(ErrorKind::kUsage, fmt::format("bayes.plan: allocator {} needs more than a table of widths; take exact, "
-                                               "lagrangian, greedy or relaxed", allocator.name));
+    throw Error(ErrorKind::kUsage,
+                fmt::format("bayes.plan: allocator {} needs more than a table of widths; take exact, "
+                            "lagrangian, greedy or relaxed",
+                            allocator.name));
   }
   return recipe;
 }
@@ -208,17 +211,16 @@ const BayesSeed::Reference& BayesSeed::FloatNetwork(ProgressSink& progress) {
   const std::lock_guard lock(mutex_);
   if (reference_) return *reference_;
   const auto& b = setup_.recipe.bayes;
-  const std::string input =
-      HashOf({"bayes/3", setup_.model_hash, setup_.train_hash,
-              fmt::format("{} {} {} {} {} {} {} {}", b.activation, b.epochs, b.learning_rate, b.batch, b.prior_sigma,
-                          b.first_sigma, seed_, setup_.recipe.seed)});
+  const std::string input = HashOf({"bayes/3", setup_.model_hash, setup_.train_hash,
+                                    fmt::format("{} {} {} {} {} {} {} {}", b.activation, b.epochs, b.learning_rate,
+                                                b.batch, b.prior_sigma, b.first_sigma, seed_, setup_.recipe.seed)});
   Reference reference;
   reference.record = folder_.Ensure(Name("float-network"), input, {Name("float.packed")}, [&] {
     VariationalNetwork network(setup_.First(seed_), b.first_sigma);
-    (void)LearnBound(network, setup_.data.train, setup_.normalizer, b,
-                     {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true,
-                      .training_mode = !setup_.FromFile()},
-                     seed_, progress);
+    (void)LearnBound(
+        network, setup_.data.train, setup_.normalizer, b,
+        {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true, .training_mode = !setup_.FromFile()},
+        seed_, progress);
     return Save(network.Store(), "float");
   });
   reference.stored = LoadPacked(folder_.File(Name("float.packed")), setup_.base);
@@ -230,8 +232,8 @@ const UncertaintyGroups& BayesSeed::TrainGroups(ProgressSink& progress) {
   const StoredNetwork& stored = FloatNetwork(progress).stored;
   const std::lock_guard lock(mutex_);
   if (reference_->groups.count == 0) {
-    reference_->groups = GroupByUncertainty(stored, setup_.data.train, setup_.normalizer, kGroupDraws,
-                                            seed_ + kGroupSeed, progress);
+    reference_->groups =
+        GroupByUncertainty(stored, setup_.data.train, setup_.normalizer, kGroupDraws, seed_ + kGroupSeed, progress);
   }
   return reference_->groups;
 }
@@ -275,10 +277,10 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
   const LearningSchedule fine = {.epochs = b.fine_tune_epochs, .learning_rate = b.fine_tune_learning_rate};
   const std::uint64_t fine_seed = seed_ + kFineTuningSeed;
   if (scratch) {
-    (void)LearnBound(network, train, setup_.normalizer, b,
-                     {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true,
-                      .training_mode = !setup_.FromFile()},
-                     seed_, progress);
+    (void)LearnBound(
+        network, train, setup_.normalizer, b,
+        {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true, .training_mode = !setup_.FromFile()},
+        seed_, progress);
   } else if (stage == "fine-tuned" && b.fine_tune == "bound") {
     (void)LearnBound(network, train, setup_.normalizer, b, fine, fine_seed, progress);
   } else if (stage == "fine-tuned") {
@@ -301,9 +303,9 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
   const Reference& reference = FloatNetwork(progress);
   auto options = recipe.allocate;
   options.bits.erase(std::remove(options.bits.begin(), options.bits.end(), 0), options.bits.end());
-  const std::string table_input = HashOf({"table/1", reference.record.content, setup_.train_hash,
-                                          fmt::format("{}", fmt::join(options.bits, " ")), recipe.quantizer.grid,
-                                          recipe.quantizer.granularity});
+  const std::string table_input =
+      HashOf({"table/1", reference.record.content, setup_.train_hash, fmt::format("{}", fmt::join(options.bits, " ")),
+              recipe.quantizer.grid, recipe.quantizer.granularity});
   const auto table = folder_.Ensure(Name("table"), table_input, {Name("table.json")}, [&]() -> StageRecord {
     const Dataset& calibration = setup_.data.calibration;
     const auto problem =
@@ -312,9 +314,10 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
     WriteFileAtomically(folder_.File(Name("table.json")), DumpProblem(problem));
     return {.input = {}, .content = FileSha256(folder_.File(Name("table.json"))), .facts = "{}"};
   });
-  const std::string description =
-      fmt::format("{} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift, b.sample_bits, b.activation_bits);
-  const std::string input = HashOf({"plan/4", table.content, description, DumpRecipeSection(recipe, "allocate"), FineTuning()});
+  const std::string description = fmt::format("{} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift,
+                                              b.sample_bits, b.activation_bits);
+  const std::string input =
+      HashOf({"plan/4", table.content, description, DumpRecipeSection(recipe, "allocate"), FineTuning()});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
     std::vector<int> last;
@@ -358,8 +361,8 @@ std::string BayesSeed::BrokenCap(const StoredNetwork& stored, ProgressSink& prog
 }
 
 BayesSeedResult BayesSeed::Measured(const StageRecord& network, const std::string& name, ProgressSink& progress) {
-  const std::string input = HashOf(
-      {"measure/4", network.content, setup_.test_hash, std::to_string(setup_.recipe.bayes.draws), std::to_string(seed_)});
+  const std::string input = HashOf({"measure/4", network.content, setup_.test_hash,
+                                    std::to_string(setup_.recipe.bayes.draws), std::to_string(seed_)});
   // What was packed is what is measured: it is read back from its file.
   const auto record = folder_.Ensure(Name(name), input, {Name(name + ".pt")}, [&] {
     return Measure(LoadPacked(folder_.File(Name(name + ".packed")), setup_.base), name, progress);
@@ -393,9 +396,12 @@ StageRecord BayesSeed::Measure(const StoredNetwork& stored, const std::string& n
                                             seed_, progress, "measured on " + split.images.name);
     const auto [entry, fresh] = judged.emplace(split.role, Judge(uncertainty, split.images, split.role != kUnknown));
     const BayesEvaluation& e = entry->second;
-    facts["splits"][split.role] = {{"accuracy", e.metrics.accuracy}, {"nll", e.metrics.nll},
-                                   {"brier", e.metrics.brier},       {"ece", e.metrics.ece},
-                                   {"total", e.total},               {"aleatoric", e.aleatoric},
+    facts["splits"][split.role] = {{"accuracy", e.metrics.accuracy},
+                                   {"nll", e.metrics.nll},
+                                   {"brier", e.metrics.brier},
+                                   {"ece", e.metrics.ece},
+                                   {"total", e.total},
+                                   {"aleatoric", e.aleatoric},
                                    {"epistemic", e.epistemic},
                                    {"aleatoric_without", e.aleatoric_without},
                                    {"epistemic_without", e.epistemic_without}};

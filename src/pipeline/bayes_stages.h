@@ -124,6 +124,7 @@ class BayesSeed {
 
 // Per image of every split, [4, images]: share of its labels that are met, how many it has, aleatoric and epistemic
 // uncertainty; by role.
-[[nodiscard]] std::map<std::string, torch::Tensor> LoadPerImage(const BayesSetup& setup, const std::filesystem::path& file);
+[[nodiscard]] std::map<std::string, torch::Tensor> LoadPerImage(const BayesSetup& setup,
+                                                                const std::filesystem::path& file);
 
 }  // namespace bitplan::pipeline

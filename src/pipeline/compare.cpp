@@ -145,6 +145,8 @@ class Comparer {
 
 }  // namespace
 
-CompareReport Compare(const RecipeOptions& options, ProgressSink& progress) { return Comparer(options, progress).Run(); }
+CompareReport Compare(const RecipeOptions& options, ProgressSink& progress) {
+  return Comparer(options, progress).Run();
+}
 
 }  // namespace bitplan::pipeline

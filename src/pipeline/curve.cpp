@@ -53,8 +53,7 @@ CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& pr
     point.achieved.optimality_gap = answer.optimality_gap();
     report.points.push_back(std::move(point));
   }
-  report.milliseconds =
-      1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.milliseconds = 1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   report.stages = chain.statuses();
   return report;
 }

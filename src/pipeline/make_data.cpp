@@ -85,14 +85,11 @@ std::optional<Made> ReadMade(const Files& files) {
 
 std::string MadeText(const Made& made) {
   const auto& report = made.report;
-  const ordered_json json = {{"made", kMadeVersion},
-                             {"name", report.name},
-                             {"bitplan", report.version},
-                             {"seed", report.seed},
-                             {"labels", report.labels},
-                             {"sha256", {{"samples", made.samples_sha256}, {"labels", made.labels_sha256}}},
-                             {"train", ToJson(report.train)},
-                             {"test", ToJson(report.test)}};
+  const ordered_json json = {
+      {"made", kMadeVersion},          {"name", report.name},
+      {"bitplan", report.version},     {"seed", report.seed},
+      {"labels", report.labels},       {"sha256", {{"samples", made.samples_sha256}, {"labels", made.labels_sha256}}},
+      {"train", ToJson(report.train)}, {"test", ToJson(report.test)}};
   return json.dump(2) + "\n";
 }
 
@@ -164,8 +161,7 @@ MakeDataReport MakeAmbiguousMnist(const MakeDataOptions& options, ProgressSink& 
     mnist_options.name = "mnist";
     const DataSplits mnist = FindDatasetSource("mnist").load(mnist_options, {options.data}, options.seed);
     EnsureWritableFolder(folder);
-    const AmbiguousDigits digits =
-        MakeAmbiguousDigits(mnist.train, mnist.test, options.digits, options.seed, progress);
+    const AmbiguousDigits digits = MakeAmbiguousDigits(mnist.train, mnist.test, options.digits, options.seed, progress);
     made.emplace();
     made->report.made = true;
     made->report.seed = options.seed;

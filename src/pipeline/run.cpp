@@ -31,8 +31,8 @@ bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
     const auto same = [](const PlanLayer& a, const PlanLayer& b) {
       return a.name == b.name && a.bits == b.bits && a.grid == b.grid && a.range == b.range;
     };
-    return text == DumpPlan(plan) && plan.allocator == draft.allocator && plan.quantizer.range == draft.quantizer.range &&
-           plan.quantizer.rounding == draft.quantizer.rounding &&
+    return text == DumpPlan(plan) && plan.allocator == draft.allocator &&
+           plan.quantizer.range == draft.quantizer.range && plan.quantizer.rounding == draft.quantizer.rounding &&
            plan.quantizer.granularity == draft.quantizer.granularity &&
            std::equal(plan.layers.begin(), plan.layers.end(), draft.layers.begin(), draft.layers.end(), same);
   } catch (const Error&) {

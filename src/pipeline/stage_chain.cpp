@@ -9,10 +9,10 @@
 #include "bitplan/core/constraints.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
+#include "bitplan/core/random.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
-#include "bitplan/core/random.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/sensitivity/network_oracle.h"
@@ -110,8 +110,9 @@ void StageChain::CheckModelSuitsData(const bitplan::Network& network) {
   const auto answers = module.forward({images}).toTensor();
   const auto rows_sum_to_one = (answers.sum(1) - 1.0).abs().max().item<float>() < 1e-4F;
   if (train.classes > 1 && rows_sum_to_one && answers.min().item<float>() >= 0.0F) {
-    throw Error(ErrorKind::kData, "model " + network.name + " answers probabilities, not logits: save it without its "
-                                  "last softmax");
+    throw Error(ErrorKind::kData, "model " + network.name +
+                                      " answers probabilities, not logits: save it without its "
+                                      "last softmax");
   }
 }
 
@@ -168,8 +169,8 @@ const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
   Recipe recipe = recipe_;
   recipe.posterior.estimator = estimator;
   const auto stage = own ? std::string("posterior") : "posterior-" + estimator;
-  const auto input = HashOf(
-      {"posterior/2", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "posterior"), Seed()});
+  const auto input =
+      HashOf({"posterior/2", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "posterior"), Seed()});
   Estimate estimate;
   estimate.record = Ensure(stage, input, {stage + ".pt"}, [&]() -> StageRecord {
     estimate.posterior =
@@ -239,9 +240,9 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto posterior = with_posterior ? PosteriorRecord(estimator).content : std::string();
   const auto input = HashOf({"sensitivity/4", ModelRecord().content, posterior,
-                             recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(), DataHash(false),
-                             DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"),
-                             Join(Widths()), Seed()});
+                             recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
+                             DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
+                             DumpRecipeSection(recipe, "quantizer"), Join(Widths()), Seed()});
   const auto file = stage + ".json";
   std::vector<std::string> files = {file};
   if (known.keeps_displacements) files.push_back(stage + ".pt");
@@ -289,7 +290,8 @@ const std::vector<QuantizerEvidence>& StageChain::Evidence() {
     const auto inputs = SampleLayerInputs(network, CorrectionImages(), kRangePositions, recipe_.seed);
     const auto centred = CentredLayers(network, quantizer);
     for (std::size_t l = 0; l < evidence.size(); ++l) {
-      evidence[l].inputs = inputs[l].defined() && centred[l] ? inputs[l] - inputs[l].mean(1, /*keepdim=*/true) : inputs[l];
+      evidence[l].inputs =
+          inputs[l].defined() && centred[l] ? inputs[l] - inputs[l].mean(1, /*keepdim=*/true) : inputs[l];
     }
   }
   evidence_ = std::move(evidence);
@@ -317,9 +319,8 @@ Solution StageChain::Solve() {
   const auto& measured =
       MeasuredTable(metric.empty() ? recipe_.sensitivity.metric : metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
-  const auto input =
-      HashOf({"allocate/3", measured.content, ModelRecord().content, Section("allocate"), Section("quantizer"),
-              allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
+  const auto input = HashOf({"allocate/3", measured.content, ModelRecord().content, Section("allocate"),
+                             Section("quantizer"), allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;
     const auto start = Clock::now();

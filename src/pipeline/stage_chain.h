@@ -39,7 +39,7 @@ struct Solution {
   std::string note;
   std::vector<std::vector<double>> width_probabilities;  // [layers][widths], or empty
   std::vector<PinCost> pins;
-  std::vector<double> confidence;                        // of every layer's width, or empty
+  std::vector<double> confidence;  // of every layer's width, or empty
 };
 
 // What one plan, or the float network, does on the verification split.
@@ -164,8 +164,8 @@ class StageChain {
   std::map<bool, std::string> data_hashes_;
   std::optional<StageRecord> model_record_;
   std::optional<bitplan::Network> network_;
-  std::map<std::string, Estimate> posteriors_;  // by estimator
-  std::map<std::string, Measured> tables_;  // by the name of the stage
+  std::map<std::string, Estimate> posteriors_;        // by estimator
+  std::map<std::string, Measured> tables_;            // by the name of the stage
   std::unique_ptr<SensitivityInputs> oracle_inputs_;  // of the last oracle, which refers to them
   std::optional<std::vector<QuantizerEvidence>> evidence_;
   std::optional<AppliedPlan> quantized_;

@@ -63,10 +63,10 @@ void SetCorrection(Plan& plan, const CorrectionMethod& method) {
 // How a correction stands in the manifest.
 std::string FactsOf(const Correction& correction) {
   auto candidates = nlohmann::json::array();
-  for (const auto& [method, nll] : correction.candidates) candidates.push_back({method.batch_norm, method.outputs, nll});
-  const nlohmann::json facts = {{"batch_norm", correction.chosen.batch_norm},
-                                {"outputs", correction.chosen.outputs},
-                                {"candidates", candidates}};
+  for (const auto& [method, nll] : correction.candidates)
+    candidates.push_back({method.batch_norm, method.outputs, nll});
+  const nlohmann::json facts = {
+      {"batch_norm", correction.chosen.batch_norm}, {"outputs", correction.chosen.outputs}, {"candidates", candidates}};
   return facts.dump();
 }
 
@@ -278,9 +278,7 @@ Verification StageChain::Compare(const Plan& plan, const Plan& other) {
   return Measure(Built(other), module);
 }
 
-const Dataset& StageChain::VerifySplit() {
-  return recipe_.verify.split == "test" ? Data().test : Data().calibration;
-}
+const Dataset& StageChain::VerifySplit() { return recipe_.verify.split == "test" ? Data().test : Data().calibration; }
 
 Verification StageChain::Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized) {
   auto result = VerifyPaired(reference, quantized, VerifySplit(), normalizer_, recipe_.verify, recipe_.seed, progress_);
@@ -294,8 +292,8 @@ Verification StageChain::Measure(const torch::jit::Module& reference, const torc
 
 PlanMeasurement StageChain::Evaluated(const torch::jit::Module& module, const std::string& label) {
   const auto& split = VerifySplit();
-  const auto evaluation = EvaluateLogits(
-      PredictLogits(module, split, normalizer_, recipe_.verify.batch, label, progress_), split.labels);
+  const auto evaluation =
+      EvaluateLogits(PredictLogits(module, split, normalizer_, recipe_.verify.batch, label, progress_), split.labels);
   return {.data = split.name, .metrics = evaluation.metrics, .correction = {}, .correct = evaluation.correct};
 }
 

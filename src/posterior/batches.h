@@ -34,9 +34,9 @@ class GradientScope {
 
 // A scalar whose gradient g with respect to the weights has E[g g'] = N F over the random signs, N images, F their mean
 // Fisher information: sum_n <z_n, L_n xi_n> with logits z, random signs xi and L = diag(sqrt p) - p sqrt(p)', so that
-// L L' = diag(p) - p p', the information of the labels about the logits; cross terms between images vanish. One backward
-// pass, as with one sampled label per image, but every class of every image speaks: a confident network seldom draws a
-// label that says anything.
+// L L' = diag(p) - p p', the information of the labels about the logits; cross terms between images vanish. One
+// backward pass, as with one sampled label per image, but every class of every image speaks: a confident network seldom
+// draws a label that says anything.
 [[nodiscard]] torch::Tensor FisherSketch(torch::jit::Module& module, const torch::Tensor& images, RandomStream& stream);
 
 }  // namespace bitplan

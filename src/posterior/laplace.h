@@ -1,11 +1,12 @@
 // Diagonal Laplace approximation: mu = the trained weights, 1/sigma_i^2 = N F_i + 1/s^2.
 //
 // F is the diagonal Fisher information of one sample. Every minibatch gives one gradient g of a random sketch of its
-// logits with E[g g'] = sum_n F_n (FisherSketch in batches.h), so one forward and one backward pass per minibatch suffice:
+// logits with E[g g'] = sum_n F_n (FisherSketch in batches.h), so one forward and one backward pass per minibatch
+// suffice:
 //   F_i ~ (1 / samples) sum over minibatches g_i^2.
-// Unbiased for any batch size; a smaller batch has the smaller variance. Labels sampled from the predictive distribution
-// would do the same with more noise: a confident network draws few that say anything.
-// Source: Martens, "New insights and perspectives on the natural gradient method", 2020; MacKay, 1992.
+// Unbiased for any batch size; a smaller batch has the smaller variance. Labels sampled from the predictive
+// distribution would do the same with more noise: a confident network draws few that say anything. Source: Martens,
+// "New insights and perspectives on the natural gradient method", 2020; MacKay, 1992.
 #pragma once
 
 #include "bitplan/posterior/posterior.h"

@@ -11,7 +11,7 @@
 namespace bitplan::rounding {
 namespace {
 
-constexpr double kDamping = 1e-4;  // share of the mean input power added to every input
+constexpr double kDamping = 1e-4;     // share of the mean input power added to every input
 constexpr double kMostDamping = 1e6;  // no finite moments need that much
 constexpr std::int64_t kBlock = 128;
 
@@ -78,7 +78,9 @@ torch::Tensor RoundCompensated(const torch::Tensor& rows, const torch::Tensor& s
   const torch::Tensor row_scales = scales.expand({rows.size(0)}).contiguous();
   torch::Tensor codes = torch::empty_like(rows), fitted = torch::empty_like(rows);
   for (std::int64_t g = 0; g < groups; ++g) {
-    const auto rows_of = [&](const torch::Tensor& tensor) { return tensor.slice(0, g * per_group, (g + 1) * per_group); };
+    const auto rows_of = [&](const torch::Tensor& tensor) {
+      return tensor.slice(0, g * per_group, (g + 1) * per_group);
+    };
     const torch::Tensor order = moments[g].diagonal().argsort(/*dim=*/0, /*descending=*/true);
     const torch::Tensor ordered = moments[g].index_select(0, order).index_select(1, order);
     const torch::Tensor found = CodesOf(rows_of(rows).index_select(1, order).contiguous(),

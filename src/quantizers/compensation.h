@@ -1,9 +1,9 @@
 // Rounding one after another: what rounding does to a weight's outputs is taken back by the weights not yet rounded.
 //
-// For inputs x with second moments H = E[x x^T] the mean squared error of an output is e^T H e, e = Q(w) - w. The weights
-// of a row are rounded in the order of their inputs' power; after each, the rest moves to the least e^T H e that the
-// rounded ones leave possible (Frantar et al. 2022, "GPTQ"; the second-order surgery of Hassibi and Stork 1993). Then
-// the scale of every row is fitted again to the codes found: s = w^T H c / c^T H c.
+// For inputs x with second moments H = E[x x^T] the mean squared error of an output is e^T H e, e = Q(w) - w. The
+// weights of a row are rounded in the order of their inputs' power; after each, the rest moves to the least e^T H e
+// that the rounded ones leave possible (Frantar et al. 2022, "GPTQ"; the second-order surgery of Hassibi and Stork
+// 1993). Then the scale of every row is fitted again to the codes found: s = w^T H c / c^T H c.
 //
 // The moments are shrunk towards their diagonal first, (1 - a) H + a diag(H): moments of few samples claim correlations
 // that are not there. At a = 1 this is rounding to the nearest level, with the scale of least output error.

@@ -19,7 +19,7 @@ rounding::CodeRange RangeOf(int bits, const std::string& grid) {
 
 constexpr std::int64_t kChoosing = 4;  // one position in so many chooses between fits
 constexpr int kRefinements = 2;
-constexpr int kWidestByOutput = 4;     // above, every range leaves next to no error
+constexpr int kWidestByOutput = 4;  // above, every range leaves next to no error
 // Scales that are tried for the outputs, in least-squares scales of the weights.
 constexpr double kFactors[] = {0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.45, 1.7};
 

@@ -46,8 +46,8 @@ Json WidthJson(int bits) { return bits == kFloatBits ? Json(nullptr) : Json(bits
 Json SeedJson(const BayesSeedResult& seed) {
   Json splits = Json::object(), widths = Json::array();
   for (const auto& [role, m] : seed.splits) {
-    splits[role] = {{"accuracy", m.metrics.accuracy}, {"nll", m.metrics.nll},     {"brier", m.metrics.brier},
-                    {"ece", m.metrics.ece},           {"total", m.total},         {"aleatoric", m.aleatoric},
+    splits[role] = {{"accuracy", m.metrics.accuracy}, {"nll", m.metrics.nll}, {"brier", m.metrics.brier},
+                    {"ece", m.metrics.ece},           {"total", m.total},     {"aleatoric", m.aleatoric},
                     {"epistemic", m.epistemic}};
   }
   for (const BayesWidths& w : seed.widths) {
@@ -71,7 +71,8 @@ std::string Percent(const std::map<std::string, BayesDrift>& values, const std::
 
 Json DriftJson(const std::map<std::string, BayesDrift>& drifts) {
   Json json = Json::object();
-  for (const auto& [role, d] : drifts) json[role] = {{"value", d.change}, {"ci95", {d.ci_low, d.ci_high}}};
+  for (const auto& [role, d] : drifts)
+    json[role] = {{"value", d.change}, {"ci95", {d.ci_low, d.ci_high}}, {"worst", d.worst}};
   return json;
 }
 
@@ -154,10 +155,11 @@ std::vector<Drawing> Histograms(const BayesComparison& comparison) {
     }
     drawing.script =
         GnuplotHeader(drawing.name, 900, 60 + 220 * index) +
-        fmt::format("set multiplot layout {},1\nset logscale y\nset yrange [1e-4:1]\nset xrange [0:{}]\nset boxwidth {}\n"
-                    "set xlabel 'nats'\nset ylabel 'share of images'\nset key inside right top\nset format y '%g'\n{}unset "
-                    "multiplot\n",
-                    index, top, top / kBins, plots);
+        fmt::format(
+            "set multiplot layout {},1\nset logscale y\nset yrange [1e-4:1]\nset xrange [0:{}]\nset boxwidth {}\n"
+            "set xlabel 'nats'\nset ylabel 'share of images'\nset key inside right top\nset format y '%g'\n{}unset "
+            "multiplot\n",
+            index, top, top / kBins, plots);
     drawings.push_back(std::move(drawing));
   }
   return drawings;
@@ -165,7 +167,11 @@ std::vector<Drawing> Histograms(const BayesComparison& comparison) {
 
 // Accuracy lost and uncertainty moved, against the bits, a line per scheme and stage.
 Drawing Fidelity(const BayesComparison& comparison) {
-  Drawing drawing{"fidelity", "Largest change of mean uncertainty among the splits with labels, against bits.", "", ""};
+  Drawing drawing{
+      "fidelity",
+      "Largest change of mean uncertainty among the splits with labels, against bits, of the seed that changed "
+      "most.",
+      "", ""};
   std::vector<std::string> names;
   for (const BayesRow& row : comparison.rows) {
     const std::string name = row.scheme + " " + row.stage + (row.sigma_scale == "linear" ? " (linear sigma)" : "");
@@ -181,14 +187,14 @@ Drawing Fidelity(const BayesComparison& comparison) {
       double most = 0.0;
       for (const auto* drift : {&row.aleatoric_drift, &row.epistemic_drift}) {
         for (const auto& [role, value] : *drift) {
-          if (role != "out-of-distribution") most = std::max(most, std::abs(value.change));
+          if (role != "out-of-distribution") most = std::max(most, std::abs(value.worst));
         }
       }
       drawing.data += fmt::format("{} {}\n", row.bits, 100.0 * most);
     }
     drawing.data += "\n\n";
-    lines += fmt::format("{}'fidelity.dat' index {} using 1:2 with linespoints lw 2 pt {} title {}", i == 0 ? "" : ", \\\n  ",
-                         i, i + 4, GnuplotText(names[i]));
+    lines += fmt::format("{}'fidelity.dat' index {} using 1:2 with linespoints lw 2 pt {} title {}",
+                         i == 0 ? "" : ", \\\n  ", i, i + 4, GnuplotText(names[i]));
   }
   if (names.empty()) drawing.name.clear();
   drawing.script = GnuplotHeader("fidelity") +
@@ -207,7 +213,7 @@ double MeanAccuracy(const BayesRow& row, const std::string& role) {
 std::string BayesJson(const BayesComparison& comparison) {
   Json rows = Json::array();
   for (const BayesRow& row : comparison.rows) {
-    Json entry = {{"name", row.name},   {"scheme", row.scheme}, {"stage", row.stage}, {"sigma_scale", row.sigma_scale},
+    Json entry = {{"name", row.name}, {"scheme", row.scheme},  {"stage", row.stage}, {"sigma_scale", row.sigma_scale},
                   {"bits", row.bits}, {"seeds", Json::array()}};
     for (const BayesSeedResult& seed : row.seeds) entry["seeds"].push_back(SeedJson(seed));
     Json drops = Json::object();
@@ -221,8 +227,8 @@ std::string BayesJson(const BayesComparison& comparison) {
   }
   Json data = Json::object();
   for (const auto& [role, name] : comparison.data) data[role] = name;
-  const Json json = {{"model", comparison.model}, {"layers", comparison.layers}, {"data", data},
-                     {"images", comparison.images}, {"draws", comparison.draws}, {"rows", rows}};
+  const Json json = {{"model", comparison.model},   {"layers", comparison.layers}, {"data", data},
+                     {"images", comparison.images}, {"draws", comparison.draws},   {"rows", rows}};
   return json.dump(2) + "\n";
 }
 
@@ -232,7 +238,8 @@ std::vector<std::string> WriteBayesComparison(const BayesComparison& comparison,
   const auto figures = Draw(drawings, folder / "plots");
   WriteFileAtomically(folder / "bayes.json", BayesJson(comparison));
   std::string csv =
-      "name,scheme,stage,sigma_scale,bits,seed,stored_bytes,float_bytes,role,accuracy,nll,ece,total,aleatoric,epistemic,"
+      "name,scheme,stage,sigma_scale,bits,seed,stored_bytes,float_bytes,role,accuracy,nll,ece,total,aleatoric,"
+      "epistemic,"
       "auroc_aleatoric,auroc_epistemic\n";
   for (const BayesRow& row : comparison.rows) {
     for (const BayesSeedResult& seed : row.seeds) {
@@ -246,8 +253,10 @@ std::vector<std::string> WriteBayesComparison(const BayesComparison& comparison,
   }
   WriteFileAtomically(folder / "bayes.csv", csv);
   const std::string body = fmt::format(
-      "<h1>Quantized Bayesian networks: {}</h1>\n<p>{} draws of the weights; accuracy and AUROC are means over the seeds. "
-      "A change of uncertainty is that of its mean over the images against the float network of the same seed on the same "
+      "<h1>Quantized Bayesian networks: {}</h1>\n<p>{} draws of the weights; accuracy and AUROC are means over the "
+      "seeds. "
+      "A change of uncertainty is that of its mean over the images against the float network of the same seed on the "
+      "same "
       "draws, the mean over the seeds; 95 % interval by the jackknife over the draws. Drop: accuracy lost on clean and "
       "ambiguous images together, with its paired 95 % interval, images resampled with all of their labels.</p>\n",
       HtmlText(comparison.model), comparison.draws);

@@ -46,24 +46,24 @@ std::string ComparisonCsv(const Comparison& comparison) {
                           CsvText(plan.failure));
       continue;
     }
-    text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{}\n", plan.budget,
-                        plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
-                        plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low, plan.drop.ci_high,
-                        plan.drop.mcnemar_p, plan.below_uniform.drop, plan.below_uniform.ci_low,
-                        plan.below_uniform.ci_high, plan.below_uniform.mcnemar_p, plan.below_best.drop,
-                        plan.below_best.ci_low, plan.below_best.ci_high, plan.achieved.predicted_loss_rise,
-                        plan.common_rise, plan.allocate_ms, plan.correction.batch_norm, plan.correction.outputs,
-                        BitsText(plan.bits), CsvText(plan.note));
+    text += fmt::format(
+        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{}\n", plan.budget, plan.allocator,
+        plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes, plan.metrics.accuracy, plan.metrics.nll,
+        plan.drop.drop, plan.drop.ci_low, plan.drop.ci_high, plan.drop.mcnemar_p, plan.below_uniform.drop,
+        plan.below_uniform.ci_low, plan.below_uniform.ci_high, plan.below_uniform.mcnemar_p, plan.below_best.drop,
+        plan.below_best.ci_low, plan.below_best.ci_high, plan.achieved.predicted_loss_rise, plan.common_rise,
+        plan.allocate_ms, plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits), CsvText(plan.note));
   }
   return text;
 }
 
 std::string ComparisonJson(const Comparison& comparison) {
   nlohmann::ordered_json layers = nlohmann::ordered_json::array(), plans = nlohmann::ordered_json::array();
-  for (const LayerSummary& layer : comparison.layers) layers.push_back({{"name", layer.name}, {"weights", layer.weights}});
+  for (const LayerSummary& layer : comparison.layers)
+    layers.push_back({{"name", layer.name}, {"weights", layer.weights}});
   for (const ComparedPlan& plan : comparison.plans) {
-    nlohmann::ordered_json entry = {{"budget", plan.budget}, {"allocator", plan.allocator}, {"seed", plan.seed},
-                                    {"baseline", plan.baseline}};
+    nlohmann::ordered_json entry = {
+        {"budget", plan.budget}, {"allocator", plan.allocator}, {"seed", plan.seed}, {"baseline", plan.baseline}};
     if (!plan.failure.empty()) {
       entry["failure"] = plan.failure;
       plans.push_back(std::move(entry));

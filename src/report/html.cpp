@@ -28,11 +28,20 @@ std::string HtmlText(const std::string& text) {
   std::string escaped;
   for (const char c : text) {
     switch (c) {
-      case '&': escaped += "&amp;"; break;
-      case '<': escaped += "&lt;"; break;
-      case '>': escaped += "&gt;"; break;
-      case '"': escaped += "&quot;"; break;
-      default: escaped += c;
+      case '&':
+        escaped += "&amp;";
+        break;
+      case '<':
+        escaped += "&lt;";
+        break;
+      case '>':
+        escaped += "&gt;";
+        break;
+      case '"':
+        escaped += "&quot;";
+        break;
+      default:
+        escaped += c;
     }
   }
   return escaped;
@@ -49,16 +58,16 @@ std::string HtmlFigures(const std::vector<Figure>& figures) {
   std::string html;
   for (const Figure& figure : figures) {
     const std::string drawing =
-        figure.svg.empty() ? fmt::format("<p>(gnuplot was not found or failed; data and script are in plots/{}.dat and .gp)</p>",
-                                         figure.name)
-                           : Inline(figure.svg);
+        figure.svg.empty()
+            ? fmt::format("<p>(gnuplot was not found or failed; data and script are in plots/{}.dat and .gp)</p>",
+                          figure.name)
+            : Inline(figure.svg);
     html += fmt::format("<figure>{}<figcaption>{}</figcaption></figure>\n", drawing, HtmlText(figure.caption));
   }
   return html;
 }
 
 namespace {
-
 
 std::string Points(const PairedComparison& paired, double sign) {
   const double low = sign > 0 ? paired.ci_low : -paired.ci_high, high = sign > 0 ? paired.ci_high : -paired.ci_low;

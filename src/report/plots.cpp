@@ -27,9 +27,9 @@ Drawing Curves(const Comparison& comparison, const std::string& name, const std:
       if (plan.allocator != names[i] || !plan.failure.empty()) continue;
       const double float_accuracy = 100.0 * comparison.float_model.accuracy;
       if (accuracy) {
-        drawing.data += fmt::format("{} {} {} {}\n", plan.achieved.average_bits, 100.0 * plan.metrics.accuracy,
-                                    float_accuracy - 100.0 * plan.drop.ci_high,
-                                    float_accuracy - 100.0 * plan.drop.ci_low);
+        drawing.data +=
+            fmt::format("{} {} {} {}\n", plan.achieved.average_bits, 100.0 * plan.metrics.accuracy,
+                        float_accuracy - 100.0 * plan.drop.ci_high, float_accuracy - 100.0 * plan.drop.ci_low);
       } else {
         drawing.data += fmt::format("{} {}\n", plan.achieved.average_bits, plan.metrics.nll);
       }
@@ -39,24 +39,27 @@ Drawing Curves(const Comparison& comparison, const std::string& name, const std:
       return plan.allocator == names[i] && plan.baseline;
     });
     const std::string style = fmt::format("lc {} pt {} lw {}", i + 1, i + 4, ours ? 2 : 1);
-    lines += fmt::format("{}'{}.dat' index {} using 1:2 with linespoints {} dt {} title {}", i == 0 ? "" : ", \\\n  ", name,
-                         i, style, ours ? 1 : 2, GnuplotText(names[i]));
+    lines += fmt::format("{}'{}.dat' index {} using 1:2 with linespoints {} dt {} title {}", i == 0 ? "" : ", \\\n  ",
+                         name, i, style, ours ? 1 : 2, GnuplotText(names[i]));
     if (accuracy) {
       lines += fmt::format(", \\\n  '{}.dat' index {} using 1:2:3:4 with yerrorbars {} notitle", name, i, style);
     }
   }
-  drawing.script = GnuplotHeader(name) + "set xlabel 'average bits per weight'\nset ylabel " + GnuplotText(label) + "\n";
+  drawing.script =
+      GnuplotHeader(name) + "set xlabel 'average bits per weight'\nset ylabel " + GnuplotText(label) + "\n";
   const double level = accuracy ? 100.0 * comparison.float_model.accuracy : comparison.float_model.nll;
   drawing.script += fmt::format("plot {} with lines lc rgb '#888888' dt 3 title 'float', \\\n  {}\n", level, lines);
-  drawing.caption = accuracy ? "Accuracy against average bits; bars are paired 95 % intervals of the drop from the float "
-                               "network. Baselines are dashed."
-                             : "Negative log-likelihood against average bits. Baselines are dashed.";
+  drawing.caption = accuracy
+                        ? "Accuracy against average bits; bars are paired 95 % intervals of the drop from the float "
+                          "network. Baselines are dashed."
+                        : "Negative log-likelihood against average bits. Baselines are dashed.";
   return drawing;
 }
 
 Drawing Prediction(const Comparison& comparison) {
-  Drawing drawing{"prediction", "Loss rise that the recipe's sensitivity metric predicts, against the measured one (with "
-                                "corrections, on the verification split), every plan a point; the line is equality.",
+  Drawing drawing{"prediction",
+                  "Loss rise that the recipe's sensitivity metric predicts, against the measured one (with "
+                  "corrections, on the verification split), every plan a point; the line is equality.",
                   "# predicted nats, measured nats\n", ""};
   for (const ComparedPlan& plan : comparison.plans) {
     const double measured = plan.metrics.nll - comparison.float_model.nll;
@@ -65,16 +68,18 @@ Drawing Prediction(const Comparison& comparison) {
     }
   }
   if (drawing.data.find('\n') + 1 == drawing.data.size()) drawing.name.clear();  // nothing but the heading
-  drawing.script = GnuplotHeader("prediction", 640, 520) +
-                   "set logscale xy\nset format '%g'\nset xlabel 'predicted rise, nats per sample'\n"
-                   "set ylabel 'measured rise, nats per sample'\nunset key\n"
-                   "plot 'prediction.dat' using 1:2 with points pt 6 lc rgb '#1f5fa8', x with lines lc rgb '#888888' dt 3\n";
+  drawing.script =
+      GnuplotHeader("prediction", 640, 520) +
+      "set logscale xy\nset format '%g'\nset xlabel 'predicted rise, nats per sample'\n"
+      "set ylabel 'measured rise, nats per sample'\nunset key\n"
+      "plot 'prediction.dat' using 1:2 with points pt 6 lc rgb '#1f5fa8', x with lines lc rgb '#888888' dt 3\n";
   return drawing;
 }
 
 Drawing Sigmas(const Comparison& comparison) {
-  Drawing drawing{"sigma", "Posterior standard deviation of the weights of every layer: box from the 25th to the 75th "
-                           "percentile, whiskers from the 5th to the 95th, in powers of two.",
+  Drawing drawing{"sigma",
+                  "Posterior standard deviation of the weights of every layer: box from the 25th to the 75th "
+                  "percentile, whiskers from the 5th to the 95th, in powers of two.",
                   "# layer, p5, p25, p50, p75, p95 of log2 sigma\n", ""};
   std::string labels;
   int position = 0;
@@ -86,11 +91,12 @@ Drawing Sigmas(const Comparison& comparison) {
     ++position;
   }
   drawing.script = GnuplotHeader("sigma") +
-                   fmt::format("set xtics ({}) rotate by -60 noenhanced\nset xrange [-1:{}]\nset ylabel 'log2 sigma'\n"
-                               "unset key\nset boxwidth 0.5\nset style fill solid 0.3\n"
-                               "plot 'sigma.dat' using 1:3:2:6:5 with candlesticks lc rgb '#1f5fa8' whiskerbars, "
-                               "'' using 1:4:4:4:4 with candlesticks lc rgb '#a03030' lw 2\n",
-                               labels, position);
+                   fmt::format(
+                       "set xtics ({}) rotate by -60 noenhanced\nset xrange [-1:{}]\nset ylabel 'log2 sigma'\n"
+                       "unset key\nset boxwidth 0.5\nset style fill solid 0.3\n"
+                       "plot 'sigma.dat' using 1:3:2:6:5 with candlesticks lc rgb '#1f5fa8' whiskerbars, "
+                       "'' using 1:4:4:4:4 with candlesticks lc rgb '#a03030' lw 2\n",
+                       labels, position);
   if (position == 0) drawing.name.clear();
   return drawing;
 }
@@ -104,7 +110,8 @@ Drawing Bits(const Comparison& comparison) {
   for (const ComparedPlan& plan : comparison.plans) {
     if (!plan.failure.empty() || (plan.random && plan.seed != comparison.plans.front().seed)) continue;
     for (std::size_t l = 0; l < plan.bits.size(); ++l) drawing.data += fmt::format("{} {} {}\n", l, row, plan.bits[l]);
-    rows += fmt::format("{}{} {}", row == 0 ? "" : ", ", GnuplotText(fmt::format("{} {:g}", plan.allocator, plan.budget)), row);
+    rows += fmt::format("{}{} {}", row == 0 ? "" : ", ",
+                        GnuplotText(fmt::format("{} {:g}", plan.allocator, plan.budget)), row);
     ++row;
   }
   for (std::size_t l = 0; l < comparison.layers.size(); ++l) {
@@ -112,21 +119,24 @@ Drawing Bits(const Comparison& comparison) {
   }
   drawing.script =
       GnuplotHeader("bits", 900, 140 + 17 * row) +
-      fmt::format("set xtics ({}) rotate by -60 noenhanced\nset ytics ({}) noenhanced\nset yrange [{}:-0.5]\n"
-                  "set xrange [-0.5:{}]\nset cbrange [0:8]\nset palette defined (0 '#ffffff', 2 '#c6dbef', 4 '#6baed6', 8 "
-                  "'#08306b')\nunset key\nunset grid\n"
-                  "plot 'bits.dat' using 1:2:3 with image pixels, '' using 1:2:(sprintf('%d',$3)):($3 > 4 ? 0xffffff : 0x222222) "
-                  "with labels font ',9' textcolor rgb variable\n",
-                  columns, rows, row - 0.5, static_cast<double>(comparison.layers.size()) - 0.5);
+      fmt::format(
+          "set xtics ({}) rotate by -60 noenhanced\nset ytics ({}) noenhanced\nset yrange [{}:-0.5]\n"
+          "set xrange [-0.5:{}]\nset cbrange [0:8]\nset palette defined (0 '#ffffff', 2 '#c6dbef', 4 '#6baed6', 8 "
+          "'#08306b')\nunset key\nunset grid\n"
+          "plot 'bits.dat' using 1:2:3 with image pixels, '' using 1:2:(sprintf('%d',$3)):($3 > 4 ? 0xffffff : "
+          "0x222222) "
+          "with labels font ',9' textcolor rgb variable\n",
+          columns, rows, row - 0.5, static_cast<double>(comparison.layers.size()) - 0.5);
   return drawing;
 }
 
 }  // namespace
 
 std::vector<Figure> DrawFigures(const Comparison& comparison, const std::filesystem::path& folder) {
-  return Draw({Curves(comparison, "accuracy", "accuracy, %", true), Curves(comparison, "nll", "NLL, nats per sample", false),
-               Bits(comparison), Sigmas(comparison), Prediction(comparison)},
-              folder);
+  return Draw(
+      {Curves(comparison, "accuracy", "accuracy, %", true), Curves(comparison, "nll", "NLL, nats per sample", false),
+       Bits(comparison), Sigmas(comparison), Prediction(comparison)},
+      folder);
 }
 
 }  // namespace bitplan

@@ -1,9 +1,9 @@
 // Two peers' metrics that look at what a quantized layer puts out. Both quantize one layer at a time and run the
 // network once for every layer and width, on at most 256 images of `sensitivity.samples`.
 //
-// activation-distance (Sony MCT, github.com/sony/model_optimization, mixed-precision search): the mean over the interest
-// points of ||y_q - y_f||^2 / ||y_f||^2. Here the interest points are the outputs of all layers with equal weight; MCT
-// lets its user choose points, distance and weighting, and uses 32 images by default.
+// activation-distance (Sony MCT, github.com/sony/model_optimization, mixed-precision search): the mean over the
+// interest points of ||y_q - y_f||^2 / ||y_f||^2. Here the interest points are the outputs of all layers with equal
+// weight; MCT lets its user choose points, distance and weighting, and uses 32 images by default.
 //
 // fisher-output (NVIDIA ModelOpt, auto_quantize with gradient scores): 1/2 sum over the layer's own outputs of
 // (dL/dy (y_q - y_f))^2, mean over the images, L the labelled loss of an image in nats.

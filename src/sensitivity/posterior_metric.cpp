@@ -21,7 +21,7 @@ constexpr double kCoherenceCeiling = 1e6;
 // (g . dw)^2 / 2 per image for every minibatch, layer and width: float64 [minibatches, layers, widths]. Its mean over
 // the minibatches is the rise along the errors, nats per sample.
 torch::Tensor RiseAlongErrors(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
-                                                 ProgressSink& progress) {
+                              ProgressSink& progress) {
   torch::jit::Module module = inputs.network.module;
   const GradientScope scope(inputs.network);
   RandomStream draws(inputs.seed, "sensitivity/samples");

@@ -37,7 +37,7 @@ class QuantizedRun {
   torch::Tensor images_, labels_;
   std::vector<int> columns_;  // kFloat or what is in the module now
   bool correct_;
-  std::vector<ChannelStatistics> trained_;                           // of every batch norm, when correct_
+  std::vector<ChannelStatistics> trained_;                            // of every batch norm, when correct_
   std::map<std::int64_t, std::vector<ChannelStatistics>> reference_;  // by the number of images that go through
 };
 

@@ -15,8 +15,8 @@ const std::vector<SensitivityMetric>& SensitivityMetrics() {
   static const std::vector<SensitivityMetric> list = {
       {"posterior", "likelihood information of the posterior along the actual rounding errors", true, MeasurePosterior},
       {"measured", "divergence of the predictions when one layer alone is quantized", false, MeasureByQuantizing},
-      {"predictive", "divergence of the corrected predictions, and how it adds up over layers", false, MeasurePredictive,
-       true},
+      {"predictive", "divergence of the corrected predictions, and how it adds up over layers", false,
+       MeasurePredictive, true},
       {"hawq", "mean Hessian trace times squared weight error (HAWQ-V2)", false, MeasureHessianTrace},
       {"activation-distance", "relative error of all layers' outputs when one is quantized (as MCT)", false,
        MeasureActivationDistance},

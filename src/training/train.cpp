@@ -13,9 +13,9 @@
 #include "bitplan/core/random.h"
 #include "bitplan/data/augment.h"
 #include "bitplan/models/network.h"
+#include "bitplan/training/schedule.h"
 #include "training/checkpoint.h"
 #include "training/optimizer.h"
-#include "bitplan/training/schedule.h"
 
 namespace bitplan {
 namespace {

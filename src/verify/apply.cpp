@@ -64,7 +64,8 @@ AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, cons
     }
     const torch::Tensor slot = GetTensor(applied.module, layer.parameter);
     const WeightRows rows(slot, layer.output_dim, options, evidence.empty() ? QuantizerEvidence() : evidence[l]);
-    const QuantizedWeight fit = rows.Fit(bits[l], choices.empty() ? LevelChoice{options.grid, options.range} : choices[l]);
+    const QuantizedWeight fit =
+        rows.Fit(bits[l], choices.empty() ? LevelChoice{options.grid, options.range} : choices[l]);
     slot.copy_(rows.Values(fit));
     applied.choices.push_back({fit.grid, fit.range});
     applied.fits.push_back(fit);

@@ -25,10 +25,11 @@ std::vector<ChannelStatistics> FloatStatistics(const Network& network, const tor
   torch::jit::Module module = network.module;
   StatisticsPool pool(network.batch_norms.size());
   double share = 0.0;
-  const Tap tap(network, module,
-                {.on_layer_input = nullptr,
-                 .on_layer_output = nullptr,
-                 .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) { pool.Add(index, input, share); }});
+  const Tap tap(
+      network, module,
+      {.on_layer_input = nullptr,
+       .on_layer_output = nullptr,
+       .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) { pool.Add(index, input, share); }});
   for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {
     ThrowIfInterrupted();
     const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, images.size(0)));
@@ -92,7 +93,8 @@ class Compensation {
     const QuantizedWeight& fit = applied_.fits[index];
     const std::int64_t kept = std::max<std::int64_t>(1, input.size(0) * 3 / 4);
     const torch::Tensor moments = Moments(layer, input.slice(0, 0, kept), centred_[index]);
-    const torch::Tensor held_out = kept < input.size(0) ? Moments(layer, input.slice(0, kept), centred_[index]) : moments;
+    const torch::Tensor held_out =
+        kept < input.size(0) ? Moments(layer, input.slice(0, kept), centred_[index]) : moments;
     torch::Tensor best = rows.Values(fit);
     double least = rows.OutputError(best, held_out);
     for (const double shrinkage : kShrinkages) {
@@ -109,8 +111,8 @@ class Compensation {
   // anyway only what is left, the covariance.
   torch::Tensor Moments(const Layer& layer, const torch::Tensor& input, bool centred) {
     const std::int64_t per_channel = layer.weights() / layer.output_channels();
-    const torch::Tensor positions = DrawPositions(InputPositions(layer, input),
-                                                  std::max(kLeastInputs, kInputsPerWeight * per_channel), generator_);
+    const torch::Tensor positions =
+        DrawPositions(InputPositions(layer, input), std::max(kLeastInputs, kInputsPerWeight * per_channel), generator_);
     torch::Tensor sum, total;
     for (const torch::Tensor& part : positions.split(std::max<std::int64_t>(1, kGathered / per_channel))) {
       const torch::Tensor inputs = GatherInputs(layer, input, part);

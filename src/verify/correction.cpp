@@ -29,7 +29,9 @@ FloatReference RunFloat(const Network& network, const torch::Tensor& images, Out
   StatisticsPool pool(network.batch_norms.size());
   double share = 0.0;
   const auto add_statistics = [&](std::size_t index, const torch::Tensor& input) { pool.Add(index, input, share); };
-  const auto keep_output = [&](std::size_t layer, const torch::Tensor& output) { reference.outputs.Add(layer, output); };
+  const auto keep_output = [&](std::size_t layer, const torch::Tensor& output) {
+    reference.outputs.Add(layer, output);
+  };
   const Tap tap(network, module,
                 {.on_layer_input = nullptr, .on_layer_output = keep_output, .on_batch_norm_input = add_statistics});
   for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {

@@ -82,7 +82,7 @@ void FitOutput(const Layer& layer, torch::jit::Module& quantized, const torch::T
   }
   const torch::Tensor used = output.slice(0, 0, target.size(0));
   constexpr double kConstant = 1e-10;  // share of a channel's power that may be rounding
-  torch::Tensor mean_q, mean_f;  // zero through the origin
+  torch::Tensor mean_q, mean_f;        // zero through the origin
   if (layer.bias.empty()) {
     mean_q = torch::zeros({output.size(channel)});
     mean_f = mean_q;
@@ -98,7 +98,8 @@ void FitOutput(const Layer& layer, torch::jit::Module& quantized, const torch::T
     variance = variance.sum().expand_as(mean_q);
   }
   // A channel that puts out a constant, as one without weights does, has nothing to scale.
-  const torch::Tensor scale = torch::where(variance > kConstant * (mean_q.square() + variance), covariance / variance, torch::ones_like(mean_q));
+  const torch::Tensor scale = torch::where(variance > kConstant * (mean_q.square() + variance), covariance / variance,
+                                           torch::ones_like(mean_q));
   const torch::Tensor shift = mean_f - scale * mean_q;
 
   output.mul_(Along(scale, channel, output.dim()));

@@ -100,7 +100,8 @@ TEST_CASE("a decision that fits no layer, or contradicts another, is one clear l
   const AllocationProblem problem = TenLayers();
   AllocateOptions options = At(problem, 3.0);
   options.pins = {{"layer55", 4}};
-  CHECK_THAT(Complaint(problem, options, ErrorKind::kUsage), Catch::Matchers::Contains("layer55") && Catch::Matchers::Contains("layer5"));
+  CHECK_THAT(Complaint(problem, options, ErrorKind::kUsage),
+             Catch::Matchers::Contains("layer55") && Catch::Matchers::Contains("layer5"));
   options.pins = {{"layer5", 5}};
   CHECK_THAT(Complaint(problem, options, ErrorKind::kUsage), Catch::Matchers::Contains("5"));
   options.pins = {{"layer1", 2}, {"layer2", 4}};

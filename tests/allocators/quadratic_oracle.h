@@ -14,8 +14,8 @@ namespace bitplan::testing {
 
 class QuadraticOracle final : public LikelihoodOracle {
  public:
-  // `coupling` 0: units do not interact and the table is the truth; 1: errors of different units act together as much as
-  // those of one. `noise`: nats that a minibatch adds to or takes from the loss of a typical plan.
+  // `coupling` 0: units do not interact and the table is the truth; 1: errors of different units act together as much
+  // as those of one. `noise`: nats that a minibatch adds to or takes from the loss of a typical plan.
   QuadraticOracle(std::uint64_t seed, int units, std::vector<int> widths, double coupling, double noise)
       : stream_(seed, "test/oracle"), widths_(std::move(widths)), noise_(noise), tilt_(units) {
     std::vector<std::vector<double>> factors(units);  // curvature = factors' factors

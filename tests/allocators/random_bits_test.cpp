@@ -17,8 +17,8 @@ AllocateOptions RandomBits(const AllocationProblem& problem, const std::string& 
   return options;
 }
 
-// Of 10 seeds, how often the plan is the best of all plans by brute force; nothing for an instance whose second-best plan
-// comes within 2 %, where minibatches cannot tell the two apart.
+// Of 10 seeds, how often the plan is the best of all plans by brute force; nothing for an instance whose second-best
+// plan comes within 2 %, where minibatches cannot tell the two apart.
 std::optional<int> Found(std::uint64_t instance, const std::string& estimator, double coupling) {
   int found = 0;
   for (std::uint64_t seed = 1; seed <= 10; ++seed) {
@@ -53,7 +53,9 @@ void FindsTheOptimum(double coupling) {
 
 }  // namespace
 
-TEST_CASE("random-bits finds the optimum of a quadratic likelihood whose units do not interact") { FindsTheOptimum(0.0); }
+TEST_CASE("random-bits finds the optimum of a quadratic likelihood whose units do not interact") {
+  FindsTheOptimum(0.0);
+}
 
 TEST_CASE("random-bits finds the optimum where units interact and the table alone is wrong") { FindsTheOptimum(0.3); }
 

@@ -69,7 +69,8 @@ TEST_CASE("leaving blocks of draws out gives the means of the others, and the er
   const RelativeChange change = CompareMeans(before, after, all.aleatoric_without, changed.aleatoric_without);
   CHECK(change.value == Approx(after / before - 1.0));
   CHECK(change.standard_error > 0.0);
-  CHECK(CompareMeans(before, before, all.aleatoric_without, all.aleatoric_without).standard_error == Approx(0.0).margin(1e-12));
+  CHECK(CompareMeans(before, before, all.aleatoric_without, all.aleatoric_without).standard_error ==
+        Approx(0.0).margin(1e-12));
   CHECK_THROWS_AS(CompareMeans(before, after, all.aleatoric_without, {}), Error);
 }
 

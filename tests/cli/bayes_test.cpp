@@ -87,7 +87,8 @@ TEST_CASE("bayes trains, quantizes and measures every scheme, and keeps what it 
 
 TEST_CASE("a killed bayes run continues and ends with the same bytes") {
   const Workplace place;
-  place.EditRecipe("seed: 1\n", "bayes: {epochs: 2, batch: 50, seeds: 1, draws: 4, schemes: [jq], bits: [4, 2]}\nseed: 1\n");
+  place.EditRecipe("seed: 1\n",
+                   "bayes: {epochs: 2, batch: 50, seeds: 1, draws: 4, schemes: [jq], bits: [4, 2]}\nseed: 1\n");
   const auto whole = place.Bitplan({"bayes", place.recipe(), "--out", "whole"});
   REQUIRE(whole.code == 0);
   const auto stopped = place.BitplanStopped({"bayes", place.recipe(), "--out", "out"}, SIGKILL, [&] {
@@ -105,9 +106,10 @@ TEST_CASE("bayes begins at the weights of a trained model") {
   const Workplace place;
   REQUIRE(place.Bitplan({"train", place.recipe(), "--out", "float"}).code == 0);
   place.EditRecipe("model: {architecture: lenet-300-100}\n", "");
-  place.EditRecipe("seed: 1\n",
-                   "bayes: {from: float/model.pt, epochs: 1, learning_rate: 0.00001, first_sigma: 0.01, batch: 50, seeds: 1, draws: "
-                   "4, schemes: [jq], bits: [8], stages: [trained]}\nseed: 1\n");
+  place.EditRecipe(
+      "seed: 1\n",
+      "bayes: {from: float/model.pt, epochs: 1, learning_rate: 0.00001, first_sigma: 0.01, batch: 50, seeds: 1, draws: "
+      "4, schemes: [jq], bits: [8], stages: [trained]}\nseed: 1\n");
   const auto trained = Json(place, {"--data", "."});
   CHECK(trained.at("model") == "model");
   // One step at a tiny learning rate: the accuracy is that of the trained weights, far from chance (1/4).

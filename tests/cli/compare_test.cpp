@@ -10,7 +10,12 @@ using namespace bitplan::test;
 namespace {
 
 nlohmann::json Compared(const Workplace& place, std::vector<std::string> more = {}) {
-  std::vector<std::string> arguments = {"compare", place.recipe(), "--out", "out", "--json", "--set",
+  std::vector<std::string> arguments = {"compare",
+                                        place.recipe(),
+                                        "--out",
+                                        "out",
+                                        "--json",
+                                        "--set",
                                         "compare={budgets: [2, 3], seeds: 2, allocators: [exact, random]}"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   const auto outcome = place.Bitplan(arguments);
@@ -63,7 +68,8 @@ TEST_CASE("compare leaves a CSV, a JSON, a self-contained report and the data of
   CHECK(nlohmann::json::parse(ReadText(place / "out/compare.json")).at("plans").size() == plans.size());
   const auto html = ReadText(place / "out/report.html");
   CHECK_THAT(html, Contains("</html>") && Contains("random"));
-  for (const char* outside : {"src=\"http", "href=\"http", "<script src", "@import"}) CHECK(html.find(outside) == std::string::npos);
+  for (const char* outside : {"src=\"http", "href=\"http", "<script src", "@import"})
+    CHECK(html.find(outside) == std::string::npos);
   for (const char* name : {"accuracy", "nll", "bits"}) {
     CHECK(std::filesystem::exists(place / ("out/plots/" + std::string(name) + ".dat")));
     CHECK(std::filesystem::exists(place / ("out/plots/" + std::string(name) + ".gp")));

@@ -20,12 +20,17 @@ std::string Saved(const std::filesystem::path& file, const torch::Tensor& tensor
 void WriteMade(const Workplace& place) {
   const auto samples = Saved(place / "ambiguous-mnist/amnist_samples.pt", torch::zeros({12000, 1, 28, 28}));
   const auto labels = Saved(place / "ambiguous-mnist/amnist_labels.pt", torch::zeros({12000, 10}, torch::kInt64));
-  const nlohmann::json half = {{"images", 6000},    {"drawn", 80000},    {"kept", 30000},
-                               {"entropy", 0.6125}, {"information", 0.0125}, {"agreement", 0.75},
+  const nlohmann::json half = {{"images", 6000},
+                               {"drawn", 80000},
+                               {"kept", 30000},
+                               {"entropy", 0.6125},
+                               {"information", 0.0125},
+                               {"agreement", 0.75},
                                {"entropy_counts", std::vector<int>(50, 120)}};
-  const nlohmann::json made = {{"made", 1},    {"name", "ambiguous-mnist"}, {"bitplan", "0.1.0"},
-                               {"seed", 1},    {"labels", 10},              {"train", half},
-                               {"test", half}, {"sha256", {{"samples", samples}, {"labels", labels}}}};
+  const nlohmann::json made = {{"made", 1},          {"name", "ambiguous-mnist"},
+                               {"bitplan", "0.1.0"}, {"seed", 1},
+                               {"labels", 10},       {"train", half},
+                               {"test", half},       {"sha256", {{"samples", samples}, {"labels", labels}}}};
   WriteText(place / "ambiguous-mnist/made.json", made.dump());
 }
 

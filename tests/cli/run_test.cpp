@@ -141,7 +141,9 @@ TEST_CASE("an edited plan.yaml that was verified in place is still its owner's, 
     return PlanOf(place, "out");
   };
   const auto first = edit("8");
-  const auto run = [&] { return place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"}); };
+  const auto run = [&] {
+    return place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"});
+  };
   CHECK_THAT(run().err, Contains("plan.edited.yaml"));
   CHECK(PlanOf(place, "out") == plan);
   const auto second = edit("7");

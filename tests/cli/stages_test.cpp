@@ -92,8 +92,8 @@ TEST_CASE("verify --guard falls back to one width for all layers when the plan i
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
   const auto plan = ReadText(place / "out/plan.yaml");
   const auto guarded = [&](const std::string& file) {
-    const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", file, "--out-plan",
-                                        "guarded.yaml", "--guard", "--json"});
+    const auto outcome = place.Bitplan(
+        {"verify", place.recipe(), "--out", "out", "--plan", file, "--out-plan", "guarded.yaml", "--guard", "--json"});
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
     return nlohmann::json::parse(outcome.out);
@@ -173,7 +173,8 @@ TEST_CASE("allocate --curve solves many budgets from one table and writes no pla
   for (const int width : points.front().at("bits")) CHECK(width == 1);
   CHECK(points.back().at("budget") == 8.0);
   CHECK_FALSE(std::filesystem::exists(place / "out/plan.yaml"));
-  const auto refused = place.Bitplan({"allocate", place.recipe(), "--out", "out", "--curve", "25", "--set", "allocate.allocator=random-bits"});
+  const auto refused = place.Bitplan(
+      {"allocate", place.recipe(), "--out", "out", "--curve", "25", "--set", "allocate.allocator=random-bits"});
   CHECK(refused.code == 64);
   CHECK_THAT(ErrorLine(refused), Contains("random-bits"));
 }

@@ -24,6 +24,13 @@ PairedComparison Compare(int samples, int lost, int won, std::uint64_t seed = 1,
 
 }  // namespace
 
+TEST_CASE("the t quantile is that of the tables") {
+  CHECK(StudentQuantile975(3) == Approx(3.18245).epsilon(0.01));
+  CHECK(StudentQuantile975(9) == Approx(2.26216).epsilon(1e-3));
+  CHECK(StudentQuantile975(27) == Approx(2.05183).epsilon(1e-4));
+  CHECK(StudentQuantile975(1e9) == Approx(1.95996).epsilon(1e-5));
+}
+
 TEST_CASE("McNemar's exact p is the two-sided binomial tail") {
   CHECK(McNemarExact(0, 0) == 1.0);
   CHECK(McNemarExact(5, 5) == 1.0);

@@ -111,13 +111,15 @@ TEST_CASE("without mean and deviation bytes become 0..1 and floats stay as they 
   CHECK(normalizer.Apply(floats).equal(floats));
 }
 
-TEST_CASE("noise has its deviation on the normalized image, is drawn once by seed, and is one for all labels of an image") {
+TEST_CASE(
+    "noise has its deviation on the normalized image, is drawn once by seed, and is one for all labels of an image") {
   DataOptions options;
   options.normalize_mean = {0.4, 0.5, 0.6};
   options.normalize_std = {0.5, 0.25, 0.125};
   const Dataset clean{"noisy", torch::full({400, 3, 8, 8}, 100, torch::kUInt8), torch::zeros({400}, torch::kInt64), 10};
   Dataset numbered = clean, same = clean, other = clean;
-  numbered.images = clean.images + (torch::arange(400, torch::kUInt8) / 2).to(torch::kUInt8).view({-1, 1, 1, 1});  // pairs
+  numbered.images =
+      clean.images + (torch::arange(400, torch::kUInt8) / 2).to(torch::kUInt8).view({-1, 1, 1, 1});  // pairs
   same.images = numbered.images;
   AddNoise(numbered, options, 1);
   CHECK(numbered.images.equal(same.images));  // none asked for

@@ -240,9 +240,9 @@ TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
   CHECK(again.allocate.pins[1].pattern == "layer3.*");
   CHECK(again.allocate.pins[1].bits == 4);
   CHECK(again.allocate.groups == std::vector<std::vector<std::string>>{{"a", "b*"}, {"c"}});
-  for (const char* key :
-       {"weight_decay: ", "free_mean: true", "correction_samples: 11", "batch_norm: \"off\"", "bootstrap: 123",
-        "mode: rank", "guard: false", "exclude: [fc]", "samples: 3", "budgets: [2.0, 2.5]", "coherence: false", "budget: {bytes: 100000}", "bits: [0, 3]"}) {
+  for (const char* key : {"weight_decay: ", "free_mean: true", "correction_samples: 11", "batch_norm: \"off\"",
+                          "bootstrap: 123", "mode: rank", "guard: false", "exclude: [fc]", "samples: 3",
+                          "budgets: [2.0, 2.5]", "coherence: false", "budget: {bytes: 100000}", "bits: [0, 3]"}) {
     CHECK_THAT(dumped, Contains(key));
   }
 }

@@ -30,8 +30,8 @@ TEST_CASE("an exchanged activation is computed, and the first network stays what
   const auto at = [&](const char* path) { return GetTensor(network.module, path); };
   const auto norm = [&](const torch::Tensor& x, const std::string& name) {
     return torch::batch_norm(x, at((name + ".weight").c_str()), at((name + ".bias").c_str()),
-                             at((name + ".running_mean").c_str()), at((name + ".running_var").c_str()), false, 0.1, 1e-5,
-                             true);
+                             at((name + ".running_mean").c_str()), at((name + ".running_var").c_str()), false, 0.1,
+                             1e-5, true);
   };
   torch::Tensor x = torch::hardtanh(norm(torch::conv2d(images, at("conv1.weight")), "bn1"));
   x = torch::hardtanh(norm(torch::conv2d(x, at("conv2.weight")), "bn2"));
@@ -67,7 +67,8 @@ TEST_CASE("inputs of all layers but the first are rounded to their step") {
     step += 0.1;
   }
   const auto quantized = [](const torch::Tensor& x, double s) { return (x / s).clamp(0, 3).round() * s; };
-  torch::Tensor x = torch::max_pool2d(torch::relu(torch::conv2d(images, at("conv1.weight"), at("conv1.bias"), 1, 2)), 2);
+  torch::Tensor x =
+      torch::max_pool2d(torch::relu(torch::conv2d(images, at("conv1.weight"), at("conv1.bias"), 1, 2)), 2);
   x = torch::max_pool2d(torch::relu(torch::conv2d(quantized(x, 0.3), at("conv2.weight"), at("conv2.bias"))), 2);
   x = torch::relu(torch::linear(quantized(x.flatten(1), 0.4), at("fc1.weight"), at("fc1.bias")));
   x = torch::relu(torch::linear(quantized(x, 0.5), at("fc2.weight"), at("fc2.bias")));
@@ -109,7 +110,10 @@ TEST_CASE("the step found has less error than steps beside it") {
     const double offset = is_signed ? 0.5 : 0.0;
     const int low = is_signed ? -4 : 0, high = is_signed ? 3 : 7;
     const auto error = [&](double step) {
-      return ((((values / step) - offset).round().clamp(low, high) + offset) * step - values).square().mean().item<double>();
+      return ((((values / step) - offset).round().clamp(low, high) + offset) * step - values)
+          .square()
+          .mean()
+          .item<double>();
     };
     const double step = FitActivationStep(values, 3, is_signed);
     CHECK(error(step) <= error(1.15 * step));

@@ -54,7 +54,10 @@ TEST_CASE("the sampled inputs of every layer are those of the float network") {
   {
     torch::jit::Module run = network.module;
     const Tap tap(network, run,
-                  {.on_layer_input = [&](std::size_t layer, const torch::Tensor& input) { if (layer == 1) hidden = input; },
+                  {.on_layer_input =
+                       [&](std::size_t layer, const torch::Tensor& input) {
+                         if (layer == 1) hidden = input;
+                       },
                    .on_layer_output = nullptr,
                    .on_batch_norm_input = nullptr});
     const torch::NoGradGuard no_grad;

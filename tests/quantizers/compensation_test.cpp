@@ -14,7 +14,8 @@ torch::Tensor Weights(std::vector<std::int64_t> shape, std::uint64_t seed = 3) {
 // Second moments of strongly correlated inputs, [1, n, n].
 torch::Tensor Correlated(std::int64_t n, std::uint64_t seed = 5) {
   torch::manual_seed(seed);
-  const torch::Tensor x = torch::randn({4 * n, n / 3}).matmul(torch::randn({n / 3, n})) + 0.3 * torch::randn({4 * n, n});
+  const torch::Tensor x =
+      torch::randn({4 * n, n / 3}).matmul(torch::randn({n / 3, n})) + 0.3 * torch::randn({4 * n, n});
   return (x.t().matmul(x) / static_cast<double>(x.size(0))).unsqueeze(0);
 }
 

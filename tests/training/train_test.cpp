@@ -5,8 +5,8 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/architectures.h"
-#include "models/support.h"
 #include "bitplan/training/schedule.h"
+#include "models/support.h"
 
 namespace bitplan {
 namespace {

@@ -1,7 +1,7 @@
 #include "bitplan/verify/compensate.h"
 
-#include "bitplan/models/tap.h"
 #include "bitplan/models/batch_norm.h"
+#include "bitplan/models/tap.h"
 #include "bitplan/verify/correction.h"
 #include "support/networks.h"
 
@@ -76,7 +76,8 @@ TEST_CASE("the window of a convolution is what the operation was called with") {
   CHECK(network.layers[0].window->groups == 2);
 }
 
-TEST_CASE("a plan that states what rounding counted on is rounded the same, whichever correction was chosen in the end") {
+TEST_CASE(
+    "a plan that states what rounding counted on is rounded the same, whichever correction was chosen in the end") {
   const Network network = ConvBatchNorm();
   const torch::Tensor images = Normalizer({}).Apply(RandomImages(network, 100).images);
   const std::vector<int> bits = {2, 2, 2};

@@ -84,8 +84,8 @@ TEST_CASE("'off' and networks without batch norm are left alone") {
   const Dataset data = RandomImages(network, 50);
   torch::jit::Module quantized = ApplyBits(network, {1, 1, 1}, {}, {}, {}).module;
   const std::string before = ModelHash(quantized);
-  CHECK(CorrectNetwork(network, quantized, Method("off"), data.images, data, Normalizer({}), SilentSink()).chosen.batch_norm ==
-        "off");
+  CHECK(CorrectNetwork(network, quantized, Method("off"), data.images, data, Normalizer({}), SilentSink())
+            .chosen.batch_norm == "off");
   CHECK(ModelHash(quantized) == before);
   const Network plain = testing::SoftmaxRegression(4, 3, 0.5);
   torch::jit::Module copy = CloneModule(plain.module);

@@ -17,21 +17,21 @@ namespace bitplan {
 struct LearningSchedule {
   int epochs = 1;
   double learning_rate = 0.001;  // peak of a one-cycle schedule
-  // Of LearnBound: the divergence's weight rises to 1 over the first quarter of the steps, for a network that knows nothing
-  // yet; batch norms and dropout work as in training. Otherwise as when the network is used.
+  // Of LearnBound: the divergence's weight rises to 1 over the first quarter of the steps, for a network that knows
+  // nothing yet; batch norms and dropout work as in training. Otherwise as when the network is used.
   bool warm_up = false, training_mode = false;
 };
 
 // Maximizes the evidence lower bound E_q[log p(D|w)] - KL(q || prior) by stochastic gradient, one draw of the weights a
-// minibatch, by adam. Returns the loss of every epoch, minus the bound once the divergence has its weight, nats per sample.
-// Error(kData) when it stops being finite.
+// minibatch, by adam. Returns the loss of every epoch, minus the bound once the divergence has its weight, nats per
+// sample. Error(kData) when it stops being finite.
 std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
                                const BayesOptions& options, const LearningSchedule& schedule, std::uint64_t seed,
                                ProgressSink& progress);
 
-// Training images in groups that are uncertain alike to the reference: by how much of it is aleatoric, and apart those that
-// occur several times, with several labels. At equal aleatoric uncertainty the reference knows the two kinds of images
-// differently well.
+// Training images in groups that are uncertain alike to the reference: by how much of it is aleatoric, and apart those
+// that occur several times, with several labels. At equal aleatoric uncertainty the reference knows the two kinds of
+// images differently well.
 struct UncertaintyGroups {
   torch::Tensor of_row;  // int64 [rows], 0 .. count - 1
   std::int64_t count = 0;
@@ -41,13 +41,13 @@ struct UncertaintyGroups {
                                                    ProgressSink& progress);
 
 // Moves a quantized network to the reference, draw by draw: both meet the same noise, and the loss is the mean over
-// images and draws of KL(p_t || q_t), p_t the reference's answer to draw t, and a share of the negative log likelihood of
-// the labels. A network that cannot follow every draw hedges: its single answers become flatter and agree more, which is
-// more aleatoric and less epistemic uncertainty than the reference has. So both are held where the reference has them
-// (`uncertainty`; null: KL alone, without labels): the mean of either over a group is a constraint with a multiplier of its
-// own, in units of the group's divergence, moved by the logarithm of the ratio to the reference. Two draws a minibatch give
-// the epistemic part of a pair, compared with the reference's on the same pair. Returns the loss of every epoch, multipliers
-// included.
+// images and draws of KL(p_t || q_t), p_t the reference's answer to draw t, and a share of the negative log likelihood
+// of the labels. A network that cannot follow every draw hedges: its single answers become flatter and agree more,
+// which is more aleatoric and less epistemic uncertainty than the reference has. So both are held where the reference
+// has them: the mean of either over a group of `uncertainty` is a constraint with a multiplier of its own, in units of
+// the group's divergence, moved by the logarithm of the ratio to the reference. Two draws a minibatch give the
+// epistemic part of a pair, compared with the reference's on the same pair. `uncertainty` null: the divergence of one
+// draw alone, without labels. Returns the loss of every epoch, multipliers included.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
                                    const UncertaintyGroups* uncertainty, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options,

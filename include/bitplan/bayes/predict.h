@@ -18,9 +18,9 @@ namespace bitplan {
 // A data set whose images are different: one that stands several times in a row, once with each of its labels (as in
 // Ambiguous-MNIST), is predicted once.
 struct DistinctImages {
-  torch::Tensor images;   // as in the data set
-  torch::Tensor of_row;   // int64 [rows]: which image a row of the data set shows
-  torch::Tensor labels;   // int64 [rows]
+  torch::Tensor images;  // as in the data set
+  torch::Tensor of_row;  // int64 [rows]: which image a row of the data set shows
+  torch::Tensor labels;  // int64 [rows]
   std::string name;
 
   [[nodiscard]] std::int64_t size() const { return images.size(0); }
@@ -47,8 +47,8 @@ class Drawer {
 
 // Of one network on one data set.
 struct BayesEvaluation {
-  Metrics metrics;  // of the predictive distribution, over the rows
-  double total = 0.0, aleatoric = 0.0, epistemic = 0.0;  // means over the images, nats
+  Metrics metrics;                                           // of the predictive distribution, over the rows
+  double total = 0.0, aleatoric = 0.0, epistemic = 0.0;      // means over the images, nats
   std::vector<double> aleatoric_without, epistemic_without;  // with a block of draws left out
   // Per image, float32 [images]: share of its labels that the prediction meets, how many it has, its uncertainties.
   torch::Tensor correct, labels, aleatoric_of, epistemic_of;
@@ -61,8 +61,8 @@ struct BayesEvaluation {
 struct ClusteredDrop {
   double drop = 0.0, ci_low = 0.0, ci_high = 0.0;  // 95 %, percentile bootstrap
 };
-// `before`, `after`: float32 [images], shares of right answers (or their means over several networks); `labels`: float32
-// [images], how many labels an image has.
+// `before`, `after`: float32 [images], shares of right answers (or their means over several networks); `labels`:
+// float32 [images], how many labels an image has.
 [[nodiscard]] ClusteredDrop CompareClustered(const torch::Tensor& before, const torch::Tensor& after,
                                              const torch::Tensor& labels, int resamples, std::uint64_t seed);
 

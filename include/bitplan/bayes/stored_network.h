@@ -1,5 +1,6 @@
 // A mean-field Gaussian network as it is stored: codes and scales where it is quantized, float32 where it is not. The
-// one form from which weights are drawn, predictions made and files written, so that what is measured is what is stored.
+// one form from which weights are drawn, predictions made and files written, so that what is measured is what is
+// stored.
 #pragma once
 
 #include <torch/types.h>
@@ -40,11 +41,12 @@ struct StoredLayer {
 struct StoredNetwork {
   Network network;  // the module holds biases, activation steps and whatever else is not a layer's weight
   std::vector<StoredLayer> layers;
-  int activation_bits = kFloatBits;      // of the inputs of all layers but the first
+  int activation_bits = kFloatBits;     // of the inputs of all layers but the first
   std::vector<bool> activation_signed;  // of every layer's inputs; empty when they are not rounded
 
-  // float32 [layers]: one draw of all weights, mean + sigma * noise, rounded where a layer rounds its samples. The noise
-  // of draw t depends on the seed, t and the layer alone: two networks drawn with the same seed meet the same noise.
+  // float32 [layers]: one draw of all weights, mean + sigma * noise, rounded where a layer rounds its samples. The
+  // noise of draw t depends on the seed, t and the layer alone: two networks drawn with the same seed meet the same
+  // noise.
   [[nodiscard]] std::vector<torch::Tensor> Draw(std::uint64_t seed, int t) const;
 };
 

@@ -19,20 +19,23 @@ struct Uncertainty {
   torch::Tensor total;       // float64 [n], nats
   torch::Tensor aleatoric;   // float64 [n]
   torch::Tensor epistemic;   // float64 [n], >= 0
-  // Means over the images with one block of the draws left out (draw t is in block t mod 10; fewer blocks where there are
-  // fewer draws), for the jackknife. Empty for one draw.
+  // Means over the images with one block of the draws left out (draw t is in block t mod 10; fewer blocks where there
+  // are fewer draws), for the jackknife. Empty for one draw.
   std::vector<double> aleatoric_without, epistemic_without;
 };
 
-// The relative change of a mean from one network to another that met the same draws, after / before - 1, and its standard
-// error by the jackknife over blocks of draws (Quenouille 1956; Tukey 1958). `*_without`: the means with a block left out.
+// The relative change of a mean from one network to another that met the same draws, after / before - 1, and its
+// standard error by the jackknife over blocks of draws (Quenouille 1956; Tukey 1958). `*_without`: the means with a
+// block left out.
 struct RelativeChange {
   double value = 0.0, standard_error = 0.0;
+  double degrees = 0.0;  // of freedom of that error: blocks - 1
 };
 [[nodiscard]] RelativeChange CompareMeans(double before, double after, const std::vector<double>& before_without,
                                           const std::vector<double>& after_without);
 
-// Adds the draws up one at a time, so that T draws of a large data set need not be held at once; memory for at most ten.
+// Adds the draws up one at a time, so that T draws of a large data set need not be held at once; memory for at most
+// ten.
 class UncertaintySum {
  public:
   // `logits`: float32 [n, classes] of one draw of the weights for all n inputs.

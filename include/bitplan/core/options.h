@@ -17,7 +17,7 @@ struct ModelOptions {
 };
 
 struct DataOptions {
-  std::string name;  // a name of DatasetSources: mnist, dirty-mnist, npy, ...
+  std::string name;                    // a name of DatasetSources: mnist, dirty-mnist, npy, ...
   std::vector<double> normalize_mean;  // per channel, of pixels scaled to 0..1
   std::vector<double> normalize_std;   // > 0
   int calibration = 5000;              // images taken from the training split by seed, never trained on
@@ -54,16 +54,16 @@ struct SensitivityOptions {
 
 struct QuantizerOptions {
   std::string scheme = "symmetric";
-  std::string granularity = "channel";  // channel, tensor
-  std::string range = "output";         // max, mse, posterior, output, auto
-  std::string grid = "auto";            // at 2 and 3 bits: auto, zero (a level at zero), half (levels at odd halves)
-  std::string rounding = "compensated"; // nearest, compensated
+  std::string granularity = "channel";   // channel, tensor
+  std::string range = "output";          // max, mse, posterior, output, auto
+  std::string grid = "auto";             // at 2 and 3 bits: auto, zero (a level at zero), half (levels at odd halves)
+  std::string rounding = "compensated";  // nearest, compensated
   // Which corrections ranges, rounding and the predictive metric count on: off, batch-norm, outputs, both, auto (those
   // that are not off).
   std::string centring = "auto";
-  std::string batch_norm = "auto";      // off, re-estimate, transfer, auto
+  std::string batch_norm = "auto";         // off, re-estimate, transfer, auto
   std::string output_correction = "auto";  // off, fit, auto: of layers that feed no batch norm
-  int correction_samples = 1024;        // unlabelled training images for rounding and both corrections
+  int correction_samples = 1024;           // unlabelled training images for rounding and both corrections
 };
 
 // QuantizerOptions::centring without its "auto": the corrections that will take the mean error of outputs away.
@@ -93,12 +93,12 @@ struct AllocateOptions {
   std::string allocator = "quantile-inform";
   Budget budget;
   std::vector<int> bits = {1, 2, 3, 4, 5, 6, 7, 8};  // allowed widths, each 0..8
-  double quantile = 0.9;                             // quantile-inform: which quantile of a layer's scores speaks for it
-  std::string mode = "information";                  // quantile-inform: information, rank
-  bool guard = true;                                 // never a plan predicted worse than uniform at the same budget
-  std::vector<Pin> pins;                             // of several that match a layer the last one counts
-  std::vector<std::vector<std::string>> groups;      // patterns of layers that share one width
-  std::vector<std::string> exclude;                  // patterns of layers left in float, outside the budget
+  double quantile = 0.9;                         // quantile-inform: which quantile of a layer's scores speaks for it
+  std::string mode = "information";              // quantile-inform: information, rank
+  bool guard = true;                             // never a plan predicted worse than uniform at the same budget
+  std::vector<Pin> pins;                         // of several that match a layer the last one counts
+  std::vector<std::vector<std::string>> groups;  // patterns of layers that share one width
+  std::vector<std::string> exclude;              // patterns of layers left in float, outside the budget
   RandomBitsOptions random_bits;
 };
 
@@ -109,9 +109,9 @@ struct VerifyOptions {
 };
 
 struct CompareOptions {
-  std::vector<std::string> allocators;  // empty: all; uniform is always among them
+  std::vector<std::string> allocators;                            // empty: all; uniform is always among them
   std::vector<double> budgets = {1.25, 1.5, 2.0, 2.5, 3.0, 4.0};  // average bits per weight
-  int seeds = 3;                        // of allocators whose answer depends on the seed
+  int seeds = 3;                                                  // of allocators whose answer depends on the seed
 };
 
 // Of a Bayesian network whose variational parameters get their own widths (`bitplan bayes`).
@@ -124,21 +124,21 @@ struct BayesPlanOptions {
 };
 
 struct BayesOptions {
-  std::string from;                  // a trained TorchScript model whose weights are the first means; empty: model
-  std::string activation = "relu";   // in the place of every relu: relu, clipped-relu, hard-tanh, signed-levels
-  int epochs = 12;                   // of the network in float
-  double learning_rate = 0.002;      // peak of a one-cycle schedule
+  std::string from;                 // a trained TorchScript model whose weights are the first means; empty: model
+  std::string activation = "relu";  // in the place of every relu: relu, clipped-relu, hard-tanh, signed-levels
+  int epochs = 12;                  // of the network in float
+  double learning_rate = 0.002;     // peak of a one-cycle schedule
   int batch = 128;
-  double prior_sigma = 0.0;          // 0: fitted to every layer (type II maximum likelihood)
-  double first_sigma = 0.1;          // standard deviations at first, as a share of the layer's root mean square weight
-  int draws = 32;                    // of the weights, for every prediction
-  int seeds = 3;                     // networks trained and quantized
+  double prior_sigma = 0.0;  // 0: fitted to every layer (type II maximum likelihood)
+  double first_sigma = 0.1;  // standard deviations at first, as a share of the layer's root mean square weight
+  int draws = 32;            // of the weights, for every prediction
+  int seeds = 3;             // networks trained and quantized
   std::vector<std::string> schemes = {"vpq", "spq", "jq"};
   std::vector<int> bits = {8, 4, 3, 2};
-  std::vector<std::string> stages = {"trained", "fine-tuned"};  // trained, fine-tuned, scratch
-  std::vector<std::string> sigma_scales = {"log"};              // log, linear
+  std::vector<std::string> stages = {"trained", "fine-tuned"};              // trained, fine-tuned, scratch
+  std::vector<std::string> sigma_scales = {"log"};                          // log, linear
   int mean_bits = 0, sigma_bits = 0, sample_bits = 0, activation_bits = 0;  // 0: as `bits`; 32: float
-  std::string fine_tune = "reference";  // reference, draws, bound
+  std::string fine_tune = "reference";                                      // reference, draws, bound
   int fine_tune_epochs = 2;
   double fine_tune_learning_rate = 0.0005;
   std::string clean, ambiguous, out_of_distribution;  // test splits that are measured; `clean` empty: data.name

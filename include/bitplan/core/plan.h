@@ -17,10 +17,10 @@ struct PlanLayer {
   std::string kind;                 // conv2d, linear
   std::vector<std::int64_t> shape;  // [out, in / groups, kh, kw] or [out, in]
   std::int64_t macs = 0;
-  int bits = 0;                     // 0..8, or 16/32 for "left alone"
-  std::string grid = "zero";        // zero: a level at zero; half: levels at odd multiples of half a step
-  std::string range = "mse";        // max, mse, posterior, output: what the scales were fitted to
-  double confidence = -1.0;         // how sure the width is, 0..1 (allocators/allocator.h); < 0: not stated
+  int bits = 0;               // 0..8, or 16/32 for "left alone"
+  std::string grid = "zero";  // zero: a level at zero; half: levels at odd multiples of half a step
+  std::string range = "mse";  // max, mse, posterior, output: what the scales were fitted to
+  double confidence = -1.0;   // how sure the width is, 0..1 (allocators/allocator.h); < 0: not stated
 
   [[nodiscard]] std::int64_t weights() const;
 };
@@ -33,10 +33,10 @@ struct Metrics {
 };
 
 struct PairedComparison {
-  double drop = 0.0;        // accuracy(float) - accuracy(quantized)
-  double ci_low = 0.0;      // paired bootstrap, 95 %
+  double drop = 0.0;    // accuracy(float) - accuracy(quantized)
+  double ci_low = 0.0;  // paired bootstrap, 95 %
   double ci_high = 0.0;
-  double mcnemar_p = 1.0;   // exact, two-sided
+  double mcnemar_p = 1.0;  // exact, two-sided
 };
 
 struct Verification {
@@ -53,7 +53,7 @@ struct PlanGuard {
   std::string data;       // "cifar10/calibration"
   double plan_nll = 0.0;  // nats per sample
   double uniform_nll = 0.0;
-  std::string replaced;   // the allocator whose plan was worse than uniform; empty: the plan stayed
+  std::string replaced;  // the allocator whose plan was worse than uniform; empty: the plan stayed
 };
 
 struct PlanModel {
@@ -84,10 +84,10 @@ struct Plan {
   std::uint64_t seed = 1;
   std::string posterior_estimator;  // empty: no posterior was used
   std::string posterior_sha256;
-  QuantizerOptions quantizer;       // scheme, granularity, range and the batch-norm correction that was chosen
+  QuantizerOptions quantizer;  // scheme, granularity, range and the batch-norm correction that was chosen
   Budget budget;
   PlanAchieved achieved;
-  std::vector<PlanLayer> layers;    // execution order
+  std::vector<PlanLayer> layers;  // execution order
   std::optional<PlanGuard> guard;
   std::optional<Verification> verified;
   PlanProvenance provenance;

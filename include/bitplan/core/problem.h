@@ -22,9 +22,9 @@ struct Unit {
   std::int64_t weights = 0;  // > 0
   std::int64_t scales = 0;   // float32 scales that the packed form keeps: output channels, or 1 per tensor
   std::int64_t macs = 0;     // multiply-accumulates of one input through the layer
-  // log2(R / (sqrt(12) * sigma)) in bits, R = 2 max|w| the quantizer range of the weight's channel, sigma the standard deviation
-  // that the data alone gives the weight: the width at which rounding noise equals posterior noise. Ascending,
-  // kPercentiles entries; empty when the sensitivity metric has no posterior.
+  // log2(R / (sqrt(12) * sigma)) in bits, R = 2 max|w| the quantizer range of the weight's channel, sigma the standard
+  // deviation that the data alone gives the weight: the width at which rounding noise equals posterior noise.
+  // Ascending, kPercentiles entries; empty when the sensitivity metric has no posterior.
   std::vector<double> score_percentiles;
   // How far the rounding errors of the unit act together, one entry per allowed width, or empty (all ones): the loss
   // rise along the rounding error itself over the sum of what every weight alone would do. A unit whose errors act

@@ -57,10 +57,9 @@ struct DataFiles {
 //   dirty-mnist           the files of mnist and of ambiguous-mnist: the rows of the first, then those of the second,
 //                         in both splits
 //   cifar10               cifar-10-batches-bin/data_batch_{1..5}.bin and test_batch.bin (the binary version)
-//   npy                   the four files that DataOptions names, written by numpy.save: images [N, H, W] or [N, C, H,
-//   W]
-//                         in C order, uint8 or little-endian float32 or float64; labels [N] of any integer type, class
-//                         numbers from 0. The number of classes is the largest label plus one.
+//   npy                   the four files that DataOptions names, written by numpy.save: images [N, H, W] or
+//                         [N, C, H, W] in C order, uint8 or little-endian float32 or float64; labels [N] of any integer
+//                         type, class numbers from 0. The number of classes is the largest label plus one.
 //   synthetic-digits      nothing: rendered from a seed of its own, the same for every run
 // scripts/fetch-data lays the public ones out.
 struct DatasetSource {
@@ -87,9 +86,10 @@ void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed);
 
 // Looks options.name up (Error(kUsage), nearest name), loads, shuffles the training split (so that the head of a part
 // is a fair sample of it) and moves its first `calibration` images into the calibration split (stream
-// "data/calibration"; a smaller calibration split is part of a bigger one). An image that stands several times in a row is
-// never on both sides: the calibration split grows until its last image is whole. Error(kUsage) when that would leave
-// nothing to train on. `folders`: where relative files are looked for, in order: the data folder, then the recipe's folder.
+// "data/calibration"; a smaller calibration split is part of a bigger one). An image that stands several times in a row
+// is never on both sides: the calibration split grows until its last image is whole. Error(kUsage) when that would
+// leave nothing to train on. `folders`: where relative files are looked for, in order: the data folder, then the
+// recipe's folder.
 [[nodiscard]] DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders,
                                   std::uint64_t seed);
 

@@ -36,8 +36,8 @@ struct ActivationQuantizer {
 
 // A network of its own whose layers, all but the first, read inputs rounded to `bits`; the network's own inputs stay as
 // they are (8-bit pixels, usually). `is_signed`: one entry per layer. Steps are 1 until they are set. Rounding passes
-// gradients straight through within the levels, and gives the step the gradient of Esser et al. 2020 (LSQ). Error(kData)
-// when a layer is not found in the graph.
+// gradients straight through within the levels, and gives the step the gradient of Esser et al. 2020 (LSQ).
+// Error(kData) when a layer is not found in the graph.
 [[nodiscard]] Network WithQuantizedActivations(const Network& network, int bits, const std::vector<bool>& is_signed,
                                                std::vector<ActivationQuantizer>& quantizers);
 

@@ -21,8 +21,8 @@ struct Architecture {
 [[nodiscard]] const Architecture& FindArchitecture(const std::string& name);  // Error(kUsage), nearest name
 
 // Builds and initializes: weights normal with variance 1 / fan-in (most layers here are followed by batch norm or by no
-// activation, so He's factor 2 only makes the first logits large; LeNet's calibration loss agrees, docs/method.md), zero biases; stream "model/init". Evaluation mode,
-// gradients off.
+// activation, so He's factor 2 only makes the first logits large; LeNet's calibration loss agrees, docs/method.md),
+// zero biases; stream "model/init". Evaluation mode, gradients off.
 [[nodiscard]] torch::jit::Module BuildArchitecture(const std::string& name, std::uint64_t seed);
 
 // Sets the probability of every dropout of a built-in architecture: 0 at first, in effect in training mode only.

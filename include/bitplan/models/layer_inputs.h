@@ -23,7 +23,8 @@ namespace bitplan {
 [[nodiscard]] torch::Tensor DrawPositions(std::int64_t positions, std::int64_t count, at::Generator& generator);
 
 // float32 [groups, positions, n], n in the order of an output channel's weights.
-[[nodiscard]] torch::Tensor GatherInputs(const Layer& layer, const torch::Tensor& input, const torch::Tensor& positions);
+[[nodiscard]] torch::Tensor GatherInputs(const Layer& layer, const torch::Tensor& input,
+                                         const torch::Tensor& positions);
 
 // Inputs of every layer in the float network at about `count` positions spread over all images; undefined for a layer
 // without known inputs. `images`: float32 normalized [N, C, H, W].

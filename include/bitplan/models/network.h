@@ -19,14 +19,14 @@ struct LayerWindow {
 };
 
 struct Layer {
-  std::string name;                 // attribute path, "features.3"; its weight is the parameter `parameter`
-  std::string parameter;            // "features.3.weight"
-  std::string bias;                 // parameter that the layer adds to its outputs and nobody else uses, or empty
-  std::string kind;                 // conv2d, linear
-  std::vector<std::int64_t> shape;  // [out, in / groups, kh, kw] or [out, in]; of the parameter as stored
-  int output_dim = 0;               // which dimension of the parameter counts output channels (1 for x @ W)
-  std::int64_t macs = 0;            // of one input, all uses together
-  int uses = 1;                     // a weight used twice is one layer with two uses
+  std::string name;                   // attribute path, "features.3"; its weight is the parameter `parameter`
+  std::string parameter;              // "features.3.weight"
+  std::string bias;                   // parameter that the layer adds to its outputs and nobody else uses, or empty
+  std::string kind;                   // conv2d, linear
+  std::vector<std::int64_t> shape;    // [out, in / groups, kh, kw] or [out, in]; of the parameter as stored
+  int output_dim = 0;                 // which dimension of the parameter counts output channels (1 for x @ W)
+  std::int64_t macs = 0;              // of one input, all uses together
+  int uses = 1;                       // a weight used twice is one layer with two uses
   std::optional<LayerWindow> window;  // conv2d: of the first use; empty when the operation states no numbers
 
   [[nodiscard]] std::int64_t weights() const;
@@ -83,9 +83,9 @@ void SetTraining(torch::jit::Module& module, bool training);
 [[nodiscard]] torch::jit::Module LoadModule(const std::filesystem::path& file);
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file);  // atomic
 
-// Finds the layers by one recorded forward pass of a zero batch of one input. Switches TorchScript's graph optimizer off
-// for the calling thread: every later run must be the same arithmetic on the same layers. Error(kData) when the model does not take
-// the input shape (says both) or holds no quantizable layer.
+// Finds the layers by one recorded forward pass of a zero batch of one input. Switches TorchScript's graph optimizer
+// off for the calling thread: every later run must be the same arithmetic on the same layers. Error(kData) when the
+// model does not take the input shape (says both) or holds no quantizable layer.
 [[nodiscard]] Network DescribeNetwork(torch::jit::Module module, const std::string& name,
                                       const std::vector<std::int64_t>& input_shape);
 

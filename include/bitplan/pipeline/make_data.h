@@ -26,9 +26,9 @@ struct MakeDataOptions {
 
 struct MadeHalf {
   std::int64_t images = 0;
-  std::int64_t drawn = 0, kept = 0;         // candidates
-  double entropy = 0.0, information = 0.0;  // means over the images, nats
-  double agreement = 0.0;                   // share of the labels that are the ensemble's most probable class
+  std::int64_t drawn = 0, kept = 0;          // candidates
+  double entropy = 0.0, information = 0.0;   // means over the images, nats
+  double agreement = 0.0;                    // share of the labels that are the ensemble's most probable class
   std::vector<std::int64_t> entropy_counts;  // images in each bin of AmbiguousDigitsOptions
 };
 

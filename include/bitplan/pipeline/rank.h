@@ -14,8 +14,8 @@ namespace bitplan::pipeline {
 struct RankOptions {
   RecipeOptions recipe;
   int plans = 200;
-  int samples = 2000;     // training images on which the plans are measured
-  double limit = 1.0;     // nats; plans that cost more are drawn again
+  int samples = 2000;                // training images on which the plans are measured
+  double limit = 1.0;                // nats; plans that cost more are drawn again
   std::vector<std::string> metrics;  // "posterior", "posterior-svi", "hawq", ...; empty: all
 };
 
@@ -29,7 +29,7 @@ struct RankRow {
 
 struct RankReport {
   std::string model;
-  std::int64_t drawn = 0;  // plans that had to be drawn
+  std::int64_t drawn = 0;              // plans that had to be drawn
   std::vector<std::vector<int>> bits;  // [plans][layers]
   std::vector<double> divergence;      // [plans] measured, nats per sample
   std::vector<double> loss_rise;       // [plans]

@@ -68,9 +68,9 @@ class WeightRows {
   [[nodiscard]] torch::Tensor Values(const QuantizedWeight& fit) const;
 
   // The same codes and scales, but rounded so that errors cancel in the layer's outputs (GPTQ): Q(w), shape of the
-  // weight, with the scales fitted again. `moments`: second moments of the inputs, float32 [groups, n, n], n weights per
-  // output channel, groups dividing the channels; `shrinkage` 0..1 moves them towards their diagonal, at 1 every weight
-  // takes its nearest level.
+  // weight, with the scales fitted again. `moments`: second moments of the inputs, float32 [groups, n, n], n weights
+  // per output channel, groups dividing the channels; `shrinkage` 0..1 moves them towards their diagonal, at 1 every
+  // weight takes its nearest level.
   [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
                                                 double shrinkage) const;
   // The mean squared error of the layer's outputs with `values` for weights, summed over the channels.
@@ -100,8 +100,8 @@ class WeightRows {
   int output_dim_;
   bool per_channel_;
   std::string range_;
-  torch::Tensor rows_;             // float32 [rows, weights per row]
-  torch::Tensor importance_;       // the same, or undefined
+  torch::Tensor rows_;               // float32 [rows, weights per row]
+  torch::Tensor importance_;         // the same, or undefined
   torch::Tensor fitted_, choosing_;  // inputs that scales are fitted to, and that choose between fits; or undefined
 };
 

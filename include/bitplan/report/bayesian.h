@@ -18,7 +18,7 @@ namespace bitplan {
 // One network on one test split.
 struct BayesMeasurement {
   Metrics metrics;
-  double total = 0.0, aleatoric = 0.0, epistemic = 0.0;  // means over the images, nats
+  double total = 0.0, aleatoric = 0.0, epistemic = 0.0;      // means over the images, nats
   std::vector<double> aleatoric_without, epistemic_without;  // with a block of draws left out
 };
 
@@ -26,10 +26,10 @@ struct BayesMeasurement {
 struct BayesSeedResult {
   std::uint64_t seed = 0;
   std::map<std::string, BayesMeasurement> splits;
-  double auroc_aleatoric = -1.0;  // ambiguous against clean, by aleatoric uncertainty; -1: no such split
-  double auroc_epistemic = -1.0;  // out of distribution against everything else, by epistemic uncertainty
-  std::int64_t stored_bytes = 0;  // of the packed file
-  std::int64_t float_bytes = 0;   // of the same file with every parameter in float32
+  double auroc_aleatoric = -1.0;    // ambiguous against clean, by aleatoric uncertainty; -1: no such split
+  double auroc_epistemic = -1.0;    // out of distribution against everything else, by epistemic uncertainty
+  std::int64_t stored_bytes = 0;    // of the packed file
+  std::int64_t float_bytes = 0;     // of the same file with every parameter in float32
   std::vector<BayesWidths> widths;  // of every layer
 };
 
@@ -42,6 +42,7 @@ struct BayesDrop {
 // seeds. 95 % interval by the jackknife over blocks of draws: what other draws of the same networks would have given.
 struct BayesDrift {
   double change = 0.0, ci_low = 0.0, ci_high = 0.0;
+  double worst = 0.0;  // of the seed that changed most, with its sign
 };
 
 struct BayesRow {

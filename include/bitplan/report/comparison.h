@@ -19,8 +19,8 @@ struct ComparedPlan {
   bool baseline = false;
   std::string failure;  // why there is no plan (the budget cannot be met); everything below is empty then
   std::vector<int> bits;
-  PlanAchieved achieved;      // the predicted rise is the allocator's own
-  double common_rise = 0.0;   // the rise that the recipe's sensitivity metric predicts, nats per sample
+  PlanAchieved achieved;     // the predicted rise is the allocator's own
+  double common_rise = 0.0;  // the rise that the recipe's sensitivity metric predicts, nats per sample
   double allocate_ms = 0.0;
   std::string note;
   CorrectionMethod correction;

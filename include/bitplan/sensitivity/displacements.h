@@ -1,8 +1,8 @@
 // How far every layer and width alone moves the logits, and what that says about quantizing several at once.
 //
 // Loss rises of single layers do not add: two errors may point the same way or cancel, and the loss is not linear in
-// either. Logits add far better. With z the float logits of an image and d_u(b) their displacement when layer u alone is
-// quantized to b bits, the prediction for a plan is that of the network with logits
+// either. Logits add far better. With z the float logits of an image and d_u(b) their displacement when layer u alone
+// is quantized to b bits, the prediction for a plan is that of the network with logits
 //   z + sum_u d_u(b_u),
 // and its loss rise the divergence of those predictions from the float ones. It needs layers x widths forward passes
 // once, and a plan then costs n x classes x layers additions. Rank correlations with measured plans: docs/method.md.

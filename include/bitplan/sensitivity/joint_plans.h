@@ -38,10 +38,10 @@ struct RandomPlans {
   std::int64_t drawn = 0;                 // how many had to be drawn
 };
 
-// `count` measured plans. Every plan draws a tilt t, uniform in [0, 0.8], and its widths independently with probabilities
-// proportional to exp(t * column): some plans spread evenly over all widths, others lean to the wide end, so that deep
-// networks have plans that work at all. Plans with a loss rise or a divergence of more than `limit` nats are drawn again,
-// at most 200 times `count` draws in all.
+// `count` measured plans. Every plan draws a tilt t, uniform in [0, 0.8], and its widths independently with
+// probabilities proportional to exp(t * column): some plans spread evenly over all widths, others lean to the wide end,
+// so that deep networks have plans that work at all. Plans with a loss rise or a divergence of more than `limit` nats
+// are drawn again, at most 200 times `count` draws in all.
 [[nodiscard]] RandomPlans DrawRandomPlans(const SensitivityInputs& inputs, int count, double limit, std::uint64_t seed,
                                           ProgressSink& progress);
 

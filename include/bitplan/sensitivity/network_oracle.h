@@ -8,8 +8,8 @@
 
 namespace bitplan {
 
-// Minibatches of `batch` labelled training images in a random order by `inputs.seed`. Where a network has batch norm and
-// inputs.quantizer.centring counts on it, every pass takes the statistics of its own minibatch, because the plan
+// Minibatches of `batch` labelled training images in a random order by `inputs.seed`. Where a network has batch norm
+// and inputs.quantizer.centring counts on it, every pass takes the statistics of its own minibatch, because the plan
 // will be corrected too; gradients treat them as constants. Holds the quantized weights of all widths: widths times the
 // memory of the model. Works on a clone; `inputs` and what it refers to must outlive it.
 [[nodiscard]] std::unique_ptr<LikelihoodOracle> MakeNetworkOracle(const SensitivityInputs& inputs, int batch);

@@ -24,7 +24,8 @@ struct AppliedPlan {
 };
 
 // Writes Q_b(w) into a clone of the network; 16 and 32 bits leave a layer alone. `choices`: of every layer as a
-// plan records them, or empty: by the options. `evidence`: of every layer, or empty when the ranges look at weights only.
+// plan records them, or empty: by the options. `evidence`: of every layer, or empty when the ranges look at weights
+// only.
 [[nodiscard]] AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits,
                                     const std::vector<LevelChoice>& choices, const QuantizerOptions& options,
                                     const std::vector<QuantizerEvidence>& evidence);
