@@ -22,7 +22,8 @@ constexpr double kWarmUp = 0.25;  // share of the steps over which the divergenc
 constexpr std::int64_t kStepsBetweenChecks = 50;
 constexpr double kGroupEdges[] = {0.1, 0.5};  // nats of aleatoric uncertainty: clear, doubtful and ambiguous images
 constexpr std::int64_t kLevels = std::size(kGroupEdges) + 1;
-constexpr double kBound = 0.3;  // weight of the evidence lower bound beside the reference
+constexpr double kLabels = 0.3;     // weight of the labels beside the reference
+constexpr double kFollowing = 0.1;  // nats of divergence an image beyond which holding uncertainty gets no stronger
 
 class Learning {
  public:
@@ -131,8 +132,7 @@ class Holder {
     wanted_.mul_(1.0 - kFresh).add_(wanted, kFresh);
     const torch::Tensor known = wanted_.gt(0.0).logical_and(value_.gt(0.0));
     const torch::Tensor ratio = torch::where(known, (value_ / wanted_).log().clamp(-1.0, 1.0), torch::zeros({}));
-    // A minibatch without the group has nothing new to say about it.
-    multiplier_.add_(ratio * wanted.gt(0.0), kAscent).clamp_(-kMost, kMost);
+    multiplier_.add_(ratio, kAscent).clamp_(-kMost, kMost);
     const torch::Tensor weight =
         torch::where(known, (multiplier_ + kGain * ratio) * (share_ / wanted_), torch::zeros({}));
     return (divergence * weight * value).sum();
@@ -140,7 +140,7 @@ class Holder {
 
  private:
   static constexpr double kFresh = 0.015;  // share of a minibatch in the averages: they reach 70 minibatches back
-  static constexpr double kAscent = 0.03, kGain = 5.0, kMost = 6.0;
+  static constexpr double kAscent = 0.03, kGain = 5.0, kMost = 18.0;
   torch::Tensor value_, wanted_, multiplier_;
   double share_ = 0.0;  // of the averages that is not their zero start
 };
@@ -197,10 +197,9 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  const auto n = static_cast<double>(train.size());
   const std::int64_t groups = uncertainty != nullptr ? uncertainty->count : 0;
   Holder single_holder(groups), pair_holder(groups);
-  torch::Tensor usual;  // divergence
+  torch::Tensor unit;  // of the charges: running mean of the divergence in every group
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
     const torch::Tensor log_p = expected(batch.images, batch.noise), log_q = answer(batch.images, batch.noise);
@@ -214,12 +213,13 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
       return torch::zeros({groups}).index_add(0, group, values) / static_cast<double>(batch.rows.numel());
     };
     const torch::Tensor divergence = by_group((Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0);
-    usual = usual.defined() ? 0.97 * usual + 0.03 * divergence.detach() : divergence.detach();
+    const torch::Tensor following =
+        divergence.detach().minimum(kFollowing * by_group(torch::ones_like(log_q.select(1, 0))));
+    unit = unit.defined() ? 0.97 * unit + 0.03 * following : following;
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
     const torch::Tensor nll = (torch::nll_loss(log_q, labels) + torch::nll_loss(other_q, labels)) / 2.0;
-    const torch::Tensor bound = nll + network.Divergence(options.prior_sigma) / n;
-    return divergence.sum() + kBound * bound + single_holder.Charge(by_group(q_single), by_group(p_single), usual) +
-           pair_holder.Charge(by_group(q_pair), by_group(p_pair), usual);
+    return divergence.sum() + kLabels * nll + single_holder.Charge(by_group(q_single), by_group(p_single), unit) +
+           pair_holder.Charge(by_group(q_pair), by_group(p_pair), unit);
   };
   return Learn(network, train, normalizer, options, schedule, seed, "reference", uncertainty != nullptr, progress,
                loss);

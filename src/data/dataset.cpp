@@ -114,7 +114,7 @@ void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed) {
   if (!options.normalize_std.empty()) noise.mul_(PerChannel(options.normalize_std));
   const torch::Tensor ends = torch::tensor(runs);
   const bool bytes = data.images.scalar_type() == torch::kUInt8;
-  data.images = data.images.to(torch::kFloat32).div_(bytes ? 255.0 : 1.0);
+  data.images = data.images.to(torch::kFloat32, /*non_blocking=*/false, /*copy=*/true).div_(bytes ? 255.0 : 1.0);
   data.images.add_(noise.repeat_interleave(ends.slice(0, 1) - ends.slice(0, 0, count), 0));
 }
 

@@ -14,7 +14,7 @@ namespace bitplan {
 
 struct Dataset {
   std::string name;      // "mnist/test"
-  torch::Tensor images;  // uint8 [N, C, H, W], pixels as published; or float32 for npy data, taken as it is
+  torch::Tensor images;  // uint8 [N, C, H, W], pixels as published; float32: npy data as they are, or 0..1 with noise
   torch::Tensor labels;  // int64 [N], each in 0..classes-1
   int classes = 0;
 
