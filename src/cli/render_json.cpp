@@ -84,7 +84,7 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"layers", layers},
       {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()},
       {"allocate_ms", report.allocate_ms},
-      {"shadow_price", report.shadow_price},
+      {"shadow_price", report.shadow_price > 0.0 ? ordered_json(report.shadow_price) : ordered_json()},
       {"note", report.allocator_note},
       {"pins", PinsJson(report.pins)},
       {"width_probabilities", report.width_probabilities},

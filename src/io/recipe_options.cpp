@@ -167,7 +167,7 @@ std::vector<RecipeOption> MakeOptions() {
       Number("bayes.draws", FIELD(bayes.draws), {.low = 2}, "draws", "draws of the weights for every prediction"),
       Count("bayes.seeds", FIELD(bayes.seeds), "networks", "networks trained and quantized, seed, seed + 1, ..."),
       OneOf("bayes.schemes", FIELD(bayes.schemes), {"vpq", "spq", "jq"},
-            "what is rounded: variational parameters, drawn weights, or both"),
+            "what is rounded: vpq variational parameters, spq drawn weights, jq both"),
       Number("bayes.bits", FIELD(bayes.bits), {.low = 1, .high = 8}, "bits",
              "widths to measure, for whatever is rounded"),
       OneOf("bayes.stages", FIELD(bayes.stages), {"trained", "fine-tuned", "scratch"},

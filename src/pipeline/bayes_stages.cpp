@@ -36,7 +36,9 @@ constexpr int kTableDraws = 8;
 constexpr int kGroupDraws = 8;       // of the float network, for the groups in which uncertainty is held
 constexpr int kPlanBits = 4;         // of a plan's drawn weights and activations, unless the recipe says
 constexpr double kBudgetStep = 0.5;  // bits that a plan's budget rises by while a cap is broken
-constexpr std::uint64_t kFineTuningSeed = 1'000'000, kGroupSeed = 2'000'000;  // added to a network's seed
+// Added to a network's seed: what is chosen meets other draws than what is measured.
+constexpr std::uint64_t kFineTuningSeed = 1'000'000, kGroupSeed = 2'000'000, kTableSeed = 3'000'000,
+                        kCapSeed = 4'000'000;
 
 std::string HashOf(std::initializer_list<std::string_view> parts) {
   Sha256 hash;
@@ -48,7 +50,7 @@ int Width(int own, int common) { return own == 0 ? common : own > 8 ? kFloatBits
 
 template <typename T>
 void CheckList(const char* key, std::vector<T> values) {
-  if (values.empty()) throw Error(ErrorKind::kUsage, fmt::format("bayes.{} is empty", key));
+  if (values.empty()) throw Error(ErrorKind::kUsage, fmt::format("bayes.{} is empty; give at least one", key));
   std::sort(values.begin(), values.end());
   const auto twice = std::adjacent_find(values.begin(), values.end());
   if (twice != values.end()) throw Error(ErrorKind::kUsage, fmt::format("bayes.{} holds {} twice", key, *twice));
@@ -84,6 +86,16 @@ Recipe Checked(const RecipeOptions& options) {
                 fmt::format("bayes.plan: allocator {} needs more than a table of widths; take exact, "
                             "lagrangian, greedy or relaxed",
                             allocator.name));
+  }
+  if (const double budget = recipe.bayes.plan.average_bits; budget > 0.0) {
+    int least = 0;
+    for (const int bits : recipe.allocate.bits) least = least == 0 || (bits > 0 && bits < least) ? bits : least;
+    if (least == 0) throw Error(ErrorKind::kUsage, "allocate.bits holds no width above 0, which bayes.plan needs");
+    if (budget < least) {
+      throw Error(ErrorKind::kInfeasible, fmt::format("bayes.plan.average_bits: {:g} is below {}, the least width of "
+                                                      "allocate.bits; raise the budget or allow less",
+                                                      budget, least));
+    }
   }
   return recipe;
 }
@@ -131,7 +143,16 @@ std::vector<RowSpec> Rows(const BayesOptions& options) {
 BayesSetup::BayesSetup(const RecipeOptions& options)
     : recipe(Checked(options)), folders{options.data, options.recipe.parent_path()}, normalizer(recipe.data) {
   const auto& bayes = recipe.bayes;
-  for (const auto& [role, name] : Roles()) (void)FindDatasetSource(name);
+  for (const auto& [key, name] : {std::pair<const char*, const std::string&>{"clean", bayes.clean},
+                                  {"ambiguous", bayes.ambiguous},
+                                  {"out_of_distribution", bayes.out_of_distribution}}) {
+    if (name.empty()) continue;
+    try {
+      (void)FindDatasetSource(name);
+    } catch (const Error& error) {
+      throw Error(error.kind(), fmt::format("bayes.{}: {}", key, error.what()));
+    }
+  }
   const auto& file = bayes.from.empty() ? recipe.model.file : bayes.from;
   if (!file.empty()) model_file = FindInFolders(file, folders, "model file").string();
   model_name = file.empty() ? recipe.model.architecture : ModelNameOf(file);
@@ -158,6 +179,13 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
       for (const auto& test : source.files(named, folders).test) tests.Update(FileSha256(test));
       Dataset test = source.load(named, folders, recipe.seed).test;
       AddNoise(test, named, recipe.seed);
+      if (test.images.sizes().slice(1) != data.train.images.sizes().slice(1)) {
+        throw Error(
+            ErrorKind::kData,
+            fmt::format("bayes: {} has images of shape [{}], the network takes [{}]; name data sets of one shape",
+                        test.name, fmt::join(test.images.sizes().slice(1), ", "),
+                        fmt::join(data.train.images.sizes().slice(1), ", ")));
+      }
       splits.push_back({role, Distinct(test)});
     }
   }
@@ -304,20 +332,20 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
   auto options = recipe.allocate;
   options.bits.erase(std::remove(options.bits.begin(), options.bits.end(), 0), options.bits.end());
   const std::string table_input =
-      HashOf({"table/1", reference.record.content, setup_.train_hash, fmt::format("{}", fmt::join(options.bits, " ")),
+      HashOf({"table/2", reference.record.content, setup_.train_hash, fmt::format("{}", fmt::join(options.bits, " ")),
               recipe.quantizer.grid, recipe.quantizer.granularity});
   const auto table = folder_.Ensure(Name("table"), table_input, {Name("table.json")}, [&]() -> StageRecord {
     const Dataset& calibration = setup_.data.calibration;
-    const auto problem =
-        MeasureUnits(reference.stored, calibration.Head(std::min(kTableImages, calibration.size())).images,
-                     setup_.normalizer, options.bits, "log", recipe.quantizer, kTableDraws, seed_, progress);
+    const auto problem = MeasureUnits(
+        reference.stored, calibration.Head(std::min(kTableImages, calibration.size())).images, setup_.normalizer,
+        options.bits, "log", recipe.quantizer, kTableDraws, seed_ + kTableSeed, progress);
     WriteFileAtomically(folder_.File(Name("table.json")), DumpProblem(problem));
     return {.input = {}, .content = FileSha256(folder_.File(Name("table.json"))), .facts = "{}"};
   });
-  const std::string description = fmt::format("{} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift,
-                                              b.sample_bits, b.activation_bits);
+  const std::string description = fmt::format("{} {} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop,
+                                              b.plan.drift, b.sample_bits, b.activation_bits, b.draws);
   const std::string input =
-      HashOf({"plan/4", table.content, description, DumpRecipeSection(recipe, "allocate"), FineTuning()});
+      HashOf({"plan/5", table.content, description, DumpRecipeSection(recipe, "allocate"), FineTuning()});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
     std::vector<int> last;
@@ -347,16 +375,21 @@ std::string BayesSeed::BrokenCap(const StoredNetwork& stored, ProgressSink& prog
   if (caps.accuracy_drop >= 1.0 && caps.drift >= 1.0) return "";
   const DistinctImages images = Distinct(setup_.data.calibration);
   const auto judged = [&](const StoredNetwork& network) {
-    return Judge(Predict(network, images.images, setup_.normalizer, setup_.recipe.bayes.draws, seed_, progress, "caps"),
+    return Judge(Predict(network, images.images, setup_.normalizer, setup_.recipe.bayes.draws, seed_ + kCapSeed,
+                         progress, "caps"),
                  images);
   };
   const BayesEvaluation before = judged(FloatNetwork(progress).stored), after = judged(stored);
   const double drop = before.metrics.accuracy - after.metrics.accuracy;
-  if (!(drop <= caps.accuracy_drop)) return fmt::format("accuracy drops by {:.4f}", drop);
+  if (!(drop <= caps.accuracy_drop))
+    return fmt::format("accuracy drops by {:.4f} (cap {:g})", drop, caps.accuracy_drop);
   const double aleatoric = std::abs(after.aleatoric / before.aleatoric - 1.0);
   const double epistemic = std::abs(after.epistemic / before.epistemic - 1.0);
-  if (!(aleatoric <= caps.drift)) return fmt::format("aleatoric uncertainty changes by {:.1f} %", 100.0 * aleatoric);
-  if (!(epistemic <= caps.drift)) return fmt::format("epistemic uncertainty changes by {:.1f} %", 100.0 * epistemic);
+  const auto changes = [&](const char* what, double change) {
+    return fmt::format("{} uncertainty changes by {:.1f} % (cap {:g} %)", what, 100.0 * change, 100.0 * caps.drift);
+  };
+  if (caps.drift < 1.0 && !(aleatoric <= caps.drift)) return changes("aleatoric", aleatoric);
+  if (caps.drift < 1.0 && !(epistemic <= caps.drift)) return changes("epistemic", epistemic);
   return "";
 }
 

@@ -49,12 +49,16 @@ std::string GnuplotHeader(const std::string& name, int width, int height) {
 
 std::vector<Figure> Draw(const std::vector<Drawing>& drawings, const std::filesystem::path& folder) {
   EnsureWritableFolder(folder);
+  // What an earlier report drew and this one does not is gone.
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const auto kind = entry.path().extension();
+    std::error_code ignored;
+    if (kind == ".svg" || kind == ".dat" || kind == ".gp") std::filesystem::remove(entry.path(), ignored);
+  }
   std::vector<Figure> figures;
   for (const Drawing& drawing : drawings) {
     if (drawing.name.empty()) continue;
     const auto svg = folder / (drawing.name + ".svg");
-    std::error_code ignored;
-    std::filesystem::remove(svg, ignored);
     WriteFileAtomically(folder / (drawing.name + ".dat"), drawing.data);
     WriteFileAtomically(folder / (drawing.name + ".gp"), drawing.script);
     Figure figure{drawing.name, drawing.caption, ""};

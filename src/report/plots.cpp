@@ -133,10 +133,15 @@ Drawing Bits(const Comparison& comparison) {
 }  // namespace
 
 std::vector<Figure> DrawFigures(const Comparison& comparison, const std::filesystem::path& folder) {
-  return Draw(
-      {Curves(comparison, "accuracy", "accuracy, %", true), Curves(comparison, "nll", "NLL, nats per sample", false),
-       Bits(comparison), Sigmas(comparison), Prediction(comparison)},
-      folder);
+  const bool planned = std::any_of(comparison.plans.begin(), comparison.plans.end(),
+                                   [](const ComparedPlan& plan) { return plan.failure.empty(); });
+  std::vector<Drawing> drawings = {Sigmas(comparison)};
+  if (planned) {
+    drawings = {Curves(comparison, "accuracy", "accuracy, %", true),
+                Curves(comparison, "nll", "NLL, nats per sample", false), Bits(comparison), drawings.front(),
+                Prediction(comparison)};
+  }
+  return Draw(drawings, folder);
 }
 
 }  // namespace bitplan

@@ -101,6 +101,17 @@ TEST_CASE("an allocator that cannot meet a budget says why, and the others are c
   CHECK(failed == 4);
 }
 
+TEST_CASE("when no allocator can meet any budget, the plots of an earlier comparison do not stay") {
+  const Workplace place;
+  (void)Compared(place);
+  REQUIRE(std::filesystem::exists(place / "out/plots/accuracy.gp"));
+  const auto report = Compared(place, {"--set", "compare.budgets=[1.5]", "--set", "allocate.bits=[2, 4]"});
+  for (const auto& plan : PlansOf(report)) CHECK(plan.contains("failure"));
+  for (const char* name : {"accuracy.gp", "accuracy.dat", "accuracy.svg", "bits.gp"}) {
+    CHECK_FALSE(std::filesystem::exists(place / ("out/plots/" + std::string(name))));
+  }
+}
+
 TEST_CASE("compare --sensitivity ranks metrics by random plans") {
   const Workplace place;
   const auto outcome = place.Bitplan({"compare", place.recipe(), "--out", "out", "--json", "--sensitivity", "--metrics",

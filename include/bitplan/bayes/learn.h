@@ -41,11 +41,11 @@ struct UncertaintyGroups {
                                                    ProgressSink& progress);
 
 // Moves a quantized network to the reference, draw by draw: both meet the same noise, and the loss is the mean over
-// images and draws of KL(p_t || q_t), p_t the reference's answer to draw t, and 0.3 times the negative log likelihood of
-// the labels. A network that cannot follow every draw hedges: its single answers become flatter and agree more, which
-// is more aleatoric and less epistemic uncertainty than the reference has. So both are held where the reference has
-// them: the mean of either over a group of `uncertainty` is a constraint with a multiplier of its own, in units of the
-// group's divergence (0.1 nats an image at most), moved by the logarithm of the ratio to the reference. Two draws a
+// images and draws of KL(p_t || q_t), p_t the reference's answer to draw t, and 0.3 times the negative log likelihood
+// of the labels. A network that cannot follow every draw hedges: its single answers become flatter and agree more,
+// which is more aleatoric and less epistemic uncertainty than the reference has. So both are held where the reference
+// has them: the mean of either over a group of `uncertainty` is a constraint with a multiplier of its own, in units of
+// the group's divergence (0.1 nats an image at most), moved by the logarithm of the ratio to the reference. Two draws a
 // minibatch give the epistemic part of a pair, compared with the reference's on the same pair. `uncertainty` null: the
 // divergence of one draw alone, without labels. Returns the loss of every epoch, multipliers included.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
