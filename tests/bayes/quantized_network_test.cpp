@@ -251,7 +251,7 @@ TEST_CASE("a network that follows its reference comes back to its answers and it
   };
   const auto before = judged(reference), trained = judged(rounded.Store());
   const auto groups = GroupByUncertainty(reference, data, plain, 8, 2, SilentSink());
-  (void)LearnReference(rounded, reference, &groups, data, plain, options, {40, 0.003}, 3, SilentSink());
+  (void)LearnReference(rounded, reference, &groups, data, plain, options, {40, 0.001}, 3, SilentSink());
   const auto tuned = judged(rounded.Store());
   const auto off = [&](const BayesEvaluation& e) {
     return std::abs(std::log(e.aleatoric / before.aleatoric)) + std::abs(std::log(e.epistemic / before.epistemic));

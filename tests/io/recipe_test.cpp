@@ -261,6 +261,7 @@ TEST_CASE("a dumped recipe has one stable form") {
                      "  name: mnist\n"
                      "  normalize: {mean: [0.1307], std: [0.3081]}\n"
                      "  calibration: 50\n"
+                     "  noise: 0.0\n"
                      "train:\n",
                      0) == 0);
   CHECK_THAT(dumped, Contains("\nallocate:\n"
