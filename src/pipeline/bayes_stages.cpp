@@ -46,6 +46,8 @@ std::string HashOf(std::initializer_list<std::string_view> parts) {
   return hash.Hex();
 }
 
+bool Capped(const BayesPlanOptions& plan) { return plan.accuracy_drop < 1.0 || plan.drift < 1.0; }
+
 int Width(int own, int common) { return own == 0 ? common : own > 8 ? kFloatBits : own; }
 
 template <typename T>
@@ -342,8 +344,9 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
     WriteFileAtomically(folder_.File(Name("table.json")), DumpProblem(problem));
     return {.input = {}, .content = FileSha256(folder_.File(Name("table.json"))), .facts = "{}"};
   });
-  const std::string description = fmt::format("{} {} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop,
-                                              b.plan.drift, b.sample_bits, b.activation_bits, b.draws);
+  const std::string description =
+      fmt::format("{} {} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift, b.sample_bits,
+                  b.activation_bits, Capped(b.plan) ? b.draws : 0);
   const std::string input =
       HashOf({"plan/5", table.content, description, DumpRecipeSection(recipe, "allocate"), FineTuning()});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
@@ -372,7 +375,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
 
 std::string BayesSeed::BrokenCap(const StoredNetwork& stored, ProgressSink& progress) {
   const auto& caps = setup_.recipe.bayes.plan;
-  if (caps.accuracy_drop >= 1.0 && caps.drift >= 1.0) return "";
+  if (!Capped(caps)) return "";
   const DistinctImages images = Distinct(setup_.data.calibration);
   const auto judged = [&](const StoredNetwork& network) {
     return Judge(Predict(network, images.images, setup_.normalizer, setup_.recipe.bayes.draws, seed_ + kCapSeed,

@@ -131,7 +131,6 @@ TEST_CASE("bayes refuses what it cannot do in one line") {
   CHECK_THAT(refused({"bayes.bits=[9]"}, 64), Contains("8"));
   CHECK_THAT(refused({"bayes.bits=[]"}, 64), Contains("at least one"));
   CHECK_THAT(refused({"bayes.ambiguous=mist"}, 64), Contains("bayes.ambiguous") && Contains("mnist"));
-  CHECK_THAT(refused({"bayes.out_of_distribution=synthetic-digits", "bayes.seeds=1"}, 65), Contains("28"));
   CHECK_THAT(refused({"allocate.allocator=exact", "bayes.plan.average_bits=1", "allocate.bits=[2, 4]"}, 75),
              Contains("2"));
   CHECK_THAT(refused({"bayes.stages=[tuned]"}, 64), Contains("fine-tuned"));
