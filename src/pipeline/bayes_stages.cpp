@@ -19,10 +19,6 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
-#include "bitplan/models/activations.h"
-#include "bitplan/models/architectures.h"
-#include "pipeline/checks.h"
-#include "pipeline/data_hash.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -48,171 +44,12 @@ std::string HashOf(std::initializer_list<std::string_view> parts) {
 
 bool Capped(const BayesPlanOptions& plan) { return plan.accuracy_drop < 1.0 || plan.drift < 1.0; }
 
-int Width(int own, int common) { return own == 0 ? common : own > 8 ? kFloatBits : own; }
-
-template <typename T>
-void CheckList(const char* key, std::vector<T> values) {
-  if (values.empty()) throw Error(ErrorKind::kUsage, fmt::format("bayes.{} is empty; give at least one", key));
-  std::sort(values.begin(), values.end());
-  const auto twice = std::adjacent_find(values.begin(), values.end());
-  if (twice != values.end()) throw Error(ErrorKind::kUsage, fmt::format("bayes.{} holds {} twice", key, *twice));
-}
-
-void CheckOptions(const BayesOptions& options) {
-  CheckList("bits", options.bits);
-  CheckList("schemes", options.schemes);
-  CheckList("stages", options.stages);
-  CheckList("sigma_scales", options.sigma_scales);
-  const std::pair<const char*, int> own[] = {{"mean_bits", options.mean_bits},
-                                             {"sigma_bits", options.sigma_bits},
-                                             {"sample_bits", options.sample_bits},
-                                             {"activation_bits", options.activation_bits}};
-  for (const auto& [key, bits] : own) {
-    if (bits <= 8 || bits == kFloatBits) continue;
-    throw Error(ErrorKind::kUsage, fmt::format("bayes.{} is {}; it must be 0 (as bayes.bits), 1..8 or 32", key, bits));
-  }
-}
-
 std::vector<double> Doubles(const torch::Tensor& tensor) {
   const torch::Tensor values = tensor.to(torch::kFloat64).contiguous();
   return {values.data_ptr<double>(), values.data_ptr<double>() + values.numel()};
 }
 
-Recipe Checked(const RecipeOptions& options) {
-  Recipe recipe = LoadRecipe(options.recipe, options.overrides);
-  CheckNames(recipe);
-  CheckOptions(recipe.bayes);
-  const Allocator& allocator = FindAllocator(recipe.allocate.allocator);
-  if (recipe.bayes.plan.average_bits > 0.0 && (allocator.needs_posterior || allocator.needs_oracle)) {
-    throw Error(ErrorKind::kUsage,
-                fmt::format("bayes.plan: allocator {} needs more than a table of widths; take exact, "
-                            "lagrangian, greedy or relaxed",
-                            allocator.name));
-  }
-  if (const double budget = recipe.bayes.plan.average_bits; budget > 0.0) {
-    int least = 0;
-    for (const int bits : recipe.allocate.bits) least = least == 0 || (bits > 0 && bits < least) ? bits : least;
-    if (least == 0) throw Error(ErrorKind::kUsage, "allocate.bits holds no width above 0, which bayes.plan needs");
-    if (budget < least) {
-      throw Error(ErrorKind::kInfeasible, fmt::format("bayes.plan.average_bits: {:g} is below {}, the least width of "
-                                                      "allocate.bits; raise the budget or allow less",
-                                                      budget, least));
-    }
-  }
-  return recipe;
-}
-
-DataOptions Named(DataOptions options, const std::string& name) {
-  options.name = name;
-  return options;
-}
-
 }  // namespace
-
-std::vector<RowSpec> Rows(const BayesOptions& options) {
-  std::vector<RowSpec> rows;
-  for (const std::string& name : options.schemes) {
-    const BayesScheme& scheme = FindBayesScheme(name);
-    for (const std::string& scale : options.sigma_scales) {
-      if (!scheme.parameters && &scale != &options.sigma_scales.front()) continue;  // one row is enough
-      // Beside the logarithmic scale the linear one is measured where nothing but the parameters is rounded and nothing
-      // makes up for it.
-      const bool beside = scheme.parameters && scale == "linear" && options.sigma_scales.size() > 1;
-      if (beside && scheme.samples) continue;
-      for (const std::string& stage : options.stages) {
-        if (beside && stage != "trained") continue;
-        for (const int bits : options.bits) {
-          RowSpec row;
-          row.scheme = name;
-          row.stage = stage;
-          row.sigma_scale = scheme.parameters ? scale : "";
-          row.bits = bits;
-          row.name = fmt::format("{}-{}{}-{}", name, bits, row.sigma_scale == "linear" ? "-linear" : "", stage);
-          if (scheme.parameters) {
-            row.widths.mean = Width(options.mean_bits, bits);
-            row.widths.sigma = Width(options.sigma_bits, bits);
-          }
-          if (scheme.samples) row.widths.sample = Width(options.sample_bits, bits);
-          row.activation_bits = Width(options.activation_bits, bits);
-          rows.push_back(std::move(row));
-        }
-      }
-    }
-  }
-  return rows;
-}
-
-BayesSetup::BayesSetup(const RecipeOptions& options)
-    : recipe(Checked(options)), folders{options.data, options.recipe.parent_path()}, normalizer(recipe.data) {
-  const auto& bayes = recipe.bayes;
-  for (const auto& [key, name] : {std::pair<const char*, const std::string&>{"clean", bayes.clean},
-                                  {"ambiguous", bayes.ambiguous},
-                                  {"out_of_distribution", bayes.out_of_distribution}}) {
-    if (name.empty()) continue;
-    try {
-      (void)FindDatasetSource(name);
-    } catch (const Error& error) {
-      throw Error(error.kind(), fmt::format("bayes.{}: {}", key, error.what()));
-    }
-  }
-  const auto& file = bayes.from.empty() ? recipe.model.file : bayes.from;
-  if (!file.empty()) model_file = FindInFolders(file, folders, "model file").string();
-  model_name = file.empty() ? recipe.model.architecture : ModelNameOf(file);
-  model_hash = file.empty() ? recipe.model.architecture : FileSha256(model_file);
-
-  data = LoadData(recipe.data, folders, recipe.seed);
-  if (data.train.size() == 0) throw Error(ErrorKind::kData, recipe.data.name + " has no training images");
-  train_hash = DataHash(recipe, folders, false);
-  auto module = file.empty() ? BuildArchitecture(recipe.model.architecture, recipe.seed) : LoadModule(model_file);
-  SetDropout(module, 0.0);  // the draws of the weights are the noise
-  base = WithActivation(DescribeNetwork(module, model_name, data.train.images.sizes().slice(1).vec()),
-                        FindActivationFunction(bayes.activation));
-  Sha256 tests;
-  tests.Update(recipe.verify.split);
-  if (recipe.data.noise > 0.0) tests.Update(fmt::format("noise {} {}", recipe.data.noise, recipe.seed));
-  if (OnCalibration()) {
-    tests.Update(train_hash);
-    splits.push_back({kClean, Distinct(data.calibration)});
-  } else {
-    for (const auto& [role, name] : Roles()) {
-      const auto& source = FindDatasetSource(name);
-      const DataOptions named = Named(recipe.data, name);
-      tests.Update(role).Update(name);
-      for (const auto& test : source.files(named, folders).test) tests.Update(FileSha256(test));
-      Dataset test = source.load(named, folders, recipe.seed).test;
-      AddNoise(test, named, recipe.seed);
-      if (test.images.sizes().slice(1) != data.train.images.sizes().slice(1)) {
-        throw Error(
-            ErrorKind::kData,
-            fmt::format("bayes: {} has images of shape [{}], the network takes [{}]; name data sets of one shape",
-                        test.name, fmt::join(test.images.sizes().slice(1), ", "),
-                        fmt::join(data.train.images.sizes().slice(1), ", ")));
-      }
-      splits.push_back({role, Distinct(test)});
-    }
-  }
-  test_hash = tests.Hex();
-}
-
-std::vector<std::pair<std::string, std::string>> BayesSetup::Roles() const {
-  const auto& bayes = recipe.bayes;
-  if (OnCalibration()) return {{kClean, recipe.data.name}};
-  std::vector<std::pair<std::string, std::string>> roles = {
-      {kClean, bayes.clean.empty() ? recipe.data.name : bayes.clean}};
-  if (!bayes.ambiguous.empty()) roles.emplace_back(kAmbiguous, bayes.ambiguous);
-  if (!bayes.out_of_distribution.empty()) roles.emplace_back(kUnknown, bayes.out_of_distribution);
-  return roles;
-}
-
-Network BayesSetup::First(std::uint64_t seed) const {
-  if (FromFile()) return base;
-  Network network = base;
-  network.module = CloneModule(base.module);
-  const auto initial = BuildArchitecture(recipe.model.architecture, seed);
-  const torch::NoGradGuard no_grad;
-  for (const auto& [name, value] : initial.named_parameters()) SetTensor(network.module, name, value.clone());
-  return network;
-}
 
 StageRecord BayesFolder::Ensure(const std::string& stage, const std::string& input,
                                 const std::vector<std::string>& files, const std::function<StageRecord()>& work) {

@@ -1,0 +1,65 @@
+// What `bitplan bayes` is asked for, checked and loaded before anything is trained: rows, model, data.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bitplan/bayes/predict.h"
+#include "bitplan/bayes/widths.h"
+#include "bitplan/core/options.h"
+#include "bitplan/data/dataset.h"
+#include "bitplan/models/network.h"
+#include "bitplan/pipeline/options.h"
+
+namespace bitplan::pipeline {
+
+inline constexpr const char* kClean = "clean";
+inline constexpr const char* kAmbiguous = "ambiguous";
+inline constexpr const char* kUnknown = "out-of-distribution";
+
+// One quantized network to measure, but for the seed.
+struct RowSpec {
+  std::string name, scheme, stage, sigma_scale;
+  double bits = 0.0;
+  BayesWidths widths;  // of every layer; not used by a plan
+  int activation_bits = kFloatBits;
+};
+// A width of bayes.bits, or one of its own: 0 is none, above 8 float.
+[[nodiscard]] int Width(int own, int common);
+// Every row that the options ask for. Error(kUsage) for lists that are empty or hold an entry twice.
+[[nodiscard]] std::vector<RowSpec> Rows(const BayesOptions& options);
+
+// What all networks of a run share; made before the first stage and never changed.
+class BayesSetup {
+ public:
+  // Error kinds as in core/error.h: unknown names, files that are missing, a model without the recipe's activation.
+  explicit BayesSetup(const RecipeOptions& options);
+
+  // Role and data set of every split that is measured.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> Roles() const;
+  [[nodiscard]] bool OnCalibration() const { return recipe.verify.split == "calibration"; }
+  // Where the means of a seed begin.
+  [[nodiscard]] Network First(std::uint64_t seed) const;
+  [[nodiscard]] bool FromFile() const { return !model_file.empty(); }
+
+  struct Split {
+    std::string role;
+    DistinctImages images;
+  };
+
+  Recipe recipe;
+  std::vector<std::filesystem::path> folders;
+  Normalizer normalizer;
+  std::string model_file, model_name;  // file: empty when an architecture is trained
+  Network base;                        // the graph of every network: the recipe's model with the recipe's activation
+  DataSplits data;                     // train and calibration
+  std::vector<Split> splits;
+  std::string train_hash, test_hash, model_hash;
+};
+
+}  // namespace bitplan::pipeline
