@@ -7,14 +7,12 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <numbers>
 #include <utility>
 
 #include "bitplan/bayes/predict.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
-#include "bitplan/data/augment.h"
 #include "bitplan/training/schedule.h"
 
 namespace bitplan {
@@ -25,7 +23,6 @@ constexpr std::int64_t kStepsBetweenChecks = 50;
 constexpr double kGroupEdges[] = {0.1, 0.5};  // nats of aleatoric uncertainty: clear, doubtful and ambiguous images
 constexpr std::int64_t kLevels = std::size(kGroupEdges) + 1;
 constexpr double kLabels = 0.3;     // weight of the labels beside the reference
-constexpr double kBlends = 0.25;    // blended images beside every image
 constexpr double kFollowing = 0.1;  // nats of divergence an image beyond which holding uncertainty gets no stronger
 
 class Learning {
@@ -42,8 +39,7 @@ class Learning {
 };
 
 using Noise = std::vector<torch::Tensor>;
-// A minibatch: rows of the data set, their normalized images, then blends of the first of them; one or two draws of
-// noise, and how far training is (0..1).
+// A minibatch: rows of the data set, its normalized images, one or two draws of noise, and how far training is (0..1).
 struct Minibatch {
   torch::Tensor rows, images;
   Noise noise, other_noise;
@@ -51,14 +47,9 @@ struct Minibatch {
 };
 using Loss = std::function<torch::Tensor(const Minibatch& batch)>;
 
-// What a loss is given beside images and a draw of noise.
-struct Extras {
-  bool second_draw = false, blends = false;
-};
-
 std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
                           const BayesOptions& options, const LearningSchedule& schedule, std::uint64_t seed,
-                          const std::string& what, Extras extras, ProgressSink& progress, const Loss& loss_of) {
+                          const std::string& what, bool pairs, ProgressSink& progress, const Loss& loss_of) {
   const int epochs = schedule.epochs;
   const double learning_rate = schedule.learning_rate;
   const torch::jit::GraphOptimizerEnabledGuard plain_graphs(false);
@@ -70,7 +61,6 @@ std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, con
     const std::string name = "bayes/" + what + "/" + std::to_string(epoch);
     auto generator = at::detail::createCPUGenerator(StreamSeed(seed, name + "/noise"));
     const torch::Tensor order = torch::tensor(RandomStream(seed, name).Permutation(train.size()));
-    RandomStream blending(seed, name + "/blends");
     progress.Begin(fmt::format("{} epoch {}/{}", what, epoch + 1, epochs), train.size(), "images");
     torch::Tensor sum = torch::zeros({}, torch::kFloat64);
     for (std::int64_t step = 0; step < steps; ++step) {
@@ -87,13 +77,9 @@ std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, con
                       {},
                       {},
                       static_cast<double>(at) / static_cast<double>(epochs * steps)};
-      if (extras.blends) {
-        const auto blends = static_cast<std::int64_t>(std::ceil(kBlends * static_cast<double>(end - begin)));
-        batch.images = torch::cat({batch.images, Blended(batch.images, blends, blending)});
-      }
       for (const Layer& layer : network.network().layers) {
         batch.noise.push_back(torch::randn(layer.shape, generator));
-        if (extras.second_draw) batch.other_noise.push_back(torch::randn(layer.shape, generator));
+        if (pairs) batch.other_noise.push_back(torch::randn(layer.shape, generator));
       }
       optimizer.zero_grad();
       const torch::Tensor loss = loss_of(batch);
@@ -154,7 +140,7 @@ class Holder {
 
  private:
   static constexpr double kFresh = 0.015;  // share of a minibatch in the averages: they reach 70 minibatches back
-  static constexpr double kAscent = 0.1, kGain = 5.0, kMost = 40.0;
+  static constexpr double kAscent = 0.03, kGain = 5.0, kMost = 18.0;
   torch::Tensor value_, wanted_, multiplier_;
   double share_ = 0.0;  // of the averages that is not their zero start
 };
@@ -172,7 +158,7 @@ std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train
     return nll + network.Divergence(options.prior_sigma) *
                      ((schedule.warm_up ? std::min(1.0, batch.done / kWarmUp) : 1.0) / n);
   };
-  return Learn(network, train, normalizer, options, schedule, seed, "bound", {}, progress, loss);
+  return Learn(network, train, normalizer, options, schedule, seed, "bound", false, progress, loss);
 }
 
 UncertaintyGroups GroupByUncertainty(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
@@ -211,40 +197,32 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  if (uncertainty == nullptr) {
-    const auto loss = [&](const Minibatch& batch) {
-      rounded = network.Round();
-      return Divergence(expected(batch.images, batch.noise), answer(batch.images, batch.noise)).mean();
-    };
-    return Learn(network, train, normalizer, options, schedule, seed, "reference", {}, progress, loss);
-  }
-  const std::int64_t groups = uncertainty->count + 1;  // the last one: blends
+  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count : 0;
   Holder single_holder(groups), pair_holder(groups);
   torch::Tensor unit;  // of the charges: running mean of the divergence in every group
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
     const torch::Tensor log_p = expected(batch.images, batch.noise), log_q = answer(batch.images, batch.noise);
+    if (uncertainty == nullptr) return Divergence(log_p, log_q).mean();
     const torch::Tensor other_p = expected(batch.images, batch.other_noise);
     const torch::Tensor other_q = answer(batch.images, batch.other_noise);
     const auto [p_single, p_pair] = PairUncertainty(log_p, other_p);
     const auto [q_single, q_pair] = PairUncertainty(log_q, other_q);
-    const std::int64_t known = batch.rows.numel();
-    const torch::Tensor group = torch::cat({uncertainty->of_row.index_select(0, batch.rows),
-                                            torch::full({log_q.size(0) - known}, groups - 1, torch::kInt64)});
+    const torch::Tensor group = uncertainty->of_row.index_select(0, batch.rows);
     const auto by_group = [&](const torch::Tensor& values) {
-      return torch::zeros({groups}).index_add(0, group, values) / static_cast<double>(known);
+      return torch::zeros({groups}).index_add(0, group, values) / static_cast<double>(batch.rows.numel());
     };
     const torch::Tensor divergence = by_group((Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0);
     const torch::Tensor following =
         divergence.detach().minimum(kFollowing * by_group(torch::ones_like(log_q.select(1, 0))));
     unit = unit.defined() ? 0.97 * unit + 0.03 * following : following;
-    const torch::Tensor nll = torch::nll_loss(torch::logaddexp(log_q, other_q).slice(0, 0, known) - std::numbers::ln2,
-                                              train.labels.index_select(0, batch.rows));
+    const torch::Tensor labels = train.labels.index_select(0, batch.rows);
+    const torch::Tensor nll = (torch::nll_loss(log_q, labels) + torch::nll_loss(other_q, labels)) / 2.0;
     return divergence.sum() + kLabels * nll + single_holder.Charge(by_group(q_single), by_group(p_single), unit) +
            pair_holder.Charge(by_group(q_pair), by_group(p_pair), unit);
   };
-  return Learn(network, train, normalizer, options, schedule, seed, "reference", {.second_draw = true, .blends = true},
-               progress, loss);
+  return Learn(network, train, normalizer, options, schedule, seed, "reference", uncertainty != nullptr, progress,
+               loss);
 }
 
 }  // namespace bitplan

@@ -68,24 +68,4 @@ const Augmentation& FindAugmentation(const std::string& name) {
   return FindByName(Augmentations(), "augmentation", name);
 }
 
-torch::Tensor Blended(const torch::Tensor& images, std::int64_t count, RandomStream& stream) {
-  const auto coin = [&] { return static_cast<bool>(stream.Next() >> 63); };
-  const auto others = stream.Permutation(images.size(0));
-  torch::Tensor other =
-      images.index_select(0, torch::tensor(std::vector<std::int64_t>(others.begin(), others.begin() + count)));
-  for (const std::int64_t side : {2, 3}) {
-    if (coin()) other = other.flip({side});
-    other = other.roll(static_cast<std::int64_t>(stream.Index(static_cast<std::uint64_t>(images.size(side)))), side);
-  }
-  std::vector<float> share, inverted;
-  for (std::int64_t i = 0; i < count; ++i) {
-    share.push_back(static_cast<float>(stream.Uniform()));
-    inverted.push_back(coin() ? 1.0F : 0.0F);
-  }
-  const auto per_image = [&](const std::vector<float>& values) { return torch::tensor(values).view({-1, 1, 1, 1}); };
-  const torch::Tensor sum = images.amin({0, 2, 3}, true) + images.amax({0, 2, 3}, true);
-  other = torch::where(per_image(inverted).gt(0.5), sum - other, other);
-  return torch::lerp(other, images.slice(0, 0, count), per_image(share));
-}
-
 }  // namespace bitplan

@@ -117,31 +117,6 @@ TEST_CASE("an image batch that is not contiguous in memory is augmented like its
   }
 }
 
-TEST_CASE("blends mix an image with another one, inverted half of the time, in uniform shares") {
-  torch::Tensor images = torch::zeros({401, 1, 4, 4});
-  images[400].fill_(2.0);  // inverted images are 2 everywhere
-  RandomStream stream(3, "blends");
-  const torch::Tensor blends = Blended(images, 400, stream);
-  REQUIRE(blends.sizes() == torch::IntArrayRef({400, 1, 4, 4}));
-  const torch::Tensor low = blends.amin({1, 2, 3}), high = blends.amax({1, 2, 3});
-  CHECK(low.equal(high));  // of constant images
-  const torch::Tensor inverted = high.index({high.gt(0.0)}) / 2.0;
-  CHECK(inverted.numel() > 160);
-  CHECK(inverted.numel() < 240);
-  CHECK(std::abs(inverted.mean().item<double>() - 0.5) < 0.07);
-  CHECK(inverted.max().item<double>() <= 1.0);
-}
-
-TEST_CASE("blends of images that are not constant leave the data but not their range") {
-  const torch::Tensor images = Patterned(50).to(torch::kFloat32);
-  RandomStream stream(4, "blends");
-  const torch::Tensor blends = Blended(images, 13, stream);
-  CHECK(blends.size(0) == 13);
-  CHECK(blends.min().item<float>() >= images.min().item<float>());
-  CHECK(blends.max().item<float>() <= images.max().item<float>());
-  for (int i = 0; i < 13; ++i) CHECK(!blends[i].allclose(images[i], 1e-3));
-}
-
 TEST_CASE("an unknown augmentation lists the known ones") {
   const Failure failure = FailureOf([] { (void)FindAugmentation("flop"); });
   CHECK(failure.kind == ErrorKind::kUsage);
