@@ -100,6 +100,14 @@ void Guard(const Allocator& allocator, const AllocationProblem& problem, const B
   answer.predicted_loss_rise = uniform.predicted_loss_rise;
 }
 
+ConstrainedProblem CheckedConstraints(const AllocationProblem& problem, const AllocateOptions& options) {
+  problem.Validate();
+  CheckBudgetValue(options.budget);
+  ConstrainedProblem constrained = Constrain(problem, options);
+  CheckFeasible(constrained, options);
+  return constrained;
+}
+
 // The answer for the free units as one for all layers.
 Allocation Spread(const ConstrainedProblem& constrained, Allocation answer) {
   std::vector<int> bits = constrained.fixed_bits;
@@ -138,13 +146,15 @@ double Allocation::optimality_gap() const {
 
 const Allocator& FindAllocator(const std::string& name) { return FindByName(Allocators(), "allocator", name); }
 
+void CheckSolvable(const AllocationProblem& problem, const AllocateOptions& options) {
+  (void)FindAllocator(options.allocator);
+  (void)CheckedConstraints(problem, options);
+}
+
 Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed,
                     LikelihoodOracle* oracle, ProgressSink& progress) {
   const Allocator& allocator = FindAllocator(options.allocator);
-  problem.Validate();
-  CheckBudgetValue(options.budget);
-  const ConstrainedProblem constrained = Constrain(problem, options);
-  CheckFeasible(constrained, options);
+  const ConstrainedProblem constrained = CheckedConstraints(problem, options);
   if (constrained.free.units.empty()) return Spread(constrained, {.note = "no layer is free to choose"});
 
   const Budget budget = constrained.FreeBudget(options.budget.kind);

@@ -198,6 +198,13 @@ std::string Text(const pipeline::CompareReport& report) {
   text +=
       "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0 (not corrected\n     "
       "              for choosing the best of so many)\n";
+  for (const auto& lead : comparison.leads) {
+    text += fmt::format("{:<18} {:g} bits: {} {:+.2f} over {}, p {:.2g}\n",
+                        &lead == comparison.leads.data() ? "ours, baselines" : "", lead.budget, lead.ours,
+                        100.0 * lead.lead + 0.0, lead.baseline, lead.p);
+  }
+  if (!comparison.leads.empty())
+    text += "                   (best against best; p corrected for choosing the one ahead and its rival)\n";
   for (const auto& plan : comparison.plans) {
     if (!plan.failure.empty())
       text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);

@@ -118,6 +118,50 @@ double McNemarExact(std::int64_t b, std::int64_t c) {
   return std::min(1.0, 2.0 * tail);
 }
 
+FamilyLead CompareFamilies(const std::vector<const std::vector<std::uint8_t>*>& first,
+                           const std::vector<const std::vector<std::uint8_t>*>& second) {
+  using Family = std::vector<const std::vector<std::uint8_t>*>;
+  if (first.empty() || second.empty()) {
+    throw Error(ErrorKind::kInternal, "CompareFamilies needs a classifier in either family");
+  }
+  for (const Family& family : {first, second}) {
+    for (const auto* correct : family) {
+      if (correct->size() == first.front()->size()) continue;
+      throw Error(ErrorKind::kInternal, "CompareFamilies needs the same samples of every classifier");
+    }
+  }
+  const auto hits = [](const std::vector<std::uint8_t>& correct) {
+    return std::accumulate(correct.begin(), correct.end(), std::int64_t{0});
+  };
+  const auto best = [&](const Family& family) {
+    std::size_t at = 0;
+    for (std::size_t i = 1; i < family.size(); ++i) {
+      if (hits(*family[i]) > hits(*family[at])) at = i;
+    }
+    return at;
+  };
+  const auto p_ahead = [](const std::vector<std::uint8_t>& ahead, const std::vector<std::uint8_t>& behind) {
+    std::int64_t won = 0, lost = 0;
+    for (std::size_t i = 0; i < ahead.size(); ++i) {
+      won += ahead[i] > behind[i] ? 1 : 0;
+      lost += ahead[i] < behind[i] ? 1 : 0;
+    }
+    return won > lost ? McNemarExact(won, lost) : 1.0;
+  };
+  const auto p_against = [&](const std::vector<std::uint8_t>& ahead, const Family& behind) {
+    double largest = 0.0;
+    for (const auto* other : behind) largest = std::max(largest, p_ahead(ahead, *other));
+    return largest;
+  };
+  FamilyLead result{best(first), best(second), 0.0, 1.0};
+  const std::int64_t lead = hits(*first[result.first]) - hits(*second[result.second]);
+  result.lead = static_cast<double>(lead) / static_cast<double>(std::max<std::size_t>(1, first.front()->size()));
+  const auto charged = [](std::size_t choices, double p) { return std::min(1.0, static_cast<double>(choices) * p); };
+  if (lead > 0) result.p = charged(first.size(), p_against(*first[result.first], second));
+  if (lead < 0) result.p = charged(second.size(), p_against(*second[result.second], first));
+  return result;
+}
+
 double SpearmanCorrelation(const std::vector<double>& a, const std::vector<double>& b) {
   if (a.size() != b.size() || a.size() < 2) {
     throw Error(ErrorKind::kInternal, "SpearmanCorrelation needs two equally long lists of at least two values");

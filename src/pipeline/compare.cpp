@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "bitplan/allocators/allocator.h"
@@ -43,6 +44,7 @@ class Comparer {
     comparison.float_model = reference.metrics;
     Measure(comparison, report.measured);
     Judge(comparison, reference);
+    AddLeads(comparison);
     report.files = WriteComparison(comparison, chain_.folder().path());
     report.stages = chain_.statuses();
     return report;
@@ -134,6 +136,26 @@ class Comparer {
         plan.tie_with_best = plan.below_best.ci_low <= 0.0;
         if (!uniform_bits.empty()) plan.below_uniform = Paired(measurements_.at(uniform_bits).correct, correct);
       }
+    }
+  }
+
+  void AddLeads(Comparison& comparison) const {
+    for (const double budget : chain_.recipe().compare.budgets) {
+      struct Family {
+        std::vector<std::string> names;
+        std::vector<const std::vector<std::uint8_t>*> correct;
+        std::set<std::vector<int>> seen;
+      } ours, baselines;
+      for (const ComparedPlan& plan : comparison.plans) {
+        if (plan.budget != budget || !plan.failure.empty()) continue;
+        Family& family = plan.baseline ? baselines : ours;
+        if (!family.seen.insert(plan.bits).second) continue;
+        family.names.push_back(plan.allocator);
+        family.correct.push_back(&measurements_.at(plan.bits).correct);
+      }
+      if (ours.names.empty() || baselines.names.empty()) continue;
+      const FamilyLead lead = CompareFamilies(ours.correct, baselines.correct);
+      comparison.leads.push_back({budget, ours.names[lead.first], baselines.names[lead.second], lead.lead, lead.p});
     }
   }
 

@@ -116,6 +116,10 @@ void StageChain::CheckModelSuitsData(const bitplan::Network& network) {
   }
 }
 
+std::string StageChain::TrainingInput() {
+  return HashOf({"model/1", Section("model"), Section("train"), DataHash(false), Seed()});
+}
+
 StageRecord StageChain::TrainModel(const std::string& input) {
   const auto& data = Data();
   const auto& name = recipe_.model.architecture;
@@ -134,7 +138,7 @@ StageRecord StageChain::TrainModel(const std::string& input) {
 const StageRecord& StageChain::ModelRecord() {
   if (model_record_) return *model_record_;
   if (recipe_.model.file.empty()) {
-    const auto input = HashOf({"model/1", Section("model"), Section("train"), DataHash(false), Seed()});
+    const auto input = TrainingInput();
     model_record_ = Ensure("model", input, {"model.pt"}, [&] { return TrainModel(input); });
     return *model_record_;
   }
@@ -161,6 +165,12 @@ const bitplan::Network& StageChain::Model() {
     network_ = DescribeNetwork(LoadModule(folder_.File("model.pt")), recipe_.model.architecture, shape);
   }
   return *network_;
+}
+
+bitplan::Network StageChain::Outline() {
+  if (!recipe_.model.file.empty() || folder_.Find("model", TrainingInput())) return Model();
+  const auto& name = recipe_.model.architecture;
+  return DescribeNetwork(BuildArchitecture(name, recipe_.seed), name, Data().train.images.sizes().slice(1).vec());
 }
 
 const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
@@ -313,7 +323,23 @@ std::unique_ptr<LikelihoodOracle> StageChain::Oracle(std::uint64_t seed) {
   return MakeNetworkOracle(*oracle_inputs_, kOracleBatch);
 }
 
+void StageChain::CheckBudget() {
+  AllocationProblem problem;
+  problem.widths = Widths();
+  for (const Layer& layer : Outline().layers) {
+    Unit unit;
+    unit.name = layer.name;
+    unit.weights = layer.weights();
+    unit.scales = recipe_.quantizer.granularity == "channel" ? layer.output_channels() : 1;
+    unit.macs = layer.macs;
+    problem.units.push_back(std::move(unit));
+    problem.loss_rise.emplace_back(problem.widths.size(), 0.0);
+  }
+  CheckSolvable(problem, recipe_.allocate);
+}
+
 Solution StageChain::Solve() {
+  CheckBudget();
   const auto& allocator = FindAllocator(recipe_.allocate.allocator);
   const std::string metric = allocator.metric;
   const auto& measured =

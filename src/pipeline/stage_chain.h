@@ -133,7 +133,12 @@ class StageChain {
   [[nodiscard]] bool RangesByOutputs() const;
   [[nodiscard]] torch::Tensor CorrectionImages();
   void CheckModelSuitsData(const bitplan::Network& network);
+  [[nodiscard]] std::string TrainingInput();
   StageRecord TrainModel(const std::string& input);
+  // The layers, before a model of an architecture is trained as after.
+  [[nodiscard]] Network Outline();
+  // Error as Allocate gives, before anything is trained or measured.
+  void CheckBudget();
   // `choices` empty: by the quantizer's options.
   [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits, const std::vector<LevelChoice>& choices);
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits) {

@@ -23,6 +23,9 @@ constexpr int kWidestByOutput = 4;  // above, every range leaves next to no erro
 // Scales that are tried for the outputs, in least-squares scales of the weights.
 constexpr double kFactors[] = {0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.45, 1.7};
 
+// Of moments towards their diagonal, tried for compensated rounding.
+constexpr double kShrinkages[] = {1.0, 0.5, 0.2, 0.05};
+
 void RequireKnown(const char* what, const std::string& word, const std::vector<std::string>& known) {
   if (std::find(known.begin(), known.end(), word) == known.end()) {
     throw Error(ErrorKind::kUsage, UnknownNameMessage(what, word, known));
@@ -202,6 +205,20 @@ torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const to
       fit.bits == 0 ? torch::zeros_like(rows)
                     : rounding::RoundCompensated(rows, fit.scales, RangeOf(fit.bits, fit.grid), moments, shrinkage);
   return FromRows(values.reshape_as(rows_));
+}
+
+torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
+                                            const torch::Tensor& held_out) const {
+  torch::Tensor best = Values(fit);
+  double least = OutputError(best, held_out);
+  for (const double shrinkage : kShrinkages) {
+    const torch::Tensor values = CompensatedValues(fit, moments, shrinkage);
+    const double error = OutputError(values, held_out);
+    if (!(error < least)) continue;
+    least = error;
+    best = values;
+  }
+  return best;
 }
 
 double WeightRows::OutputError(const torch::Tensor& values, const torch::Tensor& moments) const {

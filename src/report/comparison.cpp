@@ -33,6 +33,18 @@ nlohmann::ordered_json MetricsJson(const Metrics& metrics) {
   return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
 }
 
+nlohmann::ordered_json LeadsJson(const std::vector<BudgetLead>& leads) {
+  auto list = nlohmann::ordered_json::array();
+  for (const BudgetLead& lead : leads) {
+    list.push_back({{"budget", lead.budget},
+                    {"ours", lead.ours},
+                    {"baseline", lead.baseline},
+                    {"lead", lead.lead},
+                    {"p", lead.p}});
+  }
+  return list;
+}
+
 }  // namespace
 
 std::string ComparisonCsv(const Comparison& comparison) {
@@ -90,7 +102,8 @@ std::string ComparisonJson(const Comparison& comparison) {
                                        {"samples", comparison.samples},
                                        {"float", MetricsJson(comparison.float_model)},
                                        {"layers", layers},
-                                       {"plans", plans}};
+                                       {"plans", plans},
+                                       {"leads", LeadsJson(comparison.leads)}};
   return json.dump(1) + "\n";
 }
 

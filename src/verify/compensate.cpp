@@ -18,7 +18,6 @@ namespace {
 constexpr std::int64_t kBatch = 256;
 constexpr std::int64_t kInputsPerWeight = 8;  // positions drawn for the moments, per weight of an output channel
 constexpr std::int64_t kLeastInputs = 8192;
-constexpr double kShrinkages[] = {1.0, 0.5, 0.2, 0.05};
 constexpr std::int64_t kGathered = std::int64_t{1} << 24;  // values gathered at once
 
 std::vector<ChannelStatistics> FloatStatistics(const Network& network, const torch::Tensor& images) {
@@ -95,16 +94,7 @@ class Compensation {
     const torch::Tensor moments = Moments(layer, input.slice(0, 0, kept), centred_[index]);
     const torch::Tensor held_out =
         kept < input.size(0) ? Moments(layer, input.slice(0, kept), centred_[index]) : moments;
-    torch::Tensor best = rows.Values(fit);
-    double least = rows.OutputError(best, held_out);
-    for (const double shrinkage : kShrinkages) {
-      const torch::Tensor values = rows.CompensatedValues(fit, moments, shrinkage);
-      const double error = rows.OutputError(values, held_out);
-      if (!(error < least)) continue;
-      least = error;
-      best = values;
-    }
-    Slot(layer.parameter).copy_(best);
+    Slot(layer.parameter).copy_(rows.CompensatedValues(fit, moments, held_out));
   }
 
   // E[x x^T] of the inputs of an output channel, [groups, n, n]; of a mean that a correction takes out of the outputs

@@ -241,6 +241,7 @@ TEST_CASE("a budget that cannot be met names the nearest feasible one and the bl
       RefusedRun(place, 75, {"--set", "allocate.budget.average_bits=1.5", "--set", "allocate.bits=[4, 8]"});
   CHECK_THAT(line, Contains("4"));
   CHECK_THAT(line, Contains("fc"));
+  CHECK_FALSE(std::filesystem::exists(place / "out/model.pt"));  // said before anything is trained
 }
 
 TEST_CASE("a plan for another model is refused") {

@@ -57,6 +57,16 @@ TEST_CASE("compare measures every allocator at every budget, against uniform and
       CHECK(plan.at("below_uniform").at("value").get<double>() ==
             Approx(uniform - plan.at("metrics").at("accuracy").get<double>()).margin(1e-9));
     }
+    double ours = 0.0, theirs = 0.0;
+    for (const auto& plan : plans) {
+      if (plan.at("budget") != budget) continue;
+      double& side = plan.at("baseline").get<bool>() ? theirs : ours;
+      side = std::max(side, plan.at("metrics").at("accuracy").get<double>());
+    }
+    const auto& lead = report.at("leads").at(budget == 2.0 ? 0 : 1);
+    CHECK((lead.at("budget") == budget && lead.at("ours") == "exact"));
+    CHECK(lead.at("lead").get<double>() == Approx(ours - theirs).margin(1e-9));
+    CHECK((lead.at("p").get<double>() > 0.0 && lead.at("p").get<double>() <= 1.0));
   }
 }
 

@@ -31,6 +31,29 @@ TEST_CASE("the t quantile is that of the tables") {
   CHECK(StudentQuantile975(1e9) == Approx(1.95996).epsilon(1e-5));
 }
 
+TEST_CASE("one family beats another when one of its members beats all of the other, and choosing it has its price") {
+  // Of 100 samples the first `hits` are met, but for those from `from` on that `misses` takes out.
+  const auto classifier = [](int hits, int from = 0, int misses = 0) {
+    std::vector<std::uint8_t> correct(100, 0);
+    for (int i = 0; i < hits; ++i) correct[static_cast<std::size_t>(i)] = i >= from && i < from + misses ? 0 : 1;
+    return correct;
+  };
+  const auto strong = classifier(90), middle = classifier(80), weak = classifier(70), other = classifier(86, 0, 6);
+  const auto alone = CompareFamilies({&strong}, {&middle});
+  CHECK(alone.lead == Approx(0.1));
+  CHECK(alone.p == Approx(McNemarExact(10, 0)));
+  // Three to choose from; the rival that is hardest to tell apart counts: 6 samples won back and 4 more, 10 to 0.
+  const auto chosen = CompareFamilies({&weak, &strong, &middle}, {&weak, &other});
+  CHECK((chosen.first == 1 && chosen.second == 1));
+  CHECK(chosen.p == Approx(3 * McNemarExact(10, 0)));
+  const auto behind = CompareFamilies({&weak, &middle}, {&strong});
+  CHECK(behind.lead == Approx(-0.1));
+  CHECK(behind.p == Approx(McNemarExact(10, 0)));
+  const auto equal = CompareFamilies({&weak, &strong}, {&strong});
+  CHECK((equal.lead == 0.0 && equal.p == 1.0));
+  CHECK_THROWS_AS(CompareFamilies({}, {&strong}), Error);
+}
+
 TEST_CASE("McNemar's exact p is the two-sided binomial tail") {
   CHECK(McNemarExact(0, 0) == 1.0);
   CHECK(McNemarExact(5, 5) == 1.0);

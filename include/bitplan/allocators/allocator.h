@@ -69,6 +69,10 @@ struct Allocator {
 // Error(kUsage) with the known names and the nearest one.
 [[nodiscard]] const Allocator& FindAllocator(const std::string& name);
 
+// Everything that Allocate refuses before it calls the allocator; the rises may still be zeros. So a budget that cannot
+// be met is known as soon as the layers are.
+void CheckSolvable(const AllocationProblem& problem, const AllocateOptions& options);
+
 // Looks the allocator up, takes pins, groups and exclusions out of the problem, checks problem and budget (kInfeasible
 // with a certificate), runs the allocator on what is left and checks its answer. The allocator sees the columns of the
 // table that options.bits asks for (kUsage when the table lacks one) and the units in the order of their names, so that

@@ -19,8 +19,21 @@ namespace bitplan {
 // Two-sided exact binomial p of a split (b, c) of discordant pairs under p = 1/2; 1 when there are none.
 [[nodiscard]] double McNemarExact(std::int64_t b, std::int64_t c);
 
-// The 97.5 % quantile of Student's t, half a two-sided 95 % interval in standard errors, by the expansion of Cornish and
-// Fisher; degrees of freedom > 0, relative error below 1 % from 3 on.
+// The best of one family of classifiers against the best of another, on the same samples.
+struct FamilyLead {
+  std::size_t first = 0, second = 0;  // the most accurate of either family, the earlier one of equals
+  double lead = 0.0;                  // accuracy(first) - accuracy(second)
+  // That the one ahead beats the other family: the largest of McNemar's exact two-sided p against its members (1
+  // against one that it is not ahead of), multiplied by the number of classifiers that the one ahead was chosen from
+  // (Bonferroni). 1 at a lead of 0.
+  double p = 1.0;
+};
+// One 0/1 entry per sample and classifier, samples in the same order; both families non-empty, classifiers distinct.
+[[nodiscard]] FamilyLead CompareFamilies(const std::vector<const std::vector<std::uint8_t>*>& first,
+                                         const std::vector<const std::vector<std::uint8_t>*>& second);
+
+// The 97.5 % quantile of Student's t, half a two-sided 95 % interval in standard errors, by the expansion of Cornish
+// and Fisher; degrees of freedom > 0, relative error below 1 % from 3 on.
 [[nodiscard]] double StudentQuantile975(double degrees);
 
 // Area under the ROC curve of a score that should be higher for `positive`: the probability that a random positive is

@@ -73,6 +73,10 @@ class WeightRows {
   // weight takes its nearest level.
   [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
                                                 double shrinkage) const;
+  // With the shrinkage (1, 0.5, 0.2 or 0.05) that gives the least output error under `held_out`, moments of other
+  // inputs, or Q(w) as it is when none gives less.
+  [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
+                                                const torch::Tensor& held_out) const;
   // The mean squared error of the layer's outputs with `values` for weights, summed over the channels.
   [[nodiscard]] double OutputError(const torch::Tensor& values, const torch::Tensor& moments) const;
 

@@ -31,6 +31,14 @@ struct ComparedPlan {
   bool tie_with_best = false;      // below_best does not exclude 0
 };
 
+// The best of our allocators against the best baseline at one budget; see CompareFamilies. Plans with the same widths
+// count once.
+struct BudgetLead {
+  double budget = 0.0;
+  std::string ours, baseline;  // allocators
+  double lead = 0.0, p = 1.0;
+};
+
 struct LayerSummary {
   std::string name;
   std::int64_t weights = 0;
@@ -44,6 +52,7 @@ struct Comparison {
   Metrics float_model;
   std::vector<LayerSummary> layers;
   std::vector<ComparedPlan> plans;  // by budget, then in the order of the allocators
+  std::vector<BudgetLead> leads;    // of the budgets where both sides have a plan
 };
 
 struct ReportFiles {
