@@ -81,6 +81,17 @@ std::vector<double> MeanRanks(const std::vector<double>& values) {
   return ranks;
 }
 
+// Samples that only `a` has right, and that only `b` has.
+std::pair<std::int64_t, std::int64_t> Discordant(const std::vector<std::uint8_t>& a,
+                                                 const std::vector<std::uint8_t>& b) {
+  std::int64_t only_a = 0, only_b = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    only_a += a[i] != 0 && b[i] == 0;
+    only_b += a[i] == 0 && b[i] != 0;
+  }
+  return {only_a, only_b};
+}
+
 }  // namespace
 
 PairedComparison ComparePaired(const std::vector<std::uint8_t>& float_correct,
@@ -89,11 +100,7 @@ PairedComparison ComparePaired(const std::vector<std::uint8_t>& float_correct,
     throw Error(ErrorKind::kInternal,
                 "ComparePaired needs two equally long, non-empty lists and at least one resample");
   }
-  std::int64_t lost = 0, won = 0;
-  for (std::size_t i = 0; i < float_correct.size(); ++i) {
-    lost += float_correct[i] != 0 && quantized_correct[i] == 0;
-    won += float_correct[i] == 0 && quantized_correct[i] != 0;
-  }
+  const auto [lost, won] = Discordant(float_correct, quantized_correct);
   std::vector<std::int64_t> drops(static_cast<std::size_t>(resamples));
   for (std::int64_t& drop : drops) {
     const auto [drawn_lost, drawn_won] = Resample(float_correct.size(), lost, won, stream);
@@ -140,25 +147,20 @@ FamilyLead CompareFamilies(const std::vector<const std::vector<std::uint8_t>*>& 
     }
     return at;
   };
-  const auto p_ahead = [](const std::vector<std::uint8_t>& ahead, const std::vector<std::uint8_t>& behind) {
-    std::int64_t won = 0, lost = 0;
-    for (std::size_t i = 0; i < ahead.size(); ++i) {
-      won += ahead[i] > behind[i] ? 1 : 0;
-      lost += ahead[i] < behind[i] ? 1 : 0;
-    }
-    return won > lost ? McNemarExact(won, lost) : 1.0;
-  };
-  const auto p_against = [&](const std::vector<std::uint8_t>& ahead, const Family& behind) {
+  // Of one classifier against all of a family, paid for having been chosen from `choices`.
+  const auto p_against = [](const std::vector<std::uint8_t>& ahead, const Family& behind, std::size_t choices) {
     double largest = 0.0;
-    for (const auto* other : behind) largest = std::max(largest, p_ahead(ahead, *other));
-    return largest;
+    for (const auto* other : behind) {
+      const auto [won, lost] = Discordant(ahead, *other);
+      largest = std::max(largest, won > lost ? McNemarExact(won, lost) : 1.0);
+    }
+    return std::min(1.0, static_cast<double>(choices) * largest);
   };
   FamilyLead result{best(first), best(second), 0.0, 1.0};
   const std::int64_t lead = hits(*first[result.first]) - hits(*second[result.second]);
   result.lead = static_cast<double>(lead) / static_cast<double>(std::max<std::size_t>(1, first.front()->size()));
-  const auto charged = [](std::size_t choices, double p) { return std::min(1.0, static_cast<double>(choices) * p); };
-  if (lead > 0) result.p = charged(first.size(), p_against(*first[result.first], second));
-  if (lead < 0) result.p = charged(second.size(), p_against(*second[result.second], first));
+  if (lead > 0) result.p = p_against(*first[result.first], second, first.size());
+  if (lead < 0) result.p = p_against(*second[result.second], first, second.size());
   return result;
 }
 

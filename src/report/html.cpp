@@ -117,9 +117,8 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
   if (!comparison.leads.empty()) {
     html +=
         "<h2>Ours against the baselines</h2>\n<p>The most accurate plan of either side. p: McNemar's exact test "
-        "against "
-        "every plan of the other side, corrected for choosing the plan ahead among its own.</p>\n<table><tr><th>budget"
-        "</th><th>ours</th><th>baseline</th><th>lead, points</th><th>p</th></tr>\n";
+        "against every plan of the other side, corrected for choosing the plan ahead among its own.</p>\n"
+        "<table><tr><th>budget</th><th>ours</th><th>baseline</th><th>lead, points</th><th>p</th></tr>\n";
     for (const BudgetLead& lead : comparison.leads) {
       html += fmt::format("<tr><td>{:g} bits</td><td>{}</td><td>{}</td><td>{:+.2f}</td><td>{:.2g}</td></tr>\n",
                           lead.budget, HtmlText(lead.ours), HtmlText(lead.baseline), 100.0 * lead.lead + 0.0, lead.p);
