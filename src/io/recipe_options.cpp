@@ -120,9 +120,10 @@ std::vector<RecipeOption> MakeOptions() {
       OneOf("allocate.mode", FIELD(allocate.mode), {"information", "rank"},
             "quantile-inform: bits from the scores, or from the order of the layers"),
       Any("allocate.guard", FIELD(allocate.guard),
-          "never a plan that is predicted worse than uniform at the same budget"),
+          "our allocators: never a plan that is predicted worse than uniform at the same budget"),
       Number("allocate.pins", FIELD(allocate.pins), {.low = 0, .high = 8}, "bits",
-             "layers that keep a width, by name or pattern: {conv1: 8, \"layer3.*\": 4}"),
+             "layers that keep a width, by name or pattern: {conv1: 8, \"layer3.*\": 4}; the last one that matches "
+             "counts, an exclusion before any"),
       Any("allocate.groups", FIELD(allocate.groups), "layers that share a width: [[conv1, conv2], [\"layer3.*\"]]"),
       Any("allocate.exclude", FIELD(allocate.exclude),
           "layers left in float and out of the budget, by name or pattern"),

@@ -173,14 +173,23 @@ bitplan::Network StageChain::Outline() {
   return DescribeNetwork(BuildArchitecture(name, recipe_.seed), name, Data().train.images.sizes().slice(1).vec());
 }
 
-const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
-  if (const auto found = posteriors_.find(estimator); found != posteriors_.end()) return found->second.record;
-  const bool own = estimator == recipe_.posterior.estimator;
+std::string StageChain::PosteriorStage(const std::string& estimator) const {
+  return estimator == recipe_.posterior.estimator ? "posterior" : "posterior-" + estimator;
+}
+
+std::string StageChain::PosteriorInput(const std::string& estimator) {
   Recipe recipe = recipe_;
   recipe.posterior.estimator = estimator;
-  const auto stage = own ? std::string("posterior") : "posterior-" + estimator;
-  const auto input =
-      HashOf({"posterior/2", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "posterior"), Seed()});
+  return HashOf(
+      {"posterior/2", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "posterior"), Seed()});
+}
+
+const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
+  if (const auto found = posteriors_.find(estimator); found != posteriors_.end()) return found->second.record;
+  Recipe recipe = recipe_;
+  recipe.posterior.estimator = estimator;
+  const auto stage = PosteriorStage(estimator);
+  const auto input = PosteriorInput(estimator);
   Estimate estimate;
   estimate.record = Ensure(stage, input, {stage + ".pt"}, [&]() -> StageRecord {
     estimate.posterior =
@@ -194,8 +203,7 @@ const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
 const bitplan::Posterior& StageChain::LoadedPosterior(const std::string& estimator) {
   (void)PosteriorRecord(estimator);
   auto& posterior = posteriors_.at(estimator).posterior;
-  const bool own = estimator == recipe_.posterior.estimator;
-  if (!posterior) posterior = LoadPosterior(folder_.File(own ? "posterior.pt" : "posterior-" + estimator + ".pt"));
+  if (!posterior) posterior = LoadPosterior(folder_.File(PosteriorStage(estimator) + ".pt"));
   return *posterior;
 }
 
@@ -248,11 +256,19 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   quantizer.rounding = defaults.rounding;
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
-  const auto posterior = with_posterior ? PosteriorRecord(estimator).content : std::string();
-  const auto input = HashOf({"sensitivity/4", ModelRecord().content, posterior,
-                             recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
-                             DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
-                             DumpRecipeSection(recipe, "quantizer"), Join(Widths()), Seed()});
+  const auto input_with = [&](const std::string& posterior) {
+    return HashOf({"sensitivity/4", ModelRecord().content, posterior,
+                   recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(), DataHash(false),
+                   DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"), Join(Widths()),
+                   Seed()});
+  };
+  std::string input = input_with(with_posterior ? PosteriorRecord(estimator).content : "");
+  if (!with_posterior) {
+    // A table that was measured for an allocator that needs the posterior serves one that does not.
+    const auto posterior = folder_.Find(PosteriorStage(estimator), PosteriorInput(estimator));
+    const auto richer = posterior ? input_with(posterior->content) : input;
+    if (folder_.Find(stage, richer)) input = richer;
+  }
   const auto file = stage + ".json";
   std::vector<std::string> files = {file};
   if (known.keeps_displacements) files.push_back(stage + ".pt");

@@ -117,6 +117,8 @@ class StageChain {
     std::optional<bitplan::Displacements> displacements;  // of a metric that keeps them
   };
 
+  [[nodiscard]] std::string PosteriorStage(const std::string& estimator) const;
+  [[nodiscard]] std::string PosteriorInput(const std::string& estimator);
   [[nodiscard]] const StageRecord& PosteriorRecord(const std::string& estimator);
   [[nodiscard]] const bitplan::Posterior& LoadedPosterior(const std::string& estimator);
   [[nodiscard]] const Measured& MeasuredTable(const std::string& metric, const std::string& estimator);

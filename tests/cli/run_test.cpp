@@ -99,6 +99,20 @@ TEST_CASE("another budget trains nothing and estimates no posterior") {
   CHECK(nlohmann::json::parse(second.out).at("achieved").at("average_bits").get<double>() <= 1.5);
 }
 
+TEST_CASE("a table that was measured for one allocator serves another that needs less") {
+  const Workplace place;
+  const auto allocate = [&](const std::string& allocator) {
+    return place.Bitplan({"allocate", place.recipe(), "--out", "out", "--json", "--set",
+                          "sensitivity.metric=predictive", "--set", "allocate.allocator=" + allocator});
+  };
+  REQUIRE(allocate("quantile-inform").code == 0);
+  for (const char* allocator : {"exact", "mct", "uniform"}) {
+    const auto outcome = allocate(allocator);
+    REQUIRE(outcome.code == 0);
+    CHECK(Reused(outcome).at("sensitivity"));
+  }
+}
+
 TEST_CASE("changed training data train again") {
   const Workplace place;
   REQUIRE(place.Bitplan({"train", place.recipe(), "--out", "out"}).code == 0);
