@@ -17,10 +17,10 @@ namespace bitplan {
 namespace {
 
 // "budget 0.5 average bits cannot be met: the cheapest plan needs 1; the blocking layers are ...; ... raise ... to 1".
-std::string Certificate(const ConstrainedProblem& constrained, const AllocateOptions& options,
-                        const std::vector<std::int64_t>& costs, std::int64_t total) {
+// `costs`: of the free units, each at its cheapest.
+std::string Certificate(const AllocationProblem& problem, const ConstrainedProblem& constrained,
+                        const AllocateOptions& options, const std::vector<std::int64_t>& costs, std::int64_t total) {
   constexpr std::size_t kNamed = 3;
-  const AllocationProblem& problem = constrained.free;
   const Budget& budget = options.budget;
   const bool average = budget.kind == BudgetKind::kAverageBits;
   const std::string needed =
@@ -28,20 +28,30 @@ std::string Certificate(const ConstrainedProblem& constrained, const AllocateOpt
           ? fmt::format("{:g}",
                         std::ceil(1e3 * static_cast<double>(total) / static_cast<double>(constrained.weights)) / 1e3)
           : fmt::format("{}", total);
-  std::vector<std::size_t> order;
+  const auto bits_text = [](int bits) { return fmt::format("{} bit{}", bits, bits == 1 ? "" : "s"); };
+  const int narrowest = constrained.free.widths.front();
+  std::vector<std::pair<std::int64_t, std::string>> takers;
   for (std::size_t u = 0; u < costs.size(); ++u) {
-    if (costs[u] > 0) order.push_back(u);
+    const Unit& unit = constrained.free.units[u];
+    if (costs[u] == 0) continue;
+    takers.emplace_back(costs[u],
+                        fmt::format("{} ({} weights, at least {})", unit.name, unit.weights, bits_text(narrowest)));
   }
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return costs[a] > costs[b]; });
+  for (std::size_t u = 0; u < problem.units.size(); ++u) {
+    const Unit& unit = problem.units[u];
+    const int bits = constrained.fixed_bits[u];
+    if (bits <= 0 || bits == kFloatBits) continue;  // free, removed or left out of the budget
+    takers.emplace_back(Cost(unit, bits, budget.kind),
+                        fmt::format("{} ({} weights, pinned at {})", unit.name, unit.weights, bits_text(bits)));
+  }
+  std::stable_sort(takers.begin(), takers.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
   std::string blocking;
-  const int narrowest = problem.widths.front();
-  for (std::size_t i = 0; i < std::min(order.size(), kNamed); ++i) {
-    const Unit& unit = problem.units[order[i]];
-    blocking += fmt::format("{}{} ({} weights, at least {} bit{})", i == 0 ? "" : ", ", unit.name, unit.weights,
-                            narrowest, narrowest == 1 ? "" : "s");
+  for (std::size_t i = 0; i < std::min(takers.size(), kNamed); ++i) {
+    blocking += i == 0 ? "the blocking layers are " : ", ";
+    blocking += takers[i].second;
   }
-  if (order.size() > kNamed) blocking += fmt::format(" and {} more", order.size() - kNamed);
-  if (!blocking.empty()) blocking = "the blocking layers are " + blocking + "; ";
+  if (takers.size() > kNamed) blocking += fmt::format(" and {} more", takers.size() - kNamed);
+  if (!blocking.empty()) blocking += "; ";
   if (constrained.fixed_cost > 0) {
     const double share = static_cast<double>(constrained.fixed_cost) / static_cast<double>(total);
     blocking += fmt::format("pinned layers take {:.0f} % of it; ", 100.0 * share);
@@ -58,7 +68,8 @@ void CheckBudgetValue(const Budget& budget) {
               fmt::format("allocate.budget.{} is {}; it must be a number >= 0", BudgetName(budget.kind), budget.value));
 }
 
-void CheckFeasible(const ConstrainedProblem& constrained, const AllocateOptions& options) {
+void CheckFeasible(const AllocationProblem& problem, const ConstrainedProblem& constrained,
+                   const AllocateOptions& options) {
   std::vector<std::int64_t> costs;
   std::int64_t total = constrained.fixed_cost;
   for (const Unit& unit : constrained.free.units) {
@@ -70,7 +81,7 @@ void CheckFeasible(const ConstrainedProblem& constrained, const AllocateOptions&
     total += cheapest;
   }
   if (total <= constrained.capacity) return;
-  throw Error(ErrorKind::kInfeasible, Certificate(constrained, options, costs, total));
+  throw Error(ErrorKind::kInfeasible, Certificate(problem, constrained, options, costs, total));
 }
 
 void CheckAnswer(const Allocator& allocator, const AllocationProblem& problem, const Budget& budget,
@@ -104,7 +115,7 @@ ConstrainedProblem CheckedConstraints(const AllocationProblem& problem, const Al
   problem.Validate();
   CheckBudgetValue(options.budget);
   ConstrainedProblem constrained = Constrain(problem, options);
-  CheckFeasible(constrained, options);
+  CheckFeasible(problem, constrained, options);
   return constrained;
 }
 

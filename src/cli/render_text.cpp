@@ -67,12 +67,14 @@ std::string OutsideText(const Plan& plan) {
 }  // namespace
 
 std::string Text(const pipeline::RunReport& report) {
+  constexpr double kRounding = 1e-12;  // nats; differences of sums below it are noise
   const auto& plan = report.plan;
   Table table({"layer", "kind", "shape", ">weights", ">bits", "grid", ">sure"});
   for (const auto& layer : plan.layers) {
-    table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights()), std::to_string(layer.bits),
-               layer.bits == 0 ? "" : layer.grid,
-               layer.confidence < 0.0 ? "" : fmt::format("{:.0f} %", 100.0 * layer.confidence)});
+    const bool excluded = layer.bits == kFloatBits;
+    table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights()),
+               excluded ? "float" : std::to_string(layer.bits), layer.bits == 0 || excluded ? "" : layer.grid,
+               layer.confidence < 0.0 || excluded ? "" : fmt::format("{:.0f} %", 100.0 * layer.confidence)});
   }
   auto text = table.Render() + "\n";
   const auto& achieved = plan.achieved;
@@ -84,12 +86,12 @@ std::string Text(const pipeline::RunReport& report) {
   if (!report.allocator_note.empty()) text += fmt::format("note               {}\n", report.allocator_note);
   if (report.shadow_price > 0.0) {
     const auto* unit = plan.budget.kind == BudgetKind::kBytes ? "byte" : "bit of one weight";
-    text += fmt::format("shadow price       one more {} is worth {:.3g} nats\n", unit, report.shadow_price);
+    text += fmt::format("shadow price       one more {} is worth {:.3g} nats per sample\n", unit, report.shadow_price);
   }
   for (const auto& [pin, rise] : report.pins) {
-    text += fmt::format(
-        "pin                {} at {} bits {}\n", pin.pattern, pin.bits,
-        rise ? fmt::format("costs {:.3g} nats per sample", *rise) : std::string("is what makes the budget possible"));
+    text += fmt::format("pin                {} at {} bits {}\n", pin.pattern, pin.bits,
+                        rise ? fmt::format("costs {:.3g} nats per sample", std::abs(*rise) < kRounding ? 0.0 : *rise)
+                             : std::string("is what makes the budget possible"));
   }
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
                       achieved.average_bits_with_overhead);

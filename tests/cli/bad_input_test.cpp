@@ -244,6 +244,15 @@ TEST_CASE("a budget that cannot be met names the nearest feasible one and the bl
   CHECK_FALSE(std::filesystem::exists(place / "out/model.pt"));  // said before anything is trained
 }
 
+TEST_CASE("a pin that blocks a budget is named before the layers that are free") {
+  const Workplace place;
+  const auto line =
+      RefusedRun(place, 75, {"--set", "allocate.budget.average_bits=1", "--set", "allocate.pins={\"fc*\": 8}"});
+  const auto pinned = line.find("pinned at 8 bits"), free = line.find("at least");
+  REQUIRE(pinned != std::string::npos);
+  CHECK(pinned < free);
+}
+
 TEST_CASE("a plan for another model is refused") {
   const Workplace place;
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "other", "--seed", "2"}).code == 0);
