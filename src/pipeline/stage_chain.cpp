@@ -177,23 +177,24 @@ std::string StageChain::PosteriorStage(const std::string& estimator) const {
   return estimator == recipe_.posterior.estimator ? "posterior" : "posterior-" + estimator;
 }
 
-std::string StageChain::PosteriorInput(const std::string& estimator) {
+Recipe StageChain::PosteriorRecipe(const std::string& estimator) const {
   Recipe recipe = recipe_;
   recipe.posterior.estimator = estimator;
-  return HashOf(
-      {"posterior/2", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "posterior"), Seed()});
+  return recipe;
+}
+
+std::string StageChain::PosteriorInput(const std::string& estimator) {
+  return HashOf({"posterior/2", ModelRecord().content, DataHash(false),
+                 DumpRecipeSection(PosteriorRecipe(estimator), "posterior"), Seed()});
 }
 
 const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
   if (const auto found = posteriors_.find(estimator); found != posteriors_.end()) return found->second.record;
-  Recipe recipe = recipe_;
-  recipe.posterior.estimator = estimator;
   const auto stage = PosteriorStage(estimator);
-  const auto input = PosteriorInput(estimator);
   Estimate estimate;
-  estimate.record = Ensure(stage, input, {stage + ".pt"}, [&]() -> StageRecord {
-    estimate.posterior =
-        bitplan::EstimatePosterior(Model(), Data().train, normalizer_, recipe.posterior, recipe_.seed, progress_);
+  estimate.record = Ensure(stage, PosteriorInput(estimator), {stage + ".pt"}, [&]() -> StageRecord {
+    estimate.posterior = bitplan::EstimatePosterior(Model(), Data().train, normalizer_,
+                                                    PosteriorRecipe(estimator).posterior, recipe_.seed, progress_);
     SavePosterior(*estimate.posterior, folder_.File(stage + ".pt"));
     return {.input = {}, .content = estimate.posterior->Hash(), .facts = "{}"};
   });
@@ -266,8 +267,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   if (!with_posterior) {
     // A table that was measured for an allocator that needs the posterior serves one that does not.
     const auto posterior = folder_.Find(PosteriorStage(estimator), PosteriorInput(estimator));
-    const auto richer = posterior ? input_with(posterior->content) : input;
-    if (folder_.Find(stage, richer)) input = richer;
+    if (posterior && folder_.Find(stage, input_with(posterior->content))) input = input_with(posterior->content);
   }
   const auto file = stage + ".json";
   std::vector<std::string> files = {file};

@@ -118,6 +118,7 @@ class StageChain {
   };
 
   [[nodiscard]] std::string PosteriorStage(const std::string& estimator) const;
+  [[nodiscard]] Recipe PosteriorRecipe(const std::string& estimator) const;
   [[nodiscard]] std::string PosteriorInput(const std::string& estimator);
   [[nodiscard]] const StageRecord& PosteriorRecord(const std::string& estimator);
   [[nodiscard]] const bitplan::Posterior& LoadedPosterior(const std::string& estimator);

@@ -101,16 +101,18 @@ TEST_CASE("another budget trains nothing and estimates no posterior") {
 
 TEST_CASE("a table that was measured for one allocator serves another that needs less") {
   const Workplace place;
-  const auto allocate = [&](const std::string& allocator) {
-    return place.Bitplan({"allocate", place.recipe(), "--out", "out", "--json", "--set",
+  const auto allocate = [&](const std::string& allocator, const std::string& folder) {
+    return place.Bitplan({"allocate", place.recipe(), "--out", folder, "--json", "--set",
                           "sensitivity.metric=predictive", "--set", "allocate.allocator=" + allocator});
   };
-  REQUIRE(allocate("quantile-inform").code == 0);
-  for (const char* allocator : {"exact", "mct", "uniform"}) {
-    const auto outcome = allocate(allocator);
+  REQUIRE(allocate("quantile-inform", "out").code == 0);
+  for (const char* allocator : {"mct", "uniform", "exact"}) {
+    const auto outcome = allocate(allocator, "out");
     REQUIRE(outcome.code == 0);
     CHECK(Reused(outcome).at("sensitivity"));
   }
+  REQUIRE(allocate("exact", "fresh").code == 0);
+  CHECK(PlanOf(place, "out") == PlanOf(place, "fresh"));
 }
 
 TEST_CASE("changed training data train again") {
