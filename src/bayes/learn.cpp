@@ -13,6 +13,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
+#include "bitplan/data/augment.h"
 #include "bitplan/training/schedule.h"
 
 namespace bitplan {
@@ -22,7 +23,10 @@ constexpr double kWarmUp = 0.25;  // share of the steps over which the divergenc
 constexpr std::int64_t kStepsBetweenChecks = 50;
 constexpr double kGroupEdges[] = {0.1, 0.5};  // nats of aleatoric uncertainty: clear, doubtful and ambiguous images
 constexpr std::int64_t kLevels = std::size(kGroupEdges) + 1;
-constexpr double kLabels = 0.3;     // weight of the labels beside the reference
+constexpr double kLabels = 0.1;     // weight of the labels beside the reference
+constexpr double kFaithful = 0.02;  // nats of divergence an image below which the labels' weight shrinks with it
+constexpr double kBlends = 0.5;     // weight of all blends beside that of the minibatch
+constexpr std::int64_t kImagesPerBlend = 4;
 constexpr double kFollowing = 0.1;  // nats of divergence an image beyond which holding uncertainty gets no stronger
 
 class Learning {
@@ -140,7 +144,7 @@ class Holder {
 
  private:
   static constexpr double kFresh = 0.015;  // share of a minibatch in the averages: they reach 70 minibatches back
-  static constexpr double kAscent = 0.03, kGain = 5.0, kMost = 18.0;
+  static constexpr double kAscent = 0.1, kGain = 5.0, kMost = 18.0;
   torch::Tensor value_, wanted_, multiplier_;
   double share_ = 0.0;  // of the averages that is not their zero start
 };
@@ -197,28 +201,37 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count : 0;
+  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 1 : 0;  // the last: blends
   Holder single_holder(groups), pair_holder(groups);
-  torch::Tensor unit;  // of the charges: running mean of the divergence in every group
+  torch::Tensor unit = torch::zeros({groups});  // of the charges: running mean of the divergence in every group
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
-    const torch::Tensor log_p = expected(batch.images, batch.noise), log_q = answer(batch.images, batch.noise);
-    if (uncertainty == nullptr) return Divergence(log_p, log_q).mean();
-    const torch::Tensor other_p = expected(batch.images, batch.other_noise);
-    const torch::Tensor other_q = answer(batch.images, batch.other_noise);
+    if (uncertainty == nullptr) {
+      return Divergence(expected(batch.images, batch.noise), answer(batch.images, batch.noise)).mean();
+    }
+    const std::int64_t count = batch.rows.numel(), blends = (count + kImagesPerBlend - 1) / kImagesPerBlend;
+    const torch::Tensor images = torch::cat({batch.images, Blended(batch.images, blends)});
+    const torch::Tensor group =
+        torch::cat({uncertainty->of_row.index_select(0, batch.rows), torch::full({blends}, groups - 1, torch::kInt64)});
+    const torch::Tensor weight = torch::cat({torch::full({count}, 1.0 / static_cast<double>(count)),
+                                             torch::full({blends}, kBlends / static_cast<double>(blends))});
+    const auto by_group = [&](const torch::Tensor& values) {
+      return torch::zeros({groups}).index_add(0, group, weight * values);
+    };
+    const torch::Tensor log_p = expected(images, batch.noise), other_p = expected(images, batch.other_noise);
+    const torch::Tensor log_q = answer(images, batch.noise), other_q = answer(images, batch.other_noise);
     const auto [p_single, p_pair] = PairUncertainty(log_p, other_p);
     const auto [q_single, q_pair] = PairUncertainty(log_q, other_q);
-    const torch::Tensor group = uncertainty->of_row.index_select(0, batch.rows);
-    const auto by_group = [&](const torch::Tensor& values) {
-      return torch::zeros({groups}).index_add(0, group, values) / static_cast<double>(batch.rows.numel());
-    };
     const torch::Tensor divergence = by_group((Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0);
-    const torch::Tensor following =
-        divergence.detach().minimum(kFollowing * by_group(torch::ones_like(log_q.select(1, 0))));
-    unit = unit.defined() ? 0.97 * unit + 0.03 * following : following;
+    const torch::Tensor following = divergence.detach().minimum(kFollowing * by_group(torch::ones({count + blends})));
+    unit = torch::where(unit.gt(0.0), 0.97 * unit + 0.03 * following, following);
+    const double known = unit.slice(0, 0, groups - 1).sum().item<double>();
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
-    const torch::Tensor nll = (torch::nll_loss(log_q, labels) + torch::nll_loss(other_q, labels)) / 2.0;
-    return divergence.sum() + kLabels * nll + single_holder.Charge(by_group(q_single), by_group(p_single), unit) +
+    const auto nll = [&](const torch::Tensor& log_answers) {
+      return torch::nll_loss(log_answers.slice(0, 0, count), labels);
+    };
+    return divergence.sum() + kLabels * std::min(1.0, known / kFaithful) * (nll(log_q) + nll(other_q)) / 2.0 +
+           single_holder.Charge(by_group(q_single), by_group(p_single), unit) +
            pair_holder.Charge(by_group(q_pair), by_group(p_pair), unit);
   };
   return Learn(network, train, normalizer, options, schedule, seed, "reference", uncertainty != nullptr, progress,

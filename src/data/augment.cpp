@@ -64,6 +64,11 @@ const std::vector<Augmentation>& Augmentations() {
   return augmentations;
 }
 
+torch::Tensor Blended(const torch::Tensor& images, std::int64_t count) {
+  const torch::Tensor chosen = images.slice(0, 0, count).to(torch::kFloat32);
+  return (chosen + images.roll(-1, 0).slice(0, 0, count)) / 2.0;
+}
+
 const Augmentation& FindAugmentation(const std::string& name) {
   return FindByName(Augmentations(), "augmentation", name);
 }

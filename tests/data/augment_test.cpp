@@ -117,6 +117,16 @@ TEST_CASE("an image batch that is not contiguous in memory is augmented like its
   }
 }
 
+TEST_CASE("a blend is the mean of an image and the next, and the last one's next is the first") {
+  const torch::Tensor images = torch::tensor({0, 10, 200, 250}, torch::kUInt8).reshape({2, 1, 1, 2});
+  const torch::Tensor both = torch::tensor({100.0F, 130.0F}).reshape({1, 1, 2});
+  CHECK(Blended(images, 2).equal(torch::stack({both, both})));
+  CHECK(Blended(images.to(torch::kFloat32), 1).equal(both.unsqueeze(0)));
+  CHECK(Blended(images, 0).size(0) == 0);
+  const torch::Tensor three = torch::eye(3).reshape({3, 3, 1, 1});
+  CHECK(Blended(three, 3).flatten(1).equal((torch::eye(3) + torch::eye(3).roll(-1, 0)) / 2.0));
+}
+
 TEST_CASE("an unknown augmentation lists the known ones") {
   const Failure failure = FailureOf([] { (void)FindAugmentation("flop"); });
   CHECK(failure.kind == ErrorKind::kUsage);

@@ -41,13 +41,16 @@ struct UncertaintyGroups {
                                                    ProgressSink& progress);
 
 // Moves a quantized network to the reference, draw by draw: both meet the same noise, and the loss is the mean over
-// images and draws of KL(p_t || q_t), p_t the reference's answer to draw t, and 0.3 times the negative log likelihood
-// of the labels. A network that cannot follow every draw hedges: its single answers become flatter and agree more,
-// which is more aleatoric and less epistemic uncertainty than the reference has. So both are held where the reference
-// has them: the mean of either over a group of `uncertainty` is a constraint with a multiplier of its own, in units of
-// the group's divergence (0.1 nats an image at most), moved by the logarithm of the ratio to the reference. Two draws a
-// minibatch give the epistemic part of a pair, compared with the reference's on the same pair. `uncertainty` null: the
-// divergence of one draw alone, without labels. Returns the loss of every epoch, multipliers included.
+// images and draws of KL(p_t || q_t), p_t the reference's answer to draw t, and 0.1 times the negative log likelihood
+// of the labels, less where the divergence is below 0.02 nats: a network that follows has nothing to learn. A network
+// that cannot follow every draw hedges: its single answers become flatter and agree more, which is more aleatoric and
+// less epistemic uncertainty than the reference has. So both are held where the reference has them: the mean of either
+// over a group of `uncertainty` is a constraint with a multiplier of its own, in units of the group's divergence (0.1
+// nats an image at most), moved by the logarithm of the ratio to the reference. Blends of two images each, a quarter as
+// many as the minibatch has and with half its weight, are followed too, as a group of their own: nothing else says what
+// to do where no training image is. Two draws a minibatch give the epistemic part of a pair, compared with the
+// reference's on the same pair. `uncertainty` null: the divergence of one draw alone, without labels. Returns the loss
+// of every epoch, multipliers included.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
                                    const UncertaintyGroups* uncertainty, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options,

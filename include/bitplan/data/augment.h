@@ -3,6 +3,7 @@
 
 #include <torch/types.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -19,5 +20,9 @@ struct Augmentation {
 [[nodiscard]] const std::vector<Augmentation>& Augmentations();
 // Error(kUsage) for an unknown name.
 [[nodiscard]] const Augmentation& FindAugmentation(const std::string& name);
+
+// Even blends of two images each: `images` [n, ...] -> float32 [count, ...], the mean of images i and i + 1
+// (cyclically) for i = 0 .. count - 1; count <= n. Of images in random order these are images that no class stands for.
+[[nodiscard]] torch::Tensor Blended(const torch::Tensor& images, std::int64_t count);
 
 }  // namespace bitplan
