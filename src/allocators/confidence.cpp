@@ -5,21 +5,41 @@
 namespace bitplan {
 namespace {
 
-// The table of one replicate. Coherence is a unit's rise over the sum for single weights, so it moves along.
-AllocationProblem Replicate(const AllocationProblem& problem, const std::vector<std::vector<double>>& loss_rise) {
-  AllocationProblem replicate{problem.units, problem.widths, loss_rise, {}};
-  for (std::size_t u = 0; u < replicate.units.size(); ++u) {
-    std::vector<double>& coherence = replicate.units[u].coherence;
+void Multiply(std::vector<double>& values, const std::vector<double>& factors) {
+  for (std::size_t i = 0; i < std::min(values.size(), factors.size()); ++i) values[i] *= factors[i];
+}
+
+// Percentiles ascend, also when what moves them is an estimate.
+void Shift(std::vector<double>& percentiles, const std::vector<double>& shifts) {
+  for (std::size_t i = 0; i < std::min(percentiles.size(), shifts.size()); ++i) percentiles[i] += shifts[i];
+  std::sort(percentiles.begin(), percentiles.end());
+}
+
+// The table of one calibration subset. Coherence is a unit's rise over the sum for single weights, so it moves along.
+AllocationProblem OnSubset(const AllocationProblem& problem, const std::vector<std::vector<double>>& loss_rise) {
+  AllocationProblem subset{problem.units, problem.widths, loss_rise, {}};
+  for (std::size_t u = 0; u < subset.units.size(); ++u) {
+    std::vector<double>& coherence = subset.units[u].coherence;
     for (std::size_t w = 0; w < coherence.size(); ++w) {
       const double rise = problem.loss_rise[u][w];
       if (rise > 0.0 && loss_rise[u][w] > 0.0) coherence[w] *= loss_rise[u][w] / rise;
     }
   }
-  return replicate;
+  return subset;
 }
 
-bool Varies(const Allocator& allocator, const AllocationProblem& problem, const AllocateOptions& options) {
-  if (allocator.reads == AllocatorReads::kLossRise) return true;
+void Apply(const PosteriorDraw& draw, AllocationProblem& problem) {
+  for (std::size_t u = 0; u < problem.units.size(); ++u) {
+    Unit& unit = problem.units[u];
+    Multiply(problem.loss_rise[u], draw.rise[u]);
+    Multiply(unit.coherence, draw.coherence[u]);
+    Shift(unit.score_percentiles, draw.score[u]);
+    Shift(unit.log_sigma_percentiles, draw.log_sigma[u]);
+  }
+}
+
+bool Varies(const Allocator& allocator, const AllocationProblem& problem, const AllocateOptions& options, bool draws) {
+  if (allocator.reads == AllocatorReads::kLossRise || (draws && allocator.needs_posterior)) return true;
   const bool coherence =
       std::any_of(problem.units.begin(), problem.units.end(), [](const Unit& unit) { return !unit.coherence.empty(); });
   return allocator.reads == AllocatorReads::kCoherence && coherence && options.mode != "rank";
@@ -39,19 +59,23 @@ std::vector<double> StatedProbabilities(const AllocateOptions& options, const Al
 
 }  // namespace
 
-std::vector<double> WidthConfidence(const AllocationProblem& problem, const AllocateOptions& options,
-                                    std::uint64_t seed, const Allocation& answer) {
+std::vector<double> WidthConfidence(const AllocationProblem& problem, const std::vector<PosteriorDraw>& draws,
+                                    const AllocateOptions& options, std::uint64_t seed, const Allocation& answer) {
   const Allocator& allocator = FindAllocator(options.allocator);
   if (allocator.needs_oracle) {
     return answer.width_probabilities.empty() ? std::vector<double>{} : StatedProbabilities(options, answer);
   }
-  if (problem.replicates.empty() || !Varies(allocator, problem, options)) return {};
+  const auto& subsets = problem.replicates;
+  const std::size_t repetitions = subsets.empty() ? draws.size() : subsets.size();
+  if (repetitions == 0 || !Varies(allocator, problem, options, !draws.empty())) return {};
   std::vector<double> confidence(problem.units.size(), 0.0);
-  for (const auto& loss_rise : problem.replicates) {
-    const Allocation again = Allocate(Replicate(problem, loss_rise), options, ++seed);
+  for (std::size_t r = 0; r < repetitions; ++r) {
+    AllocationProblem repeated = OnSubset(problem, subsets.empty() ? problem.loss_rise : subsets[r]);
+    if (!draws.empty()) Apply(draws[r % draws.size()], repeated);
+    const Allocation again = Allocate(repeated, options, ++seed);
     for (std::size_t u = 0; u < confidence.size(); ++u) confidence[u] += again.bits[u] == answer.bits[u] ? 1.0 : 0.0;
   }
-  for (double& share : confidence) share /= static_cast<double>(problem.replicates.size());
+  for (double& share : confidence) share /= static_cast<double>(repetitions);
   return confidence;
 }
 

@@ -121,6 +121,8 @@ std::vector<RecipeOption> MakeOptions() {
             "quantile-inform: bits from the scores, or from the order of the layers"),
       Any("allocate.guard", FIELD(allocate.guard),
           "our allocators: never a plan that is predicted worse than uniform at the same budget"),
+      Number("allocate.draws", FIELD(allocate.draws), {.low = 0}, "draws",
+             "networks from the posterior behind the confidence of the widths; 0: none"),
       Number("allocate.pins", FIELD(allocate.pins), {.low = 0, .high = 8}, "bits",
              "layers that keep a width, by name or pattern: {conv1: 8, \"layer3.*\": 4}; the last one that matches "
              "counts, an exclusion before any"),

@@ -95,6 +95,32 @@ AllocationProblem ParseProblem(const std::string& text, const std::string& file_
   }
 }
 
+std::string DumpPosteriorDraws(const std::vector<PosteriorDraw>& draws) {
+  Json root = Json::array();
+  for (const PosteriorDraw& draw : draws) {
+    root.push_back(
+        {{"rise", draw.rise}, {"coherence", draw.coherence}, {"score", draw.score}, {"log_sigma", draw.log_sigma}});
+  }
+  return root.dump() + "\n";
+}
+
+std::vector<PosteriorDraw> LoadPosteriorDraws(const std::filesystem::path& file) {
+  const std::string text = ReadFile(file, "posterior draws");
+  try {
+    std::vector<PosteriorDraw> draws;
+    for (const Json& item : Json::parse(text)) {
+      PosteriorDraw& draw = draws.emplace_back();
+      item.at("rise").get_to(draw.rise);
+      item.at("coherence").get_to(draw.coherence);
+      item.at("score").get_to(draw.score);
+      item.at("log_sigma").get_to(draw.log_sigma);
+    }
+    return draws;
+  } catch (const Json::exception& error) {
+    throw Error(ErrorKind::kData, file.string() + ": not the draws of a posterior: " + error.what());
+  }
+}
+
 AllocationProblem LoadProblem(const std::filesystem::path& file) {
   return ParseProblem(ReadFile(file, "sensitivity table"), file.string());
 }

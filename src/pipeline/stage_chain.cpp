@@ -16,6 +16,7 @@
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/sensitivity/network_oracle.h"
+#include "bitplan/sensitivity/posterior_draws.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/training/train.h"
 #include "bitplan/verify/correction.h"
@@ -291,6 +292,22 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   return tables_.emplace(stage, std::move(measured)).first->second;
 }
 
+std::vector<PosteriorDraw> StageChain::PosteriorDraws(const std::string& metric, const Measured& measured) {
+  const auto& allocator = FindAllocator(recipe_.allocate.allocator);
+  const int draws = recipe_.allocate.draws;
+  if (draws == 0 || allocator.needs_oracle || allocator.baseline) return {};
+  const auto& estimator = recipe_.posterior.estimator;
+  const auto input = HashOf({"draws/1", metric, measured.content, PosteriorRecord(estimator).content,
+                             Section("posterior"), std::to_string(draws), Seed()});
+  (void)Ensure("draws", input, {"draws.json"}, [&]() -> StageRecord {
+    const auto text =
+        DumpPosteriorDraws(MeasurePosteriorDraws(Inputs(metric, estimator, true), recipe_.posterior, draws, progress_));
+    WriteFileAtomically(folder_.File("draws.json"), text);
+    return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
+  });
+  return LoadPosteriorDraws(folder_.File("draws.json"));
+}
+
 bool StageChain::RangesByOutputs() const {
   return recipe_.quantizer.range == "output" || recipe_.quantizer.range == "auto";
 }
@@ -357,11 +374,12 @@ void StageChain::CheckBudget() {
 Solution StageChain::Solve() {
   CheckBudget();
   const auto& allocator = FindAllocator(recipe_.allocate.allocator);
-  const std::string metric = allocator.metric;
-  const auto& measured =
-      MeasuredTable(metric.empty() ? recipe_.sensitivity.metric : metric, recipe_.posterior.estimator);
+  const std::string own_metric = allocator.metric,
+                    metric = own_metric.empty() ? recipe_.sensitivity.metric : own_metric;
+  const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
-  const auto input = HashOf({"allocate/3", measured.content, ModelRecord().content, Section("allocate"),
+  const auto draws = PosteriorDraws(metric, measured);
+  const auto input = HashOf({"allocate/4", measured.content, ModelRecord().content, Section("allocate"),
                              Section("quantizer"), allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;
@@ -382,7 +400,7 @@ Solution StageChain::Solve() {
                                   {"note", answer.note},
                                   {"width_probabilities", answer.width_probabilities},
                                   {"pins", pins},
-                                  {"confidence", WidthConfidence(table, recipe_.allocate, recipe_.seed, answer)},
+                                  {"confidence", WidthConfidence(table, draws, recipe_.allocate, recipe_.seed, answer)},
                                   {"choices", choices}};
     return {.input = {}, .content = Sha256Hex(Join(answer.bits)), .facts = facts.dump()};
   });

@@ -12,8 +12,6 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kMostSamples = 512;
-
 // KL of softmax(logits) from softmax(moved) of every image, nats.
 torch::Tensor Divergences(const torch::Tensor& logits, const torch::Tensor& moved) {
   const torch::Tensor before = logits.log_softmax(1);
@@ -37,7 +35,7 @@ double Displacements::Divergence(const std::vector<int>& columns) const {
 
 Displacements MeasureDisplacements(const SensitivityInputs& inputs, ProgressSink& progress) {
   const torch::NoGradGuard no_grad;
-  QuantizedRun run(inputs, std::min<std::int64_t>(inputs.options.samples, kMostSamples), "sensitivity/samples");
+  QuantizedRun run(inputs, std::min(inputs.options.samples, kMostDisplaced), "sensitivity/samples");
   const auto layers = static_cast<std::int64_t>(inputs.network.layers.size());
   const auto widths = static_cast<std::int64_t>(inputs.widths.size());
   Displacements result;

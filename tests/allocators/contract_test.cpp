@@ -201,14 +201,15 @@ TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a 
   RandomStream stream(8, "test/confidence");
   AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4});
   const AllocateOptions options = Options("exact", problem, BudgetAt(problem, BudgetKind::kAverageBits, 0.4));
-  CHECK(WidthConfidence(problem, options, 1, Allocate(problem, options, 1)).empty());  // nothing to tell it from
+  CHECK(WidthConfidence(problem, {}, options, 1, Allocate(problem, options, 1)).empty());  // nothing to tell it from
 
   problem.replicates.assign(8, problem.loss_rise);
-  for (const double share : WidthConfidence(problem, options, 1, Allocate(problem, options, 1))) CHECK(share == 1.0);
+  for (const double share : WidthConfidence(problem, {}, options, 1, Allocate(problem, options, 1)))
+    CHECK(share == 1.0);
 
   for (const char* blind : {"uniform", "bayes-bits-from-variance", "quantile-inform"}) {  // no coherence to read
     const AllocateOptions other = Options(blind, problem, options.budget);
-    CHECK(WidthConfidence(problem, other, 1, Allocate(problem, other, 1)).empty());
+    CHECK(WidthConfidence(problem, {}, other, 1, Allocate(problem, other, 1)).empty());
   }
 
   // Two equal layers, bits for one of them; every second replicate prefers the other.
@@ -220,5 +221,45 @@ TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a 
   const AllocateOptions half = Options("exact", pair, {BudgetKind::kAverageBits, 1.5});
   const Allocation answer = Allocate(pair, half, 1);
   CHECK(answer.bits == std::vector<int>{2, 1});
-  CHECK(WidthConfidence(pair, half, 1, answer) == std::vector<double>{0.5, 0.5});
+  CHECK(WidthConfidence(pair, {}, half, 1, answer) == std::vector<double>{0.5, 0.5});
+
+  // One network of four holds the second layer for the more sensitive one, which is two of the eight subsets.
+  const std::vector<std::vector<double>> same = {{1.0, 1.0}, {1.0, 1.0}}, none(2);
+  std::vector<PosteriorDraw> draws(4, {same, none, none, none});
+  draws[2].rise = {{1.0, 1.0}, {2.0, 1.0}};
+  pair.replicates.assign(8, pair.loss_rise);
+  CHECK(WidthConfidence(pair, draws, half, 1, answer) == std::vector<double>{0.75, 0.75});
+  pair.replicates.clear();  // networks alone
+  CHECK(WidthConfidence(pair, draws, half, 1, answer) == std::vector<double>{0.75, 0.75});
+}
+
+TEST_CASE("how sure a width is that follows a posterior: other networks have other scores") {
+  AllocationProblem pair;
+  pair.widths = {1, 2};
+  for (const double score : {3.0, 2.0}) {
+    Unit unit;
+    unit.name = score > 2.5 ? "first" : "second";
+    unit.weights = 100;
+    unit.scales = 1;
+    unit.score_percentiles.assign(kPercentiles, score);
+    unit.log_sigma_percentiles.assign(kPercentiles, -score);
+    pair.units.push_back(unit);
+    pair.loss_rise.push_back({1.0, 0.1});
+  }
+  const std::vector<std::vector<double>> ones = {{1.0, 1.0}, {1.0, 1.0}}, none(2);
+  const auto shifted = [&](double bits) {
+    const std::vector<std::vector<double>> up = {{}, std::vector<double>(kPercentiles, bits)};
+    const std::vector<std::vector<double>> down = {{}, std::vector<double>(kPercentiles, -bits)};
+    return PosteriorDraw{ones, none, up, down};
+  };
+  for (const char* mode : {"information", "rank"}) {
+    AllocateOptions options = Options("quantile-inform", pair, {BudgetKind::kAverageBits, 1.5});
+    options.mode = mode;
+    options.guard = false;
+    const Allocation answer = Allocate(pair, options, 1);
+    INFO(mode);
+    REQUIRE(answer.bits == std::vector<int>{2, 1});
+    CHECK(WidthConfidence(pair, {shifted(0.5), shifted(-1.0)}, options, 1, answer) == std::vector<double>{1.0, 1.0});
+    CHECK(WidthConfidence(pair, {shifted(0.5), shifted(1.5)}, options, 1, answer) == std::vector<double>{0.5, 0.5});
+  }
 }

@@ -124,12 +124,20 @@ TEST_CASE("a plan says how sure its widths are, and a hand edit takes that back"
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
   const auto plan = ReadText(place / "out/plan.yaml");
   CHECK_THAT(plan, Contains("confidence: "));
-  const auto outcome = place.Bitplan({"allocate", place.recipe(), "--out", "out", "--json"});
-  REQUIRE(outcome.code == 0);
-  for (const auto& layer : nlohmann::json::parse(outcome.out).at("layers")) {
-    CHECK(layer.at("confidence") > 0.0);
-    CHECK(layer.at("confidence") <= 1.0);
+  const auto layers = [&](const std::string& metric, const std::string& draws) {
+    const auto outcome = place.Bitplan({"allocate", place.recipe(), "--out", "out", "--json", "--set",
+                                        "sensitivity.metric=" + metric, "--set", "allocate.draws=" + draws});
+    REQUIRE(outcome.code == 0);
+    return nlohmann::json::parse(outcome.out).at("layers");
+  };
+  for (const char* metric : {"posterior", "predictive"}) {
+    for (const auto& layer : layers(metric, "4")) {
+      CHECK(layer.at("confidence") >= 0.0);
+      CHECK(layer.at("confidence") <= 1.0);
+    }
   }
+  // Scores alone, which no other calibration subset moves.
+  for (const auto& layer : layers("predictive", "0")) CHECK_FALSE(layer.contains("confidence"));
   auto edited = plan;
   for (const char* width : {"2", "3", "4", "5"}) {
     const auto from = std::string("bits: ") + width + ", grid";

@@ -222,7 +222,7 @@ TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
       "sensitivity={metric: measured, samples: 77, coherence: false}",
       "quantizer={granularity: tensor, range: posterior, grid: half, batch_norm: off, correction_samples: 11}",
       "allocate={allocator: exact, budget: {bytes: 100000}, bits: [0, 3], quantile: 0.5, mode: rank, guard: false, "
-      "pins: {conv1: 8, 'layer3.*': 4}, groups: [[a, 'b*'], [c]], exclude: [fc], random_bits: {estimator: "
+      "draws: 7, pins: {conv1: 8, 'layer3.*': 4}, groups: [[a, 'b*'], [c]], exclude: [fc], random_bits: {estimator: "
       "score-function, steps: 7, samples: 3, learning_rate: 0.5, data_weight: 2, posterior_weight: 0}}",
       "compare={allocators: [exact, uniform], budgets: [2, 2.5], seeds: 4}",
       "verify={split: calibration, batch: 3, bootstrap: 123}",
@@ -241,7 +241,7 @@ TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
   CHECK(again.allocate.pins[1].bits == 4);
   CHECK(again.allocate.groups == std::vector<std::vector<std::string>>{{"a", "b*"}, {"c"}});
   for (const char* key : {"weight_decay: ", "free_mean: true", "correction_samples: 11", "batch_norm: \"off\"",
-                          "bootstrap: 123", "mode: rank", "guard: false", "exclude: [fc]", "samples: 3",
+                          "bootstrap: 123", "mode: rank", "guard: false", "draws: 7", "exclude: [fc]", "samples: 3",
                           "budgets: [2.0, 2.5]", "coherence: false", "budget: {bytes: 100000}", "bits: [0, 3]"}) {
     CHECK_THAT(dumped, Contains(key));
   }
@@ -271,6 +271,7 @@ TEST_CASE("a dumped recipe has one stable form") {
                               "  quantile: 1.0\n"
                               "  mode: rank\n"
                               "  guard: true\n"
+                              "  draws: 4\n"
                               "  random_bits: {"));
 }
 

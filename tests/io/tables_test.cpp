@@ -46,6 +46,21 @@ std::string Complaint(const std::string& from, const std::string& to) {
 
 }  // namespace
 
+TEST_CASE("the draws of a posterior survive the round trip") {
+  const Scratch folder;
+  const auto file = folder / "draws.json";
+  const std::vector<PosteriorDraw> draws = {{{{0.5, 1.0 / 3.0}}, {{}}, {{-1e-17, 2.0}}, {{0.25, 0.5}}}, {}};
+  WriteFileAtomically(file, DumpPosteriorDraws(draws));
+  const auto read = LoadPosteriorDraws(file);
+  REQUIRE(read.size() == 2);
+  CHECK(read[0].rise == draws[0].rise);
+  CHECK(read[0].coherence == draws[0].coherence);
+  CHECK(read[0].score == draws[0].score);
+  CHECK(read[0].log_sigma == draws[0].log_sigma);
+  WriteFileAtomically(file, R"([{"rise": [[1.0]]}])");
+  CHECK_THROWS_AS(LoadPosteriorDraws(file), Error);
+}
+
 TEST_CASE("the replicates of a table survive the round trip") {
   AllocationProblem before = Problem();
   CHECK(ParseProblem(DumpProblem(before), "s.json").replicates.empty());

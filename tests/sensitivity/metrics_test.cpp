@@ -5,6 +5,7 @@
 #include "bitplan/sensitivity/displacements.h"
 #include "bitplan/sensitivity/joint_plans.h"
 #include "bitplan/sensitivity/network_oracle.h"
+#include "bitplan/sensitivity/posterior_draws.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "support/networks.h"
 
@@ -81,6 +82,54 @@ TEST_CASE("replicates of a table scatter about it, more where fewer images were 
     // The draws of `posterior` are minibatches: 32 images are two of them, which tell nothing.
     if (metric != "posterior") CHECK(relative < spread(32));
   }
+}
+
+TEST_CASE("other networks of a posterior have other tables, the farther the wider it is") {
+  Setting setting;
+  const std::string before = ModelHash(setting.network.module);
+  const PosteriorOptions laplace{.samples = 128, .batch = 4};
+  // Mean square of log ratios of the rises, and of the shifts of the middle score, bits.
+  const auto spread = [&](const std::string& metric) {
+    const auto draws = MeasurePosteriorDraws(setting.Inputs(metric, {2, 4}), laplace, 3, SilentSink());
+    REQUIRE(draws.size() == 3);
+    double rises = 0.0, scores = 0.0;
+    for (const PosteriorDraw& draw : draws) {
+      REQUIRE(draw.rise.size() == 3);
+      for (std::size_t u = 0; u < 3; ++u) {
+        REQUIRE(draw.rise[u].size() == 2);
+        REQUIRE(draw.score[u].size() == static_cast<std::size_t>(kPercentiles));
+        for (const double ratio : draw.rise[u]) rises += std::pow(std::log(ratio), 2.0) / 18.0;
+        scores += std::pow(draw.score[u][50], 2.0) / 9.0;
+      }
+    }
+    return std::pair(rises, scores);
+  };
+  for (const char* metric : {"posterior", "measured", "predictive"}) {
+    INFO(metric);
+    const auto wide = spread(metric);
+    std::vector<torch::Tensor> sigmas;
+    for (LayerPosterior& layer : setting.posterior.layers) {
+      sigmas.push_back(layer.sigma);
+      layer.sigma = layer.sigma * 1e-4;
+      layer.prior_sigma *= 1e-4;
+    }
+    const auto narrow = spread(metric);
+    for (std::size_t l = 0; l < sigmas.size(); ++l) {
+      setting.posterior.layers[l].sigma = sigmas[l];
+      setting.posterior.layers[l].prior_sigma *= 1e4;
+    }
+    CHECK(wide.first > 0.0);
+    CHECK(narrow.first < 0.01 * wide.first);
+    CHECK(narrow.second > 0.0);  // images and seed of the estimate
+    CHECK(narrow.second < wide.second);
+  }
+  const auto inputs = setting.Inputs("predictive", {2, 4});
+  const auto once = MeasurePosteriorDraws(inputs, laplace, 2, SilentSink());
+  const auto again = MeasurePosteriorDraws(inputs, laplace, 2, SilentSink());
+  CHECK(once[1].rise == again[1].rise);
+  CHECK(once[1].score == again[1].score);
+  CHECK(once[0].rise != once[1].rise);
+  CHECK(ModelHash(setting.network.module) == before);
 }
 
 TEST_CASE("added displacements of one layer are what that layer alone does") {

@@ -97,11 +97,14 @@ struct PinCost {
 // One per entry of options.pins, in that order. Error(kInfeasible) when no plan fits with all pins.
 [[nodiscard]] std::vector<PinCost> PinCosts(const AllocationProblem& problem, const AllocateOptions& options);
 
-// How sure every width of `answer` is, [units] 0..1: the share of problem.replicates, each solved with a seed of its
-// own, for which the allocator gives the unit the same width; for an allocator that learns from an oracle the
-// probability that it states. Empty when there are neither, and when the widths hang on nothing that the replicates
-// vary: these are loss rises and coherence; the scores of a posterior are held fixed.
-[[nodiscard]] std::vector<double> WidthConfidence(const AllocationProblem& problem, const AllocateOptions& options,
-                                                  std::uint64_t seed, const Allocation& answer);
+// How sure every width of `answer` is, [units] 0..1: the share of repetitions in which the allocator gives the unit the
+// same width. Every repetition has another calibration subset (one of problem.replicates), another network from the
+// posterior (the draws in turn) and another seed. For an allocator that learns from an oracle: the probability that it
+// states. Empty when there is nothing to repeat with, and when the widths hang on nothing that varies: without draws
+// these are loss rises and coherence.
+[[nodiscard]] std::vector<double> WidthConfidence(const AllocationProblem& problem,
+                                                  const std::vector<PosteriorDraw>& draws,
+                                                  const AllocateOptions& options, std::uint64_t seed,
+                                                  const Allocation& answer);
 
 }  // namespace bitplan

@@ -96,6 +96,7 @@ struct AllocateOptions {
   double quantile = 0.9;                         // quantile-inform: which quantile of a layer's scores speaks for it
   std::string mode = "information";              // quantile-inform: information, rank
   bool guard = true;                             // never a plan predicted worse than uniform at the same budget
+  int draws = 4;                                 // networks from the posterior that the confidence of widths counts on
   std::vector<Pin> pins;                         // of several that match a layer the last one counts
   std::vector<std::vector<std::string>> groups;  // patterns of layers that share one width
   std::vector<std::string> exclude;              // patterns of layers left in float, outside the budget

@@ -50,6 +50,14 @@ struct AllocationProblem {
   [[nodiscard]] std::int64_t total_weights() const;
 };
 
+// What the table would have been for another network that the posterior holds possible, measured on its own images.
+struct PosteriorDraw {
+  std::vector<std::vector<double>> rise;  // [units][widths], its loss rise over the table's, > 0
+  // The same of the coherence; what its percentiles are more than the table's, bits, [units][kPercentiles]. A row is
+  // empty where the table has none.
+  std::vector<std::vector<double>> coherence, score, log_sigma;
+};
+
 // Bits that one unit takes in the packed file at one width: payload rounded up to whole bytes, a float32 scale per
 // channel (none at width 0, or at 16 and 32, which are left in float), one byte for the width and grid.
 [[nodiscard]] std::int64_t StoredBits(const Unit& unit, int width);

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "bitplan/core/problem.h"
 
@@ -12,5 +13,9 @@ namespace bitplan {
 // Error(kData) when the text is not a version-1 table; doubles survive the round trip bit for bit.
 [[nodiscard]] AllocationProblem ParseProblem(const std::string& text, const std::string& file_name);
 [[nodiscard]] AllocationProblem LoadProblem(const std::filesystem::path& file);
+
+// draws.json, beside it: what other networks of the posterior would have changed. Error(kNotFound, kData).
+[[nodiscard]] std::string DumpPosteriorDraws(const std::vector<PosteriorDraw>& draws);
+[[nodiscard]] std::vector<PosteriorDraw> LoadPosteriorDraws(const std::filesystem::path& file);
 
 }  // namespace bitplan
