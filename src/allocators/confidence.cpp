@@ -5,10 +5,6 @@
 namespace bitplan {
 namespace {
 
-void Multiply(std::vector<double>& values, const std::vector<double>& factors) {
-  for (std::size_t i = 0; i < std::min(values.size(), factors.size()); ++i) values[i] *= factors[i];
-}
-
 // Percentiles ascend, also when what moves them is an estimate.
 void Shift(std::vector<double>& percentiles, const std::vector<double>& shifts) {
   for (std::size_t i = 0; i < std::min(percentiles.size(), shifts.size()); ++i) percentiles[i] += shifts[i];
@@ -31,8 +27,7 @@ AllocationProblem OnSubset(const AllocationProblem& problem, const std::vector<s
 void Apply(const PosteriorDraw& draw, AllocationProblem& problem) {
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     Unit& unit = problem.units[u];
-    Multiply(problem.loss_rise[u], draw.rise[u]);
-    Multiply(unit.coherence, draw.coherence[u]);
+    for (std::size_t w = 0; w < problem.widths.size(); ++w) problem.loss_rise[u][w] *= draw.rise[u][w];
     Shift(unit.score_percentiles, draw.score[u]);
     Shift(unit.log_sigma_percentiles, draw.log_sigma[u]);
   }
@@ -66,11 +61,12 @@ std::vector<double> WidthConfidence(const AllocationProblem& problem, const std:
     return answer.width_probabilities.empty() ? std::vector<double>{} : StatedProbabilities(options, answer);
   }
   const auto& subsets = problem.replicates;
-  const std::size_t repetitions = subsets.empty() ? draws.size() : subsets.size();
+  std::size_t repetitions = std::max(subsets.size(), draws.size());
+  if (!draws.empty()) repetitions = (repetitions + draws.size() - 1) / draws.size() * draws.size();
   if (repetitions == 0 || !Varies(allocator, problem, options, !draws.empty())) return {};
   std::vector<double> confidence(problem.units.size(), 0.0);
   for (std::size_t r = 0; r < repetitions; ++r) {
-    AllocationProblem repeated = OnSubset(problem, subsets.empty() ? problem.loss_rise : subsets[r]);
+    AllocationProblem repeated = OnSubset(problem, subsets.empty() ? problem.loss_rise : subsets[r % subsets.size()]);
     if (!draws.empty()) Apply(draws[r % draws.size()], repeated);
     const Allocation again = Allocate(repeated, options, ++seed);
     for (std::size_t u = 0; u < confidence.size(); ++u) confidence[u] += again.bits[u] == answer.bits[u] ? 1.0 : 0.0;

@@ -98,22 +98,28 @@ AllocationProblem ParseProblem(const std::string& text, const std::string& file_
 std::string DumpPosteriorDraws(const std::vector<PosteriorDraw>& draws) {
   Json root = Json::array();
   for (const PosteriorDraw& draw : draws) {
-    root.push_back(
-        {{"rise", draw.rise}, {"coherence", draw.coherence}, {"score", draw.score}, {"log_sigma", draw.log_sigma}});
+    root.push_back({{"rise", draw.rise}, {"score", draw.score}, {"log_sigma", draw.log_sigma}});
   }
   return root.dump() + "\n";
 }
 
-std::vector<PosteriorDraw> LoadPosteriorDraws(const std::filesystem::path& file) {
+std::vector<PosteriorDraw> LoadPosteriorDraws(const std::filesystem::path& file, const AllocationProblem& table) {
   const std::string text = ReadFile(file, "posterior draws");
   try {
     std::vector<PosteriorDraw> draws;
     for (const Json& item : Json::parse(text)) {
       PosteriorDraw& draw = draws.emplace_back();
       item.at("rise").get_to(draw.rise);
-      item.at("coherence").get_to(draw.coherence);
       item.at("score").get_to(draw.score);
       item.at("log_sigma").get_to(draw.log_sigma);
+      const auto fits = [&](const std::vector<std::vector<double>>& rows, std::size_t columns) {
+        return rows.size() == table.units.size() &&
+               std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return row.size() == columns; });
+      };
+      if (!fits(draw.rise, table.widths.size()) || !fits(draw.score, kPercentiles) ||
+          !fits(draw.log_sigma, kPercentiles)) {
+        throw Error(ErrorKind::kData, file.string() + ": the draws are not of this table's layers and widths");
+      }
     }
     return draws;
   } catch (const Json::exception& error) {

@@ -184,8 +184,10 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
   const std::string description =
       fmt::format("{} {} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift, b.sample_bits,
                   b.activation_bits, Capped(b.plan) ? b.draws : 0);
+  Recipe asked = recipe;
+  asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
   const std::string input =
-      HashOf({"plan/5", table.content, description, DumpRecipeSection(recipe, "allocate"), FineTuning()});
+      HashOf({"plan/5", table.content, description, DumpRecipeSection(asked, "allocate"), FineTuning()});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
     std::vector<int> last;

@@ -292,20 +292,21 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   return tables_.emplace(stage, std::move(measured)).first->second;
 }
 
-std::vector<PosteriorDraw> StageChain::PosteriorDraws(const std::string& metric, const Measured& measured) {
+StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Measured& measured) {
   const auto& allocator = FindAllocator(recipe_.allocate.allocator);
   const int draws = recipe_.allocate.draws;
-  if (draws == 0 || allocator.needs_oracle || allocator.baseline) return {};
+  if (draws == 0 || !NeedsPosterior() || allocator.needs_oracle || allocator.baseline) return {};
   const auto& estimator = recipe_.posterior.estimator;
-  const auto input = HashOf({"draws/1", metric, measured.content, PosteriorRecord(estimator).content,
-                             Section("posterior"), std::to_string(draws), Seed()});
-  (void)Ensure("draws", input, {"draws.json"}, [&]() -> StageRecord {
+  const auto input = HashOf({"draws/2", metric, measured.content, PosteriorRecord(estimator).content,
+                             ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
+                             Section("quantizer"), std::to_string(draws), Seed()});
+  const auto record = Ensure("draws", input, {"draws.json"}, [&]() -> StageRecord {
     const auto text =
         DumpPosteriorDraws(MeasurePosteriorDraws(Inputs(metric, estimator, true), recipe_.posterior, draws, progress_));
     WriteFileAtomically(folder_.File("draws.json"), text);
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });
-  return LoadPosteriorDraws(folder_.File("draws.json"));
+  return {LoadPosteriorDraws(folder_.File("draws.json"), measured.problem), record.content};
 }
 
 bool StageChain::RangesByOutputs() const {
@@ -379,7 +380,7 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = HashOf({"allocate/4", measured.content, ModelRecord().content, Section("allocate"),
+  const auto input = HashOf({"allocate/5", measured.content, draws.content, ModelRecord().content, Section("allocate"),
                              Section("quantizer"), allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;
@@ -392,16 +393,17 @@ Solution StageChain::Solve() {
     }
     auto choices = nlohmann::json::array();
     for (const auto& [grid, range] : Quantized(answer.bits, {}).choices) choices.push_back({grid, range});
-    const nlohmann::json facts = {{"allocate_ms", allocate_ms},
-                                  {"bits", answer.bits},
-                                  {"predicted_loss_rise", answer.predicted_loss_rise},
-                                  {"optimality_gap", answer.optimality_gap()},
-                                  {"shadow_price", answer.shadow_price},
-                                  {"note", answer.note},
-                                  {"width_probabilities", answer.width_probabilities},
-                                  {"pins", pins},
-                                  {"confidence", WidthConfidence(table, draws, recipe_.allocate, recipe_.seed, answer)},
-                                  {"choices", choices}};
+    const nlohmann::json facts = {
+        {"allocate_ms", allocate_ms},
+        {"bits", answer.bits},
+        {"predicted_loss_rise", answer.predicted_loss_rise},
+        {"optimality_gap", answer.optimality_gap()},
+        {"shadow_price", answer.shadow_price},
+        {"note", answer.note},
+        {"width_probabilities", answer.width_probabilities},
+        {"pins", pins},
+        {"confidence", WidthConfidence(table, draws.draws, recipe_.allocate, recipe_.seed, answer)},
+        {"choices", choices}};
     return {.input = {}, .content = Sha256Hex(Join(answer.bits)), .facts = facts.dump()};
   });
   const auto facts = nlohmann::json::parse(record.facts);

@@ -124,8 +124,12 @@ class StageChain {
   [[nodiscard]] const bitplan::Posterior& LoadedPosterior(const std::string& estimator);
   [[nodiscard]] const Measured& MeasuredTable(const std::string& metric, const std::string& estimator);
   // What the confidence of widths hangs on besides the replicates of `measured`, the table by `metric`. Empty when the
-  // recipe asks for none, and for allocators that state a confidence of their own or none.
-  [[nodiscard]] std::vector<PosteriorDraw> PosteriorDraws(const std::string& metric, const Measured& measured);
+  // recipe asks for none or has no posterior, and for allocators that state a confidence of their own or none.
+  struct Draws {
+    std::vector<PosteriorDraw> draws;
+    std::string content;
+  };
+  [[nodiscard]] Draws PosteriorDraws(const std::string& metric, const Measured& measured);
   StageRecord Ensure(const std::string& stage, const std::string& input, const std::vector<std::string>& files,
                      const std::function<StageRecord()>& work);
   [[nodiscard]] const DataSplits& Data();

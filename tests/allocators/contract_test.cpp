@@ -225,7 +225,7 @@ TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a 
 
   // One network of four holds the second layer for the more sensitive one, which is two of the eight subsets.
   const std::vector<std::vector<double>> same = {{1.0, 1.0}, {1.0, 1.0}}, none(2);
-  std::vector<PosteriorDraw> draws(4, {same, none, none, none});
+  std::vector<PosteriorDraw> draws(4, {same, none, none});
   draws[2].rise = {{1.0, 1.0}, {2.0, 1.0}};
   pair.replicates.assign(8, pair.loss_rise);
   CHECK(WidthConfidence(pair, draws, half, 1, answer) == std::vector<double>{0.75, 0.75});
@@ -246,11 +246,11 @@ TEST_CASE("how sure a width is that follows a posterior: other networks have oth
     pair.units.push_back(unit);
     pair.loss_rise.push_back({1.0, 0.1});
   }
-  const std::vector<std::vector<double>> ones = {{1.0, 1.0}, {1.0, 1.0}}, none(2);
+  const std::vector<std::vector<double>> ones = {{1.0, 1.0}, {1.0, 1.0}};
   const auto shifted = [&](double bits) {
     const std::vector<std::vector<double>> up = {{}, std::vector<double>(kPercentiles, bits)};
     const std::vector<std::vector<double>> down = {{}, std::vector<double>(kPercentiles, -bits)};
-    return PosteriorDraw{ones, none, up, down};
+    return PosteriorDraw{ones, up, down};
   };
   for (const char* mode : {"information", "rank"}) {
     AllocateOptions options = Options("quantile-inform", pair, {BudgetKind::kAverageBits, 1.5});

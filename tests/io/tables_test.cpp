@@ -49,16 +49,21 @@ std::string Complaint(const std::string& from, const std::string& to) {
 TEST_CASE("the draws of a posterior survive the round trip") {
   const Scratch folder;
   const auto file = folder / "draws.json";
-  const std::vector<PosteriorDraw> draws = {{{{0.5, 1.0 / 3.0}}, {{}}, {{-1e-17, 2.0}}, {{0.25, 0.5}}}, {}};
+  const AllocationProblem table = Problem();
+  const std::vector<double> rises = {0.5, 1.0 / 3.0, 2.0};
+  std::vector<double> shifts(kPercentiles, -1e-17);
+  shifts[50] = 1.0 / 7.0;
+  const std::vector<PosteriorDraw> draws(2, {{rises, rises}, {shifts, shifts}, {shifts, shifts}});
   WriteFileAtomically(file, DumpPosteriorDraws(draws));
-  const auto read = LoadPosteriorDraws(file);
+  const auto read = LoadPosteriorDraws(file, table);
   REQUIRE(read.size() == 2);
   CHECK(read[0].rise == draws[0].rise);
-  CHECK(read[0].coherence == draws[0].coherence);
   CHECK(read[0].score == draws[0].score);
   CHECK(read[0].log_sigma == draws[0].log_sigma);
   WriteFileAtomically(file, R"([{"rise": [[1.0]]}])");
-  CHECK_THROWS_AS(LoadPosteriorDraws(file), Error);
+  CHECK(ErrorOf([&] { (void)LoadPosteriorDraws(file, table); }).kind() == ErrorKind::kData);
+  WriteFileAtomically(file, DumpPosteriorDraws({{{rises}, {shifts}, {shifts}}}));  // one layer of two
+  CHECK_THAT(ErrorOf([&] { (void)LoadPosteriorDraws(file, table); }).what(), Contains("layers and widths"));
 }
 
 TEST_CASE("the replicates of a table survive the round trip") {

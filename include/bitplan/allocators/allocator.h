@@ -98,10 +98,10 @@ struct PinCost {
 [[nodiscard]] std::vector<PinCost> PinCosts(const AllocationProblem& problem, const AllocateOptions& options);
 
 // How sure every width of `answer` is, [units] 0..1: the share of repetitions in which the allocator gives the unit the
-// same width. Every repetition has another calibration subset (one of problem.replicates), another network from the
-// posterior (the draws in turn) and another seed. For an allocator that learns from an oracle: the probability that it
-// states. Empty when there is nothing to repeat with, and when the widths hang on nothing that varies: without draws
-// these are loss rises and coherence.
+// same width. Every repetition has a calibration subset (problem.replicates in turn), a network from the posterior (the
+// draws in turn) and a seed; there are as many as there are replicates, and every draw counts equally often. For an
+// allocator that learns from an oracle: the probability that it states. Empty when there is nothing to repeat with, and
+// when the widths hang on nothing that varies: without draws these are loss rises and coherence.
 [[nodiscard]] std::vector<double> WidthConfidence(const AllocationProblem& problem,
                                                   const std::vector<PosteriorDraw>& draws,
                                                   const AllocateOptions& options, std::uint64_t seed,

@@ -50,12 +50,11 @@ struct AllocationProblem {
   [[nodiscard]] std::int64_t total_weights() const;
 };
 
-// What the table would have been for another network that the posterior holds possible, measured on its own images.
+// What the table would have been for another network that the posterior holds possible.
 struct PosteriorDraw {
   std::vector<std::vector<double>> rise;  // [units][widths], its loss rise over the table's, > 0
-  // The same of the coherence; what its percentiles are more than the table's, bits, [units][kPercentiles]. A row is
-  // empty where the table has none.
-  std::vector<std::vector<double>> coherence, score, log_sigma;
+  // What its percentiles are more than the table's, bits, [units][kPercentiles].
+  std::vector<std::vector<double>> score, log_sigma;
 };
 
 // Bits that one unit takes in the packed file at one width: payload rounded up to whole bytes, a float32 scale per

@@ -14,8 +14,10 @@ namespace bitplan {
 [[nodiscard]] AllocationProblem ParseProblem(const std::string& text, const std::string& file_name);
 [[nodiscard]] AllocationProblem LoadProblem(const std::filesystem::path& file);
 
-// draws.json, beside it: what other networks of the posterior would have changed. Error(kNotFound, kData).
+// draws.json, beside it: what other networks of the posterior would have changed. Error(kNotFound); Error(kData) when
+// it has not the units and widths of `table`.
 [[nodiscard]] std::string DumpPosteriorDraws(const std::vector<PosteriorDraw>& draws);
-[[nodiscard]] std::vector<PosteriorDraw> LoadPosteriorDraws(const std::filesystem::path& file);
+[[nodiscard]] std::vector<PosteriorDraw> LoadPosteriorDraws(const std::filesystem::path& file,
+                                                            const AllocationProblem& table);
 
 }  // namespace bitplan
