@@ -144,7 +144,7 @@ class Holder {
 
  private:
   static constexpr double kFresh = 0.015;  // share of a minibatch in the averages: they reach 70 minibatches back
-  static constexpr double kAscent = 0.1, kGain = 5.0, kMost = 18.0;
+  static constexpr double kAscent = 0.03, kGain = 5.0, kMost = 18.0;
   torch::Tensor value_, wanted_, multiplier_;
   double share_ = 0.0;  // of the averages that is not their zero start
 };
