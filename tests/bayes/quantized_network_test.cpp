@@ -260,6 +260,23 @@ TEST_CASE("a network that follows its reference comes back to its answers and it
   CHECK(std::abs(tuned.metrics.accuracy - before.metrics.accuracy) < 0.02);
 }
 
+TEST_CASE("labels teach a network nothing that answers as its reference does") {
+  Dataset data = Blobs(200);
+  const Normalizer plain{DataOptions{}};
+  BayesOptions options;
+  options.batch = 32;
+  VariationalNetwork learned(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
+  (void)LearnBound(learned, data, plain, options, {20, 0.05, true, true}, 1, SilentSink());
+  const StoredNetwork reference = learned.Store();
+  const auto groups = GroupByUncertainty(reference, data, plain, 8, 2, SilentSink());
+  data.labels = (data.labels + 1) % 3;
+  VariationalNetwork same(reference);
+  (void)LearnReference(same, reference, &groups, data, plain, options, {40, 0.005}, 3, SilentSink());
+  const StoredNetwork after = same.Store();
+  CHECK((after.layers[0].Mean(0) - reference.layers[0].Mean(0)).abs().max().item<double>() < 0.01);
+  CHECK((after.layers[0].Sigma() / reference.layers[0].Sigma() - 1.0).abs().max().item<double>() < 0.01);
+}
+
 TEST_CASE("repeated images are predicted once and judged with every label") {
   Dataset data;
   data.name = "repeated";

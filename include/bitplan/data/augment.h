@@ -22,7 +22,7 @@ struct Augmentation {
 [[nodiscard]] const Augmentation& FindAugmentation(const std::string& name);
 
 // Even blends of two images each: `images` [n, ...] -> float32 [count, ...], the mean of images i and i + 1
-// (cyclically) for i = 0 .. count - 1; count <= n. Of images in random order these are images that no class stands for.
+// (cyclically) for i = 0 .. count - 1; count <= n. Of images in random order most are images that no class stands for.
 [[nodiscard]] torch::Tensor Blended(const torch::Tensor& images, std::int64_t count);
 
 }  // namespace bitplan
