@@ -297,7 +297,7 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   const int draws = recipe_.allocate.draws;
   if (draws == 0 || !NeedsPosterior() || allocator.needs_oracle || allocator.baseline) return {};
   const auto& estimator = recipe_.posterior.estimator;
-  const auto input = HashOf({"draws/3", metric, measured.content, PosteriorRecord(estimator).content,
+  const auto input = HashOf({"draws/4", metric, measured.content, PosteriorRecord(estimator).content,
                              ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
                              Section("quantizer"), std::to_string(draws), Seed()});
   const auto record = Ensure("draws", input, {"draws.json"}, [&]() -> StageRecord {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
@@ -13,7 +14,7 @@ namespace bitplan {
 namespace {
 
 constexpr int kShare = 8;            // of the images that posterior and table are measured on
-constexpr double kMostRise = 0.05;   // nats a sample that a draw is expected to lose
+constexpr double kMostRise = 0.01;   // nats a sample that a draw is expected to lose
 constexpr double kMostRatio = 16.0;  // a rise is found to be so many times as large or small, at most
 
 // Half the information times the variance of every weight, nats a sample.
@@ -66,23 +67,35 @@ AllocationProblem MeasuredOnShare(const SensitivityInputs& inputs, const Network
   return MeasureSensitivity(share, SilentSink());
 }
 
-std::vector<double> Ratio(const std::vector<double>& drawn, const std::vector<double>& base) {
-  std::vector<double> ratio(base.size(), 1.0);
-  for (std::size_t i = 0; i < base.size(); ++i) {
-    if (base[i] > 0.0) ratio[i] = std::clamp(drawn[i] / base[i], 1.0 / kMostRatio, kMostRatio);
+using Rows = std::vector<std::vector<double>>;
+
+// What all layers have in common moves no plan within a budget, and would drown the rest: the mean is taken out. Then
+// nothing counts as more than `most`.
+void Centre(Rows& rows, double most) {
+  double sum = 0.0, count = 0.0;
+  for (const auto& row : rows) {
+    sum = std::accumulate(row.begin(), row.end(), sum);
+    count += static_cast<double>(row.size());
   }
-  return ratio;
+  for (auto& row : rows) {
+    for (double& value : row) value = std::clamp(value - sum / count, -most, most);
+  }
 }
 
-// drawn - base, and how far `seed` lies from the mean of all seeds, shrunk to what the whole estimate has; bits.
-std::vector<double> Moved(const std::vector<double>& drawn, const std::vector<double>& base,
-                          const std::vector<double>& seed, const std::vector<double>& mean, double shrunk) {
-  const double most = 0.5 * std::log2(kMostRatio);
-  std::vector<double> moved(base.size());
-  for (std::size_t i = 0; i < base.size(); ++i) {
-    moved[i] = std::clamp(drawn[i] - base[i] + shrunk * (seed[i] - mean[i]), -most, most);
+// The draw's loss rises over the network's own, their geometric mean 1.
+Rows Ratios(const Rows& drawn, const Rows& base) {
+  Rows ratios;
+  for (std::size_t u = 0; u < base.size(); ++u) {
+    auto& row = ratios.emplace_back();
+    for (std::size_t w = 0; w < base[u].size(); ++w) {
+      row.push_back(drawn[u][w] > 0.0 && base[u][w] > 0.0 ? std::log(drawn[u][w] / base[u][w]) : 0.0);
+    }
   }
-  return moved;
+  Centre(ratios, std::log(kMostRatio));
+  for (auto& row : ratios) {
+    for (double& value : row) value = std::exp(value);
+  }
+  return ratios;
 }
 
 std::vector<double> Mean(const std::vector<AllocationProblem>& problems, std::size_t unit,
@@ -117,17 +130,24 @@ std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs
   const double share = std::min<double>(ShareOf(posterior), images) / std::min<double>(posterior.samples, images);
   const double shrunk = draws > 1 ? std::sqrt(count / (count - 1.0) * share) : 0.0;
   std::vector<PosteriorDraw> result(bases.size() * bases.size());
-  for (std::size_t u = 0; u < inputs.network.layers.size(); ++u) {
-    const auto scores = Mean(bases, u, &Unit::score_percentiles), sigmas = Mean(bases, u, &Unit::log_sigma_percentiles);
-    for (std::size_t r = 0; r < result.size(); ++r) {
-      const std::size_t d = r % bases.size();
-      const Unit &unit = drawn[d].units[u], &base = bases[d].units[u], &seed = bases[r / bases.size()].units[u];
-      result[r].rise.push_back(Ratio(drawn[d].loss_rise[u], bases[d].loss_rise[u]));
-      result[r].score.push_back(
-          Moved(unit.score_percentiles, base.score_percentiles, seed.score_percentiles, scores, shrunk));
-      result[r].log_sigma.push_back(
-          Moved(unit.log_sigma_percentiles, base.log_sigma_percentiles, seed.log_sigma_percentiles, sigmas, shrunk));
+  const auto moved = [&](std::size_t r, std::vector<double> Unit::*percentiles) {
+    const std::size_t d = r % bases.size(), seed = r / bases.size();
+    Rows rows;
+    for (std::size_t u = 0; u < inputs.network.layers.size(); ++u) {
+      const auto mean = Mean(bases, u, percentiles);
+      const auto &now = drawn[d].units[u].*percentiles, &before = bases[d].units[u].*percentiles,
+                 &other = bases[seed].units[u].*percentiles;
+      auto& row = rows.emplace_back();
+      for (std::size_t i = 0; i < mean.size(); ++i) row.push_back(now[i] - before[i] + shrunk * (other[i] - mean[i]));
     }
+    Centre(rows, 0.5 * std::log2(kMostRatio));
+    return rows;
+  };
+  for (std::size_t r = 0; r < result.size(); ++r) {
+    const std::size_t d = r % bases.size();
+    result[r].rise = Ratios(drawn[d].loss_rise, bases[d].loss_rise);
+    result[r].score = moved(r, &Unit::score_percentiles);
+    result[r].log_sigma = moved(r, &Unit::log_sigma_percentiles);
   }
   return result;
 }

