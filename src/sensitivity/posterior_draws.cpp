@@ -130,24 +130,28 @@ std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs
   const double share = std::min<double>(ShareOf(posterior), images) / std::min<double>(posterior.samples, images);
   const double shrunk = draws > 1 ? std::sqrt(count / (count - 1.0) * share) : 0.0;
   std::vector<PosteriorDraw> result(bases.size() * bases.size());
-  const auto moved = [&](std::size_t r, std::vector<double> Unit::*percentiles) {
-    const std::size_t d = r % bases.size(), seed = r / bases.size();
-    Rows rows;
-    for (std::size_t u = 0; u < inputs.network.layers.size(); ++u) {
-      const auto mean = Mean(bases, u, percentiles);
-      const auto &now = drawn[d].units[u].*percentiles, &before = bases[d].units[u].*percentiles,
-                 &other = bases[seed].units[u].*percentiles;
-      auto& row = rows.emplace_back();
-      for (std::size_t i = 0; i < mean.size(); ++i) row.push_back(now[i] - before[i] + shrunk * (other[i] - mean[i]));
+  const auto move = [&](std::vector<double> Unit::*percentiles, Rows PosteriorDraw::*shifts) {
+    Rows means;
+    for (std::size_t u = 0; u < inputs.network.layers.size(); ++u) means.push_back(Mean(bases, u, percentiles));
+    for (std::size_t r = 0; r < result.size(); ++r) {
+      const std::size_t d = r % bases.size(), seed = r / bases.size();
+      Rows& rows = result[r].*shifts;
+      for (std::size_t u = 0; u < means.size(); ++u) {
+        const auto &now = drawn[d].units[u].*percentiles, &before = bases[d].units[u].*percentiles,
+                   &other = bases[seed].units[u].*percentiles;
+        auto& row = rows.emplace_back();
+        for (std::size_t i = 0; i < now.size(); ++i) {
+          row.push_back(now[i] - before[i] + shrunk * (other[i] - means[u][i]));
+        }
+      }
+      Centre(rows, 0.5 * std::log2(kMostRatio));
     }
-    Centre(rows, 0.5 * std::log2(kMostRatio));
-    return rows;
   };
+  move(&Unit::score_percentiles, &PosteriorDraw::score);
+  move(&Unit::log_sigma_percentiles, &PosteriorDraw::log_sigma);
   for (std::size_t r = 0; r < result.size(); ++r) {
     const std::size_t d = r % bases.size();
     result[r].rise = Ratios(drawn[d].loss_rise, bases[d].loss_rise);
-    result[r].score = moved(r, &Unit::score_percentiles);
-    result[r].log_sigma = moved(r, &Unit::log_sigma_percentiles);
   }
   return result;
 }

@@ -232,14 +232,18 @@ TEST_CASE("learning raises the bound and shrinks what the data know") {
   CHECK(stored.layers[0].Sigma().mean().item<double>() < scarce.Store().layers[0].Sigma().mean().item<double>());
 }
 
+StoredNetwork Learned(const Dataset& data, const BayesOptions& options, int epochs) {
+  VariationalNetwork network(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
+  (void)LearnBound(network, data, Normalizer{DataOptions{}}, options, {epochs, 0.05, true, true}, 1, SilentSink());
+  return network.Store();
+}
+
 TEST_CASE("a network that follows its reference comes back to its answers and its uncertainty") {
   Dataset data = Blobs(1500);
   const Normalizer plain{DataOptions{}};
   BayesOptions options;
   options.batch = 32;
-  VariationalNetwork learned(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
-  (void)LearnBound(learned, data.Head(120), plain, options, {60, 0.05, true, true}, 1, SilentSink());
-  const StoredNetwork reference = learned.Store();
+  const StoredNetwork reference = Learned(data.Head(120), options, 60);
   VariationalNetwork rounded(reference);
   rounded.Quantize({{2, 2, 3}}, "log", {}, 1);
   // Labels as the reference expects them, so that they do not teach it anything new.
@@ -265,9 +269,7 @@ TEST_CASE("labels teach a network nothing that answers as its reference does") {
   const Normalizer plain{DataOptions{}};
   BayesOptions options;
   options.batch = 32;
-  VariationalNetwork learned(testing::SoftmaxRegression(3, 3, 0.1), 1.0);
-  (void)LearnBound(learned, data, plain, options, {20, 0.05, true, true}, 1, SilentSink());
-  const StoredNetwork reference = learned.Store();
+  const StoredNetwork reference = Learned(data, options, 20);
   const auto groups = GroupByUncertainty(reference, data, plain, 8, 2, SilentSink());
   data.labels = (data.labels + 1) % 3;
   VariationalNetwork same(reference);
