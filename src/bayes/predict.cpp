@@ -12,7 +12,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 512;
+constexpr std::int64_t kBatch = 256;
 
 }  // namespace
 
@@ -33,12 +33,14 @@ Drawer::Drawer(const StoredNetwork& stored) : stored_(stored), module_(CloneModu
 
 torch::Tensor Drawer::Logits(const torch::Tensor& inputs, std::uint64_t seed, int t) {
   const torch::NoGradGuard no_grad;
-  const auto weights = stored_.Draw(seed, t);
-  for (std::size_t l = 0; l < weights.size(); ++l) slots_[l].Set(weights[l]);
+  const std::int64_t batches = (inputs.size(0) + kBatch - 1) / kBatch;
   std::vector<torch::Tensor> logits;
-  for (std::int64_t begin = 0; begin < inputs.size(0); begin += kBatch) {
+  for (std::int64_t b = 0; b < batches; ++b) {
     ThrowIfInterrupted();
-    logits.push_back(module_.forward({inputs.slice(0, begin, std::min(begin + kBatch, inputs.size(0)))}).toTensor());
+    const auto weights = stored_.Draw(seed, t * batches + b);
+    for (std::size_t l = 0; l < weights.size(); ++l) slots_[l].Set(weights[l]);
+    logits.push_back(
+        module_.forward({inputs.slice(0, b * kBatch, std::min((b + 1) * kBatch, inputs.size(0)))}).toTensor());
   }
   return torch::cat(logits);
 }

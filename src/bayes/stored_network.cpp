@@ -38,12 +38,12 @@ torch::Tensor StoredLayer::Mean(int output_dim) const {
 
 torch::Tensor StoredLayer::Sigma() const { return sigma.defined() ? sigma : LevelValues(sigma_codes, sigma_grid); }
 
-torch::Tensor DrawNoise(const Layer& layer, std::size_t index, std::uint64_t seed, int t) {
+torch::Tensor DrawNoise(const Layer& layer, std::size_t index, std::uint64_t seed, std::int64_t t) {
   const std::string stream = "bayes/draw/" + std::to_string(t) + "/" + std::to_string(index);
   return torch::randn(layer.shape, at::detail::createCPUGenerator(StreamSeed(seed, stream)));
 }
 
-std::vector<torch::Tensor> StoredNetwork::Draw(std::uint64_t seed, int t) const {
+std::vector<torch::Tensor> StoredNetwork::Draw(std::uint64_t seed, std::int64_t t) const {
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> weights;
   for (std::size_t l = 0; l < layers.size(); ++l) {

@@ -236,7 +236,7 @@ std::string BayesSeed::BrokenCap(const StoredNetwork& stored, ProgressSink& prog
 }
 
 BayesSeedResult BayesSeed::Measured(const StageRecord& network, const std::string& name, ProgressSink& progress) {
-  const std::string input = HashOf({"measure/4", network.content, setup_.test_hash,
+  const std::string input = HashOf({"measure/5", network.content, setup_.test_hash,
                                     std::to_string(setup_.recipe.bayes.draws), std::to_string(seed_)});
   // What was packed is what is measured: it is read back from its file.
   const auto record = folder_.Ensure(Name(name), input, {Name(name + ".pt")}, [&] {

@@ -27,11 +27,14 @@ struct DistinctImages {
 };
 [[nodiscard]] DistinctImages Distinct(const Dataset& data);
 
-// Answers of a stored network, draw by draw, through a module of its own.
+// Answers of a stored network, draw by draw, through a module of its own. Every 256 inputs meet draws of their own: a
+// mean over many images then averages over many more draws than an image sees, at no cost. Networks drawn with one seed
+// meet the same noise on the same inputs.
 class Drawer {
  public:
   explicit Drawer(const StoredNetwork& stored);
-  // Logits of `inputs` (normalized, [n, C, H, W]) under draw `t` of the seed: float32 [n, classes], n > 0.
+  // Logits of `inputs` (normalized, [n, C, H, W]), every input under its draw `t` of the seed: float32 [n, classes],
+  // n > 0.
   [[nodiscard]] torch::Tensor Logits(const torch::Tensor& inputs, std::uint64_t seed, int t);
 
  private:
@@ -40,7 +43,7 @@ class Drawer {
   std::vector<TensorSlot> slots_;
 };
 
-// Predictive distribution and uncertainty over `draws` draws of the weights (draw 0, 1, ... of the seed).
+// Predictive distribution and uncertainty of every image over `draws` draws of the weights.
 [[nodiscard]] Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images,
                                   const Normalizer& normalizer, int draws, std::uint64_t seed, ProgressSink& progress,
                                   const std::string& label);

@@ -47,11 +47,11 @@ struct StoredNetwork {
   // float32 [layers]: one draw of all weights, mean + sigma * noise, rounded where a layer rounds its samples. The
   // noise of draw t depends on the seed, t and the layer alone: two networks drawn with the same seed meet the same
   // noise.
-  [[nodiscard]] std::vector<torch::Tensor> Draw(std::uint64_t seed, int t) const;
+  [[nodiscard]] std::vector<torch::Tensor> Draw(std::uint64_t seed, std::int64_t t) const;
 };
 
 // Standard normal, shape of the layer's weight.
-[[nodiscard]] torch::Tensor DrawNoise(const Layer& layer, std::size_t index, std::uint64_t seed, int t);
+[[nodiscard]] torch::Tensor DrawNoise(const Layer& layer, std::size_t index, std::uint64_t seed, std::int64_t t);
 
 // values -> nearest level; `steps` is spread over dimension `output_dim`.
 [[nodiscard]] torch::Tensor RoundToGrid(const torch::Tensor& values, const UniformGrid& grid, int output_dim);
