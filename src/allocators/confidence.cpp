@@ -5,6 +5,8 @@
 namespace bitplan {
 namespace {
 
+constexpr std::size_t kSeeds = 32;  // repetitions where the seed is all that varies
+
 // Percentiles ascend, also when what moves them is an estimate.
 void Shift(std::vector<double>& percentiles, const std::vector<double>& shifts) {
   for (std::size_t i = 0; i < std::min(percentiles.size(), shifts.size()); ++i) percentiles[i] += shifts[i];
@@ -33,11 +35,16 @@ void Apply(const PosteriorDraw& draw, AllocationProblem& problem) {
   }
 }
 
-bool Varies(const Allocator& allocator, const AllocationProblem& problem, const AllocateOptions& options, bool draws) {
-  if (allocator.reads == AllocatorReads::kLossRise || (draws && allocator.needs_posterior)) return true;
+// How often to repeat; 0 when what the widths hang on does not vary.
+std::size_t Repetitions(const Allocator& allocator, const AllocationProblem& problem, const AllocateOptions& options,
+                        std::size_t draws) {
+  if (allocator.reads == AllocatorReads::kSizes) return kSeeds;
+  const std::size_t subsets = problem.replicates.size(), most = std::max(subsets, draws);
+  if (draws > 0) return (most + draws - 1) / draws * draws;
+  if (allocator.reads == AllocatorReads::kLossRise) return subsets;
   const bool coherence =
       std::any_of(problem.units.begin(), problem.units.end(), [](const Unit& unit) { return !unit.coherence.empty(); });
-  return allocator.reads == AllocatorReads::kCoherence && coherence && options.mode != "rank";
+  return allocator.reads == AllocatorReads::kCoherence && coherence && options.mode != "rank" ? subsets : 0;
 }
 
 std::vector<double> StatedProbabilities(const AllocateOptions& options, const Allocation& answer) {
@@ -61,9 +68,8 @@ std::vector<double> WidthConfidence(const AllocationProblem& problem, const std:
     return answer.width_probabilities.empty() ? std::vector<double>{} : StatedProbabilities(options, answer);
   }
   const auto& subsets = problem.replicates;
-  std::size_t repetitions = std::max(subsets.size(), draws.size());
-  if (!draws.empty()) repetitions = (repetitions + draws.size() - 1) / draws.size() * draws.size();
-  if (repetitions == 0 || !Varies(allocator, problem, options, !draws.empty())) return {};
+  const std::size_t repetitions = Repetitions(allocator, problem, options, draws.size());
+  if (repetitions == 0) return {};
   std::vector<double> confidence(problem.units.size(), 0.0);
   for (std::size_t r = 0; r < repetitions; ++r) {
     AllocationProblem repeated = OnSubset(problem, subsets.empty() ? problem.loss_rise : subsets[r % subsets.size()]);

@@ -295,14 +295,24 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
 StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Measured& measured) {
   const auto& allocator = FindAllocator(recipe_.allocate.allocator);
   const int draws = recipe_.allocate.draws;
-  if (draws == 0 || !NeedsPosterior() || allocator.needs_oracle || allocator.baseline) return {};
+  if (draws == 0 || allocator.needs_oracle || allocator.reads == AllocatorReads::kSizes) return {};
   const auto& estimator = recipe_.posterior.estimator;
-  const auto input = HashOf({"draws/4", metric, measured.content, PosteriorRecord(estimator).content,
+  if (!NeedsPosterior()) {
+    // The plan does not hang on it: a network without gradients has a plan all the same.
+    try {
+      (void)PosteriorRecord(estimator);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kData) throw;
+      progress_.Warn(std::string("confidence without networks from the posterior: ") + error.what());
+      return {};
+    }
+  }
+  const auto input = HashOf({"draws/5", metric, measured.content, PosteriorRecord(estimator).content,
                              ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
                              Section("quantizer"), std::to_string(draws), Seed()});
   const auto record = Ensure("draws", input, {"draws.json"}, [&]() -> StageRecord {
-    const auto text =
-        DumpPosteriorDraws(MeasurePosteriorDraws(Inputs(metric, estimator, true), recipe_.posterior, draws, progress_));
+    const auto text = DumpPosteriorDraws(
+        MeasurePosteriorDraws(Inputs(metric, estimator, true), measured.problem, recipe_.posterior, draws, progress_));
     WriteFileAtomically(folder_.File("draws.json"), text);
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });

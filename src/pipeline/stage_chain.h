@@ -124,7 +124,8 @@ class StageChain {
   [[nodiscard]] const bitplan::Posterior& LoadedPosterior(const std::string& estimator);
   [[nodiscard]] const Measured& MeasuredTable(const std::string& metric, const std::string& estimator);
   // What the confidence of widths hangs on besides the replicates of `measured`, the table by `metric`. Empty when the
-  // recipe asks for none or has no posterior, and for allocators that state a confidence of their own or none.
+  // recipe asks for none, for allocators that state a confidence of their own or read sizes only, and, with a warning,
+  // where the network has no gradients and the plan needs no posterior.
   struct Draws {
     std::vector<PosteriorDraw> draws;
     std::string content;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "bitplan/core/error.h"
+
 namespace bitplan {
 
 GradientScope::GradientScope(const Network& network) {
@@ -19,6 +21,22 @@ GradientScope::GradientScope(const Network& network) {
 
 GradientScope::~GradientScope() {
   for (auto& [parameter, flag] : flags_) parameter.set_requires_grad(flag);
+}
+
+void RequireGradients(const Network& network, const Dataset& data, const Normalizer& normalizer) {
+  const GradientScope scope(network);
+  torch::jit::Module module = network.module;
+  const torch::Tensor logits = module.forward({normalizer.Apply(data.Head(1).images)}).toTensor();
+  std::vector<torch::Tensor> gradients(scope.weights().size());
+  if (logits.requires_grad()) {
+    gradients = torch::autograd::grad({logits.sum()}, scope.weights(), {}, /*retain_graph=*/false,
+                                      /*create_graph=*/false, /*allow_unused=*/true);
+  }
+  for (std::size_t l = 0; l < gradients.size(); ++l) {
+    if (gradients[l].defined()) continue;
+    throw Error(ErrorKind::kData, "no gradient of " + network.name + " reaches layer " + network.layers[l].name +
+                                      ": save it without torch.no_grad() and detach() in its forward");
+  }
 }
 
 torch::Tensor DrawSamples(const Dataset& data, std::int64_t samples, RandomStream& stream) {

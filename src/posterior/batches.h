@@ -26,6 +26,10 @@ class GradientScope {
   std::vector<torch::Tensor> weights_;
 };
 
+// Error(kData) that names the first layer whose weights no gradient reaches: a forward under torch.no_grad(), or one
+// that detaches. `data`: its first image is tried.
+void RequireGradients(const Network& network, const Dataset& data, const Normalizer& normalizer);
+
 // `samples` random rows of the data set without repetition (all, in random order, when samples exceeds it): int64.
 [[nodiscard]] torch::Tensor DrawSamples(const Dataset& data, std::int64_t samples, RandomStream& stream);
 

@@ -5,6 +5,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/files.h"
+#include "posterior/batches.h"
 #include "posterior/laplace.h"
 #include "posterior/svi.h"
 
@@ -58,6 +59,7 @@ Posterior EstimatePosterior(const Network& network, const Dataset& train, const 
                             const PosteriorOptions& options, std::uint64_t seed, ProgressSink& progress) {
   const PosteriorEstimator& estimator = FindPosteriorEstimator(options.estimator);
   if (train.size() == 0) throw Error(ErrorKind::kData, "posterior: the data set has no training images");
+  RequireGradients(network, train, normalizer);
   return estimator.estimate(network, train, normalizer, options, seed, progress);
 }
 

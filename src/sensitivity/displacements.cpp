@@ -35,7 +35,7 @@ double Displacements::Divergence(const std::vector<int>& columns) const {
 
 Displacements MeasureDisplacements(const SensitivityInputs& inputs, ProgressSink& progress) {
   const torch::NoGradGuard no_grad;
-  QuantizedRun run(inputs, std::min(inputs.options.samples, kMostDisplaced), "sensitivity/samples");
+  QuantizedRun run(inputs, inputs.options.samples, "sensitivity/samples");
   const auto layers = static_cast<std::int64_t>(inputs.network.layers.size());
   const auto widths = static_cast<std::int64_t>(inputs.widths.size());
   Displacements result;

@@ -13,15 +13,14 @@ namespace bitplan {
 namespace {
 
 constexpr std::int64_t kBatch = 32;
-constexpr std::int64_t kMostSamples = 512;
 
 // Tr(H_u) of every layer, mean over the minibatches.
 std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progress) {
   torch::jit::Module module = inputs.network.module;
+  RequireGradients(inputs.network, inputs.train, inputs.normalizer);
   const GradientScope scope(inputs.network);
   RandomStream draws(inputs.seed, "sensitivity/samples"), probes(inputs.seed, "sensitivity/probes");
-  const torch::Tensor index =
-      DrawSamples(inputs.train, std::clamp<std::int64_t>(inputs.options.samples, 1, kMostSamples), draws);
+  const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
   std::vector<double> traces(scope.weights().size(), 0.0);
   progress.Begin("sensitivity hawq", index.size(0), "images");
   for (std::int64_t begin = 0; begin < index.size(0); begin += kBatch) {

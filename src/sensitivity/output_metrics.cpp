@@ -14,7 +14,6 @@ namespace bitplan {
 namespace {
 
 constexpr std::int64_t kBatch = 64;
-constexpr std::int64_t kMostSamples = 256;
 
 using Outputs = std::vector<std::vector<torch::Tensor>>;  // [layers][uses]
 
@@ -41,8 +40,7 @@ AllocationProblem MeasureOutputs(
   AllocationProblem problem = DescribeUnits(inputs, quantized);
   problem.loss_rise.assign(problem.units.size(), std::vector<double>(inputs.widths.size(), 0.0));
   RandomStream draws(inputs.seed, "sensitivity/samples");
-  const torch::Tensor index =
-      DrawSamples(inputs.train, std::clamp<std::int64_t>(inputs.options.samples, 1, kMostSamples), draws);
+  const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
   const std::int64_t batches = (index.size(0) + kBatch - 1) / kBatch;
   torch::jit::Module module = CloneModule(inputs.network.module);
   progress.Begin(std::string("sensitivity ") + name,
@@ -97,6 +95,7 @@ AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressS
   Outputs reference, gradients;
   const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& labels) {
     torch::jit::Module module = inputs.network.module;
+    RequireGradients(inputs.network, inputs.train, inputs.normalizer);
     const GradientScope scope(inputs.network);
     torch::Tensor logits;
     reference = RunTapped(inputs.network, module, images, &logits);

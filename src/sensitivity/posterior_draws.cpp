@@ -8,7 +8,6 @@
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
-#include "bitplan/sensitivity/displacements.h"
 
 namespace bitplan {
 namespace {
@@ -44,6 +43,14 @@ int ShareOf(const PosteriorOptions& options) {
   return std::min(options.samples, std::max(options.batch, options.samples / kShare));
 }
 
+// Images of the whole table. 0: it looks at none.
+int TableSamples(const SensitivityOptions& options) {
+  const int most = FindSensitivityMetric(options.metric).most_samples;
+  return most > 0 ? std::min(options.samples, most) : options.samples;
+}
+
+int ShareOf(int samples) { return samples > 0 ? std::max(1, samples / kShare) : 0; }
+
 // Information and table on a share of the images that the seed chooses.
 AllocationProblem MeasuredOnShare(const SensitivityInputs& inputs, const Network& network, PosteriorOptions options,
                                   std::uint64_t seed) {
@@ -61,9 +68,7 @@ AllocationProblem MeasuredOnShare(const SensitivityInputs& inputs, const Network
                           .widths = inputs.widths,
                           .seed = seed};
   share.options.coherence = false;
-  int& samples = share.options.samples;
-  if (FindSensitivityMetric(share.options.metric).keeps_displacements) samples = std::min(samples, kMostDisplaced);
-  if (samples > 0) samples = std::max(1, samples / kShare);
+  share.options.samples = ShareOf(TableSamples(inputs.options));
   return MeasureSensitivity(share, SilentSink());
 }
 
@@ -82,21 +87,27 @@ void Centre(Rows& rows, double most) {
   }
 }
 
-// The draw's loss rises over the network's own, their geometric mean 1.
-Rows Ratios(const Rows& drawn, const Rows& base) {
+// log(rise / other), 0 where one of them is none.
+Rows LogRatios(const Rows& rise, const Rows& other) {
   Rows ratios;
-  for (std::size_t u = 0; u < base.size(); ++u) {
+  for (std::size_t u = 0; u < other.size(); ++u) {
     auto& row = ratios.emplace_back();
-    for (std::size_t w = 0; w < base[u].size(); ++w) {
-      row.push_back(drawn[u][w] > 0.0 && base[u][w] > 0.0 ? std::log(drawn[u][w] / base[u][w]) : 0.0);
+    for (std::size_t w = 0; w < other[u].size(); ++w) {
+      row.push_back(rise[u][w] > 0.0 && other[u][w] > 0.0 ? std::log(rise[u][w] / other[u][w]) : 0.0);
     }
-  }
-  Centre(ratios, std::log(kMostRatio));
-  for (auto& row : ratios) {
-    for (double& value : row) value = std::exp(value);
   }
   return ratios;
 }
+
+void Add(Rows& sum, const Rows& rows, double factor) {
+  for (std::size_t u = 0; u < rows.size(); ++u) {
+    for (std::size_t w = 0; w < rows[u].size(); ++w) sum[u][w] += factor * rows[u][w];
+  }
+}
+
+// `count` estimates on a share of the images scatter about their mean; the factor that brings this to what an estimate
+// on all images scatters about the truth, which has `share` of the variance. 0 for one estimate.
+double Shrinkage(double count, double share) { return count > 1.0 ? std::sqrt(count / (count - 1.0) * share) : 0.0; }
 
 std::vector<double> Mean(const std::vector<AllocationProblem>& problems, std::size_t unit,
                          const std::vector<double> Unit::*percentiles) {
@@ -110,8 +121,8 @@ std::vector<double> Mean(const std::vector<AllocationProblem>& problems, std::si
 
 }  // namespace
 
-std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs, const PosteriorOptions& posterior,
-                                                 int draws, ProgressSink& progress) {
+std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs, const AllocationProblem& table,
+                                                 const PosteriorOptions& posterior, int draws, ProgressSink& progress) {
   const double rise = ExpectedRise(*inputs.posterior);
   const double scale = rise > kMostRise ? std::sqrt(kMostRise / rise) : 1.0;
   std::vector<AllocationProblem> bases, drawn;
@@ -125,10 +136,10 @@ std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs
   }
   progress.End("");
 
-  // An estimate on a share s of the images has 1 / s of the variance of the whole one.
-  const double count = draws, images = static_cast<double>(inputs.train.size());
-  const double share = std::min<double>(ShareOf(posterior), images) / std::min<double>(posterior.samples, images);
-  const double shrunk = draws > 1 ? std::sqrt(count / (count - 1.0) * share) : 0.0;
+  const auto share_of = [images = static_cast<double>(inputs.train.size())](int part, int whole) {
+    return whole > 0 ? std::min<double>(part, images) / std::min<double>(whole, images) : 0.0;
+  };
+  const double shrunk = Shrinkage(draws, share_of(ShareOf(posterior), posterior.samples));
   std::vector<PosteriorDraw> result(bases.size() * bases.size());
   const auto move = [&](std::vector<double> Unit::*percentiles, Rows PosteriorDraw::*shifts) {
     Rows means;
@@ -149,9 +160,22 @@ std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs
   };
   move(&Unit::score_percentiles, &PosteriorDraw::score);
   move(&Unit::log_sigma_percentiles, &PosteriorDraw::log_sigma);
+  const int samples = TableSamples(inputs.options);
+  const double rise_shrunk = table.replicates.empty() ? Shrinkage(draws, share_of(ShareOf(samples), samples)) : 0.0;
+  std::vector<Rows> scatter(bases.size(), Rows(bases[0].loss_rise.size(), std::vector<double>(inputs.widths.size())));
+  for (std::size_t s = 0; s < bases.size(); ++s) {
+    for (const AllocationProblem& other : bases) {
+      Add(scatter[s], LogRatios(bases[s].loss_rise, other.loss_rise), rise_shrunk / static_cast<double>(draws));
+    }
+  }
   for (std::size_t r = 0; r < result.size(); ++r) {
-    const std::size_t d = r % bases.size();
-    result[r].rise = Ratios(drawn[d].loss_rise, bases[d].loss_rise);
+    const std::size_t d = r % bases.size(), seed = r / bases.size();
+    result[r].rise = LogRatios(drawn[d].loss_rise, bases[d].loss_rise);
+    Add(result[r].rise, scatter[seed], 1.0);
+    Centre(result[r].rise, std::log(kMostRatio));
+    for (auto& row : result[r].rise) {
+      for (double& value : row) value = std::exp(value);
+    }
   }
   return result;
 }

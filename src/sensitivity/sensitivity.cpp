@@ -1,5 +1,7 @@
 #include "bitplan/sensitivity/sensitivity.h"
 
+#include <algorithm>
+
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "sensitivity/gradient_metric.h"
@@ -16,13 +18,13 @@ const std::vector<SensitivityMetric>& SensitivityMetrics() {
       {"posterior", "likelihood information of the posterior along the actual rounding errors", true, MeasurePosterior},
       {"measured", "divergence of the predictions when one layer alone is quantized", false, MeasureByQuantizing},
       {"predictive", "divergence of the corrected predictions, and how it adds up over layers", false,
-       MeasurePredictive, true},
-      {"hawq", "mean Hessian trace times squared weight error (HAWQ-V2)", false, MeasureHessianTrace},
+       MeasurePredictive, true, 512},
+      {"hawq", "mean Hessian trace times squared weight error (HAWQ-V2)", false, MeasureHessianTrace, false, 512},
       {"activation-distance", "relative error of all layers' outputs when one is quantized (as MCT)", false,
-       MeasureActivationDistance},
+       MeasureActivationDistance, false, 256},
       {"gradient", "sum of |gradient x weight error| (as AutoRound)", false, MeasureGradientProduct},
       {"fisher-output", "squared gradient x output error of the quantized layer (as ModelOpt)", false,
-       MeasureOutputFisher},
+       MeasureOutputFisher, false, 256},
   };
   return list;
 }
@@ -37,7 +39,9 @@ AllocationProblem MeasureSensitivity(const SensitivityInputs& inputs, ProgressSi
     throw Error(ErrorKind::kUsage, "sensitivity.metric " + inputs.options.metric + " needs a posterior");
   }
   if (inputs.train.size() == 0) throw Error(ErrorKind::kData, "sensitivity: the data set has no training images");
-  AllocationProblem problem = metric.measure(inputs, progress);
+  SensitivityInputs within = inputs;
+  if (metric.most_samples > 0) within.options.samples = std::min(within.options.samples, metric.most_samples);
+  AllocationProblem problem = metric.measure(within, progress);
   problem.Validate();
   return problem;
 }

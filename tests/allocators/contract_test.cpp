@@ -1,6 +1,7 @@
 // The laws that every registered allocator obeys. A new allocator is under them as soon as it is in the list.
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "allocators/problems.h"
 #include "bitplan/core/error.h"
@@ -207,7 +208,18 @@ TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a 
   for (const double share : WidthConfidence(problem, {}, options, 1, Allocate(problem, options, 1)))
     CHECK(share == 1.0);
 
-  for (const char* blind : {"uniform", "bayes-bits-from-variance", "quantile-inform"}) {  // no coherence to read
+  for (const char* sizes : {"uniform", "random"}) {  // nothing but the seed varies
+    const AllocateOptions other = Options(sizes, problem, options.budget);
+    const auto confidence = WidthConfidence(problem, {}, other, 1, Allocate(problem, other, 1));
+    REQUIRE(confidence.size() == 6);
+    const double mean = std::accumulate(confidence.begin(), confidence.end(), 0.0) / 6.0;
+    if (other.allocator == "uniform") CHECK(mean == 1.0);
+    if (other.allocator == "random") {
+      CHECK(mean > 0.1);
+      CHECK(mean < 1.0);
+    }
+  }
+  for (const char* blind : {"bayes-bits-from-variance", "quantile-inform"}) {  // no coherence to read
     const AllocateOptions other = Options(blind, problem, options.budget);
     CHECK(WidthConfidence(problem, {}, other, 1, Allocate(problem, other, 1)).empty());
   }

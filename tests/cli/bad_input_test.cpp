@@ -235,6 +235,26 @@ TEST_CASE("a model that answers probabilities is refused") {
   CHECK_THAT(RefusedRun(place, 65), Contains("softmax"));
 }
 
+TEST_CASE("a model without gradients: refused where the plan needs them, a warning where only its confidence does") {
+  const Workplace place;
+  torch::manual_seed(1);
+  torch::jit::Module module("silent");
+  module.register_parameter("weight", torch::randn({4, 784}) * 0.05, false);
+  module.define("def forward(self, x):\n  return torch.linear(x.flatten(1), self.weight).detach()\n");
+  SaveModel(place, module);
+  CHECK_THAT(RefusedRun(place, 65), Contains("no gradient") && Contains("layer"));
+  const auto run = [&](const std::string& allocator, const std::string& metric) {
+    return place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=" + allocator, "--set",
+                          "sensitivity.metric=" + metric, "--set", "quantizer.range=mse"});
+  };
+  CHECK(run("hawq", "measured").code == 65);
+  const auto exact = run("exact", "measured");
+  INFO(exact.err);
+  CHECK(exact.code == 0);
+  CHECK_THAT(exact.err, Contains("confidence without networks from the posterior: no gradient"));
+  CHECK_THAT(ReadText(place / "out/plan.yaml"), Contains("confidence: "));  // other images alone
+}
+
 TEST_CASE("a budget that cannot be met names the nearest feasible one and the blocking layers") {
   const Workplace place;
   const auto line =

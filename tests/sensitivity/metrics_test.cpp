@@ -41,6 +41,11 @@ struct Setting {
   }
 };
 
+std::vector<PosteriorDraw> Draws(const SensitivityInputs& inputs, int draws) {
+  return MeasurePosteriorDraws(inputs, MeasureSensitivity(inputs, SilentSink()), {.samples = 128, .batch = 4}, draws,
+                               SilentSink());
+}
+
 TEST_CASE("every metric of the list falls with the bits and leaves the network as it was") {
   const Setting setting;
   const std::string before = ModelHash(setting.network.module);
@@ -87,10 +92,9 @@ TEST_CASE("replicates of a table scatter about it, more where fewer images were 
 TEST_CASE("other networks of a posterior have other tables, the farther the wider it is") {
   Setting setting;
   const std::string before = ModelHash(setting.network.module);
-  const PosteriorOptions laplace{.samples = 128, .batch = 4};
   // Mean square of log ratios of the rises, and of the shifts of the middle score, bits.
   const auto spread = [&](const std::string& metric) {
-    const auto draws = MeasurePosteriorDraws(setting.Inputs(metric, {2, 4}), laplace, 3, SilentSink());
+    const auto draws = Draws(setting.Inputs(metric, {2, 4}), 3);
     REQUIRE(draws.size() == 9);  // every network with every seed
     double rises = 0.0, scores = 0.0;
     for (const PosteriorDraw& draw : draws) {
@@ -133,7 +137,7 @@ TEST_CASE("other networks of a posterior have other tables, the farther the wide
     GetTensor(setting.network.module, setting.network.layers[0].parameter)[0].zero_();
     GetTensor(setting.network.module, setting.network.layers[1].parameter).zero_();
   }
-  const auto pruned = MeasurePosteriorDraws(setting.Inputs("posterior", {2, 4}), laplace, 1, SilentSink());
+  const auto pruned = Draws(setting.Inputs("posterior", {2, 4}), 1);
   REQUIRE(pruned.size() == 1);
   CHECK(pruned[0].rise[1][0] ==
         pruned[0].rise[1][1]);  // no rise that could change, only what the others have in common
@@ -143,12 +147,38 @@ TEST_CASE("other networks of a posterior have other tables, the farther the wide
   CHECK(std::abs(pruned[0].score[1][50]) < 1.5);  // a layer that noise brought to life would reach the bound
   setting = Setting();
   const auto inputs = setting.Inputs("predictive", {2, 4});
-  const auto once = MeasurePosteriorDraws(inputs, laplace, 2, SilentSink());
-  const auto again = MeasurePosteriorDraws(inputs, laplace, 2, SilentSink());
+  const auto once = Draws(inputs, 2);
+  const auto again = Draws(inputs, 2);
   CHECK(once[1].rise == again[1].rise);
   CHECK(once[1].score == again[1].score);
   CHECK(once[0].rise != once[1].rise);
   CHECK(ModelHash(setting.network.module) == before);
+}
+
+TEST_CASE("a table without replicates scatters with the images and the seed of its estimates") {
+  Setting setting;
+  for (LayerPosterior& layer : setting.posterior.layers) {
+    layer.sigma = layer.sigma * 1e-4;
+    layer.prior_sigma *= 1e-4;
+  }
+  for (const char* metric : {"hawq", "activation-distance", "gradient", "fisher-output"}) {
+    INFO(metric);
+    const auto draws = Draws(setting.Inputs(metric, {2, 4}), 3);
+    REQUIRE(draws.size() == 9);
+    CHECK(draws[0].rise != draws[3].rise);  // the same network, another seed
+    double sum = 0.0, squares = 0.0;
+    for (std::size_t s = 0; s < 3; ++s) {
+      for (const auto& row : draws[3 * s].rise) {
+        for (const double ratio : row) {
+          sum += std::log(ratio);
+          squares += std::pow(std::log(ratio), 2.0);
+        }
+      }
+    }
+    CHECK(sum == Approx(0.0).margin(1e-6));
+    CHECK(squares / 18.0 < 0.25);  // an estimate on all 128 images is known to better than a factor of two
+    CHECK(squares > 0.0);
+  }
 }
 
 TEST_CASE("added displacements of one layer are what that layer alone does") {

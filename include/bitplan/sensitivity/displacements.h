@@ -15,8 +15,6 @@
 
 namespace bitplan {
 
-inline constexpr int kMostDisplaced = 512;  // images that displacements are measured on
-
 struct Displacements {
   torch::Tensor logits;        // float32 [n, classes], of the float network
   torch::Tensor displacement;  // float32 [layers, widths, n, classes]
@@ -25,7 +23,7 @@ struct Displacements {
   [[nodiscard]] double Divergence(const std::vector<int>& columns) const;
 };
 
-// On at most kMostDisplaced images of `inputs.options.samples`. Batch norms are corrected in every pass when
+// On `inputs.options.samples` images. Batch norms are corrected in every pass when
 // inputs.quantizer.centring counts on it.
 [[nodiscard]] Displacements MeasureDisplacements(const SensitivityInputs& inputs, ProgressSink& progress);
 

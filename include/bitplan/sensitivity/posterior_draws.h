@@ -16,9 +16,10 @@ namespace bitplan {
 // another seed on an eighth as many images. The network itself is measured on the same images with the same seed: what
 // a draw changes is the difference, in which the choice of images cancels. Both have their scales fitted to the
 // weights: fits to outputs would take longer than all the rest. Errors that act together (coherence) are left as they
-// are; few images do not tell them from chance. Besides, every estimate of the network itself scatters with its seed;
-// brought to the size of the whole estimate, that scatter is a change of scores too. The answer holds every network
-// with every seed, draws x draws entries (one draw: no scatter).
+// are; few images do not tell them from chance. Besides, every estimate of the network itself scatters with its images
+// and its seed; brought to the size of the whole estimate, that scatter is a change of scores too, and of the rises of
+// a `table` (the one that `inputs` give on all images) without replicates. The answer holds every network with every
+// seed, draws x draws entries (one draw: no scatter).
 //
 // Tempered: a mean-field draw of all weights at once is far worse than the network, d / 2N nats for d weights that
 // N images determine (3 for ResNet-20 and 45,000 images). Deviations are scaled down to an expected loss rise of 0.01
@@ -26,6 +27,7 @@ namespace bitplan {
 // and is left out; of the rest no change counts as more than a factor of 16 in a rise, or the 2 bits that this is in a
 // score.
 [[nodiscard]] std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs,
+                                                               const AllocationProblem& table,
                                                                const PosteriorOptions& posterior, int draws,
                                                                ProgressSink& progress);
 

@@ -36,6 +36,7 @@ struct SensitivityMetric {
   bool needs_posterior;
   AllocationProblem (*measure)(const SensitivityInputs& inputs, ProgressSink& progress);
   bool keeps_displacements = false;
+  int most_samples = 0;  // no more images are looked at, whatever options.samples says; 0: no limit
 };
 
 [[nodiscard]] const std::vector<SensitivityMetric>& SensitivityMetrics();
