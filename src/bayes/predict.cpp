@@ -12,7 +12,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 256;
+constexpr std::int64_t kBatch = 128;
 
 }  // namespace
 
@@ -28,7 +28,12 @@ DistinctImages Distinct(const Dataset& data) {
 }
 
 Drawer::Drawer(const StoredNetwork& stored) : stored_(stored), module_(CloneModule(stored.network.module)) {
-  for (const Layer& layer : stored.network.layers) slots_.emplace_back(module_, layer.parameter);
+  for (std::size_t l = 0; l < stored.layers.size(); ++l) {
+    const Layer& layer = stored.network.layers[l];
+    means_.push_back(stored.layers[l].Mean(layer.output_dim));
+    sigmas_.push_back(stored.layers[l].Sigma());
+    slots_.emplace_back(module_, layer.parameter);
+  }
 }
 
 torch::Tensor Drawer::Logits(const torch::Tensor& inputs, std::uint64_t seed, int t) {
@@ -37,8 +42,9 @@ torch::Tensor Drawer::Logits(const torch::Tensor& inputs, std::uint64_t seed, in
   std::vector<torch::Tensor> logits;
   for (std::int64_t b = 0; b < batches; ++b) {
     ThrowIfInterrupted();
-    const auto weights = stored_.Draw(seed, t * batches + b);
-    for (std::size_t l = 0; l < weights.size(); ++l) slots_[l].Set(weights[l]);
+    for (std::size_t l = 0; l < slots_.size(); ++l) {
+      slots_[l].Set(stored_.DrawLayer(l, means_[l], sigmas_[l], seed, t * batches + b));
+    }
     logits.push_back(
         module_.forward({inputs.slice(0, b * kBatch, std::min((b + 1) * kBatch, inputs.size(0)))}).toTensor());
   }

@@ -47,12 +47,16 @@ std::vector<torch::Tensor> StoredNetwork::Draw(std::uint64_t seed, std::int64_t 
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> weights;
   for (std::size_t l = 0; l < layers.size(); ++l) {
-    const int dim = network.layers[l].output_dim;
-    torch::Tensor weight = DrawNoise(network.layers[l], l, seed, t).mul_(layers[l].Sigma()).add_(layers[l].Mean(dim));
-    if (layers[l].sample_grid.bits != kFloatBits) weight = RoundToGrid(weight, layers[l].sample_grid, dim);
-    weights.push_back(std::move(weight));
+    weights.push_back(DrawLayer(l, layers[l].Mean(network.layers[l].output_dim), layers[l].Sigma(), seed, t));
   }
   return weights;
+}
+
+torch::Tensor StoredNetwork::DrawLayer(std::size_t layer, const torch::Tensor& mean, const torch::Tensor& sigma,
+                                       std::uint64_t seed, std::int64_t t) const {
+  torch::Tensor weight = DrawNoise(network.layers[layer], layer, seed, t).mul_(sigma).add_(mean);
+  const UniformGrid& grid = layers[layer].sample_grid;
+  return grid.bits == kFloatBits ? weight : RoundToGrid(weight, grid, network.layers[layer].output_dim);
 }
 
 }  // namespace bitplan

@@ -172,7 +172,7 @@ ordered_json Json(const pipeline::CurveReport& report) {
   for (const auto& point : report.points) {
     ordered_json json = {{"budget", point.budget}};
     json.update(AchievedJson(point.achieved));
-    json["shadow_price"] = point.shadow_price;
+    json["shadow_price"] = point.shadow_price > 0.0 ? ordered_json(point.shadow_price) : ordered_json();
     json["bits"] = point.bits;
     points.push_back(std::move(json));
   }

@@ -63,11 +63,14 @@ void Set(const Setting& setting, const RecipeOption& option, std::vector<Pin>& f
   if (!setting.value.IsMap()) setting.Fail(option.path + " must be a map of layers and widths, such as '{conv1: 8}'");
   field.clear();
   for (const auto& entry : setting.value) {
-    Pin& pin = field.emplace_back();
-    pin.pattern = setting.source->Text(entry.first, "a layer in " + option.path);
+    Pin pin{.pattern = setting.source->Text(entry.first, "a layer in " + option.path), .bits = 0};
+    for (const Pin& other : field) {
+      if (other.pattern == pin.pattern) setting.Fail(option.path + ": '" + pin.pattern + "' is given twice");
+    }
     RecipeOption item = option;
     item.path += "." + pin.pattern;
     Set({entry.second, setting.source}, item, pin.bits);
+    field.push_back(std::move(pin));
   }
 }
 

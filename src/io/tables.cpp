@@ -116,8 +116,8 @@ std::vector<PosteriorDraw> LoadPosteriorDraws(const std::filesystem::path& file,
         return rows.size() == table.units.size() &&
                std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return row.size() == columns; });
       };
-      if (!fits(draw.rise, table.widths.size()) || !fits(draw.score, kPercentiles) ||
-          !fits(draw.log_sigma, kPercentiles)) {
+      const std::size_t columns = draw.score.empty() || !draw.score.front().empty() ? kPercentiles : 0;
+      if (!fits(draw.rise, table.widths.size()) || !fits(draw.score, columns) || !fits(draw.log_sigma, columns)) {
         throw Error(ErrorKind::kData, file.string() + ": the draws are not of this table's layers and widths");
       }
     }

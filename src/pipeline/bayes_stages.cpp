@@ -107,7 +107,7 @@ const UncertaintyGroups& BayesSeed::TrainGroups(ProgressSink& progress) {
 
 std::string BayesSeed::FineTuning() const {
   const auto& b = setup_.recipe.bayes;
-  return fmt::format("fine-tuning/2 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
+  return fmt::format("fine-tuning/3 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
 }
 
 BayesSeedResult BayesSeed::Float(ProgressSink& progress) {
@@ -171,7 +171,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
   auto options = recipe.allocate;
   options.bits.erase(std::remove(options.bits.begin(), options.bits.end(), 0), options.bits.end());
   const std::string table_input =
-      HashOf({"table/2", reference.record.content, setup_.train_hash, fmt::format("{}", fmt::join(options.bits, " ")),
+      HashOf({"table/3", reference.record.content, setup_.train_hash, fmt::format("{}", fmt::join(options.bits, " ")),
               recipe.quantizer.grid, recipe.quantizer.granularity});
   const auto table = folder_.Ensure(Name("table"), table_input, {Name("table.json")}, [&]() -> StageRecord {
     const Dataset& calibration = setup_.data.calibration;
@@ -236,7 +236,7 @@ std::string BayesSeed::BrokenCap(const StoredNetwork& stored, ProgressSink& prog
 }
 
 BayesSeedResult BayesSeed::Measured(const StageRecord& network, const std::string& name, ProgressSink& progress) {
-  const std::string input = HashOf({"measure/5", network.content, setup_.test_hash,
+  const std::string input = HashOf({"measure/6", network.content, setup_.test_hash,
                                     std::to_string(setup_.recipe.bayes.draws), std::to_string(seed_)});
   // What was packed is what is measured: it is read back from its file.
   const auto record = folder_.Ensure(Name(name), input, {Name(name + ".pt")}, [&] {

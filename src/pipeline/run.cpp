@@ -94,6 +94,9 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
     KeepEdited(chain, report.plan, progress);
     WriteFileAtomically(report.plan_file, DumpPlan(report.plan));
     chain.OwnPlan();
+    if (std::filesystem::exists(chain.folder().File("quantized.pt")) && !chain.IsApplied(report.plan)) {
+      progress.Warn("quantized.pt is the network of the plan before; `bitplan verify` writes that of this one");
+    }
   }
   report.stages = chain.statuses();
   return report;

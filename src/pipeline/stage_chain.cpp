@@ -307,16 +307,19 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
       return {};
     }
   }
-  const auto input = HashOf({"draws/5", metric, measured.content, PosteriorRecord(estimator).content,
-                             ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
-                             Section("quantizer"), std::to_string(draws), Seed()});
-  const auto record = Ensure("draws", input, {"draws.json"}, [&]() -> StageRecord {
-    const auto text = DumpPosteriorDraws(
-        MeasurePosteriorDraws(Inputs(metric, estimator, true), measured.problem, recipe_.posterior, draws, progress_));
-    WriteFileAtomically(folder_.File("draws.json"), text);
+  const bool scores = allocator.needs_posterior || FindSensitivityMetric(metric).needs_posterior;
+  const auto input =
+      HashOf({"draws/6", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
+              ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
+              Section("quantizer"), std::to_string(draws), Seed()});
+  const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric, file = stage + ".json";
+  const auto record = Ensure(stage, input, {file}, [&]() -> StageRecord {
+    const auto text = DumpPosteriorDraws(MeasurePosteriorDraws(Inputs(metric, estimator, true), measured.problem,
+                                                               recipe_.posterior, draws, scores, progress_));
+    WriteFileAtomically(folder_.File(file), text);
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });
-  return {LoadPosteriorDraws(folder_.File("draws.json"), measured.problem), record.content};
+  return {LoadPosteriorDraws(folder_.File(file), measured.problem), record.content};
 }
 
 bool StageChain::RangesByOutputs() const {
@@ -390,7 +393,7 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = HashOf({"allocate/5", measured.content, draws.content, ModelRecord().content, Section("allocate"),
+  const auto input = HashOf({"allocate/6", measured.content, draws.content, ModelRecord().content, Section("allocate"),
                              Section("quantizer"), allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;

@@ -93,6 +93,8 @@ class StageChain {
   // what `plan` holds afterwards.
   void Guard(Plan& plan);
 
+  // Whether quantized.pt is the network of this plan.
+  [[nodiscard]] bool IsApplied(const Plan& plan) { return folder_.Find("apply", ApplyInput(plan)).has_value(); }
   // The plan as this folder has already verified it, if it has.
   [[nodiscard]] std::optional<Plan> FindVerified(const Plan& draft);
   // Applies the plan, writes quantized.pt, measures, writes plan.yaml. Returns the corrections that were tried.
@@ -125,7 +127,7 @@ class StageChain {
   [[nodiscard]] const Measured& MeasuredTable(const std::string& metric, const std::string& estimator);
   // What the confidence of widths hangs on besides the replicates of `measured`, the table by `metric`. Empty when the
   // recipe asks for none, for allocators that state a confidence of their own or read sizes only, and, with a warning,
-  // where the network has no gradients and the plan needs no posterior.
+  // where no posterior can be estimated (a network without gradients) and the plan needs none.
   struct Draws {
     std::vector<PosteriorDraw> draws;
     std::string content;

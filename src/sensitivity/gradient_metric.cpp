@@ -16,7 +16,6 @@ constexpr std::int64_t kBatch = 16;
 // Mean over the minibatches of |gradient|, per layer.
 std::vector<torch::Tensor> GradientMagnitudes(const SensitivityInputs& inputs, ProgressSink& progress) {
   torch::jit::Module module = inputs.network.module;
-  RequireGradients(inputs.network, inputs.train, inputs.normalizer);
   const GradientScope scope(inputs.network);
   RandomStream draws(inputs.seed, "sensitivity/samples");
   const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);

@@ -17,7 +17,6 @@ constexpr std::int64_t kBatch = 32;
 // Tr(H_u) of every layer, mean over the minibatches.
 std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progress) {
   torch::jit::Module module = inputs.network.module;
-  RequireGradients(inputs.network, inputs.train, inputs.normalizer);
   const GradientScope scope(inputs.network);
   RandomStream draws(inputs.seed, "sensitivity/samples"), probes(inputs.seed, "sensitivity/probes");
   const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);

@@ -95,7 +95,6 @@ AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressS
   Outputs reference, gradients;
   const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& labels) {
     torch::jit::Module module = inputs.network.module;
-    RequireGradients(inputs.network, inputs.train, inputs.normalizer);
     const GradientScope scope(inputs.network);
     torch::Tensor logits;
     reference = RunTapped(inputs.network, module, images, &logits);

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
+#include <optional>
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
@@ -38,29 +40,30 @@ Network Drawn(const Network& network, const Posterior& posterior, double scale, 
   return drawn;
 }
 
-// Images of the estimate of the information on a share.
-int ShareOf(const PosteriorOptions& options) {
-  return std::min(options.samples, std::max(options.batch, options.samples / kShare));
+// Images of an estimate on a share of `whole`, at least `least` of them.
+std::int64_t ShareOf(std::int64_t whole, std::int64_t least) {
+  return std::min(whole, std::max(least, whole / kShare));
 }
 
-// Images of the whole table. 0: it looks at none.
-int TableSamples(const SensitivityOptions& options) {
-  const int most = FindSensitivityMetric(options.metric).most_samples;
-  return most > 0 ? std::min(options.samples, most) : options.samples;
+// What the table and the information are estimated on: `samples` of the training images, or all of them.
+std::int64_t Images(const SensitivityInputs& inputs, int samples) {
+  return std::min<std::int64_t>(samples, inputs.train.size());
 }
 
-int ShareOf(int samples) { return samples > 0 ? std::max(1, samples / kShare) : 0; }
-
-// Information and table on a share of the images that the seed chooses.
+// Table, and where `scores` are wanted or the table needs it the information, on a share of the images that the seed
+// chooses.
 AllocationProblem MeasuredOnShare(const SensitivityInputs& inputs, const Network& network, PosteriorOptions options,
-                                  std::uint64_t seed) {
+                                  bool scores, std::uint64_t seed) {
   options.estimator = "laplace";
-  options.samples = ShareOf(options);
-  const Posterior posterior = EstimatePosterior(network, inputs.train, inputs.normalizer, options, seed, SilentSink());
+  options.samples = static_cast<int>(ShareOf(Images(inputs, options.samples), options.batch));
+  std::optional<Posterior> posterior;
+  if (scores) {
+    posterior = EstimatePosterior(network, inputs.train, inputs.normalizer, options, seed, SilentSink());
+  }
   QuantizerOptions quantizer = inputs.quantizer;
   quantizer.range = "mse";
   SensitivityInputs share{.network = network,
-                          .posterior = &posterior,
+                          .posterior = posterior ? &*posterior : nullptr,
                           .train = inputs.train,
                           .normalizer = inputs.normalizer,
                           .quantizer = quantizer,
@@ -68,11 +71,15 @@ AllocationProblem MeasuredOnShare(const SensitivityInputs& inputs, const Network
                           .widths = inputs.widths,
                           .seed = seed};
   share.options.coherence = false;
-  share.options.samples = ShareOf(TableSamples(inputs.options));
+  share.options.samples = static_cast<int>(ShareOf(Images(inputs, SamplesOf(inputs.options)), 1));
   return MeasureSensitivity(share, SilentSink());
 }
 
 using Rows = std::vector<std::vector<double>>;
+
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+
+double KnownOrZero(double value) { return std::isnan(value) ? 0.0 : value; }
 
 // What all layers have in common moves no plan within a budget, and would drown the rest: the mean is taken out. Then
 // nothing counts as more than `most`.
@@ -87,93 +94,101 @@ void Centre(Rows& rows, double most) {
   }
 }
 
-// log(rise / other), 0 where one of them is none.
-Rows LogRatios(const Rows& rise, const Rows& other) {
-  Rows ratios;
-  for (std::size_t u = 0; u < other.size(); ++u) {
-    auto& row = ratios.emplace_back();
-    for (std::size_t w = 0; w < other[u].size(); ++w) {
-      row.push_back(rise[u][w] > 0.0 && other[u][w] > 0.0 ? std::log(rise[u][w] / other[u][w]) : 0.0);
+Rows MeanOf(const std::vector<Rows>& estimates) {
+  Rows mean = estimates.front();
+  for (std::size_t u = 0; u < mean.size(); ++u) {
+    for (std::size_t i = 0; i < mean[u].size(); ++i) {
+      double sum = 0.0, known = 0.0;
+      for (const Rows& rows : estimates) {
+        if (std::isnan(rows[u][i])) continue;
+        sum += rows[u][i];
+        known += 1.0;
+      }
+      mean[u][i] = known > 0.0 ? sum / known : kUnknown;
     }
   }
-  return ratios;
+  return mean;
 }
 
-void Add(Rows& sum, const Rows& rows, double factor) {
-  for (std::size_t u = 0; u < rows.size(); ++u) {
-    for (std::size_t w = 0; w < rows[u].size(); ++w) sum[u][w] += factor * rows[u][w];
+// What every drawn network (the same seed for `drawn` and `bases`) with every seed changes, centred; r: network r mod
+// n, seed r / n of n. `scatter`: the factor on the scatter of the bases. Unknown is no change.
+std::vector<Rows> Changes(const std::vector<Rows>& bases, const std::vector<Rows>& drawn, double scatter, double most) {
+  const std::size_t n = bases.size();
+  const Rows mean = MeanOf(bases);
+  std::vector<Rows> changes(n * n, mean);
+  for (std::size_t r = 0; r < changes.size(); ++r) {
+    const Rows &now = drawn[r % n], &before = bases[r % n], &other = bases[r / n];
+    for (std::size_t u = 0; u < mean.size(); ++u) {
+      for (std::size_t i = 0; i < mean[u].size(); ++i) {
+        changes[r][u][i] = KnownOrZero(now[u][i] - before[u][i]) + scatter * KnownOrZero(other[u][i] - mean[u][i]);
+      }
+    }
+    Centre(changes[r], most);
   }
+  return changes;
+}
+
+std::vector<Rows> LogRises(const std::vector<AllocationProblem>& tables) {
+  std::vector<Rows> logs;
+  for (const AllocationProblem& table : tables) {
+    Rows& rows = logs.emplace_back(table.loss_rise);
+    for (auto& row : rows) {
+      for (double& rise : row) rise = rise > 0.0 ? std::log(rise) : kUnknown;
+    }
+  }
+  return logs;
+}
+
+std::vector<Rows> Percentiles(const std::vector<AllocationProblem>& tables, std::vector<double> Unit::*percentiles) {
+  std::vector<Rows> rows(tables.size());
+  for (std::size_t t = 0; t < tables.size(); ++t) {
+    for (const Unit& unit : tables[t].units) rows[t].push_back(unit.*percentiles);
+  }
+  return rows;
 }
 
 // `count` estimates on a share of the images scatter about their mean; the factor that brings this to what an estimate
 // on all images scatters about the truth, which has `share` of the variance. 0 for one estimate.
 double Shrinkage(double count, double share) { return count > 1.0 ? std::sqrt(count / (count - 1.0) * share) : 0.0; }
 
-std::vector<double> Mean(const std::vector<AllocationProblem>& problems, std::size_t unit,
-                         const std::vector<double> Unit::*percentiles) {
-  std::vector<double> mean(kPercentiles);
-  for (const AllocationProblem& problem : problems) {
-    const std::vector<double>& values = problem.units[unit].*percentiles;
-    for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += values[i] / static_cast<double>(problems.size());
-  }
-  return mean;
-}
-
 }  // namespace
 
 std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs, const AllocationProblem& table,
-                                                 const PosteriorOptions& posterior, int draws, ProgressSink& progress) {
+                                                 const PosteriorOptions& posterior, int draws, bool scores,
+                                                 ProgressSink& progress) {
   const double rise = ExpectedRise(*inputs.posterior);
   const double scale = rise > kMostRise ? std::sqrt(kMostRise / rise) : 1.0;
+  const bool information = FindSensitivityMetric(inputs.options.metric).needs_posterior;
+  scores = scores || information;
   std::vector<AllocationProblem> bases, drawn;
   progress.Begin("posterior draws", draws, "draws");
   for (int d = 0; d < draws; ++d) {
     ThrowIfInterrupted();
     const std::uint64_t seed = StreamSeed(inputs.seed, "sensitivity/draw/" + std::to_string(d));
-    bases.push_back(MeasuredOnShare(inputs, inputs.network, posterior, seed));
-    drawn.push_back(MeasuredOnShare(inputs, Drawn(inputs.network, *inputs.posterior, scale, seed), posterior, seed));
+    const Network other = Drawn(inputs.network, *inputs.posterior, scale, seed);
+    bases.push_back(MeasuredOnShare(inputs, inputs.network, posterior, scores, seed));
+    drawn.push_back(MeasuredOnShare(inputs, other, posterior, scores, seed));
     progress.Advance(1);
   }
   progress.End("");
 
-  const auto share_of = [images = static_cast<double>(inputs.train.size())](int part, int whole) {
-    return whole > 0 ? std::min<double>(part, images) / std::min<double>(whole, images) : 0.0;
+  const auto shrunk = [&](std::int64_t whole, std::int64_t least) {
+    return Shrinkage(
+        draws, static_cast<double>(ShareOf(whole, least)) / static_cast<double>(std::max<std::int64_t>(whole, 1)));
   };
-  const double shrunk = Shrinkage(draws, share_of(ShareOf(posterior), posterior.samples));
-  std::vector<PosteriorDraw> result(bases.size() * bases.size());
-  const auto move = [&](std::vector<double> Unit::*percentiles, Rows PosteriorDraw::*shifts) {
-    Rows means;
-    for (std::size_t u = 0; u < inputs.network.layers.size(); ++u) means.push_back(Mean(bases, u, percentiles));
-    for (std::size_t r = 0; r < result.size(); ++r) {
-      const std::size_t d = r % bases.size(), seed = r / bases.size();
-      Rows& rows = result[r].*shifts;
-      for (std::size_t u = 0; u < means.size(); ++u) {
-        const auto &now = drawn[d].units[u].*percentiles, &before = bases[d].units[u].*percentiles,
-                   &other = bases[seed].units[u].*percentiles;
-        auto& row = rows.emplace_back();
-        for (std::size_t i = 0; i < now.size(); ++i) {
-          row.push_back(now[i] - before[i] + shrunk * (other[i] - means[u][i]));
-        }
-      }
-      Centre(rows, 0.5 * std::log2(kMostRatio));
-    }
+  const double of_information = shrunk(Images(inputs, posterior.samples), posterior.batch);
+  const double of_table = information ? of_information : shrunk(Images(inputs, SamplesOf(inputs.options)), 1);
+  const auto rises =
+      Changes(LogRises(bases), LogRises(drawn), table.replicates.empty() ? of_table : 0.0, std::log(kMostRatio));
+  const auto moved = [&](std::vector<double> Unit::*percentiles) {
+    return Changes(Percentiles(bases, percentiles), Percentiles(drawn, percentiles), of_information,
+                   0.5 * std::log2(kMostRatio));
   };
-  move(&Unit::score_percentiles, &PosteriorDraw::score);
-  move(&Unit::log_sigma_percentiles, &PosteriorDraw::log_sigma);
-  const int samples = TableSamples(inputs.options);
-  const double rise_shrunk = table.replicates.empty() ? Shrinkage(draws, share_of(ShareOf(samples), samples)) : 0.0;
-  std::vector<Rows> scatter(bases.size(), Rows(bases[0].loss_rise.size(), std::vector<double>(inputs.widths.size())));
-  for (std::size_t s = 0; s < bases.size(); ++s) {
-    for (const AllocationProblem& other : bases) {
-      Add(scatter[s], LogRatios(bases[s].loss_rise, other.loss_rise), rise_shrunk / static_cast<double>(draws));
-    }
-  }
-  for (std::size_t r = 0; r < result.size(); ++r) {
-    const std::size_t d = r % bases.size(), seed = r / bases.size();
-    result[r].rise = LogRatios(drawn[d].loss_rise, bases[d].loss_rise);
-    Add(result[r].rise, scatter[seed], 1.0);
-    Centre(result[r].rise, std::log(kMostRatio));
-    for (auto& row : result[r].rise) {
+  const auto score = moved(&Unit::score_percentiles), log_sigma = moved(&Unit::log_sigma_percentiles);
+  std::vector<PosteriorDraw> result;
+  for (std::size_t r = 0; r < rises.size(); ++r) {
+    PosteriorDraw& draw = result.emplace_back(PosteriorDraw{rises[r], score[r], log_sigma[r]});
+    for (auto& row : draw.rise) {
       for (double& value : row) value = std::exp(value);
     }
   }

@@ -4,6 +4,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
+#include "posterior/batches.h"
 #include "sensitivity/gradient_metric.h"
 #include "sensitivity/hawq_metric.h"
 #include "sensitivity/measured_metric.h"
@@ -19,12 +20,12 @@ const std::vector<SensitivityMetric>& SensitivityMetrics() {
       {"measured", "divergence of the predictions when one layer alone is quantized", false, MeasureByQuantizing},
       {"predictive", "divergence of the corrected predictions, and how it adds up over layers", false,
        MeasurePredictive, true, 512},
-      {"hawq", "mean Hessian trace times squared weight error (HAWQ-V2)", false, MeasureHessianTrace, false, 512},
+      {"hawq", "mean Hessian trace times squared weight error (HAWQ-V2)", false, MeasureHessianTrace, false, 512, true},
       {"activation-distance", "relative error of all layers' outputs when one is quantized (as MCT)", false,
        MeasureActivationDistance, false, 256},
-      {"gradient", "sum of |gradient x weight error| (as AutoRound)", false, MeasureGradientProduct},
+      {"gradient", "sum of |gradient x weight error| (as AutoRound)", false, MeasureGradientProduct, false, 0, true},
       {"fisher-output", "squared gradient x output error of the quantized layer (as ModelOpt)", false,
-       MeasureOutputFisher, false, 256},
+       MeasureOutputFisher, false, 256, true},
   };
   return list;
 }
@@ -33,14 +34,20 @@ const SensitivityMetric& FindSensitivityMetric(const std::string& name) {
   return FindByName(SensitivityMetrics(), "sensitivity metric", name);
 }
 
+int SamplesOf(const SensitivityOptions& options) {
+  const int most = FindSensitivityMetric(options.metric).most_samples;
+  return most > 0 ? std::min(options.samples, most) : options.samples;
+}
+
 AllocationProblem MeasureSensitivity(const SensitivityInputs& inputs, ProgressSink& progress) {
   const SensitivityMetric& metric = FindSensitivityMetric(inputs.options.metric);
   if (metric.needs_posterior && inputs.posterior == nullptr) {
     throw Error(ErrorKind::kUsage, "sensitivity.metric " + inputs.options.metric + " needs a posterior");
   }
   if (inputs.train.size() == 0) throw Error(ErrorKind::kData, "sensitivity: the data set has no training images");
+  if (metric.needs_gradients) RequireGradients(inputs.network, inputs.train, inputs.normalizer);
   SensitivityInputs within = inputs;
-  if (metric.most_samples > 0) within.options.samples = std::min(within.options.samples, metric.most_samples);
+  within.options.samples = SamplesOf(inputs.options);
   AllocationProblem problem = metric.measure(within, progress);
   problem.Validate();
   return problem;

@@ -264,6 +264,11 @@ TEST_CASE("a budget that cannot be met names the nearest feasible one and the bl
   CHECK_FALSE(std::filesystem::exists(place / "out/model.pt"));  // said before anything is trained
 }
 
+TEST_CASE("a pin that is given twice is refused") {
+  const Workplace place;
+  CHECK_THAT(RefusedRun(place, 64, {"--set", "allocate.pins={fc1: 8, fc1: 2}"}), Contains("'fc1' is given twice"));
+}
+
 TEST_CASE("a pin that blocks a budget is named before the layers that are free") {
   const Workplace place;
   const auto line =

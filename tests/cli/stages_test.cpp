@@ -149,6 +149,19 @@ TEST_CASE("a plan says how sure its widths are, and a hand edit takes that back"
   CHECK(ReadText(place / "edited.yaml").find("confidence") == std::string::npos);
 }
 
+TEST_CASE("a new plan in a folder says that the quantized network there is that of the plan before") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto allocate = [&](const std::string& budget) {
+    const auto outcome =
+        place.Bitplan({"allocate", place.recipe(), "--out", "out", "--set", "allocate.budget.average_bits=" + budget});
+    REQUIRE(outcome.code == 0);
+    return outcome.err;
+  };
+  CHECK_THAT(allocate("5"), Contains("quantized.pt is the network of the plan before"));
+  CHECK_THAT(allocate("3"), !Contains("quantized.pt"));
+}
+
 TEST_CASE("a plan by output errors records the range of every layer and can be verified again") {
   const Workplace place;
   const std::vector<std::string> words = {"--out", "out", "--set", "quantizer.range=auto"};

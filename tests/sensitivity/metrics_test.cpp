@@ -43,7 +43,7 @@ struct Setting {
 
 std::vector<PosteriorDraw> Draws(const SensitivityInputs& inputs, int draws) {
   return MeasurePosteriorDraws(inputs, MeasureSensitivity(inputs, SilentSink()), {.samples = 128, .batch = 4}, draws,
-                               SilentSink());
+                               /*scores=*/true, SilentSink());
 }
 
 TEST_CASE("every metric of the list falls with the bits and leaves the network as it was") {

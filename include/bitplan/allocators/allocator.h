@@ -99,10 +99,10 @@ struct PinCost {
 
 // How sure every width of `answer` is, [units] 0..1: the share of repetitions in which the allocator gives the unit the
 // same width. Every repetition has a calibration subset (problem.replicates in turn), a network from the posterior (the
-// draws in turn) and a seed; there are as many as there are replicates, and every draw counts equally often. For an
-// allocator that learns from an oracle: the probability that it states. For one that reads sizes only 32 seeds are all
-// that varies. Empty when the widths hang on something of which there is nothing to repeat with: loss rises and
-// coherence without replicates and draws, scores without draws.
+// draws in turn) and a seed; there are as many as there are replicates or draws, whatever is more, rounded up so that
+// every draw counts equally often. For an allocator that learns from an oracle: the probability that it states. For one
+// that reads sizes only 32 seeds are all that varies. Empty when the widths hang on something of which there is nothing
+// to repeat with: loss rises and coherence without replicates and draws, scores without draws.
 [[nodiscard]] std::vector<double> WidthConfidence(const AllocationProblem& problem,
                                                   const std::vector<PosteriorDraw>& draws,
                                                   const AllocateOptions& options, std::uint64_t seed,

@@ -27,9 +27,9 @@ struct DistinctImages {
 };
 [[nodiscard]] DistinctImages Distinct(const Dataset& data);
 
-// Answers of a stored network, draw by draw, through a module of its own. Every 256 inputs meet draws of their own: a
-// mean over many images then averages over many more draws than an image sees, at no cost. Networks drawn with one seed
-// meet the same noise on the same inputs.
+// Answers of a stored network, draw by draw, through a module of its own. Every 128 inputs meet draws of their own: a
+// mean over many images then averages over many more draws than an image sees, at little cost. Networks drawn with one
+// seed meet the same noise on the same set of inputs.
 class Drawer {
  public:
   explicit Drawer(const StoredNetwork& stored);
@@ -39,6 +39,7 @@ class Drawer {
 
  private:
   const StoredNetwork& stored_;
+  std::vector<torch::Tensor> means_, sigmas_;
   torch::jit::Module module_;
   std::vector<TensorSlot> slots_;
 };

@@ -48,6 +48,9 @@ struct StoredNetwork {
   // noise of draw t depends on the seed, t and the layer alone: two networks drawn with the same seed meet the same
   // noise.
   [[nodiscard]] std::vector<torch::Tensor> Draw(std::uint64_t seed, std::int64_t t) const;
+  // The same for one layer, whose mean and standard deviations the caller keeps.
+  [[nodiscard]] torch::Tensor DrawLayer(std::size_t layer, const torch::Tensor& mean, const torch::Tensor& sigma,
+                                        std::uint64_t seed, std::int64_t t) const;
 };
 
 // Standard normal, shape of the layer's weight.

@@ -38,7 +38,7 @@ struct RelativeChange {
 // ten.
 class UncertaintySum {
  public:
-  // `logits`: float32 [n, classes] of one draw of the weights for all n inputs.
+  // `logits`: float32 [n, classes], of every input under its next draw.
   void Add(const torch::Tensor& logits);
   [[nodiscard]] std::int64_t draws() const { return draws_; }
   // Error(kInternal) before the first draw.

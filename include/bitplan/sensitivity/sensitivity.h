@@ -37,10 +37,13 @@ struct SensitivityMetric {
   AllocationProblem (*measure)(const SensitivityInputs& inputs, ProgressSink& progress);
   bool keeps_displacements = false;
   int most_samples = 0;  // no more images are looked at, whatever options.samples says; 0: no limit
+  bool needs_gradients = false;
 };
 
 [[nodiscard]] const std::vector<SensitivityMetric>& SensitivityMetrics();
 [[nodiscard]] const SensitivityMetric& FindSensitivityMetric(const std::string& name);  // Error(kUsage)
+// Images that the metric looks at, if there are as many.
+[[nodiscard]] int SamplesOf(const SensitivityOptions& options);
 [[nodiscard]] AllocationProblem MeasureSensitivity(const SensitivityInputs& inputs, ProgressSink& progress);
 
 }  // namespace bitplan
