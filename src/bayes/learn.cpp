@@ -23,10 +23,13 @@ constexpr double kWarmUp = 0.25;  // share of the steps over which the divergenc
 constexpr std::int64_t kStepsBetweenChecks = 50;
 constexpr double kGroupEdges[] = {0.1, 0.5};  // nats of aleatoric uncertainty: clear, doubtful and ambiguous images
 constexpr std::int64_t kLevels = std::size(kGroupEdges) + 1;
-constexpr double kLabels = 0.1;     // weight of the labels beside the reference
+constexpr double kLabels = 0.4;     // weight of the labels beside the reference
 constexpr double kFaithful = 0.02;  // nats of divergence an image below which the labels' weight shrinks with it
-constexpr double kBlends = 0.5;     // weight of all blends beside that of the minibatch
-constexpr std::int64_t kImagesPerBlend = 4;
+// Share by which the epistemic uncertainty of training images with one label is held higher where labels teach: on
+// other images it ends lower by about as much.
+constexpr double kPairAhead = 0.15;
+constexpr double kBlends = 0.5;  // weight of all blends beside that of the minibatch
+constexpr std::int64_t kImagesPerBlend = 4, kImagesPerDistorted = 2;
 constexpr double kFollowing = 0.1;  // nats of divergence an image beyond which holding uncertainty gets no stronger
 
 class Learning {
@@ -174,7 +177,7 @@ UncertaintyGroups GroupByUncertainty(const StoredNetwork& reference, const Datas
   const torch::Tensor level = torch::bucketize(u.aleatoric, edges);
   const torch::Tensor repeated = torch::bincount(distinct.of_row, {}, distinct.size()).gt(1).to(torch::kInt64);
   const torch::Tensor group = level * 2 + repeated;
-  return {group.index_select(0, distinct.of_row), kLevels * 2};
+  return {group.index_select(0, distinct.of_row), kLevels * 2, torch::tensor({1.0F, 0.0F}).repeat({kLevels})};
 }
 
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
@@ -201,18 +204,24 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 1 : 0;  // the last: blends
+  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 2 : 0;  // the last: distorted, blends
   Holder single_holder(groups), pair_holder(groups);
   torch::Tensor unit = torch::zeros({groups});  // of the charges: running mean of the divergence in every group
+  const torch::Tensor once =                    // 1 for images with one label
+      uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({2})}) : torch::Tensor();
+  RandomStream stream(seed, "bayes/distorted");
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
     if (uncertainty == nullptr) {
       return Divergence(expected(batch.images, batch.noise), answer(batch.images, batch.noise)).mean();
     }
-    const std::int64_t count = batch.rows.numel(), blends = (count + kImagesPerBlend - 1) / kImagesPerBlend;
-    const torch::Tensor images = torch::cat({batch.images, Blended(batch.images, blends)});
-    const torch::Tensor group =
-        torch::cat({uncertainty->of_row.index_select(0, batch.rows), torch::full({blends}, groups - 1, torch::kInt64)});
+    const std::int64_t count = batch.rows.numel(), blends = (count + kImagesPerBlend - 1) / kImagesPerBlend,
+                       distorted = count / kImagesPerDistorted;
+    const torch::Tensor images = torch::cat({Distorted(batch.images.slice(0, 0, distorted), stream),
+                                             batch.images.slice(0, distorted), Blended(batch.images, blends)});
+    const torch::Tensor group = torch::cat({torch::full({distorted}, groups - 2, torch::kInt64),
+                                            uncertainty->of_row.index_select(0, batch.rows.slice(0, distorted)),
+                                            torch::full({blends}, groups - 1, torch::kInt64)});
     const torch::Tensor weight = torch::cat({torch::full({count}, 1.0 / static_cast<double>(count)),
                                              torch::full({blends}, kBlends / static_cast<double>(blends))});
     const auto by_group = [&](const torch::Tensor& values) {
@@ -226,13 +235,14 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     const torch::Tensor following = divergence.detach().minimum(kFollowing * by_group(torch::ones({count + blends})));
     unit = torch::where(unit.gt(0.0), 0.97 * unit + 0.03 * following, following);
     const double known = unit.slice(0, 0, groups - 1).sum().item<double>();
+    const double teaching = std::min(1.0, known / kFaithful);
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
     const auto nll = [&](const torch::Tensor& log_answers) {
       return torch::nll_loss(log_answers.slice(0, 0, count), labels);
     };
-    return divergence.sum() + kLabels * std::min(1.0, known / kFaithful) * (nll(log_q) + nll(other_q)) / 2.0 +
+    return divergence.sum() + kLabels * teaching * (nll(log_q) + nll(other_q)) / 2.0 +
            single_holder.Charge(by_group(q_single), by_group(p_single), unit) +
-           pair_holder.Charge(by_group(q_pair), by_group(p_pair), unit);
+           pair_holder.Charge(by_group(q_pair), by_group(p_pair) * (1.0 + kPairAhead * teaching * once), unit);
   };
   return Learn(network, train, normalizer, options, schedule, seed, "reference", uncertainty != nullptr, progress,
                loss);

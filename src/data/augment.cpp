@@ -1,12 +1,17 @@
 #include "bitplan/data/augment.h"
 
+#include <torch/torch.h>
+
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "bitplan/core/suggest.h"
 
 namespace bitplan {
 namespace {
+
+constexpr std::int64_t kLeastPicture = 8;  // pixels
 
 // Every image moved by its own whole number of pixels, -reach..reach each way; zeros move in.
 torch::Tensor Shifted(const torch::Tensor& images, RandomStream& stream, std::int64_t reach) {
@@ -62,6 +67,24 @@ const std::vector<Augmentation>& Augmentations() {
        PadAndCrop},
   };
   return augmentations;
+}
+
+torch::Tensor Distorted(const torch::Tensor& images, RandomStream& stream) {
+  const std::int64_t n = images.size(0);
+  if (n == 0 || images.size(2) < kLeastPicture || images.size(3) < kLeastPicture) return images;
+  torch::Tensor maps = torch::empty({n, 2, 3});
+  auto map = maps.accessor<float, 3>();
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double angle = stream.Uniform(-0.15, 0.15), shear = stream.Uniform(-0.1, 0.1);
+    const double wide = stream.Uniform(0.93, 1.07), high = stream.Uniform(0.93, 1.07);
+    map[i][0][0] = static_cast<float>(std::cos(angle) * wide);
+    map[i][0][1] = static_cast<float>(-std::sin(angle) * high + shear);
+    map[i][1][0] = static_cast<float>(std::sin(angle) * wide);
+    map[i][1][1] = static_cast<float>(std::cos(angle) * high);
+    for (int axis = 0; axis < 2; ++axis) map[i][axis][2] = static_cast<float>(stream.Uniform(-1.0, 1.0) / 14.0);
+  }
+  const torch::Tensor grid = torch::affine_grid_generator(maps, images.sizes(), /*align_corners=*/false);
+  return torch::grid_sampler(images, grid, /*interpolation_mode=*/0, /*padding_mode=*/1, /*align_corners=*/false);
 }
 
 torch::Tensor Blended(const torch::Tensor& images, std::int64_t count) {

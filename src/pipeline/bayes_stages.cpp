@@ -34,7 +34,7 @@ constexpr int kPlanBits = 4;         // of a plan's drawn weights and activation
 constexpr double kBudgetStep = 0.5;  // bits that a plan's budget rises by while a cap is broken
 // Added to a network's seed: what is chosen meets other draws than what is measured.
 constexpr std::uint64_t kFineTuningSeed = 1'000'000, kGroupSeed = 2'000'000, kTableSeed = 3'000'000,
-                        kCapSeed = 4'000'000;
+                        kCapSeed = 4'000'000, kTargetSeed = 5'000'000;
 
 std::string HashOf(std::initializer_list<std::string_view> parts) {
   Sha256 hash;
@@ -105,6 +105,15 @@ const UncertaintyGroups& BayesSeed::TrainGroups(ProgressSink& progress) {
   return reference_->groups;
 }
 
+const EpistemicTarget& BayesSeed::Target(ProgressSink& progress) {
+  const StoredNetwork& stored = FloatNetwork(progress).stored;
+  const std::lock_guard lock(mutex_);
+  if (!reference_->target) {
+    reference_->target.emplace(stored, setup_.data.calibration, setup_.normalizer, seed_ + kTargetSeed, progress);
+  }
+  return *reference_->target;
+}
+
 std::string BayesSeed::FineTuning() const {
   const auto& b = setup_.recipe.bayes;
   return fmt::format("fine-tuning/3 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
@@ -154,7 +163,11 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
     const UncertaintyGroups* groups = b.fine_tune == "reference" ? &TrainGroups(progress) : nullptr;
     (void)LearnReference(network, reference, groups, train, setup_.normalizer, b, fine, fine_seed, progress);
   }
-  return network.Store();
+  StoredNetwork stored = network.Store();
+  if (stage == "fine-tuned" && b.fine_tune == "reference" && setup_.data.calibration.size() > 0) {
+    (void)CalibrateSigmas(stored, Target(progress), progress);
+  }
+  return stored;
 }
 
 StageRecord BayesSeed::Save(const StoredNetwork& stored, const std::string& name) {

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "bitplan/bayes/calibrate.h"
 #include "bitplan/bayes/learn.h"
 #include "bitplan/bayes/stored_network.h"
 #include "bitplan/bayes/widths.h"
@@ -56,11 +57,14 @@ class BayesSeed {
   struct Reference {
     StageRecord record;
     StoredNetwork stored;
-    UncertaintyGroups groups;  // of the training images; empty until something is fine-tuned
+    // Once something is fine-tuned:
+    UncertaintyGroups groups;  // of the training images
+    std::optional<EpistemicTarget> target;
   };
   [[nodiscard]] std::string Name(const std::string& row) const;
   [[nodiscard]] const Reference& FloatNetwork(ProgressSink& progress);
   [[nodiscard]] const UncertaintyGroups& TrainGroups(ProgressSink& progress);
+  [[nodiscard]] const EpistemicTarget& Target(ProgressSink& progress);
   [[nodiscard]] std::string FineTuning() const;
   [[nodiscard]] StoredNetwork Quantized(const std::vector<BayesWidths>& widths, int activation_bits,
                                         const std::string& sigma_scale, const std::string& stage,

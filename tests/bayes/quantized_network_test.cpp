@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "bitplan/bayes/calibrate.h"
 #include "bitplan/bayes/learn.h"
 #include "bitplan/bayes/predict.h"
 #include "bitplan/bayes/stored_network.h"
@@ -256,7 +257,9 @@ TEST_CASE("a network that follows its reference comes back to its answers and it
   const auto before = judged(reference), trained = judged(rounded.Store());
   const auto groups = GroupByUncertainty(reference, data, plain, 8, 2, SilentSink());
   (void)LearnReference(rounded, reference, &groups, data, plain, options, {40, 0.001}, 3, SilentSink());
-  const auto tuned = judged(rounded.Store());
+  StoredNetwork followed = rounded.Store();
+  (void)CalibrateSigmas(followed, EpistemicTarget(reference, data, plain, 4, SilentSink()), SilentSink());
+  const auto tuned = judged(followed);
   const auto off = [&](const BayesEvaluation& e) {
     return std::abs(std::log(e.aleatoric / before.aleatoric)) + std::abs(std::log(e.epistemic / before.epistemic));
   };

@@ -21,6 +21,11 @@ struct Augmentation {
 // Error(kUsage) for an unknown name.
 [[nodiscard]] const Augmentation& FindAugmentation(const std::string& name);
 
+// Every image under a small affine map of its own about its middle: turned by up to 0.15 rad, scaled by up to 7 % along
+// either axis, sheared by up to 0.1, moved by up to 1/28 of its size; bilinear, beyond the border the border goes on.
+// float32 [n, C, H, W] -> the same shape. Images less than 8 pixels high or wide are no pictures and stay as they are.
+[[nodiscard]] torch::Tensor Distorted(const torch::Tensor& images, RandomStream& stream);
+
 // Even blends of two images each: `images` [n, ...] -> float32 [count, ...], the mean of images i and i + 1
 // (cyclically) for i = 0 .. count - 1; count <= n. Of images in random order most are images that no class stands for.
 [[nodiscard]] torch::Tensor Blended(const torch::Tensor& images, std::int64_t count);
