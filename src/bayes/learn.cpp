@@ -27,7 +27,7 @@ constexpr double kLabels = 0.4;     // weight of the labels beside the reference
 constexpr double kFaithful = 0.02;  // nats of divergence an image below which the labels' weight shrinks with it
 // Share by which the epistemic uncertainty of training images with one label is held higher where labels teach: on
 // other images it ends lower by about as much.
-constexpr double kPairAhead = 0.15;
+constexpr double kPairAhead = 0.28;
 constexpr double kBlends = 0.5;  // weight of all blends beside that of the minibatch
 constexpr std::int64_t kImagesPerBlend = 4, kImagesPerDistorted = 2;
 constexpr double kFollowing = 0.1;  // nats of divergence an image beyond which holding uncertainty gets no stronger

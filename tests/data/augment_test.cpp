@@ -127,6 +127,30 @@ TEST_CASE("a blend is the mean of an image and the next, and the last one's next
   CHECK(Blended(three, 3).flatten(1).equal((torch::eye(3) + torch::eye(3).roll(-1, 0)) / 2.0));
 }
 
+TEST_CASE("distorted images keep what they show, about where it was") {
+  RandomStream stream(1, "test"), again(1, "test");
+  torch::Tensor images = torch::zeros({64, 2, 28, 28});
+  images.slice(2, 9, 19).slice(3, 11, 17).fill_(1.0);  // a bar of 60 pixels about the middle
+  const torch::Tensor distorted = Distorted(images, stream);
+  REQUIRE(distorted.sizes() == images.sizes());
+  CHECK(distorted.equal(Distorted(images, again)));
+  CHECK_FALSE(distorted[0].equal(distorted[1]));                // every image has a map of its own
+  CHECK(distorted.select(1, 0).equal(distorted.select(1, 1)));  // its channels have the same one
+  CHECK(distorted.min().item<float>() >= 0.0F);
+  CHECK(distorted.max().item<float>() <= 1.0F + 1e-5F);
+  const torch::Tensor mass = distorted.select(1, 0).sum({1, 2});
+  CHECK(mass.min().item<float>() > 60.0F * 0.86F);  // scaled by up to 7 % along either axis
+  CHECK(mass.max().item<float>() < 60.0F / 0.86F);
+  const torch::Tensor at = torch::arange(28, torch::kFloat32) - 13.5;
+  const auto middle = [&](int dim) { return ((distorted.select(1, 0).sum(dim) * at).sum(1) / mass).abs().max(); };
+  for (const int dim : {1, 2}) {
+    CHECK(middle(dim).item<float>() < 1.4F);  // moved by up to a pixel
+    CHECK(middle(dim).item<float>() > 0.5F);
+  }
+  const torch::Tensor small = torch::rand({4, 1, 1, 3});
+  CHECK(Distorted(small, stream).equal(small));
+}
+
 TEST_CASE("an unknown augmentation lists the known ones") {
   const Failure failure = FailureOf([] { (void)FindAugmentation("flop"); });
   CHECK(failure.kind == ErrorKind::kUsage);
