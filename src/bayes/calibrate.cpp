@@ -17,7 +17,7 @@ constexpr double kMostFactor = 1.25;  // what needs more has other troubles
 EpistemicTarget::EpistemicTarget(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
                                  std::uint64_t seed, ProgressSink& progress)
     : images_(Distinct(data)), normalizer_(normalizer), seed_(seed) {
-  const torch::Tensor repeated = torch::bincount(images_.of_row, {}, images_.size()).gt(1);
+  const torch::Tensor repeated = images_.Repeated();
   for (const torch::Tensor& kind : {repeated.logical_not(), repeated}) {
     if (kind.any().item<bool>()) kinds_.push_back(kind);
   }

@@ -175,8 +175,7 @@ UncertaintyGroups GroupByUncertainty(const StoredNetwork& reference, const Datas
       Predict(reference, distinct.images, normalizer, draws, seed, progress, "uncertainty of the float network");
   const torch::Tensor edges = torch::tensor(std::vector<double>(std::begin(kGroupEdges), std::end(kGroupEdges)));
   const torch::Tensor level = torch::bucketize(u.aleatoric, edges);
-  const torch::Tensor repeated = torch::bincount(distinct.of_row, {}, distinct.size()).gt(1).to(torch::kInt64);
-  const torch::Tensor group = level * 2 + repeated;
+  const torch::Tensor group = level * 2 + distinct.Repeated().to(torch::kInt64);
   return {group.index_select(0, distinct.of_row), kLevels * 2, torch::tensor({1.0F, 0.0F}).repeat({kLevels})};
 }
 

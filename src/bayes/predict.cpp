@@ -27,6 +27,8 @@ DistinctImages Distinct(const Dataset& data) {
   return distinct;
 }
 
+torch::Tensor DistinctImages::Repeated() const { return torch::bincount(of_row, {}, size()).gt(1); }
+
 Drawer::Drawer(const StoredNetwork& stored) : stored_(stored), module_(CloneModule(stored.network.module)) {
   for (std::size_t l = 0; l < stored.layers.size(); ++l) {
     const Layer& layer = stored.network.layers[l];

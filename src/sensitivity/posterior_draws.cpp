@@ -50,8 +50,7 @@ std::int64_t Images(const SensitivityInputs& inputs, int samples) {
   return std::min<std::int64_t>(samples, inputs.train.size());
 }
 
-// Table, and where `scores` are wanted or the table needs it the information, on a share of the images that the seed
-// chooses.
+// Table, and where `scores` are wanted the information, on a share of the images that the seed chooses.
 AllocationProblem MeasuredOnShare(const SensitivityInputs& inputs, const Network& network, PosteriorOptions options,
                                   bool scores, std::uint64_t seed) {
   options.estimator = "laplace";
@@ -159,7 +158,6 @@ std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs
   const double rise = ExpectedRise(*inputs.posterior);
   const double scale = rise > kMostRise ? std::sqrt(kMostRise / rise) : 1.0;
   const bool information = FindSensitivityMetric(inputs.options.metric).needs_posterior;
-  scores = scores || information;
   std::vector<AllocationProblem> bases, drawn;
   progress.Begin("posterior draws", draws, "draws");
   for (int d = 0; d < draws; ++d) {

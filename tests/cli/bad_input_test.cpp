@@ -64,6 +64,15 @@ void SaveModel(const Workplace& place, const torch::jit::Module& module) {
   UseModelFile(place);
 }
 
+// A model with one weight [4, 784] that answers `expression`.
+void SaveLinear(const Workplace& place, const std::string& expression) {
+  torch::manual_seed(1);
+  torch::jit::Module module("linear");
+  module.register_parameter("weight", torch::randn({4, 784}) * 0.05, false);
+  module.define("def forward(self, x):\n  return " + expression + "\n");
+  SaveModel(place, module);
+}
+
 }  // namespace
 
 TEST_CASE("no or unknown sub-command names the nearest one") {
@@ -227,21 +236,13 @@ TEST_CASE("float pixels that were meant to be bytes are refused") {
 
 TEST_CASE("a model that answers probabilities is refused") {
   const Workplace place;
-  torch::manual_seed(1);
-  torch::jit::Module module("softmax");
-  module.register_parameter("weight", torch::randn({4, 784}) * 0.05, false);
-  module.define("def forward(self, x):\n  return torch.softmax(torch.linear(x.flatten(1), self.weight), 1)\n");
-  SaveModel(place, module);
+  SaveLinear(place, "torch.softmax(torch.linear(x.flatten(1), self.weight), 1)");
   CHECK_THAT(RefusedRun(place, 65), Contains("softmax"));
 }
 
 TEST_CASE("a model without gradients: refused where the plan needs them, a warning where only its confidence does") {
   const Workplace place;
-  torch::manual_seed(1);
-  torch::jit::Module module("silent");
-  module.register_parameter("weight", torch::randn({4, 784}) * 0.05, false);
-  module.define("def forward(self, x):\n  return torch.linear(x.flatten(1), self.weight).detach()\n");
-  SaveModel(place, module);
+  SaveLinear(place, "torch.linear(x.flatten(1), self.weight).detach()");
   CHECK_THAT(RefusedRun(place, 65), Contains("no gradient") && Contains("layer"));
   const auto run = [&](const std::string& allocator, const std::string& metric) {
     return place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=" + allocator, "--set",

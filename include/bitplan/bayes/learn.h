@@ -47,13 +47,14 @@ struct UncertaintyGroups {
 // that cannot follow every draw hedges: its single answers become flatter and agree more, which is more aleatoric and
 // less epistemic uncertainty than the reference has. So both are held where the reference has them: the mean of either
 // over a group of `uncertainty` is a constraint with a multiplier of its own, in units of the group's divergence (0.1
-// nats an image at most), moved by the logarithm of the ratio to the reference. Where labels teach, the epistemic uncertainty of images with
-// one label is held 28 % higher: what they teach makes a network surer of other images than of these (what is left:
-// bayes/calibrate.h). Half of a minibatch is distorted a little and held as a group of its own, so that labels teach
-// more than these images. Blends of two images each, a quarter as many as the minibatch has and with half its weight,
-// are followed too, as a group of their own: nothing else says what to do where no training image is. Two draws a minibatch give the epistemic part of
-// a pair, compared with the reference's on the same pair. `uncertainty` null: the divergence of one draw alone, without
-// labels. Returns the loss of every epoch, multipliers included.
+// nats an image at most), moved by the logarithm of the ratio to the reference. Where labels teach, the epistemic
+// uncertainty of images with one label is held 28 % higher: what they teach makes a network surer of other images than
+// of these (what is left: bayes/calibrate.h). Half of a minibatch is distorted a little and held as a group of its own,
+// so that labels teach more than these images. Blends of two images each, a quarter as many as the minibatch has and
+// with half its weight, are followed too, as a group of their own: nothing else says what to do where no training image
+// is. Two draws a minibatch give the epistemic part of a pair, compared with the reference's on the same pair.
+// `uncertainty` null: the divergence of one draw alone, without labels. Returns the loss of every epoch, multipliers
+// included.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
                                    const UncertaintyGroups* uncertainty, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options,

@@ -24,6 +24,7 @@ struct DistinctImages {
   std::string name;
 
   [[nodiscard]] std::int64_t size() const { return images.size(0); }
+  [[nodiscard]] torch::Tensor Repeated() const;  // bool [images]: stands several times
 };
 [[nodiscard]] DistinctImages Distinct(const Dataset& data);
 
