@@ -28,8 +28,8 @@ constexpr double kFaithful = 0.02;  // nats of divergence an image below which t
 // Share by which the epistemic uncertainty of training images with one label is held higher where labels teach: on
 // other images it ends lower by about as much.
 constexpr double kPairAhead = 0.28;
-constexpr double kBlends = 0.5;  // weight of all blends beside that of the minibatch
-constexpr std::int64_t kImagesPerBlend = 4, kImagesPerDistorted = 2;
+constexpr double kBlends = 0.25, kShapes = 0.25;  // weight of all of them beside that of the minibatch
+constexpr std::int64_t kImagesPerBlend = 8, kImagesPerShape = 8, kImagesPerDistorted = 2;
 constexpr double kFollowing = 0.1;  // nats of divergence an image beyond which holding uncertainty gets no stronger
 
 class Learning {
@@ -203,11 +203,12 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 2 : 0;  // the last: distorted, blends
+  const std::int64_t groups =
+      uncertainty != nullptr ? uncertainty->count + 3 : 0;  // the last: distorted, blends, shapes
   Holder single_holder(groups), pair_holder(groups);
   torch::Tensor unit = torch::zeros({groups});  // of the charges: running mean of the divergence in every group
   const torch::Tensor once =                    // 1 for images with one label
-      uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({2})}) : torch::Tensor();
+      uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({3})}) : torch::Tensor();
   RandomStream stream(seed, "bayes/distorted");
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
@@ -215,14 +216,18 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
       return Divergence(expected(batch.images, batch.noise), answer(batch.images, batch.noise)).mean();
     }
     const std::int64_t count = batch.rows.numel(), blends = (count + kImagesPerBlend - 1) / kImagesPerBlend,
+                       shapes = (count + kImagesPerShape - 1) / kImagesPerShape,
                        distorted = count / kImagesPerDistorted;
-    const torch::Tensor images = torch::cat({Distorted(batch.images.slice(0, 0, distorted), stream),
-                                             batch.images.slice(0, distorted), Blended(batch.images, blends)});
-    const torch::Tensor group = torch::cat({torch::full({distorted}, groups - 2, torch::kInt64),
+    const torch::Tensor images =
+        torch::cat({Distorted(batch.images.slice(0, 0, distorted), stream), batch.images.slice(0, distorted),
+                    Blended(batch.images, blends), Shapes(batch.images, shapes, stream)});
+    const torch::Tensor group = torch::cat({torch::full({distorted}, groups - 3, torch::kInt64),
                                             uncertainty->of_row.index_select(0, batch.rows.slice(0, distorted)),
-                                            torch::full({blends}, groups - 1, torch::kInt64)});
+                                            torch::full({blends}, groups - 2, torch::kInt64),
+                                            torch::full({shapes}, groups - 1, torch::kInt64)});
     const torch::Tensor weight = torch::cat({torch::full({count}, 1.0 / static_cast<double>(count)),
-                                             torch::full({blends}, kBlends / static_cast<double>(blends))});
+                                             torch::full({blends}, kBlends / static_cast<double>(blends)),
+                                             torch::full({shapes}, kShapes / static_cast<double>(shapes))});
     const auto by_group = [&](const torch::Tensor& values) {
       return torch::zeros({groups}).index_add(0, group, weight * values);
     };
@@ -231,9 +236,10 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     const auto [p_single, p_pair] = PairUncertainty(log_p, other_p);
     const auto [q_single, q_pair] = PairUncertainty(log_q, other_q);
     const torch::Tensor divergence = by_group((Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0);
-    const torch::Tensor following = divergence.detach().minimum(kFollowing * by_group(torch::ones({count + blends})));
+    const torch::Tensor following =
+        divergence.detach().minimum(kFollowing * by_group(torch::ones({count + blends + shapes})));
     unit = torch::where(unit.gt(0.0), 0.97 * unit + 0.03 * following, following);
-    const double known = unit.slice(0, 0, groups - 1).sum().item<double>();
+    const double known = unit.slice(0, 0, groups - 2).sum().item<double>();
     const double teaching = std::min(1.0, known / kFaithful);
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
     const auto nll = [&](const torch::Tensor& log_answers) {

@@ -11,7 +11,8 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kLeastPicture = 8;  // pixels
+constexpr std::int64_t kLeastPicture = 8;                  // pixels
+constexpr std::uint64_t kFewestKnots = 2, kMostKnots = 7;  // of a smooth field along either axis
 
 // Every image moved by its own whole number of pixels, -reach..reach each way; zeros move in.
 torch::Tensor Shifted(const torch::Tensor& images, RandomStream& stream, std::int64_t reach) {
@@ -90,6 +91,25 @@ torch::Tensor Distorted(const torch::Tensor& images, RandomStream& stream) {
 torch::Tensor Blended(const torch::Tensor& images, std::int64_t count) {
   const torch::Tensor chosen = images.slice(0, 0, count).to(torch::kFloat32);
   return (chosen + images.roll(-1, 0).slice(0, 0, count)) / 2.0;
+}
+
+torch::Tensor Shapes(const torch::Tensor& images, std::int64_t count, RandomStream& stream) {
+  const torch::Tensor lows = images.amin({0, 2, 3}).to(torch::kFloat32), highs = images.amax({0, 2, 3});
+  const std::int64_t channels = images.size(1), height = images.size(2), width = images.size(3);
+  const auto field = [&](std::int64_t planes) {  // smooth, [planes, height, width]
+    const auto knots = static_cast<std::int64_t>(kFewestKnots + stream.Index(kMostKnots - kFewestKnots + 1));
+    torch::Tensor coarse = torch::empty({1, planes, knots, knots});
+    float* value = coarse.data_ptr<float>();
+    for (std::int64_t i = 0; i < coarse.numel(); ++i) value[i] = static_cast<float>(stream.Uniform(0.0, 1.0));
+    return torch::upsample_bilinear2d(coarse, {height, width}, /*align_corners=*/true).squeeze(0);
+  };
+  std::vector<torch::Tensor> shapes;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const torch::Tensor surface = field(channels), outline = field(1);
+    shapes.push_back(i % 2 == 0 ? surface * outline.gt(0.5) : surface);
+  }
+  if (shapes.empty()) return torch::empty({0, channels, height, width});
+  return lows.view({-1, 1, 1}) + torch::stack(shapes) * (highs - lows).view({-1, 1, 1});
 }
 
 const Augmentation& FindAugmentation(const std::string& name) {

@@ -105,7 +105,7 @@ const UncertaintyGroups& BayesSeed::TrainGroups(ProgressSink& progress) {
   return reference_->groups;
 }
 
-const EpistemicTarget& BayesSeed::Target(ProgressSink& progress) {
+const UncertaintyTarget& BayesSeed::Target(ProgressSink& progress) {
   const StoredNetwork& stored = FloatNetwork(progress).stored;
   const std::lock_guard lock(mutex_);
   if (!reference_->target) {
@@ -116,7 +116,7 @@ const EpistemicTarget& BayesSeed::Target(ProgressSink& progress) {
 
 std::string BayesSeed::FineTuning() const {
   const auto& b = setup_.recipe.bayes;
-  return fmt::format("fine-tuning/4 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
+  return fmt::format("fine-tuning/5 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
 }
 
 BayesSeedResult BayesSeed::Float(ProgressSink& progress) {
@@ -165,7 +165,7 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
   }
   StoredNetwork stored = network.Store();
   if (stage == "fine-tuned" && b.fine_tune == "reference" && setup_.data.calibration.size() > 0) {
-    (void)CalibrateSigmas(stored, Target(progress), progress);
+    (void)CalibrateUncertainty(stored, Target(progress), progress);
   }
   return stored;
 }

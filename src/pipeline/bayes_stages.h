@@ -59,12 +59,12 @@ class BayesSeed {
     StoredNetwork stored;
     // Once something is fine-tuned:
     UncertaintyGroups groups;  // of the training images
-    std::optional<EpistemicTarget> target;
+    std::optional<UncertaintyTarget> target;
   };
   [[nodiscard]] std::string Name(const std::string& row) const;
   [[nodiscard]] const Reference& FloatNetwork(ProgressSink& progress);
   [[nodiscard]] const UncertaintyGroups& TrainGroups(ProgressSink& progress);
-  [[nodiscard]] const EpistemicTarget& Target(ProgressSink& progress);
+  [[nodiscard]] const UncertaintyTarget& Target(ProgressSink& progress);
   [[nodiscard]] std::string FineTuning() const;
   [[nodiscard]] StoredNetwork Quantized(const std::vector<BayesWidths>& widths, int activation_bits,
                                         const std::string& sigma_scale, const std::string& stage,

@@ -258,7 +258,7 @@ TEST_CASE("a network that follows its reference comes back to its answers and it
   const auto groups = GroupByUncertainty(reference, data, plain, 8, 2, SilentSink());
   (void)LearnReference(rounded, reference, &groups, data, plain, options, {40, 0.001}, 3, SilentSink());
   StoredNetwork followed = rounded.Store();
-  (void)CalibrateSigmas(followed, EpistemicTarget(reference, data, plain, 4, SilentSink()), SilentSink());
+  (void)CalibrateUncertainty(followed, UncertaintyTarget(reference, data, plain, 4, SilentSink()), SilentSink());
   const auto tuned = judged(followed);
   const auto off = [&](const BayesEvaluation& e) {
     return std::abs(std::log(e.aleatoric / before.aleatoric)) + std::abs(std::log(e.epistemic / before.epistemic));

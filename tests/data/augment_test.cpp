@@ -127,6 +127,31 @@ TEST_CASE("a blend is the mean of an image and the next, and the last one's next
   CHECK(Blended(three, 3).flatten(1).equal((torch::eye(3) + torch::eye(3).roll(-1, 0)) / 2.0));
 }
 
+TEST_CASE("shapes span the range of every channel, every other one inside an outline") {
+  RandomStream stream(1, "test"), again(1, "test");
+  torch::Tensor images = torch::rand({3, 2, 28, 20});
+  images.select(1, 1).mul_(4.0).sub_(2.0);
+  const torch::Tensor shapes = Shapes(images, 200, stream);
+  REQUIRE(shapes.sizes() == torch::IntArrayRef({200, 2, 28, 20}));
+  CHECK(shapes.equal(Shapes(images, 200, again)));
+  CHECK_FALSE(shapes[1].equal(shapes[3]));
+  for (const int channel : {0, 1}) {
+    const torch::Tensor values = shapes.select(1, channel), range = images.select(1, channel);
+    const double low = range.min().item<double>(), high = range.max().item<double>();
+    CHECK(values.min().item<double>() == Approx(low).margin(1e-5));
+    CHECK(values.max().item<double>() == Approx(high).epsilon(0.1));
+    CHECK(values.max().item<double>() <= high + 1e-5);
+    const torch::Tensor outside = values.le(low + 1e-6).to(torch::kFloat64).mean({1, 2});
+    CHECK(outside.slice(0, 0, 200, 2).mean().item<double>() == Approx(0.5).margin(0.1));
+    CHECK(outside.slice(0, 1, 200, 2).max().item<double>() < 0.01);
+  }
+  const torch::Tensor surfaces = shapes.slice(0, 1, 200, 2), across = surfaces.slice(3, 1) - surfaces.slice(3, 0, 19);
+  CHECK(across.select(1, 0).abs().max().item<double>() < 1.1 * 6.0 / 19.0);  // between at most 7 knots
+  CHECK(Shapes(images, 0, stream).sizes() == torch::IntArrayRef({0, 2, 28, 20}));
+  CHECK(Shapes(torch::rand({2, 1, 1, 3}).mul(255).to(torch::kUInt8), 4, stream).sizes() ==
+        torch::IntArrayRef({4, 1, 1, 3}));
+}
+
 TEST_CASE("distorted images keep what they show, about where it was") {
   RandomStream stream(1, "test"), again(1, "test");
   torch::Tensor images = torch::zeros({64, 2, 28, 28});

@@ -30,4 +30,9 @@ struct Augmentation {
 // (cyclically) for i = 0 .. count - 1; count <= n. Of images in random order most are images that no class stands for.
 [[nodiscard]] torch::Tensor Blended(const torch::Tensor& images, std::int64_t count);
 
+// Pictures of nothing: smooth random surfaces over the whole range of every channel of `images` [n, C, H, W], n > 0;
+// every other one inside a random smooth outline on the least value. Bilinear between 2 to 7 random values along either
+// axis. float32 [count, C, H, W].
+[[nodiscard]] torch::Tensor Shapes(const torch::Tensor& images, std::int64_t count, RandomStream& stream);
+
 }  // namespace bitplan
