@@ -1,16 +1,23 @@
 #include "bitplan/bayes/calibrate.h"
 
+#include <fmt/format.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <utility>
 
 namespace bitplan {
 namespace {
 
-constexpr int kDraws = 25;            // of every image; each 128 of them meet draws of their own
-constexpr double kMostFactor = 1.25;  // what needs more has other troubles
-constexpr double kProbe = 1.05;       // factor on the logits that tells what they do
+constexpr double kAnswers = 160'000;         // that a mean over images and draws takes in, at least
+constexpr double kFewest = 20, kMost = 200;  // draws of every image
+constexpr double kLeast = 1e-6;              // nats; less is rounding
+constexpr double kWholeKind = 100;           // images
+constexpr double kMostFactor = 1.25;         // what needs more has other troubles
+constexpr double kProbe = 1.05;              // factor that tells what a scale does
+constexpr std::int64_t kTried = 64;          // images that tell where the logits come from
 
 void Scale(torch::Tensor& tensor, double factor) {
   if (tensor.defined()) tensor = tensor * factor;
@@ -40,13 +47,6 @@ void ScaleOutput(StoredNetwork& stored, double factor) {
   }
 }
 
-torch::Tensor LogitsOfNoise(const StoredNetwork& stored) {
-  std::vector<std::int64_t> shape = stored.network.input_shape;
-  shape.insert(shape.begin(), 2);
-  auto generator = at::detail::createCPUGenerator(1);
-  return Drawer(stored).Logits(torch::randn(shape, generator), 1, 0);
-}
-
 // A copy of the network whose module is its own.
 StoredNetwork Copied(const StoredNetwork& stored) {
   StoredNetwork copy = stored;
@@ -54,22 +54,58 @@ StoredNetwork Copied(const StoredNetwork& stored) {
   return copy;
 }
 
-bool LastLayerPutsOutLogits(const StoredNetwork& stored) {
+bool LastLayerPutsOutLogits(const StoredNetwork& stored, const torch::Tensor& inputs) {
   StoredNetwork doubled = Copied(stored);
   ScaleOutput(doubled, 2.0);
-  return torch::allclose(LogitsOfNoise(doubled), 2.0 * LogitsOfNoise(stored), 1e-3, 1e-4);
+  return torch::allclose(Drawer(doubled).Logits(inputs, 1, 0), 2.0 * Drawer(stored).Logits(inputs, 1, 0), 1e-3, 1e-4);
 }
 
-double LogRatio(double value, double wanted) { return value > 0.0 && wanted > 0.0 ? std::log(value / wanted) : 0.0; }
+double LogRatio(double value, double wanted) {
+  return wanted < kLeast ? 0.0 : std::log(std::max(value, kLeast) / wanted);
+}
+
+using Drifts = std::vector<UncertaintyDrift>;
+
+Drifts Slopes(const Drifts& now, const Drifts& probe) {
+  Drifts slopes;
+  for (std::size_t k = 0; k < now.size(); ++k) {
+    slopes.push_back({(probe[k].aleatoric - now[k].aleatoric) / std::log(kProbe),
+                      (probe[k].epistemic - now[k].epistemic) / std::log(kProbe)});
+  }
+  return slopes;
+}
+
+double Product(const Drifts& a, const Drifts& b, const std::vector<double>& weights) {
+  double sum = 0.0;
+  for (std::size_t k = 0; k < a.size(); ++k) {
+    sum += weights[k] * (a[k].aleatoric * b[k].aleatoric + a[k].epistemic * b[k].epistemic);
+  }
+  return sum;
+}
+
+std::string InPerCent(const Drifts& drifts) {
+  std::string text;
+  for (const auto& drift : drifts) {
+    text +=
+        fmt::format("{}{:+.1f}, {:+.1f} %", text.empty() ? "" : "; ", 100.0 * drift.aleatoric, 100.0 * drift.epistemic);
+  }
+  return text;
+}
 
 }  // namespace
 
 UncertaintyTarget::UncertaintyTarget(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
                                      std::uint64_t seed, ProgressSink& progress)
-    : images_(Distinct(data)), inputs_(normalizer.Apply(images_.images)), seed_(seed) {
-  const torch::Tensor repeated = images_.Repeated();
+    : seed_(seed) {
+  const DistinctImages images = Distinct(data);
+  inputs_ = normalizer.Apply(images.images);
+  draws_ = static_cast<int>(std::clamp(std::ceil(kAnswers / static_cast<double>(images.size())), kFewest, kMost));
+  const torch::Tensor repeated = images.Repeated();
   for (const torch::Tensor& kind : {repeated.logical_not(), repeated}) {
-    if (kind.any().item<bool>()) kinds_.push_back(kind);
+    const auto count = static_cast<double>(kind.sum().item<std::int64_t>());
+    if (count == 0.0) continue;
+    kinds_.push_back(kind);
+    weights_.push_back(std::min(1.0, count / kWholeKind));
   }
   wanted_ = Measure(reference, {}, progress).front();
 }
@@ -79,8 +115,8 @@ std::vector<std::vector<UncertaintyTarget::Means>> UncertaintyTarget::Measure(co
                                                                               ProgressSink& progress) const {
   Drawer drawer(stored);
   std::vector<UncertaintySum> sums(factors.size() + 1);
-  progress.Begin("uncertainty on calibration images", kDraws, "draws");
-  for (int t = 0; t < kDraws; ++t) {
+  progress.Begin("uncertainty on calibration images", draws_, "draws");
+  for (int t = 0; t < draws_; ++t) {
     const torch::Tensor logits = drawer.Logits(inputs_, seed_, t);
     sums.front().Add(logits);
     for (std::size_t f = 0; f < factors.size(); ++f) sums[f + 1].Add(logits * factors[f]);
@@ -114,37 +150,40 @@ std::vector<std::vector<UncertaintyDrift>> UncertaintyTarget::Drift(const Stored
 }
 
 UncertaintyScales CalibrateUncertainty(StoredNetwork& stored, const UncertaintyTarget& target, ProgressSink& progress) {
-  const StoredNetwork found = Copied(stored);
-  const bool scales_logits = LastLayerPutsOutLogits(found);
-  const double most = std::log(kMostFactor);
-  double sigmas = 0.0, logits = 0.0;  // logarithms of the factors
-  for (int step = 0; step < 2; ++step) {
-    const auto drifts = target.Drift(stored, {kProbe}, progress);
-    // Least squares: drift + d(drift)/d(log factors) * step = 0.
-    double ss = 0.0, sl = 0.0, ll = 0.0, s = 0.0, l = 0.0;
-    for (std::size_t k = 0; k < drifts[0].size(); ++k) {
-      const UncertaintyDrift &now = drifts[0][k], &probe = drifts[1][k];
-      const double of_sigmas[] = {0.0, 2.0};
-      const double of_logits[] = {(probe.aleatoric - now.aleatoric) / std::log(kProbe),
-                                  (probe.epistemic - now.epistemic) / std::log(kProbe)};
-      const double drift[] = {now.aleatoric, now.epistemic};
-      for (std::size_t u = 0; u < 2; ++u) {
-        ss += of_sigmas[u] * of_sigmas[u];
-        sl += of_sigmas[u] * of_logits[u];
-        ll += of_logits[u] * of_logits[u];
-        s -= of_sigmas[u] * drift[u];
-        l -= of_logits[u] * drift[u];
-      }
-    }
-    const double determinant = ss * ll - sl * sl;
-    const bool both = scales_logits && determinant > 1e-6 * ss * ll;
-    sigmas = std::clamp(sigmas + (both ? (s * ll - l * sl) / determinant : s / ss), -most, most);
-    logits = std::clamp(logits + (both ? (ss * l - sl * s) / determinant : 0.0), -most, most);
-    stored = Copied(found);
-    for (StoredLayer& layer : stored.layers) ScaleSigmas(layer, std::exp(sigmas));
-    if (scales_logits) ScaleOutput(stored, std::exp(logits));
+  const auto& weights = target.weights();
+  const auto scaled = [&](double sigmas, double logits) {
+    StoredNetwork network = Copied(stored);
+    for (StoredLayer& layer : network.layers) ScaleSigmas(layer, sigmas);
+    if (logits != 1.0) ScaleOutput(network, logits);
+    return network;
+  };
+  const bool both = LastLayerPutsOutLogits(stored, target.inputs().slice(0, 0, kTried));
+  const auto measured = target.Drift(stored, {kProbe}, progress);
+  const Drifts& now = measured[0];
+  const Drifts of_sigmas = Slopes(now, target.Drift(scaled(kProbe, 1.0), {}, progress)[0]);
+  const Drifts of_logits = both ? Slopes(now, measured[1]) : Drifts(now.size());
+  Drifts asked = now;  // a step cannot do more
+  for (auto& drift : asked) {
+    drift = {std::clamp(drift.aleatoric, -1.0, 1.0), std::clamp(drift.epistemic, -1.0, 1.0)};
   }
-  return {std::exp(sigmas), std::exp(logits)};
+  // |asked + of_sigmas * s + of_logits * l|^2 within a box: convex, so one variable at a time gets there.
+  const double ss = Product(of_sigmas, of_sigmas, weights), sl = Product(of_sigmas, of_logits, weights),
+               ll = Product(of_logits, of_logits, weights), s_asked = Product(of_sigmas, asked, weights),
+               l_asked = Product(of_logits, asked, weights), most = std::log(kMostFactor);
+  double s = 0.0, l = 0.0;
+  for (int sweep = 0; sweep < 100; ++sweep) {
+    if (ss > 0.0) s = std::clamp(-(s_asked + sl * l) / ss, -most, most);
+    if (ll > 0.0) l = std::clamp(-(l_asked + sl * s) / ll, -most, most);
+  }
+  const UncertaintyScales scales = {std::exp(s), std::exp(l)};
+  StoredNetwork calibrated = scaled(scales.sigmas, scales.logits);
+  const Drifts left = target.Drift(calibrated, {}, progress)[0];
+  progress.Begin("scales", 1, "networks");
+  progress.End(fmt::format("sigmas x {:.3f}, logits x {:.3f}; {} -> {}", scales.sigmas, scales.logits, InPerCent(now),
+                           InPerCent(left)));
+  if (Product(left, left, weights) >= Product(now, now, weights)) return {};
+  stored = std::move(calibrated);
+  return scales;
 }
 
 }  // namespace bitplan

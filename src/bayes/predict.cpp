@@ -50,7 +50,11 @@ torch::Tensor Drawer::Logits(const torch::Tensor& inputs, std::uint64_t seed, in
     logits.push_back(
         module_.forward({inputs.slice(0, b * kBatch, std::min((b + 1) * kBatch, inputs.size(0)))}).toTensor());
   }
-  return torch::cat(logits);
+  const torch::Tensor all = torch::cat(logits);
+  if (!all.isfinite().all().item<bool>()) {
+    throw Error(ErrorKind::kData, "the Bayesian network's outputs are not finite; lower bayes.learning_rate");
+  }
+  return all;
 }
 
 Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images, const Normalizer& normalizer, int draws,
@@ -61,11 +65,7 @@ Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images, co
   UncertaintySum sum;
   progress.Begin(label, draws, "draws");
   for (int t = 0; t < draws; ++t) {
-    const torch::Tensor logits = drawer.Logits(inputs, seed, t);
-    if (!logits.isfinite().all().item<bool>()) {
-      throw Error(ErrorKind::kData, "the Bayesian network's outputs are not finite; lower bayes.learning_rate");
-    }
-    sum.Add(logits);
+    sum.Add(drawer.Logits(inputs, seed, t));
     progress.Advance(1);
   }
   progress.End("");

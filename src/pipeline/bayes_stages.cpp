@@ -116,7 +116,7 @@ const UncertaintyTarget& BayesSeed::Target(ProgressSink& progress) {
 
 std::string BayesSeed::FineTuning() const {
   const auto& b = setup_.recipe.bayes;
-  return fmt::format("fine-tuning/5 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
+  return fmt::format("fine-tuning/6 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
 }
 
 BayesSeedResult BayesSeed::Float(ProgressSink& progress) {

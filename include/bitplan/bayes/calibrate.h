@@ -1,9 +1,8 @@
 // What is left of a drift of uncertainty after fine-tuning, taken out by two scales.
 //
-// A network that was fine-tuned has the reference's uncertainty on its training images; on others it is a little surer
-// of what it draws from, or less sure of a single answer. A factor on all standard deviations and one on the logits (a
-// temperature: Guo et al., "On calibration of modern neural networks", 2017) cost nothing: no code changes, only scales
-// and the biases of the output layer.
+// A network that was fine-tuned to be as unsure as the reference on its training images is not quite so on others. A
+// factor on all standard deviations and one on the logits (a temperature: Guo et al., "On calibration of modern neural
+// networks", 2017) cost nothing: no code changes, only scales and the biases of the output layer.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +15,7 @@
 
 namespace bitplan {
 
-// log(mean over images / the reference's); 0 where either is 0.
+// log(mean over images / the reference's); 0 where the reference is sure (a mean below 1e-6 nats).
 struct UncertaintyDrift {
   double aleatoric = 0.0, epistemic = 0.0;
 };
@@ -35,6 +34,10 @@ class UncertaintyTarget {
                                                                  const std::vector<double>& factors,
                                                                  ProgressSink& progress) const;
 
+  // Of every kind, in proportion to its images where these are few: 1 from a hundred on.
+  [[nodiscard]] const std::vector<double>& weights() const { return weights_; }
+  [[nodiscard]] const torch::Tensor& inputs() const { return inputs_; }  // normalized, [n, C, H, W]
+
  private:
   struct Means {
     double aleatoric, epistemic;  // nats
@@ -42,10 +45,11 @@ class UncertaintyTarget {
   [[nodiscard]] std::vector<std::vector<Means>> Measure(const StoredNetwork& stored, const std::vector<double>& factors,
                                                         ProgressSink& progress) const;
 
-  DistinctImages images_;
-  torch::Tensor inputs_;  // normalized
+  torch::Tensor inputs_;
   std::uint64_t seed_;
+  int draws_;
   std::vector<torch::Tensor> kinds_;  // bool [images] each
+  std::vector<double> weights_;
   std::vector<Means> wanted_;
 };
 
@@ -54,9 +58,9 @@ struct UncertaintyScales {
 };
 
 // Multiplies all standard deviations by one factor and the logits by another, in place: those that make the drifts of
-// all kinds least in the sum of their squares, by two Gauss-Newton steps. Epistemic uncertainty grows with the square
-// of the standard deviations (to first order, and the aleatoric one not at all); what the logits do is measured. Where
-// the last layer does not put out the logits, they stay as they are. Returns the factors.
+// all kinds least in the weighted sum of their squares, by one Gauss-Newton step within the bounds whose slopes are
+// measured (of drifts beyond 1 as of 1); a step that makes it no less is not taken. Where the last layer does not put
+// out the logits, they stay as they are. Returns the factors.
 UncertaintyScales CalibrateUncertainty(StoredNetwork& stored, const UncertaintyTarget& target, ProgressSink& progress);
 
 }  // namespace bitplan

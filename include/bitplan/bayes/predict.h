@@ -35,7 +35,7 @@ class Drawer {
  public:
   explicit Drawer(const StoredNetwork& stored);
   // Logits of `inputs` (normalized, [n, C, H, W]), every input under its draw `t` of the seed: float32 [n, classes],
-  // n > 0.
+  // n > 0. Error(kData) when they are not finite.
   [[nodiscard]] torch::Tensor Logits(const torch::Tensor& inputs, std::uint64_t seed, int t);
 
  private:
