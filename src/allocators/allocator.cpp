@@ -100,15 +100,35 @@ void CheckAnswer(const Allocator& allocator, const AllocationProblem& problem, c
 // Sums in another order differ by this much.
 constexpr double kRounding = 1e-12;
 
-void Guard(const Allocator& allocator, const AllocationProblem& problem, const Budget& budget, Allocation& answer) {
+void Guard(const Allocator& allocator, const AllocationProblem& problem, const Budget& budget, bool pinned,
+           Allocation& answer) {
   const Allocation uniform = MakeUniform(problem, budget);
   if (answer.predicted_loss_rise <= uniform.predicted_loss_rise * (1.0 + kRounding)) return;
   const std::string own = answer.note.empty() ? "" : "; its own note: " + answer.note;
-  answer.note = fmt::format("{}; the plan of {} is predicted to cost {:.4g} nats instead of {:.4g}{}", uniform.note,
-                            allocator.name, answer.predicted_loss_rise, uniform.predicted_loss_rise, own);
+  answer.note = fmt::format("{}; the plan of {} is predicted to cost {:.4g} nats instead of {:.4g}{}{}", uniform.note,
+                            allocator.name, answer.predicted_loss_rise, uniform.predicted_loss_rise,
+                            pinned ? ", without the pinned layers" : "", own);
   answer.bits = uniform.bits;
   answer.cost = uniform.cost;
   answer.predicted_loss_rise = uniform.predicted_loss_rise;
+}
+
+// Why a budget is not used up, where more than a hundredth of it is left.
+std::string Unused(const AllocationProblem& problem, const Budget& budget, const Allocation& answer) {
+  const std::int64_t capacity = Capacity(problem, budget), left = capacity - answer.cost;
+  if (100 * left <= capacity) return {};
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (std::size_t u = 0; u < problem.units.size(); ++u) {
+    for (const int width : problem.widths) {
+      if (width <= answer.bits[u]) continue;
+      const Unit& unit = problem.units[u];
+      least = std::min(least, Cost(unit, width, budget.kind) - Cost(unit, answer.bits[u], budget.kind));
+    }
+  }
+  if (least == std::numeric_limits<std::int64_t>::max()) return "every free layer has its widest width";
+  return fmt::format("{:.0f} % of the budget is left{}",
+                     100.0 * static_cast<double>(left) / static_cast<double>(capacity),
+                     least > left ? ", too little for the next width of any layer" : "");
 }
 
 ConstrainedProblem CheckedConstraints(const AllocationProblem& problem, const AllocateOptions& options) {
@@ -178,7 +198,10 @@ Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& opt
                                           .oracle = own_oracle ? &*own_oracle : nullptr,
                                           .progress = progress});
   CheckAnswer(allocator, constrained.free, budget, answer);
-  if (options.guard && !allocator.baseline) Guard(allocator, constrained.free, budget, answer);
+  if (options.guard && !allocator.baseline)
+    Guard(allocator, constrained.free, budget, constrained.fixed_cost > 0, answer);
+  const std::string unused = Unused(constrained.free, budget, answer);
+  if (!unused.empty()) answer.note += (answer.note.empty() ? "" : "; ") + unused;
   return Spread(constrained, std::move(answer));
 }
 

@@ -60,7 +60,7 @@ Allocation AllocateBayesBits(const AllocatorInputs& inputs) {
   std::sort(steps.begin(), steps.end());
   std::vector<int> chosen(problem.units.size(), 0);
   std::int64_t left = Capacity(problem, inputs.budget) - MakeAllocation(problem, inputs.budget.kind, chosen).cost;
-  std::string reached = "every free layer at the widest width";
+  std::string reached;
   for (const Step& step : steps) {
     left -= StepCost(problem, inputs.budget.kind, step.unit, step.column);
     if (left < 0) {

@@ -113,8 +113,8 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
 Allocation Finish(const AllocationProblem& problem, const Budget& budget, const SweepResult& sweep,
                   const std::string& note) {
   Allocation result = MakeAllocation(problem, budget.kind, sweep.chosen);
-  result.note = note + (sweep.all_widest ? std::string("; every free layer at the widest width")
-                                         : fmt::format("; shared offset {:+.3f} bits", sweep.offset));
+  result.note = note;
+  if (!sweep.all_widest) result.note += fmt::format("; shared offset {:+.3f} bits", sweep.offset);
   return result;
 }
 

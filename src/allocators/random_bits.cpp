@@ -50,7 +50,7 @@ void CheckOptions(const RandomBitsOptions& options, bool has_oracle) {
 
 // Costs in bits per weight, so that the price of the budget has the same unit in every problem.
 struct Costs {
-  Table per_width;
+  Table per_width{};
   double budget = 0.0;
 };
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bitplan/allocators/allocator.h"
 #include "cli/console.h"
 #include "cli/render.h"
 #include "cli/table.h"
@@ -36,15 +37,22 @@ std::string AgainstText(const Verification& against, const std::string& file) {
   const auto [low, high] = std::minmax({sign * drop.ci_low, sign * drop.ci_high});
   return fmt::format(
       "against            {}: {:.2f} % (NLL {:.4f}), this plan is {:.2f} points {}, 95 % interval [{:.2f}, {:.2f}], "
-      "McNemar p = {:.3g}\n",
+      "McNemar p = {:.3g}{}\n",
       file, 100 * against.float_model.accuracy, against.float_model.nll, sign * drop.drop + 0.0,
-      drop.drop > 0.0 ? "worse" : "better", low, high, drop.mcnemar_p);
+      drop.drop > 0.0 ? "worse" : "better", low, high, drop.mcnemar_p, low <= 0.0 && high >= 0.0 ? ": a tie" : "");
 }
 
 std::string GuardText(const PlanGuard& guard) {
   return fmt::format("guard              {}: NLL {:.4f}, one width for all {:.4f}; {}\n", guard.data, guard.plan_nll,
                      guard.uniform_nll,
                      guard.replaced.empty() ? "the plan stays" : "that of " + guard.replaced + " is replaced");
+}
+
+// A method that is defined by a table of its own counts in it.
+std::string RiseScale(const std::string& allocator) {
+  const auto& all = Allocators();
+  const auto own = [&](const Allocator& one) { return one.name == allocator && *one.metric != '\0'; };
+  return std::any_of(all.begin(), all.end(), own) ? fmt::format("on the scale of {}", allocator) : "nats per sample";
 }
 
 // What the totals leave out, and whether they keep the budget.
@@ -78,6 +86,7 @@ std::string Text(const pipeline::RunReport& report) {
   }
   auto text = table.Render() + "\n";
   const auto& achieved = plan.achieved;
+  const std::string scale = RiseScale(plan.allocator);
   text += fmt::format("model              {}, {} weights in {} layers\n", plan.model.name, Grouped(plan.model.weights),
                       plan.layers.size());
   text += fmt::format("allocator          {}, budget {} {:g}\n", plan.allocator, BudgetName(plan.budget.kind),
@@ -86,11 +95,11 @@ std::string Text(const pipeline::RunReport& report) {
   if (!report.allocator_note.empty()) text += fmt::format("note               {}\n", report.allocator_note);
   if (report.shadow_price > 0.0) {
     const auto* unit = plan.budget.kind == BudgetKind::kBytes ? "byte" : "bit of one weight";
-    text += fmt::format("shadow price       one more {} is worth {:.3g} nats per sample\n", unit, report.shadow_price);
+    text += fmt::format("shadow price       one more {} is worth {:.3g} {}\n", unit, report.shadow_price, scale);
   }
   for (const auto& [pin, rise] : report.pins) {
     text += fmt::format("pin                {} at {} bits {}\n", pin.pattern, pin.bits,
-                        rise ? fmt::format("costs {:.3g} nats per sample", std::abs(*rise) < kRounding ? 0.0 : *rise)
+                        rise ? fmt::format("costs {:.3g} {}", std::abs(*rise) < kRounding ? 0.0 : *rise, scale)
                              : std::string("is what makes the budget possible"));
   }
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
@@ -98,7 +107,7 @@ std::string Text(const pipeline::RunReport& report) {
   text += fmt::format("stored bytes       {} ({:.1f} times smaller)\n", Grouped(achieved.stored_bytes),
                       achieved.compression);
   text += OutsideText(plan);
-  text += fmt::format("predicted rise     {:.4g} nats per sample\n", achieved.predicted_loss_rise);
+  text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);
   text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,
                       plan.quantizer.output_correction);
   if (plan.guard) text += GuardText(*plan.guard);

@@ -92,7 +92,7 @@ std::vector<RecipeOption> MakeOptions() {
             "scale by the largest weight, the least squared error, the least error weighted by information, or the "
             "least error of the outputs on training images; auto: mse or output, per layer"),
       OneOf("quantizer.grid", FIELD(quantizer.grid), {"auto", "zero", "half"},
-            "at 2 and 3 bits: with a level at zero, with levels at odd halves, or the better of both"),
+            "with a level at zero, with levels at odd halves (1 bit always), or at 2 and 3 bits the better of both"),
       OneOf("quantizer.rounding", FIELD(quantizer.rounding), {"nearest", "compensated"},
             "every weight to its nearest level, or so that the errors of an output cancel on training images (GPTQ)"),
       OneOf("quantizer.centring", FIELD(quantizer.centring), {"off", "batch-norm", "outputs", "both", "auto"},

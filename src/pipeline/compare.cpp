@@ -38,6 +38,11 @@ class Comparer {
     for (const double budget : chain_.recipe().compare.budgets) {
       for (const Allocator* allocator : allocators_) AddPlans(*allocator, budget, comparison.plans);
     }
+    const auto& plans = comparison.plans;
+    if (plans.empty()) throw Error(ErrorKind::kUsage, "compare.budgets is empty; give average bits to compare at");
+    if (std::all_of(plans.begin(), plans.end(), [](const ComparedPlan& plan) { return !plan.failure.empty(); })) {
+      throw Error(ErrorKind::kInfeasible, "none of compare.budgets can be met: " + plans.front().failure);
+    }
     const auto reference = chain_.MeasureFloat();
     comparison.data = reference.data;
     comparison.samples = static_cast<std::int64_t>(reference.correct.size());

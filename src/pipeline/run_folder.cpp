@@ -58,7 +58,12 @@ RunFolder::RunFolder(std::filesystem::path folder) : folder_(std::move(folder)) 
   for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored)) {
     if (entry.path().extension() == ".tmp") std::filesystem::remove(entry.path(), ignored);
   }
-  Load();
+  try {
+    Load();
+  } catch (...) {
+    ::close(lock_);
+    throw;
+  }
 }
 
 RunFolder::~RunFolder() {
@@ -90,18 +95,23 @@ void RunFolder::Complete(const std::string& stage, const StageRecord& record, co
   Save();
 }
 
-// A manifest that cannot be read says nothing: every stage runs again.
+// It is written in one piece, so a run that was killed leaves none that cannot be read.
 void RunFolder::Load() {
-  if (!std::filesystem::exists(File("manifest.json"))) return;
-  const auto manifest = nlohmann::json::parse(ReadFile(File("manifest.json"), "manifest"), nullptr, false);
-  if (!manifest.is_object() || manifest.value("bitplan", 0) != kManifestVersion) return;
+  const auto file = File("manifest.json");
+  if (!std::filesystem::exists(file)) return;
+  const auto refuse = [&](const std::string& what) {
+    throw Error(ErrorKind::kData, file.string() + " " + what + "; remove it to run every stage again");
+  };
+  const auto manifest = nlohmann::json::parse(ReadFile(file, "manifest"), nullptr, false);
+  if (!manifest.is_object() || !manifest.contains("bitplan")) refuse("is damaged");
+  if (manifest.at("bitplan") != kManifestVersion) refuse("is of another version of bitplan");
   try {
     for (const auto& [stage, item] : manifest.at("stages").items()) {
       stages_[stage] = {{item.at("input"), item.at("content"), item.at("facts").dump(), item.at("seconds")},
                         item.at("files").get<std::map<std::string, std::string>>()};
     }
   } catch (const nlohmann::json::exception&) {
-    stages_.clear();
+    refuse("is damaged");
   }
 }
 

@@ -393,7 +393,7 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = HashOf({"allocate/6", measured.content, draws.content, ModelRecord().content, Section("allocate"),
+  const auto input = HashOf({"allocate/7", measured.content, draws.content, ModelRecord().content, Section("allocate"),
                              Section("quantizer"), allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;

@@ -78,8 +78,8 @@ Drawing Prediction(const Comparison& comparison) {
 
 Drawing Sigmas(const Comparison& comparison) {
   Drawing drawing{"sigma",
-                  "Posterior standard deviation of the weights of every layer: box from the 25th to the 75th "
-                  "percentile, whiskers from the 5th to the 95th, in powers of two.",
+                  "Standard deviation that the data alone (without the prior) leave to the weights of every layer: box from "
+                  "the 25th to the 75th percentile, whiskers from the 5th to the 95th, in powers of two.",
                   "# layer, p5, p25, p50, p75, p95 of log2 sigma\n", ""};
   std::string labels;
   int position = 0;
@@ -92,7 +92,7 @@ Drawing Sigmas(const Comparison& comparison) {
   }
   drawing.script = GnuplotHeader("sigma") +
                    fmt::format(
-                       "set xtics ({}) rotate by -60 noenhanced\nset xrange [-1:{}]\nset ylabel 'log2 sigma'\n"
+                       "set xtics ({}) rotate by -60 noenhanced\nset xrange [-1:{}]\nset ylabel 'log2 sigma, without prior'\n"
                        "unset key\nset boxwidth 0.5\nset style fill solid 0.3\n"
                        "plot 'sigma.dat' using 1:3:2:6:5 with candlesticks lc rgb '#1f5fa8' whiskerbars, "
                        "'' using 1:4:4:4:4 with candlesticks lc rgb '#a03030' lw 2\n",

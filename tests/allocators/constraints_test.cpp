@@ -135,3 +135,18 @@ TEST_CASE("the guard never lets a plan through that is predicted worse than unif
     CHECK_FALSE(guarded.note.empty());
   }
 }
+
+TEST_CASE("a budget that is not used up is explained, and the guard says what it leaves out") {
+  AllocationProblem problem = TenLayers();
+  for (Unit& unit : problem.units) unit.weights = 1000;
+  problem.units[0].weights = 100'000;
+  const auto note = [&](const AllocateOptions& options) { return Allocate(problem, options, 1).note; };
+  using Catch::Matchers::Contains;
+  CHECK_THAT(note(At(problem, 20.0)), Contains("every free layer has its widest width"));
+  // 109 thousand weights, the first layer at 4 bits, its next width 200,000 bits away.
+  CHECK_THAT(note(At(problem, 5.0)), Contains("too little for the next width of any layer"));
+  AllocateOptions pinned = At(problem, 5.0);
+  pinned.pins = {{problem.units[0].name, 2}};
+  CHECK_THAT(note(pinned), Contains("widest width"));
+  CHECK_THAT(note(At(problem, 4.0, "greedy")), !Contains("budget is left"));
+}

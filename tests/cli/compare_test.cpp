@@ -111,15 +111,22 @@ TEST_CASE("an allocator that cannot meet a budget says why, and the others are c
   CHECK(failed == 4);
 }
 
-TEST_CASE("when no allocator can meet any budget, the plots of an earlier comparison do not stay") {
+TEST_CASE("when no budget can be met, or none is given, one line says so and an earlier comparison stays") {
   const Workplace place;
   (void)Compared(place);
-  REQUIRE(std::filesystem::exists(place / "out/plots/accuracy.gp"));
-  const auto report = Compared(place, {"--set", "compare.budgets=[1.5]", "--set", "allocate.bits=[2, 4]"});
-  for (const auto& plan : PlansOf(report)) CHECK(plan.contains("failure"));
-  for (const char* name : {"accuracy.gp", "accuracy.dat", "accuracy.svg", "bits.gp"}) {
-    CHECK_FALSE(std::filesystem::exists(place / ("out/plots/" + std::string(name))));
-  }
+  const auto before = ReadText(place / "out/compare.csv");
+  const auto run = [&](const char* budgets) {
+    return place.Bitplan({"compare", place.recipe(), "--out", "out", "--set", "compare={allocators: [exact, random]}",
+                          "--set", budgets, "--set", "allocate.bits=[2, 4]"});
+  };
+  const auto infeasible = run("compare.budgets=[1.5]");
+  CHECK(infeasible.code == 75);
+  CHECK_THAT(infeasible.err, Contains("compare.budgets") && Contains("1.5"));
+  const auto empty = run("compare.budgets=[]");
+  CHECK(empty.code == 64);
+  CHECK_THAT(empty.err, Contains("compare.budgets"));
+  CHECK(ReadText(place / "out/compare.csv") == before);
+  CHECK(std::filesystem::exists(place / "out/plots/accuracy.gp"));
 }
 
 TEST_CASE("compare --sensitivity ranks metrics by random plans") {

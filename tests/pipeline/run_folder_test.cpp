@@ -56,12 +56,18 @@ TEST_CASE("a stage with another input, another name or an altered file is not fo
   CHECK_FALSE(folder.Find("model", "input"));
 }
 
-TEST_CASE("a manifest that cannot be read makes every stage run again") {
+TEST_CASE("a manifest that cannot be read is refused, and without one every stage runs again") {
   for (const std::string text :
        {"", "{", "[]", R"({"bitplan": 99, "stages": {}})", R"({"bitplan": 1, "stages": {"model": 3}})"}) {
+    INFO(text);
     const TemporaryFolder temporary;
     CompleteOne(temporary.path);
     Write(temporary.path / "manifest.json", text);
+    CHECK_THROWS_WITH(RunFolder(temporary.path),
+                      Contains((temporary.path / "manifest.json").string()) &&
+                          Contains(text.find("99") == std::string::npos ? "damaged" : "version") &&
+                          Contains("remove it"));
+    std::filesystem::remove(temporary.path / "manifest.json");
     RunFolder folder(temporary.path);
     CHECK_FALSE(folder.Find("model", "input"));
     folder.Complete("model", {"input", "content", "{}", 0.0}, {"model.pt"});

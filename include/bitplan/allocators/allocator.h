@@ -20,7 +20,7 @@
 namespace bitplan {
 
 struct Allocation {
-  std::vector<int> bits;             // one per unit
+  std::vector<int> bits{};           // one per unit
   std::int64_t cost = 0;             // in the budget's measure, see Cost(); excluded layers are free
   double predicted_loss_rise = 0.0;  // sum of the table's entries, nats per sample
   double lower_bound = 0.0;          // no plan within the budget is predicted below it; = the rise when proven optimal
@@ -30,7 +30,7 @@ struct Allocation {
   // How sure the plan is: the probability of every width for every unit, [units][widths], columns those of
   // options.bits ascending. Empty for allocators without probabilities; the row of a layer that is excluded, or pinned
   // to a width that is not in options.bits, is empty.
-  std::vector<std::vector<double>> width_probabilities;
+  std::vector<std::vector<double>> width_probabilities{};
 
   // (rise - bound) / max(rise, tiny), or -1 without a bound.
   [[nodiscard]] double optimality_gap() const;

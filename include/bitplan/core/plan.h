@@ -13,9 +13,9 @@
 namespace bitplan {
 
 struct PlanLayer {
-  std::string name;                 // attribute path of the layer, "features.3"
-  std::string kind;                 // conv2d, linear
-  std::vector<std::int64_t> shape;  // [out, in / groups, kh, kw] or [out, in]
+  std::string name{};                 // attribute path of the layer, "features.3"
+  std::string kind{};                 // conv2d, linear
+  std::vector<std::int64_t> shape{};  // [out, in / groups, kh, kw] or [out, in]
   std::int64_t macs = 0;
   int bits = 0;               // 0..8, or 16/32 for "left alone"
   std::string grid = "zero";  // zero: a level at zero; half: levels at odd multiples of half a step

@@ -21,10 +21,10 @@ struct CurvePoint {
 struct CurveReport {
   std::filesystem::path folder;
   std::string model, allocator;
-  std::vector<std::string> layers;
-  std::vector<CurvePoint> points;  // ascending budgets
-  double milliseconds = 0.0;       // from the loaded table to the last plan
-  std::vector<StageStatus> stages;
+  std::vector<std::string> layers{};
+  std::vector<CurvePoint> points{};  // ascending budgets
+  double milliseconds = 0.0;         // from the loaded table to the last plan
+  std::vector<StageStatus> stages{};
 };
 
 // `count` budgets, evenly spaced from the narrowest to the widest feasible plan; no plan is written. Error(kUsage) for

@@ -24,7 +24,7 @@ struct RankRow {
   double spearman_divergence = 0.0;  // rank correlation of prediction and measured KL(float || quantized)
   double spearman_loss = 0.0;        // the same with the measured rise of the labelled loss
   double seconds = 0.0;              // to measure the table; 0 when it was there already
-  std::vector<double> predicted;     // [plans] nats per sample
+  std::vector<double> predicted{};   // [plans] nats per sample
 };
 
 struct RankReport {

@@ -27,7 +27,7 @@ struct StageRecord {
 class RunFolder {
  public:
   // Creates the folder when it is missing, locks it, removes what a killed run left half-written, reads the manifest.
-  // Error(kIo) when it cannot be written into or another process holds it.
+  // Error(kIo) when it cannot be written into or another process holds it, Error(kData) when the manifest is damaged.
   explicit RunFolder(std::filesystem::path folder);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
