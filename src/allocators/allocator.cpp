@@ -198,8 +198,9 @@ Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& opt
                                           .oracle = own_oracle ? &*own_oracle : nullptr,
                                           .progress = progress});
   CheckAnswer(allocator, constrained.free, budget, answer);
-  if (options.guard && !allocator.baseline)
+  if (options.guard && !allocator.baseline) {
     Guard(allocator, constrained.free, budget, constrained.fixed_cost > 0, answer);
+  }
   const std::string unused = Unused(constrained.free, budget, answer);
   if (!unused.empty()) answer.note += (answer.note.empty() ? "" : "; ") + unused;
   return Spread(constrained, std::move(answer));

@@ -28,8 +28,9 @@ constexpr double kFaithful = 0.02;  // nats of divergence an image below which t
 // Share by which the epistemic uncertainty of training images with one label is held higher where labels teach: on
 // other images it ends lower by about as much.
 constexpr double kPairAhead = 0.28;
-constexpr double kBlends = 0.25, kShapes = 0.25;  // weight of all of them beside that of the minibatch
-constexpr std::int64_t kImagesPerBlend = 8, kImagesPerShape = 8, kImagesPerDistorted = 2;
+// Blends, and as many shapes: images for each of them, and the weight of either beside that of the minibatch.
+constexpr std::int64_t kImagesPerUnseen = 8, kImagesPerDistorted = 2;
+constexpr double kUnseen = 0.25;
 constexpr double kFollowing = 0.1;  // nats of divergence an image beyond which holding uncertainty gets no stronger
 
 class Learning {
@@ -203,11 +204,12 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  const std::int64_t groups =
-      uncertainty != nullptr ? uncertainty->count + 3 : 0;  // the last: distorted, blends, shapes
+  // The last: distorted, blends, shapes.
+  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 3 : 0;
   Holder single_holder(groups), pair_holder(groups);
   torch::Tensor unit = torch::zeros({groups});  // of the charges: running mean of the divergence in every group
-  const torch::Tensor once =                    // 1 for images with one label
+  // 1 for images with one label
+  const torch::Tensor once =
       uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({3})}) : torch::Tensor();
   RandomStream stream(seed, "bayes/distorted");
   const auto loss = [&](const Minibatch& batch) {
@@ -215,19 +217,17 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     if (uncertainty == nullptr) {
       return Divergence(expected(batch.images, batch.noise), answer(batch.images, batch.noise)).mean();
     }
-    const std::int64_t count = batch.rows.numel(), blends = (count + kImagesPerBlend - 1) / kImagesPerBlend,
-                       shapes = (count + kImagesPerShape - 1) / kImagesPerShape,
-                       distorted = count / kImagesPerDistorted;
+    const std::int64_t count = batch.rows.numel(), distorted = count / kImagesPerDistorted,
+                       unseen = (count + kImagesPerUnseen - 1) / kImagesPerUnseen;
     const torch::Tensor images =
         torch::cat({Distorted(batch.images.slice(0, 0, distorted), stream), batch.images.slice(0, distorted),
-                    Blended(batch.images, blends), Shapes(batch.images, shapes, stream)});
+                    Blended(batch.images, unseen), Shapes(batch.images, unseen, stream)});
     const torch::Tensor group = torch::cat({torch::full({distorted}, groups - 3, torch::kInt64),
                                             uncertainty->of_row.index_select(0, batch.rows.slice(0, distorted)),
-                                            torch::full({blends}, groups - 2, torch::kInt64),
-                                            torch::full({shapes}, groups - 1, torch::kInt64)});
+                                            torch::full({unseen}, groups - 2, torch::kInt64),
+                                            torch::full({unseen}, groups - 1, torch::kInt64)});
     const torch::Tensor weight = torch::cat({torch::full({count}, 1.0 / static_cast<double>(count)),
-                                             torch::full({blends}, kBlends / static_cast<double>(blends)),
-                                             torch::full({shapes}, kShapes / static_cast<double>(shapes))});
+                                             torch::full({2 * unseen}, kUnseen / static_cast<double>(unseen))});
     const auto by_group = [&](const torch::Tensor& values) {
       return torch::zeros({groups}).index_add(0, group, weight * values);
     };
@@ -237,7 +237,7 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     const auto [q_single, q_pair] = PairUncertainty(log_q, other_q);
     const torch::Tensor divergence = by_group((Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0);
     const torch::Tensor following =
-        divergence.detach().minimum(kFollowing * by_group(torch::ones({count + blends + shapes})));
+        divergence.detach().minimum(kFollowing * by_group(torch::ones({count + 2 * unseen})));
     unit = torch::where(unit.gt(0.0), 0.97 * unit + 0.03 * following, following);
     const double known = unit.slice(0, 0, groups - 2).sum().item<double>();
     const double teaching = std::min(1.0, known / kFaithful);
