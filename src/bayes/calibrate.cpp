@@ -54,10 +54,14 @@ StoredNetwork Copied(const StoredNetwork& stored) {
   return copy;
 }
 
+// Nearly all logits double with the last layer: a drawn weight midway between two levels may take the other one.
 bool LastLayerPutsOutLogits(const StoredNetwork& stored, const torch::Tensor& inputs) {
+  constexpr double kNearlyAll = 0.95;
   StoredNetwork doubled = Copied(stored);
   ScaleOutput(doubled, 2.0);
-  return torch::allclose(Drawer(doubled).Logits(inputs, 1, 0), 2.0 * Drawer(stored).Logits(inputs, 1, 0), 1e-3, 1e-4);
+  const torch::Tensor close =
+      torch::isclose(Drawer(doubled).Logits(inputs, 1, 0), 2.0 * Drawer(stored).Logits(inputs, 1, 0), 1e-3, 1e-4);
+  return close.to(torch::kFloat32).mean().item<double>() >= kNearlyAll;
 }
 
 double LogRatio(double value, double wanted) {

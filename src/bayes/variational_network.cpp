@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bitplan/core/error.h"
+#include "bitplan/core/random.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/quantizers/quantizer.h"
 
@@ -108,6 +109,8 @@ void VariationalNetwork::Quantize(const std::vector<BayesWidths>& widths, const 
 void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& images, std::uint64_t seed) {
   const torch::NoGradGuard no_grad;
   std::vector<std::vector<torch::Tensor>> inputs(layers_.size());
+  std::vector<bool> is_signed(layers_.size());
+  auto generator = at::detail::createCPUGenerator(StreamSeed(seed, "bayes/activations"));
   const std::int64_t share = kFitActivations / kFitDraws;
   const Rounded rounded = Round();
   for (int t = 0; t < kFitDraws; ++t) {
@@ -118,17 +121,16 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
     SetWeights(rounded, noise);
     const auto keep = [&](std::size_t layer, const torch::Tensor& input) {
       const torch::Tensor flat = input.detach().reshape(-1);
-      const std::int64_t stride = std::max<std::int64_t>(1, flat.numel() / share);
-      inputs[layer].push_back(flat.slice(0, t % stride, flat.numel(), stride).clone());
+      const torch::Tensor index = torch::randint(flat.numel(), {share}, generator, torch::kInt64);
+      inputs[layer].push_back(flat.index_select(0, index));
+      if (flat.min().item<float>() < 0.0F) is_signed[layer] = true;
     };
     const Tap tap(network_, network_.module, {keep, nullptr, nullptr});
     Forward(images);
   }
-  std::vector<bool> is_signed;
   for (auto& values : inputs) {
     if (values.empty()) throw Error(ErrorKind::kInternal, "a layer did not run");
     values = {torch::cat(values)};
-    is_signed.push_back(values[0].min().item<float>() < 0.0F);
   }
   std::vector<ActivationQuantizer> quantizers;
   const std::vector<std::string> names = [&] {

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "bitplan/core/error.h"
 #include "bitplan/core/random.h"
 #include "bitplan/core/suggest.h"
@@ -81,6 +84,16 @@ Dataset Dataset::Head(std::int64_t n) const {
   }
   if (!labels.defined()) return *this;
   return {name, images.narrow(0, 0, n), labels.narrow(0, 0, n), classes};
+}
+
+std::pair<Dataset, Dataset> Halves(const Dataset& data) {
+  if (data.size() == 0) return {data, data};
+  const auto runs = Runs(data.images);
+  const auto cut = *std::lower_bound(runs.begin(), runs.end(), data.size() / 2);
+  Dataset rest = data;
+  rest.images = data.images.narrow(0, cut, data.size() - cut);
+  rest.labels = data.labels.narrow(0, cut, data.size() - cut);
+  return {data.Head(cut), std::move(rest)};
 }
 
 Normalizer::Normalizer(const DataOptions& options)

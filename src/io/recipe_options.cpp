@@ -199,8 +199,9 @@ std::vector<RecipeOption> MakeOptions() {
              "budget of a plan that gives means and standard deviations of every layer their own widths, fine-tuned, "
              "drawn "
              "weights and activations at sample_bits and activation_bits or 4; 0: no plan"),
-      Number("bayes.plan.accuracy_drop", FIELD(bayes.plan.accuracy_drop), kShare, "",
-             "most that the plan may lose on the calibration images; the budget rises until it holds"),
+      Number(
+          "bayes.plan.accuracy_drop", FIELD(bayes.plan.accuracy_drop), kShare, "",
+          "most that the plan may lose on the second half of the calibration images; the budget rises until it holds"),
       Number("bayes.plan.drift", FIELD(bayes.plan.drift), kPositive, "",
              "most that mean aleatoric and epistemic uncertainty may change there, as a share of themselves"),
   };

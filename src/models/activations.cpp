@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -22,18 +23,20 @@ using torch::jit::Value;
 
 constexpr double kUnbounded = std::numeric_limits<double>::infinity();
 
+// A module with a type of its own. Networks that were copied from one share the unit their types live in, which no lock
+// of TorchScript's guards, so one thread at a time adds to it.
+torch::jit::Module WithOwnType(const torch::jit::Module& module) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  return module.clone();
+}
+
 // A module with a type and a graph of its own (a deep copy shares both), method calls written out.
 Network WithOwnGraph(const Network& network, std::shared_ptr<Graph>& graph) {
   Network own = network;
-  const torch::NoGradGuard no_grad;
-  own.module = network.module.clone();
-  std::map<const void*, torch::Tensor> copies;  // tied tensors stay tied
-  for (const auto& [name, tensor] : own.module.named_parameters()) {
-    auto [entry, fresh] = copies.try_emplace(tensor.data_ptr());
-    if (fresh) entry->second = tensor.detach().clone();
-    SetTensor(own.module, name, entry->second);
-  }
-  for (const auto& [name, tensor] : own.module.named_buffers()) SetTensor(own.module, name, tensor.detach().clone());
+  own.module = WithOwnType(network.module);
+  CopyTensors(network.module, own.module);  // a change of type unties what submodules share
+  for (const auto& [name, tensor] : own.module.named_parameters()) tensor.set_requires_grad(false);
   graph = own.module.get_method("forward").graph();
   torch::jit::Inline(*graph);
   return own;

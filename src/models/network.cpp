@@ -152,19 +152,23 @@ std::string ModelHash(const torch::jit::Module& module) {
   return hash.Hex();
 }
 
-torch::jit::Module CloneModule(const torch::jit::Module& module) {
-  torch::NoGradGuard no_grad;
-  torch::jit::Module clone = module.deepcopy();
-  // deepcopy may fold views of one storage into one tensor; these copies keep ties, and nothing but ties.
+void CopyTensors(const torch::jit::Module& from, torch::jit::Module& to) {
+  const torch::NoGradGuard no_grad;
   std::map<StorageKey, torch::Tensor> copies;
-  for (const auto& [name, tensor] : Tensors(module)) {
+  for (const auto& [name, tensor] : Tensors(from)) {
     auto [entry, fresh] = copies.try_emplace(KeyOf(tensor));
     if (fresh) {
       entry->second = tensor.detach().clone();
       if (tensor.is_leaf()) entry->second.set_requires_grad(tensor.requires_grad());
     }
-    SetOne(clone, name, entry->second);
+    SetOne(to, name, entry->second);
   }
+}
+
+torch::jit::Module CloneModule(const torch::jit::Module& module) {
+  const torch::NoGradGuard no_grad;
+  torch::jit::Module clone = module.deepcopy();
+  CopyTensors(module, clone);  // deepcopy may fold views of one storage into one tensor
   return clone;
 }
 

@@ -98,14 +98,16 @@ void RunTasks(const std::vector<Task>& tasks, ProgressSink& progress) {
 BayesDrift Drift(const std::vector<RelativeChange>& changes) {
   const auto n = static_cast<double>(changes.size());
   BayesDrift drift;
-  double variance = 0.0, degrees = 0.0;
+  double variance = 0.0, spread = 0.0;
   for (const RelativeChange& change : changes) {
+    const double part = change.standard_error * change.standard_error / (n * n);
     drift.change += change.value / n;
-    variance += change.standard_error * change.standard_error / (n * n);
-    degrees += change.degrees;
+    variance += part;
+    if (part > 0.0) spread += part * part / change.degrees;
     if (std::abs(change.value) > std::abs(drift.worst)) drift.worst = change.value;
   }
-  const double half = degrees > 0.0 ? StudentQuantile975(degrees) * std::sqrt(variance) : 0.0;
+  // Degrees of freedom of a sum of variances that need not be equal, after Satterthwaite (1946).
+  const double half = spread > 0.0 ? StudentQuantile975(variance * variance / spread) * std::sqrt(variance) : 0.0;
   drift.ci_low = drift.change - half;
   drift.ci_high = drift.change + half;
   return drift;

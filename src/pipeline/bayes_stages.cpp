@@ -105,13 +105,14 @@ const UncertaintyGroups& BayesSeed::TrainGroups(ProgressSink& progress) {
   return reference_->groups;
 }
 
-const UncertaintyTarget& BayesSeed::Target(ProgressSink& progress) {
+const UncertaintyTarget& BayesSeed::Target(const Dataset& images, ProgressSink& progress) {
   const StoredNetwork& stored = FloatNetwork(progress).stored;
   const std::lock_guard lock(mutex_);
-  if (!reference_->target) {
-    reference_->target.emplace(stored, setup_.data.calibration, setup_.normalizer, seed_ + kTargetSeed, progress);
-  }
-  return *reference_->target;
+  const auto found = reference_->targets.find(images.size());
+  if (found != reference_->targets.end()) return found->second;
+  return reference_->targets
+      .try_emplace(images.size(), stored, images, setup_.normalizer, seed_ + kTargetSeed, progress)
+      .first->second;
 }
 
 std::string BayesSeed::FineTuning() const {
@@ -128,17 +129,20 @@ BayesSeedResult BayesSeed::Row(const RowSpec& spec, ProgressSink& progress) {
   const std::string description =
       fmt::format("{} {} {} {} {} {} {} {}", spec.name, spec.widths.mean, spec.widths.sigma, spec.widths.sample,
                   spec.activation_bits, spec.sigma_scale, recipe.quantizer.granularity, recipe.quantizer.grid);
-  const std::string input = HashOf({"row/4", FloatNetwork(progress).record.content, description,
+  const std::string input = HashOf({"row/5", FloatNetwork(progress).record.content, description,
                                     spec.stage == "fine-tuned" ? FineTuning() : std::string()});
   const auto record = folder_.Ensure(Name(spec.name + "-network"), input, {Name(spec.name + ".packed")}, [&] {
     const std::vector<BayesWidths> widths(setup_.base.layers.size(), spec.widths);
-    return Save(Quantized(widths, spec.activation_bits, spec.sigma_scale, spec.stage, progress), spec.name);
+    return Save(
+        Quantized(widths, spec.activation_bits, spec.sigma_scale, spec.stage, setup_.data.calibration, progress),
+        spec.name);
   });
   return Measured(record, spec.name, progress);
 }
 
 StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int activation_bits,
-                                   const std::string& sigma_scale, const std::string& stage, ProgressSink& progress) {
+                                   const std::string& sigma_scale, const std::string& stage, const Dataset& calibration,
+                                   ProgressSink& progress) {
   const auto& b = setup_.recipe.bayes;
   const StoredNetwork& reference = FloatNetwork(progress).stored;
   const Dataset& train = setup_.data.train;
@@ -164,8 +168,8 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
     (void)LearnReference(network, reference, groups, train, setup_.normalizer, b, fine, fine_seed, progress);
   }
   StoredNetwork stored = network.Store();
-  if (stage == "fine-tuned" && b.fine_tune == "reference" && setup_.data.calibration.size() > 0) {
-    (void)CalibrateUncertainty(stored, Target(progress), progress);
+  if (stage == "fine-tuned" && b.fine_tune == "reference" && calibration.size() > 0) {
+    (void)CalibrateUncertainty(stored, Target(calibration, progress), progress);
   }
   return stored;
 }
@@ -195,14 +199,17 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
     return {.input = {}, .content = FileSha256(folder_.File(Name("table.json"))), .facts = "{}"};
   });
   const std::string description =
-      fmt::format("{} {} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift, b.sample_bits,
-                  b.activation_bits, Capped(b.plan) ? b.draws : 0);
+      fmt::format("{} {} {} {} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift, b.sample_bits,
+                  b.activation_bits, Capped(b.plan) ? b.draws : 0, recipe.quantizer.granularity, recipe.quantizer.grid);
   Recipe asked = recipe;
   asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-  const std::string input =
-      HashOf({"plan/5", table.content, description, DumpRecipeSection(asked, "allocate"), FineTuning()});
+  const std::string input = HashOf({"plan/6", reference.record.content, table.content, description,
+                                    DumpRecipeSection(asked, "allocate"), FineTuning()});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
+    // What is fitted to images is not judged on them.
+    const auto [fitted, judged] =
+        Capped(b.plan) ? Halves(setup_.data.calibration) : std::pair(setup_.data.calibration, Dataset());
     std::vector<int> last;
     for (double budget = b.plan.average_bits;; budget += kBudgetStep) {
       options.budget = {BudgetKind::kAverageBits, budget};
@@ -213,8 +220,8 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
       auto widths = WidthsOf(allocation.bits);
       for (BayesWidths& w : widths) w.sample = Width(b.sample_bits, kPlanBits);
       const StoredNetwork stored =
-          Quantized(widths, Width(b.activation_bits, kPlanBits), "log", "fine-tuned", progress);
-      const auto broken = BrokenCap(stored, progress);
+          Quantized(widths, Width(b.activation_bits, kPlanBits), "log", "fine-tuned", fitted, progress);
+      const auto broken = BrokenCap(stored, judged, progress);
       if (broken.empty() || widest) {
         if (!broken.empty()) progress.Warn(fmt::format("{}: {} even at {:g} bits", Name(name), broken, budget));
         return Save(stored, name);
@@ -225,10 +232,10 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
   return Measured(record, name, progress);
 }
 
-std::string BayesSeed::BrokenCap(const StoredNetwork& stored, ProgressSink& progress) {
+std::string BayesSeed::BrokenCap(const StoredNetwork& stored, const Dataset& held_out, ProgressSink& progress) {
   const auto& caps = setup_.recipe.bayes.plan;
   if (!Capped(caps)) return "";
-  const DistinctImages images = Distinct(setup_.data.calibration);
+  const DistinctImages images = Distinct(held_out);
   const auto judged = [&](const StoredNetwork& network) {
     return Judge(Predict(network, images.images, setup_.normalizer, setup_.recipe.bayes.draws, seed_ + kCapSeed,
                          progress, "caps"),

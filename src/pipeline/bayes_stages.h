@@ -58,18 +58,18 @@ class BayesSeed {
     StageRecord record;
     StoredNetwork stored;
     // Once something is fine-tuned:
-    UncertaintyGroups groups;  // of the training images
-    std::optional<UncertaintyTarget> target;
+    UncertaintyGroups groups;                           // of the training images
+    std::map<std::int64_t, UncertaintyTarget> targets;  // of the first so many calibration images
   };
   [[nodiscard]] std::string Name(const std::string& row) const;
   [[nodiscard]] const Reference& FloatNetwork(ProgressSink& progress);
   [[nodiscard]] const UncertaintyGroups& TrainGroups(ProgressSink& progress);
-  [[nodiscard]] const UncertaintyTarget& Target(ProgressSink& progress);
+  [[nodiscard]] const UncertaintyTarget& Target(const Dataset& images, ProgressSink& progress);
   [[nodiscard]] std::string FineTuning() const;
   [[nodiscard]] StoredNetwork Quantized(const std::vector<BayesWidths>& widths, int activation_bits,
                                         const std::string& sigma_scale, const std::string& stage,
-                                        ProgressSink& progress);
-  [[nodiscard]] std::string BrokenCap(const StoredNetwork& stored, ProgressSink& progress);
+                                        const Dataset& calibration, ProgressSink& progress);
+  [[nodiscard]] std::string BrokenCap(const StoredNetwork& stored, const Dataset& held_out, ProgressSink& progress);
   [[nodiscard]] StageRecord Save(const StoredNetwork& stored, const std::string& name);
   [[nodiscard]] BayesSeedResult Measured(const StageRecord& network, const std::string& name, ProgressSink& progress);
   [[nodiscard]] StageRecord Measure(const StoredNetwork& stored, const std::string& name, ProgressSink& progress);

@@ -25,9 +25,12 @@ PairedComparison Compare(int samples, int lost, int won, std::uint64_t seed = 1,
 }  // namespace
 
 TEST_CASE("the t quantile is that of the tables") {
-  CHECK(StudentQuantile975(3) == Approx(3.18245).epsilon(0.01));
-  CHECK(StudentQuantile975(9) == Approx(2.26216).epsilon(1e-3));
-  CHECK(StudentQuantile975(27) == Approx(2.05183).epsilon(1e-4));
+  CHECK(StudentQuantile975(1) == Approx(12.70620).epsilon(1e-5));
+  CHECK(StudentQuantile975(2) == Approx(4.30265).epsilon(1e-5));
+  CHECK(StudentQuantile975(3) == Approx(3.18245).epsilon(1e-5));
+  CHECK(StudentQuantile975(9) == Approx(2.26216).epsilon(1e-5));
+  CHECK(StudentQuantile975(29) == Approx(2.04523).epsilon(1e-5));
+  CHECK(StudentQuantile975(30) == Approx(2.04227).epsilon(1e-5));
   CHECK(StudentQuantile975(1e9) == Approx(1.95996).epsilon(1e-5));
 }
 

@@ -161,3 +161,12 @@ TEST_CASE("a mean for another number of channels and a deviation of zero are usa
   options.normalize_std = {0.0};
   CHECK(FailureOf([&] { Normalizer{options}; }).kind == ErrorKind::kUsage);
 }
+
+TEST_CASE("halves have all rows, and an image that stands several times in a row is in one of them") {
+  const Dataset data = Numbered(4).Select(torch::tensor({0, 1, 1, 1, 1, 2, 3}, torch::kInt64));
+  const auto [first, rest] = Halves(data);
+  CHECK(Numbers(first).equal(torch::tensor({0, 1, 1, 1, 1}, torch::kInt64)));
+  CHECK(Numbers(rest).equal(torch::tensor({2, 3}, torch::kInt64)));
+  CHECK(rest.labels.equal(torch::tensor({2, 3}, torch::kInt64)));
+  CHECK(Halves(Numbered(10)).first.size() == 5);
+}

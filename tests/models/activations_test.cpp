@@ -82,6 +82,27 @@ TEST_CASE("inputs of all layers but the first are rounded to their step") {
   CHECK(torch::allclose(loaded.forward({images}).toTensor(), x, 1e-4, 1e-5));
 }
 
+TEST_CASE("a weight that two submodules share stays one, and its inputs are rounded wherever it is used") {
+  torch::jit::Module first("first"), a("block"), b("block"), module("tied");
+  first.register_parameter("weight", torch::eye(4), false);
+  const torch::Tensor shared = 2.0 * torch::eye(4);
+  for (torch::jit::Module* block : {&a, &b}) block->register_parameter("weight", shared, false);
+  module.register_module("first", first);
+  module.register_module("a", a);
+  module.register_module("b", b);
+  module.define(
+      "def forward(self, x):\n  y = torch.relu(torch.linear(x, self.first.weight))\n"
+      "  y = torch.relu(torch.linear(y, self.a.weight))\n  return torch.linear(y, self.b.weight)\n");
+  module.eval();
+  const Network network = DescribeNetwork(module, "tied", {4});
+  REQUIRE(network.layers.size() == 2);
+  std::vector<ActivationQuantizer> quantizers;
+  const Network rounded = WithQuantizedActivations(network, 2, {false, false}, quantizers);
+  CHECK(GetTensor(rounded.module, "a.weight").data_ptr() == GetTensor(rounded.module, "b.weight").data_ptr());
+  CHECK(GetTensor(rounded.module, "a.weight").data_ptr() != shared.data_ptr());
+  CHECK(torch::equal(Run(rounded, torch::full({1, 4}, 1.3)), torch::full({1, 4}, 4.0)));  // 1.3 -> 1, 2 -> 2, 4
+}
+
 TEST_CASE("rounding passes gradients within the levels and gives the step that of learned step size") {
   torch::jit::Module module("one");
   torch::jit::Module a("a"), b("b");

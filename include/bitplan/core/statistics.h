@@ -32,8 +32,8 @@ struct FamilyLead {
 [[nodiscard]] FamilyLead CompareFamilies(const std::vector<const std::vector<std::uint8_t>*>& first,
                                          const std::vector<const std::vector<std::uint8_t>*>& second);
 
-// The 97.5 % quantile of Student's t, half a two-sided 95 % interval in standard errors, by the expansion of Cornish
-// and Fisher; degrees of freedom > 0, relative error below 1 % from 3 on.
+// The 97.5 % quantile of Student's t, half a two-sided 95 % interval in standard errors: by the expansion of Cornish
+// and Fisher from 30 degrees of freedom on, by a sum over the density below; degrees >= 1, relative error below 1e-5.
 [[nodiscard]] double StudentQuantile975(double degrees);
 
 // Area under the ROC curve of a score that should be higher for `positive`: the probability that a random positive is

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bitplan/core/options.h"
@@ -24,6 +25,9 @@ struct Dataset {
   // The first n rows (a view).
   [[nodiscard]] Dataset Head(std::int64_t n) const;
 };
+
+// The first half of the rows and the others (views). An image that stands several times in a row is on one side.
+[[nodiscard]] std::pair<Dataset, Dataset> Halves(const Dataset& data);
 
 struct DataSplits {
   Dataset train;        // without the calibration images, in random order

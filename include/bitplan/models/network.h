@@ -95,6 +95,10 @@ void SaveModule(const torch::jit::Module& module, const std::filesystem::path& f
 // SHA-256 over names, shapes and bytes of all parameters and buffers: the same for a file saved again.
 [[nodiscard]] std::string ModelHash(const torch::jit::Module& module);
 
+// Gives `to`, a module of the same structure, copies of all parameters and buffers of `from`. Tensors that are tied
+// there are tied in `to`, and no others.
+void CopyTensors(const torch::jit::Module& from, torch::jit::Module& to);
+
 // Deep copy: parameters and buffers are cloned.
 [[nodiscard]] torch::jit::Module CloneModule(const torch::jit::Module& module);
 
