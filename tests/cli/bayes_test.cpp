@@ -85,6 +85,35 @@ TEST_CASE("bayes trains, quantizes and measures every scheme, and keeps what it 
   CHECK(finer.at("stages").size() - static_cast<std::size_t>(Reused(finer)) == 2 * 9);
 }
 
+TEST_CASE("a plan that breaks its cap gets more bits than its budget") {
+  const Workplace place;
+  place.EditRecipe("seed: 1\n", kBayes);
+  place.EditRecipe("allocator: quantile-inform", "allocator: exact");
+  const std::vector<std::string> one = {"bayes", place.recipe(),
+                                        "--out", "out",
+                                        "--set", "bayes.seeds=1",
+                                        "--set", "bayes.schemes=[vpq]",
+                                        "--set", "bayes.stages=[trained]",
+                                        "--set", "bayes.sigma_scales=[log]",
+                                        "--set", "bayes.plan.average_bits=1",
+                                        "--json"};
+  const auto bits = [](const nlohmann::json& report) {
+    double sum = 0.0;
+    for (const auto& layer : RowOf(report, "plan-1").at("seeds")[0].at("widths")) {
+      sum += layer.at("mean").get<double>() + layer.at("sigma").get<double>();
+    }
+    return sum;
+  };
+  const auto free = place.Bitplan(one);
+  REQUIRE(free.code == 0);
+  auto capped = one;
+  capped.insert(capped.end(), {"--set", "bayes.plan.accuracy_drop=0.02", "--set", "bayes.plan.drift=0.2"});
+  const auto outcome = place.Bitplan(capped);
+  REQUIRE(outcome.code == 0);
+  CHECK_THAT(outcome.err, Contains("at 1 bits; the budget rises"));
+  CHECK(bits(nlohmann::json::parse(outcome.out)) > bits(nlohmann::json::parse(free.out)) + 3.0);
+}
+
 TEST_CASE("a killed bayes run continues and ends with the same bytes") {
   const Workplace place;
   place.EditRecipe("seed: 1\n",
