@@ -128,9 +128,8 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
     const Tap tap(network_, network_.module, {keep, nullptr, nullptr});
     Forward(images);
   }
-  for (auto& values : inputs) {
+  for (const auto& values : inputs) {
     if (values.empty()) throw Error(ErrorKind::kInternal, "a layer did not run");
-    values = {torch::cat(values)};
   }
   std::vector<ActivationQuantizer> quantizers;
   const std::vector<std::string> names = [&] {
@@ -150,8 +149,9 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
   for (const std::string& name : names) others_.push_back(GetTensor(network_.module, name));
   activations_.clear();
   for (const ActivationQuantizer& quantizer : quantizers) {
-    activations_.push_back(
-        {quantizer, FitActivationStep(inputs[quantizer.layer][0], bits, quantizer.is_signed), torch::zeros({})});
+    activations_.push_back({quantizer,
+                            FitActivationStep(torch::cat(inputs[quantizer.layer]), bits, quantizer.is_signed),
+                            torch::zeros({})});
   }
   FindSlots();
 }

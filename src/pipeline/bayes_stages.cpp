@@ -198,9 +198,10 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
     WriteFileAtomically(folder_.File(Name("table.json")), DumpProblem(problem));
     return {.input = {}, .content = FileSha256(folder_.File(Name("table.json"))), .facts = "{}"};
   });
+  const bool capped = Capped(b.plan);
   const std::string description =
       fmt::format("{} {} {} {} {} {} {} {}", b.plan.average_bits, b.plan.accuracy_drop, b.plan.drift, b.sample_bits,
-                  b.activation_bits, Capped(b.plan) ? b.draws : 0, recipe.quantizer.granularity, recipe.quantizer.grid);
+                  b.activation_bits, capped ? b.draws : 0, recipe.quantizer.granularity, recipe.quantizer.grid);
   Recipe asked = recipe;
   asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
   const std::string input = HashOf({"plan/6", reference.record.content, table.content, description,
@@ -209,7 +210,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
     // What is fitted to images is not judged on them.
     const auto [fitted, judged] =
-        Capped(b.plan) ? Halves(setup_.data.calibration) : std::pair(setup_.data.calibration, Dataset());
+        capped ? Halves(setup_.data.calibration) : std::pair(setup_.data.calibration, Dataset());
     std::vector<int> last;
     for (double budget = b.plan.average_bits;; budget += kBudgetStep) {
       options.budget = {BudgetKind::kAverageBits, budget};
@@ -221,7 +222,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
       for (BayesWidths& w : widths) w.sample = Width(b.sample_bits, kPlanBits);
       const StoredNetwork stored =
           Quantized(widths, Width(b.activation_bits, kPlanBits), "log", "fine-tuned", fitted, progress);
-      const auto broken = BrokenCap(stored, judged, progress);
+      const auto broken = capped ? BrokenCap(stored, judged, progress) : std::string();
       if (broken.empty() || widest) {
         if (!broken.empty()) progress.Warn(fmt::format("{}: {} even at {:g} bits", Name(name), broken, budget));
         return Save(stored, name);
@@ -234,7 +235,6 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
 
 std::string BayesSeed::BrokenCap(const StoredNetwork& stored, const Dataset& held_out, ProgressSink& progress) {
   const auto& caps = setup_.recipe.bayes.plan;
-  if (!Capped(caps)) return "";
   const DistinctImages images = Distinct(held_out);
   const auto judged = [&](const StoredNetwork& network) {
     return Judge(Predict(network, images.images, setup_.normalizer, setup_.recipe.bayes.draws, seed_ + kCapSeed,
