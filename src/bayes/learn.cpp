@@ -28,9 +28,10 @@ constexpr double kFaithful = 0.02;  // nats of divergence an image below which t
 // Share by which the epistemic uncertainty of training images with one label is held higher where labels teach: on
 // other images it ends lower by about as much.
 constexpr double kPairAhead = 0.28;
-// Blends, and as many shapes: images for each of them, and the weight of either beside that of the minibatch.
-constexpr std::int64_t kImagesPerUnseen = 8, kImagesPerDistorted = 2;
-constexpr double kUnseen = 0.25;
+// Blends, as many shapes and as many rearranged images: how many images of the minibatch there are for each of them,
+// and the weight of each kind beside that of the minibatch.
+constexpr std::int64_t kUnseenKinds = 3, kImagesPerUnseen = 12, kImagesPerDistorted = 2;
+constexpr double kUnseen = 0.12;
 constexpr double kFollowing = 0.1;  // nats of divergence an image beyond which holding uncertainty gets no stronger
 
 class Learning {
@@ -204,13 +205,13 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  // The last: distorted, blends, shapes.
-  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 3 : 0;
+  // The last: distorted, blends, shapes, rearranged.
+  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 1 + kUnseenKinds : 0;
   Holder single_holder(groups), pair_holder(groups);
   torch::Tensor unit = torch::zeros({groups});  // of the charges: running mean of the divergence in every group
   // 1 for images with one label
   const torch::Tensor once =
-      uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({3})}) : torch::Tensor();
+      uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({1 + kUnseenKinds})}) : torch::Tensor();
   RandomStream stream(seed, "bayes/distorted");
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
@@ -221,13 +222,15 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
                        unseen = (count + kImagesPerUnseen - 1) / kImagesPerUnseen;
     const torch::Tensor images =
         torch::cat({Distorted(batch.images.slice(0, 0, distorted), stream), batch.images.slice(0, distorted),
-                    Blended(batch.images, unseen), Shapes(batch.images, unseen, stream)});
-    const torch::Tensor group = torch::cat({torch::full({distorted}, groups - 3, torch::kInt64),
-                                            uncertainty->of_row.index_select(0, batch.rows.slice(0, distorted)),
-                                            torch::full({unseen}, groups - 2, torch::kInt64),
-                                            torch::full({unseen}, groups - 1, torch::kInt64)});
-    const torch::Tensor weight = torch::cat({torch::full({count}, 1.0 / static_cast<double>(count)),
-                                             torch::full({2 * unseen}, kUnseen / static_cast<double>(unseen))});
+                    Blended(batch.images, unseen), Shapes(batch.images, unseen, stream),
+                    Rearranged(batch.images.slice(0, unseen), unseen, stream)});
+    const torch::Tensor group =
+        torch::cat({torch::full({distorted}, groups - 1 - kUnseenKinds, torch::kInt64),
+                    uncertainty->of_row.index_select(0, batch.rows.slice(0, distorted)),
+                    torch::arange(groups - kUnseenKinds, groups, torch::kInt64).repeat_interleave(unseen)});
+    const torch::Tensor weight =
+        torch::cat({torch::full({count}, 1.0 / static_cast<double>(count)),
+                    torch::full({kUnseenKinds * unseen}, kUnseen / static_cast<double>(unseen))});
     const auto by_group = [&](const torch::Tensor& values) {
       return torch::zeros({groups}).index_add(0, group, weight * values);
     };
@@ -237,9 +240,9 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     const auto [q_single, q_pair] = PairUncertainty(log_q, other_q);
     const torch::Tensor divergence = by_group((Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0);
     const torch::Tensor following =
-        divergence.detach().minimum(kFollowing * by_group(torch::ones({count + 2 * unseen})));
+        divergence.detach().minimum(kFollowing * by_group(torch::ones({count + kUnseenKinds * unseen})));
     unit = torch::where(unit.gt(0.0), 0.97 * unit + 0.03 * following, following);
-    const double known = unit.slice(0, 0, groups - 2).sum().item<double>();
+    const double known = unit.slice(0, 0, groups - kUnseenKinds).sum().item<double>();
     const double teaching = std::min(1.0, known / kFaithful);
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
     const auto nll = [&](const torch::Tensor& log_answers) {

@@ -106,7 +106,8 @@ void VariationalNetwork::Quantize(const std::vector<BayesWidths>& widths, const 
   }
 }
 
-void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& images, std::uint64_t seed) {
+void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& images, std::uint64_t seed,
+                                             double step_factor) {
   const torch::NoGradGuard no_grad;
   std::vector<std::vector<torch::Tensor>> inputs(layers_.size());
   std::vector<bool> is_signed(layers_.size());
@@ -149,9 +150,8 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
   for (const std::string& name : names) others_.push_back(GetTensor(network_.module, name));
   activations_.clear();
   for (const ActivationQuantizer& quantizer : quantizers) {
-    activations_.push_back({quantizer,
-                            FitActivationStep(torch::cat(inputs[quantizer.layer]), bits, quantizer.is_signed),
-                            torch::zeros({})});
+    const double fitted = FitActivationStep(torch::cat(inputs[quantizer.layer]), bits, quantizer.is_signed);
+    activations_.push_back({quantizer, fitted * step_factor, torch::zeros({})});
   }
   FindSlots();
 }

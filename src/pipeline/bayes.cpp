@@ -221,7 +221,7 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
   }
   for (BayesRow& row : rows) row.seeds.resize(static_cast<std::size_t>(bayes.seeds));
   std::list<BayesSeed> seeds;
-  std::vector<Task> tasks, later;
+  std::vector<Task> tasks, learning, rounding;  // what takes long first: no thread is left with it at the end
   for (std::size_t s = 0; s < static_cast<std::size_t>(bayes.seeds); ++s) {
     const std::uint64_t number = setup.recipe.seed + s;
     BayesSeed& seed = seeds.emplace_back(setup, folder, number);
@@ -231,14 +231,15 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
     };
     add(tasks, 0, [&seed](ProgressSink& sink) { return seed.Float(sink); });
     for (std::size_t r = 0; r < specs.size(); ++r) {
-      add(later, 1 + r, [&seed, &spec = specs[r]](ProgressSink& sink) { return seed.Row(spec, sink); });
+      add(specs[r].stage == "trained" ? rounding : learning, 1 + r,
+          [&seed, &spec = specs[r]](ProgressSink& sink) { return seed.Row(spec, sink); });
     }
     if (has_plan) {
-      add(later, rows.size() - 1,
+      add(learning, rows.size() - 1,
           [&seed, name = rows.back().name](ProgressSink& sink) { return seed.Plan(name, sink); });
     }
   }
-  tasks.insert(tasks.end(), later.begin(), later.end());
+  for (const auto& list : {learning, rounding}) tasks.insert(tasks.end(), list.begin(), list.end());
   RunTasks(tasks, progress);
 
   BayesReport report;

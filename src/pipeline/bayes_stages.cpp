@@ -26,7 +26,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
 
-constexpr std::int64_t kFitImages = 1024;    // training images that activation steps are fitted to
+constexpr std::int64_t kFitImages = 1024;  // training images that activation steps are fitted to
+// Where fine-tuning begins, of the steps with the least squared error: the coarser the activations, the less of what a
+// draw changes passes through them (docs/bayes.md).
+constexpr double kFirstStep = 0.7;
 constexpr std::int64_t kTableImages = 1024;  // calibration images of the table of widths
 constexpr int kTableDraws = 8;
 constexpr int kGroupDraws = 8;       // of the float network, for the groups in which uncertainty is held
@@ -117,7 +120,7 @@ const UncertaintyTarget& BayesSeed::Target(const Dataset& images, ProgressSink& 
 
 std::string BayesSeed::FineTuning() const {
   const auto& b = setup_.recipe.bayes;
-  return fmt::format("fine-tuning/6 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
+  return fmt::format("fine-tuning/7 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
 }
 
 BayesSeedResult BayesSeed::Float(ProgressSink& progress) {
@@ -152,7 +155,8 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
   network.Quantize(widths, sigma_scale.empty() ? "log" : sigma_scale, setup_.recipe.quantizer, seed_);
   if (activation_bits != kFloatBits) {
     const auto images = train.Head(std::min(kFitImages, train.size())).images;
-    network.QuantizeActivations(activation_bits, setup_.normalizer.Apply(images), seed_);
+    network.QuantizeActivations(activation_bits, setup_.normalizer.Apply(images), seed_,
+                                stage == "fine-tuned" ? kFirstStep : 1.0);
   }
   const LearningSchedule fine = {.epochs = b.fine_tune_epochs, .learning_rate = b.fine_tune_learning_rate};
   const std::uint64_t fine_seed = seed_ + kFineTuningSeed;

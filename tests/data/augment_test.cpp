@@ -152,6 +152,44 @@ TEST_CASE("shapes span the range of every channel, every other one inside an out
         torch::IntArrayRef({4, 1, 1, 3}));
 }
 
+TEST_CASE("rearranged images hold the pixels of the image or of its negative, in other places") {
+  RandomStream stream(1, "test"), again(1, "test");
+  const torch::Tensor images = torch::rand({300, 2, 12, 12}) * torch::tensor({1.0F, 9.0F}).reshape({2, 1, 1}) - 0.5;
+  const torch::Tensor rearranged = Rearranged(images, 200, stream);
+  REQUIRE(rearranged.sizes() == torch::IntArrayRef({200, 2, 12, 12}));
+  CHECK(rearranged.equal(Rearranged(images, 200, again)));
+  const torch::Tensor ends = (images.amin({0, 2, 3}) + images.amax({0, 2, 3})).reshape({2, 1, 1});
+  const auto sorted = [](const torch::Tensor& image) { return std::get<0>(image.flatten(1).sort(1)); };
+  int negatives = 0, same = 0, whole = 0, transposed = 0;
+  for (int i = 0; i < 200; ++i) {
+    const bool negative = !torch::allclose(sorted(rearranged[i]), sorted(images[i]));
+    const torch::Tensor image = negative ? ends - images[i] : images[i];
+    REQUIRE(torch::allclose(sorted(rearranged[i]), sorted(image), 1e-5, 1e-5));
+    negatives += negative ? 1 : 0;
+    same += torch::allclose(rearranged[i], image, 1e-5, 1e-5) ? 1 : 0;
+    const torch::Tensor turned = image.transpose(1, 2);
+    for (const torch::Tensor& source : {image, turned}) {
+      for (const auto& axes : std::vector<std::vector<std::int64_t>>{{}, {1}, {2}, {1, 2}}) {
+        if (!torch::allclose(rearranged[i], source.flip(axes), 1e-5, 1e-5)) continue;
+        ++whole;
+        transposed += source.is_same(turned) ? 1 : 0;
+      }
+    }
+  }
+  CHECK(negatives > 70);
+  CHECK(negatives < 130);
+  CHECK(whole > 40);  // a third in one block; a few more whose blocks fall back into their order
+  CHECK(whole < 120);
+  CHECK(transposed > whole / 4);
+  CHECK(transposed < whole);
+  CHECK(same < 30);
+  const torch::Tensor bytes = torch::randint(256, {4, 1, 5, 9}, torch::kUInt8), wide = Rearranged(bytes, 4, stream);
+  CHECK(wide.scalar_type() == torch::kFloat32);
+  CHECK(wide.min().item<float>() >= 0.0F);
+  CHECK(wide.max().item<float>() <= 255.0F);
+  CHECK(Rearranged(images, 0, stream).sizes() == torch::IntArrayRef({0, 2, 12, 12}));
+}
+
 TEST_CASE("distorted images keep what they show, about where it was") {
   RandomStream stream(1, "test"), again(1, "test");
   torch::Tensor images = torch::zeros({64, 2, 28, 28});

@@ -32,9 +32,9 @@ class VariationalNetwork {
   // of log sigma. `widths`: one entry per layer. `seed`: of the draws that the grids of the samples are fitted to.
   void Quantize(const std::vector<BayesWidths>& widths, const std::string& sigma_scale, const QuantizerOptions& options,
                 std::uint64_t seed);
-  // Rounds the inputs of every layer but the first. Steps are fitted to what the layers read on `images` (normalized,
-  // [n, C, H, W]) in a few draws of the weights.
-  void QuantizeActivations(int bits, const torch::Tensor& images, std::uint64_t seed);
+  // Rounds the inputs of every layer but the first. Steps are fitted by least squares to what the layers read on
+  // `images` (normalized, [n, C, H, W]) in a few draws of the weights, and begin at `step_factor` times that.
+  void QuantizeActivations(int bits, const torch::Tensor& images, std::uint64_t seed, double step_factor = 1.0);
 
   // Means and standard deviations as they are stored, rounded where they are, differentiable: shared by all draws of a
   // step. Puts the steps of the activations into the module.
