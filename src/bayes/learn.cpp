@@ -27,7 +27,7 @@ constexpr double kLabels = 0.4;     // weight of the labels beside the reference
 constexpr double kFaithful = 0.02;  // nats of divergence an image below which the labels' weight shrinks with it
 // Share by which the epistemic uncertainty of training images with one label is held higher where labels teach: on
 // other images it ends lower by about as much.
-constexpr double kPairAhead = 0.28;
+constexpr double kPairAhead = 0.4;
 // Blends, as many shapes and as many rearranged images: how many images of the minibatch there are for each of them,
 // and the weight of each kind beside that of the minibatch.
 constexpr std::int64_t kUnseenKinds = 3, kImagesPerUnseen = 12, kImagesPerDistorted = 2;
@@ -127,7 +127,8 @@ std::pair<torch::Tensor, torch::Tensor> PairUncertainty(const torch::Tensor& log
 
 // Holds the means of groups of images at their reference values. Every group has a multiplier that rises while its mean
 // is too high and falls while it is too low, in the logarithm of their ratio, and a share of that ratio at once. Its
-// unit is the divergence that it works against: a network that follows closely is held gently.
+// unit is the divergence that it works against: a network that follows closely is held gently. A mean that is too high
+// is charged by its logarithm, so that one many times too high does not drown the answers.
 class Holder {
  public:
   explicit Holder(std::int64_t groups)
@@ -143,7 +144,7 @@ class Holder {
     const torch::Tensor ratio = torch::where(known, (value_ / wanted_).log().clamp(-1.0, 1.0), torch::zeros({}));
     multiplier_.add_(ratio, kAscent).clamp_(-kMost, kMost);
     const torch::Tensor weight =
-        torch::where(known, (multiplier_ + kGain * ratio) * (share_ / wanted_), torch::zeros({}));
+        torch::where(known, (multiplier_ + kGain * ratio) * (share_ / wanted_.maximum(value_)), torch::zeros({}));
     return (divergence * weight * value).sum();
   }
 
@@ -205,13 +206,13 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  // The last: distorted, blends, shapes, rearranged.
-  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 1 + kUnseenKinds : 0;
+  // The last: distorted with one label, with several, blends, shapes, rearranged.
+  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 2 + kUnseenKinds : 0;
   Holder single_holder(groups), pair_holder(groups);
   torch::Tensor unit = torch::zeros({groups});  // of the charges: running mean of the divergence in every group
   // 1 for images with one label
   const torch::Tensor once =
-      uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({1 + kUnseenKinds})}) : torch::Tensor();
+      uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({2 + kUnseenKinds})}) : torch::Tensor();
   RandomStream stream(seed, "bayes/distorted");
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
@@ -224,9 +225,10 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
         torch::cat({Distorted(batch.images.slice(0, 0, distorted), stream), batch.images.slice(0, distorted),
                     Blended(batch.images, unseen), Shapes(batch.images, unseen, stream),
                     Rearranged(batch.images.slice(0, unseen), unseen, stream)});
+    const torch::Tensor of_row = uncertainty->of_row.index_select(0, batch.rows);
+    const torch::Tensor several = uncertainty->once.index_select(0, of_row).eq(0.0).to(torch::kInt64);
     const torch::Tensor group =
-        torch::cat({torch::full({distorted}, groups - 1 - kUnseenKinds, torch::kInt64),
-                    uncertainty->of_row.index_select(0, batch.rows.slice(0, distorted)),
+        torch::cat({uncertainty->count + several.slice(0, 0, distorted), of_row.slice(0, distorted),
                     torch::arange(groups - kUnseenKinds, groups, torch::kInt64).repeat_interleave(unseen)});
     const torch::Tensor weight =
         torch::cat({torch::full({count}, 1.0 / static_cast<double>(count)),
