@@ -144,7 +144,8 @@ class Holder {
     const torch::Tensor ratio = torch::where(known, (value_ / wanted_).log().clamp(-1.0, 1.0), torch::zeros({}));
     multiplier_.add_(ratio, kAscent).clamp_(-kMost, kMost);
     const torch::Tensor weight =
-        torch::where(known, (multiplier_ + kGain * ratio) * (share_ / wanted_.maximum(value_)), torch::zeros({}));
+        torch::where(known.logical_and(wanted.gt(0.0)),
+                     (multiplier_ + kGain * ratio) * (share_ / wanted_.maximum(value_)), torch::zeros({}));
     return (divergence * weight * value).sum();
   }
 
@@ -210,7 +211,7 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
   const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 2 + kUnseenKinds : 0;
   Holder single_holder(groups), pair_holder(groups);
   torch::Tensor unit = torch::zeros({groups});  // of the charges: running mean of the divergence in every group
-  // 1 for images with one label
+  // 1 for images with one label, as they are
   const torch::Tensor once =
       uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({2 + kUnseenKinds})}) : torch::Tensor();
   RandomStream stream(seed, "bayes/distorted");
@@ -224,7 +225,7 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     const torch::Tensor images =
         torch::cat({Distorted(batch.images.slice(0, 0, distorted), stream), batch.images.slice(0, distorted),
                     Blended(batch.images, unseen), Shapes(batch.images, unseen, stream),
-                    Rearranged(batch.images.slice(0, unseen), unseen, stream)});
+                    Rearranged(batch.images, unseen, stream)});
     const torch::Tensor of_row = uncertainty->of_row.index_select(0, batch.rows);
     const torch::Tensor several = uncertainty->once.index_select(0, of_row).eq(0.0).to(torch::kInt64);
     const torch::Tensor group =

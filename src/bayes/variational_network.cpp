@@ -151,7 +151,7 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
   activations_.clear();
   for (const ActivationQuantizer& quantizer : quantizers) {
     const double fitted = FitActivationStep(torch::cat(inputs[quantizer.layer]), bits, quantizer.is_signed);
-    activations_.push_back({quantizer, fitted * step_factor, torch::zeros({})});
+    activations_.push_back({quantizer, quantizer.is_signed ? fitted : fitted * step_factor, torch::zeros({})});
   }
   FindSlots();
 }

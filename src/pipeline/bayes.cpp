@@ -51,6 +51,7 @@ class TaskProgress : public ProgressSink {
 };
 
 struct Task {
+  int rank;  // tasks of lower rank come first
   std::string name;
   std::function<void(ProgressSink& progress)> work;
 };
@@ -221,25 +222,27 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
   }
   for (BayesRow& row : rows) row.seeds.resize(static_cast<std::size_t>(bayes.seeds));
   std::list<BayesSeed> seeds;
-  std::vector<Task> tasks, learning, rounding;  // what takes long first: no thread is left with it at the end
+  // Every row needs the float network; then what takes longest, so that no thread is left with it at the end.
+  enum Rank { kFloat, kPlan, kFineTuned, kRounded };
+  std::vector<Task> tasks;
   for (std::size_t s = 0; s < static_cast<std::size_t>(bayes.seeds); ++s) {
     const std::uint64_t number = setup.recipe.seed + s;
     BayesSeed& seed = seeds.emplace_back(setup, folder, number);
-    const auto add = [&](std::vector<Task>& list, std::size_t r, auto work) {
-      list.push_back({fmt::format("seed {} {}", number, rows[r].name),
-                      [&rows, r, s, work](ProgressSink& sink) { rows[r].seeds[s] = work(sink); }});
+    const auto add = [&](Rank rank, std::size_t r, auto work) {
+      tasks.push_back({rank, fmt::format("seed {} {}", number, rows[r].name),
+                       [&rows, r, s, work](ProgressSink& sink) { rows[r].seeds[s] = work(sink); }});
     };
-    add(tasks, 0, [&seed](ProgressSink& sink) { return seed.Float(sink); });
+    add(kFloat, 0, [&seed](ProgressSink& sink) { return seed.Float(sink); });
     for (std::size_t r = 0; r < specs.size(); ++r) {
-      add(specs[r].stage == "trained" ? rounding : learning, 1 + r,
+      add(specs[r].stage == "trained" ? kRounded : kFineTuned, 1 + r,
           [&seed, &spec = specs[r]](ProgressSink& sink) { return seed.Row(spec, sink); });
     }
     if (has_plan) {
-      add(learning, rows.size() - 1,
+      add(kPlan, rows.size() - 1,
           [&seed, name = rows.back().name](ProgressSink& sink) { return seed.Plan(name, sink); });
     }
   }
-  for (const auto& list : {learning, rounding}) tasks.insert(tasks.end(), list.begin(), list.end());
+  std::ranges::stable_sort(tasks, {}, &Task::rank);
   RunTasks(tasks, progress);
 
   BayesReport report;

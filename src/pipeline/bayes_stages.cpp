@@ -27,8 +27,9 @@ using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kFitImages = 1024;  // training images that activation steps are fitted to
-// Where fine-tuning begins, of the steps with the least squared error: the coarser the activations, the less of what a
-// draw changes passes through them (docs/bayes.md).
+// Where fine-tuning of few bits begins, of the steps with the least squared error: finer steps, though they clip, keep
+// more of the epistemic uncertainty about unseen images (docs/bayes.md).
+constexpr int kCoarseBits = 4;
 constexpr double kFirstStep = 0.7;
 constexpr std::int64_t kTableImages = 1024;  // calibration images of the table of widths
 constexpr int kTableDraws = 8;
@@ -120,7 +121,7 @@ const UncertaintyTarget& BayesSeed::Target(const Dataset& images, ProgressSink& 
 
 std::string BayesSeed::FineTuning() const {
   const auto& b = setup_.recipe.bayes;
-  return fmt::format("fine-tuning/7 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
+  return fmt::format("fine-tuning/8 {} {} {} {}", b.fine_tune, b.fine_tune_epochs, b.fine_tune_learning_rate, b.batch);
 }
 
 BayesSeedResult BayesSeed::Float(ProgressSink& progress) {
@@ -153,10 +154,11 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
   VariationalNetwork network =
       scratch ? VariationalNetwork(setup_.First(seed_), b.first_sigma) : VariationalNetwork(reference);
   network.Quantize(widths, sigma_scale.empty() ? "log" : sigma_scale, setup_.recipe.quantizer, seed_);
+  const bool follows = stage == "fine-tuned" && b.fine_tune == "reference";
   if (activation_bits != kFloatBits) {
     const auto images = train.Head(std::min(kFitImages, train.size())).images;
     network.QuantizeActivations(activation_bits, setup_.normalizer.Apply(images), seed_,
-                                stage == "fine-tuned" ? kFirstStep : 1.0);
+                                follows && activation_bits <= kCoarseBits ? kFirstStep : 1.0);
   }
   const LearningSchedule fine = {.epochs = b.fine_tune_epochs, .learning_rate = b.fine_tune_learning_rate};
   const std::uint64_t fine_seed = seed_ + kFineTuningSeed;
@@ -168,11 +170,11 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
   } else if (stage == "fine-tuned" && b.fine_tune == "bound") {
     (void)LearnBound(network, train, setup_.normalizer, b, fine, fine_seed, progress);
   } else if (stage == "fine-tuned") {
-    const UncertaintyGroups* groups = b.fine_tune == "reference" ? &TrainGroups(progress) : nullptr;
+    const UncertaintyGroups* groups = follows ? &TrainGroups(progress) : nullptr;
     (void)LearnReference(network, reference, groups, train, setup_.normalizer, b, fine, fine_seed, progress);
   }
   StoredNetwork stored = network.Store();
-  if (stage == "fine-tuned" && b.fine_tune == "reference" && calibration.size() > 0) {
+  if (follows && calibration.size() > 0) {
     (void)CalibrateUncertainty(stored, Target(calibration, progress), progress);
   }
   return stored;
