@@ -19,9 +19,7 @@ constexpr std::int64_t kBatch = 128;
 DistinctImages Distinct(const Dataset& data) {
   DistinctImages distinct{{}, {}, data.labels, data.name};
   if (data.size() == 0) throw Error(ErrorKind::kData, data.name + " holds no images");
-  const torch::Tensor flat = data.images.flatten(1);
-  torch::Tensor first = torch::ones({data.size()}, torch::kBool);
-  if (data.size() > 1) first.slice(0, 1) = (flat.slice(0, 1) != flat.slice(0, 0, data.size() - 1)).any(1);
+  const torch::Tensor first = FirstOfRuns(data.images);
   distinct.images = data.images.index_select(0, first.nonzero().squeeze(1));
   distinct.of_row = first.to(torch::kInt64).cumsum(0).sub_(1);
   return distinct;

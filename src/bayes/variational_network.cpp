@@ -127,7 +127,7 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
       if (flat.min().item<float>() < 0.0F) is_signed[layer] = true;
     };
     const Tap tap(network_, network_.module, {keep, nullptr, nullptr});
-    Forward(images);
+    (void)Forward(images);
   }
   for (const auto& values : inputs) {
     if (values.empty()) throw Error(ErrorKind::kInternal, "a layer did not run");

@@ -115,11 +115,10 @@ torch::Tensor Shapes(const torch::Tensor& images, std::int64_t count, RandomStre
 torch::Tensor Rearranged(const torch::Tensor& images, std::int64_t count, RandomStream& stream) {
   const std::int64_t height = images.size(2), width = images.size(3);
   // Places of one axis in blocks of nearly equal size, the blocks in random order, perhaps back to front.
-  const auto places = [&](std::int64_t size, std::uint64_t blocks) {
+  const auto places = [&](std::int64_t size, std::int64_t blocks) {
     std::vector<std::int64_t> order;
-    for (const std::int64_t block : stream.Permutation(static_cast<std::int64_t>(blocks))) {
-      const auto n = static_cast<std::int64_t>(blocks);
-      for (std::int64_t at = block * size / n; at < (block + 1) * size / n; ++at) order.push_back(at);
+    for (const std::int64_t block : stream.Permutation(blocks)) {
+      for (std::int64_t at = block * size / blocks; at < (block + 1) * size / blocks; ++at) order.push_back(at);
     }
     if (stream.Next() >> 63) std::reverse(order.begin(), order.end());
     return torch::tensor(order);
@@ -130,7 +129,7 @@ torch::Tensor Rearranged(const torch::Tensor& images, std::int64_t count, Random
     torch::Tensor image = images[i];
     if (stream.Next() >> 63) image = ends.view({-1, 1, 1}) - image;
     if (height == width && stream.Next() >> 63) image = image.transpose(1, 2);
-    const std::uint64_t blocks = std::uint64_t{1} << stream.Index(3);
+    const std::int64_t blocks = std::int64_t{1} << stream.Index(3);
     const torch::Tensor rows = places(height, blocks), columns = places(width, blocks);
     result[i].copy_(image.index_select(1, rows).index_select(2, columns));
   }

@@ -26,15 +26,10 @@ void CheckChannels(const torch::Tensor& values, const torch::Tensor& images, con
                           values.size(1), images.size(1), images.size(1) == 1 ? "" : "s"));
 }
 
-// Where the images that stand several times in a row (once with each of their labels) begin, and where the last ends.
+// Where every image begins that stands once or several times in a row, and where the last ends.
 std::vector<std::int64_t> Runs(const torch::Tensor& images) {
-  std::vector<std::int64_t> begins = {0};
-  const torch::Tensor same =
-      images.slice(0, 1).eq(images.slice(0, 0, images.size(0) - 1)).flatten(1).all(1).contiguous();
-  const bool* repeated = same.data_ptr<bool>();
-  for (std::int64_t i = 1; i < images.size(0); ++i) {
-    if (!repeated[i - 1]) begins.push_back(i);
-  }
+  const torch::Tensor starts = FirstOfRuns(images).nonzero().squeeze(1);
+  std::vector<std::int64_t> begins(starts.data_ptr<std::int64_t>(), starts.data_ptr<std::int64_t>() + starts.numel());
   begins.push_back(images.size(0));
   return begins;
 }
@@ -60,8 +55,8 @@ void CutCalibration(DataSplits& splits, const std::string& name, std::int64_t co
     const auto begin = runs[static_cast<std::size_t>(run)], end = runs[static_cast<std::size_t>(run) + 1];
     const auto before = static_cast<std::int64_t>(order.size());
     for (std::int64_t row = begin; row < end; ++row) order.push_back(row);
-    if (before<wanted&& static_cast<std::int64_t>(order.size())> wanted)
-      count = static_cast<std::int64_t>(order.size());
+    const auto after = static_cast<std::int64_t>(order.size());
+    if (before < wanted && wanted < after) count = after;
   }
   if (count >= size) {
     throw Error(ErrorKind::kUsage, fmt::format("data.calibration: {} images are all of {}", wanted, splits.train.name));
@@ -84,6 +79,14 @@ Dataset Dataset::Head(std::int64_t n) const {
   }
   if (!labels.defined()) return *this;
   return {name, images.narrow(0, 0, n), labels.narrow(0, 0, n), classes};
+}
+
+torch::Tensor FirstOfRuns(const torch::Tensor& images) {
+  torch::Tensor first = torch::ones({images.size(0)}, torch::kBool);
+  if (images.size(0) < 2) return first;
+  const torch::Tensor flat = images.flatten(1);
+  first.slice(0, 1) = flat.slice(0, 1).ne(flat.slice(0, 0, -1)).any(1);
+  return first;
 }
 
 std::pair<Dataset, Dataset> Halves(const Dataset& data) {

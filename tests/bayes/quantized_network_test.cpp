@@ -282,6 +282,28 @@ TEST_CASE("labels teach a network nothing that answers as its reference does") {
   CHECK((after.layers[0].Sigma() / reference.layers[0].Sigma() - 1.0).abs().max().item<double>() < 0.01);
 }
 
+TEST_CASE("pictures that occur once or several times are followed, down to a minibatch of one") {
+  torch::manual_seed(11);
+  Dataset data{"pictures", {}, {}, 3};
+  data.images = torch::cat({torch::rand({25, 1, 10, 12}), torch::rand({10, 1, 10, 12}).repeat_interleave(4, 0)});
+  const Normalizer plain{DataOptions{}};
+  BayesOptions options;
+  options.batch = 32;  // 32, 32 and 1 image
+  const StoredNetwork reference = VariationalNetwork(testing::SoftmaxRegression(120, 3, 0.3), 0.2).Store();
+  const auto answers = [&](const StoredNetwork& network) {
+    return Predict(network, data.images, plain, 64, 5, SilentSink(), "").predictive;
+  };
+  const torch::Tensor wanted = answers(reference);
+  data.labels = wanted.multinomial(1).squeeze(1);
+  const auto groups = GroupByUncertainty(reference, data, plain, 8, 2, SilentSink());
+  VariationalNetwork rounded(reference);
+  rounded.Quantize({{2, 2, 2}}, "log", {}, 1);
+  const double before = (answers(rounded.Store()) - wanted).abs().mean().item<double>();
+  const auto losses = LearnReference(rounded, reference, &groups, data, plain, options, {60, 0.005}, 3, SilentSink());
+  CHECK(losses.back() < losses.front());
+  CHECK((answers(rounded.Store()) - wanted).abs().mean().item<double>() < 0.7 * before);
+}
+
 TEST_CASE("repeated images are predicted once and judged with every label") {
   Dataset data;
   data.name = "repeated";

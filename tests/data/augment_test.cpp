@@ -183,11 +183,28 @@ TEST_CASE("rearranged images hold the pixels of the image or of its negative, in
   CHECK(transposed > whole / 4);
   CHECK(transposed < whole);
   CHECK(same < 30);
-  const torch::Tensor bytes = torch::randint(256, {4, 1, 5, 9}, torch::kUInt8), wide = Rearranged(bytes, 4, stream);
-  CHECK(wide.scalar_type() == torch::kFloat32);
-  CHECK(wide.min().item<float>() >= 0.0F);
-  CHECK(wide.max().item<float>() <= 255.0F);
   CHECK(Rearranged(images, 0, stream).sizes() == torch::IntArrayRef({0, 2, 12, 12}));
+}
+
+TEST_CASE("rearranged images are made of whole blocks") {
+  RandomStream stream(2, "test");
+  // Pixels that tell their place, of an image that is not square; its negative is the image from back to front.
+  const torch::Tensor places = torch::arange(8 * 20).to(torch::kUInt8).reshape({1, 1, 8, 20}).repeat({60, 1, 1, 1});
+  const torch::Tensor rearranged = Rearranged(places, 60, stream).to(torch::kInt64).squeeze(1);
+  std::set<int> blocks;
+  for (int i = 0; i < 60; ++i) {
+    const torch::Tensor rows = rearranged[i].select(1, 0).div(20, "floor"), columns = rearranged[i][0].remainder(20);
+    REQUIRE(rearranged[i].equal(rows.unsqueeze(1) * 20 + columns));
+    for (const torch::Tensor& order : {rows, columns}) {
+      REQUIRE(std::get<0>(order.sort()).equal(torch::arange(order.size(0))));
+      const torch::Tensor steps = order.diff();
+      const auto forwards = steps.eq(1).sum().item<int>(), backwards = steps.eq(-1).sum().item<int>();
+      const int breaks = static_cast<int>(steps.size(0)) - std::max(forwards, backwards);
+      CHECK(breaks <= 3);
+      blocks.insert(breaks + 1);
+    }
+  }
+  CHECK(blocks == std::set<int>{1, 2, 3, 4});  // of four blocks two may stay side by side
 }
 
 TEST_CASE("distorted images keep what they show, about where it was") {

@@ -48,11 +48,11 @@ struct UncertaintyGroups {
 // less epistemic uncertainty than the reference has. So both are held where the reference has them: the mean of either
 // over a group of `uncertainty` is a constraint with a multiplier of its own, in units of the group's divergence (0.1
 // nats an image at most), moved by the logarithm of the ratio to the reference. Where labels teach, the epistemic
-// uncertainty of images with one label is held 28 % higher: what they teach makes a network surer of other images than
-// of these (what is left: bayes/calibrate.h). Half of a minibatch is distorted a little and held as a group of its own,
-// so that labels teach more than these images. Blends of two images each and shapes (data/augment.h), an eighth as many
-// as the minibatch has of either and with a quarter of its weight each, are followed too, as groups of their own:
-// nothing else says what to do where no training image is. Two draws a minibatch give the epistemic part of a pair,
+// uncertainty of images with one label is held 40 % higher: what they teach makes a network surer of other images than
+// of these (what is left: bayes/calibrate.h). Half of a minibatch is distorted a little, so that labels teach more than
+// these images, and held in two groups of their own, those with one label and those with several. Blends of two images
+// each, shapes and rearranged images (data/augment.h), a twelfth as many of each as the minibatch has and with 0.12 of
+// its weight each, are followed too, as groups of their own: nothing else says what to do where no training image is. Two draws a minibatch give the epistemic part of a pair,
 // compared with the reference's on the same pair. `uncertainty` null: the divergence of one draw alone, without labels.
 // Returns the loss of every epoch, multipliers included.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,

@@ -26,6 +26,10 @@ struct Dataset {
   [[nodiscard]] Dataset Head(std::int64_t n) const;
 };
 
+// bool [n]: which of `images` [n, ...] differ from the one before, the first among them. An image with several labels
+// stands several times in a row, once with each.
+[[nodiscard]] torch::Tensor FirstOfRuns(const torch::Tensor& images);
+
 // The first half of the rows and the others (views). An image that stands several times in a row is on one side.
 [[nodiscard]] std::pair<Dataset, Dataset> Halves(const Dataset& data);
 
