@@ -1,7 +1,10 @@
 // Claim: the laplace posterior costs at most 1.3 times plain forward and backward passes over the same samples.
 // Command: build/release/benchmarks/laplace_ratio [ARCHITECTURE] [SAMPLES] [THREADS]
 // Prints one JSON line: seconds of both (median of the repetitions, taken in turn) and their ratio.
-#include <torch/torch.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cstdio>

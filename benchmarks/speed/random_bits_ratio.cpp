@@ -2,7 +2,9 @@
 // Command: build/release/benchmarks/random_bits_ratio [ARCHITECTURE] [STEPS] [EPOCH_IMAGES]
 // Both are timed over STEPS minibatches of random images, in turn, and scaled to 300 of them and to an epoch of
 // EPOCH_IMAGES (default 45,000: CIFAR-10 without its calibration images). Prints one JSON line.
-#include <torch/torch.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cstdio>

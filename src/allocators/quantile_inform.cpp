@@ -54,13 +54,13 @@ double Percentile(const Unit& unit, const std::vector<double>& percentiles, doub
   return share == 0.0 ? percentiles[below] : (1.0 - share) * percentiles[below] + share * percentiles[below + 1];
 }
 
-struct Step {
+struct OffsetStep {
   double offset;  // c at which the unit leaves width `column` for the next
   std::int64_t weights;
   int unit;
   int column;
 
-  bool operator<(const Step& other) const {
+  bool operator<(const OffsetStep& other) const {
     return std::tie(offset, weights, unit, column) < std::tie(other.offset, other.weights, other.unit, other.column);
   }
 };
@@ -77,7 +77,7 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
                   bool by_coherence, const std::vector<int>& predecessor) {
   const int units = static_cast<int>(problem.units.size());
   const int widths = static_cast<int>(problem.widths.size());
-  std::vector<Step> steps;
+  std::vector<OffsetStep> steps;
   steps.reserve(static_cast<std::size_t>(units) * static_cast<std::size_t>(widths));
   std::int64_t left = Capacity(problem, budget);
   for (int u = 0; u < units; ++u) {
@@ -94,7 +94,7 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
   std::sort(steps.begin(), steps.end());
   SweepResult result;
   result.chosen.assign(units, 0);
-  for (const Step& step : steps) {
+  for (const OffsetStep& step : steps) {
     int& column = result.chosen[step.unit];
     if (result.all_widest) result.offset = step.offset;
     if (step.column != column) continue;  // an earlier step of this unit did not fit

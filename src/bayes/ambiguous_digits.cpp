@@ -1,9 +1,10 @@
 #include "bitplan/bayes/ambiguous_digits.h"
 
 #include <fmt/format.h>
+#include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/script.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>
@@ -22,7 +23,7 @@ namespace bitplan {
 namespace {
 
 constexpr std::int64_t kRound = 4096;  // candidates drawn and judged together, about
-constexpr std::int64_t kBatch = 256;   // images that a network sees at once
+constexpr std::int64_t kImagesAtOnce = 256;   // images that a network sees at once
 
 void Require(bool holds, const char* field, double value, const char* bound) {
   if (!holds) throw Error(ErrorKind::kUsage, fmt::format("ambiguous digits: {} is {:g}; {}", field, value, bound));
@@ -76,7 +77,7 @@ class Ensemble {
   [[nodiscard]] Uncertainty Judge(const torch::Tensor& images) {
     const torch::NoGradGuard no_grad;
     const torch::jit::GraphOptimizerEnabledGuard plain_graphs(false);
-    const auto blocks = normalizer_.Apply(images).split(kBatch);
+    const auto blocks = normalizer_.Apply(images).split(kImagesAtOnce);
     UncertaintySum sum;
     for (torch::jit::Module& network : networks_) {
       std::vector<torch::Tensor> logits;

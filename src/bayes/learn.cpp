@@ -1,8 +1,11 @@
 #include "bitplan/bayes/learn.h"
 
 #include <fmt/format.h>
+#include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/torch.h>
+#include <torch/optim/adam.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>
@@ -25,12 +28,12 @@ constexpr double kGroupEdges[] = {0.1, 0.5};  // nats of aleatoric uncertainty: 
 constexpr std::int64_t kLevels = std::size(kGroupEdges) + 1;
 constexpr double kLabels = 0.4;     // weight of the labels beside the reference
 constexpr double kFaithful = 0.02;  // nats of divergence an image below which the labels' weight shrinks with it
-// Share by which the epistemic uncertainty of training images with one label is held higher where labels teach: on
-// other images it ends lower by about as much.
+// Share by which the epistemic uncertainty of undistorted images with one label is held higher where labels teach: on
+// images that are not trained on it ends lower.
 constexpr double kPairAhead = 0.4;
 // Blends, as many shapes and as many rearranged images: how many images of the minibatch there are for each of them,
 // and the weight of each kind beside that of the minibatch.
-constexpr std::int64_t kUnseenKinds = 3, kImagesPerUnseen = 12, kImagesPerDistorted = 2;
+constexpr std::int64_t kUnseenKinds = 3, kImagesPerUnseen = 12, kDistortedKinds = 2, kImagesPerDistorted = 2;
 constexpr double kUnseen = 0.12;
 constexpr double kFollowing = 0.1;  // nats of divergence an image beyond which holding uncertainty gets no stronger
 
@@ -109,7 +112,8 @@ std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, con
   return losses;
 }
 
-torch::Tensor Entropy(const torch::Tensor& probabilities) {
+// Nats of every row, with a gradient that stays finite at probability zero.
+torch::Tensor EntropyAwayFromZero(const torch::Tensor& probabilities) {
   return -torch::xlogy(probabilities, probabilities.clamp_min(1e-12)).sum(1);
 }
 
@@ -121,8 +125,8 @@ torch::Tensor Divergence(const torch::Tensor& log_p, const torch::Tensor& log_q)
 // Of two answers to the same images: mean entropy, and what the entropy of their mean has more.
 std::pair<torch::Tensor, torch::Tensor> PairUncertainty(const torch::Tensor& log_a, const torch::Tensor& log_b) {
   const torch::Tensor a = log_a.exp(), b = log_b.exp();
-  const torch::Tensor single = (Entropy(a) + Entropy(b)) / 2.0;
-  return {single, Entropy((a + b) / 2.0) - single};
+  const torch::Tensor single = (EntropyAwayFromZero(a) + EntropyAwayFromZero(b)) / 2.0;
+  return {single, EntropyAwayFromZero((a + b) / 2.0) - single};
 }
 
 // Holds the means of groups of images at their reference values. Every group has a multiplier that rises while its mean
@@ -207,13 +211,14 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     network.SetWeights(rounded, noise);
     return network.Forward(images).log_softmax(1);
   };
-  // The last: distorted with one label, with several, blends, shapes, rearranged.
-  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + 2 + kUnseenKinds : 0;
+  // The last: distorted with one label, with several; blends, shapes, rearranged.
+  const std::int64_t groups = uncertainty != nullptr ? uncertainty->count + kDistortedKinds + kUnseenKinds : 0;
   Holder single_holder(groups), pair_holder(groups);
   torch::Tensor unit = torch::zeros({groups});  // of the charges: running mean of the divergence in every group
   // 1 for images with one label, as they are
-  const torch::Tensor once =
-      uncertainty != nullptr ? torch::cat({uncertainty->once, torch::zeros({2 + kUnseenKinds})}) : torch::Tensor();
+  const torch::Tensor once = uncertainty != nullptr
+                                 ? torch::cat({uncertainty->once, torch::zeros({kDistortedKinds + kUnseenKinds})})
+                                 : torch::Tensor();
   RandomStream stream(seed, "bayes/distorted");
   const auto loss = [&](const Minibatch& batch) {
     rounded = network.Round();
@@ -221,7 +226,7 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
       return Divergence(expected(batch.images, batch.noise), answer(batch.images, batch.noise)).mean();
     }
     const std::int64_t count = batch.rows.numel(), distorted = count / kImagesPerDistorted,
-                       unseen = (count + kImagesPerUnseen - 1) / kImagesPerUnseen;
+                       unseen = (count + kImagesPerUnseen - 1) / kImagesPerUnseen, all_unseen = kUnseenKinds * unseen;
     const torch::Tensor images =
         torch::cat({Distorted(batch.images.slice(0, 0, distorted), stream), batch.images.slice(0, distorted),
                     Blended(batch.images, unseen), Shapes(batch.images, unseen, stream),
@@ -231,9 +236,8 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     const torch::Tensor group =
         torch::cat({uncertainty->count + several.slice(0, 0, distorted), of_row.slice(0, distorted),
                     torch::arange(groups - kUnseenKinds, groups, torch::kInt64).repeat_interleave(unseen)});
-    const torch::Tensor weight =
-        torch::cat({torch::full({count}, 1.0 / static_cast<double>(count)),
-                    torch::full({kUnseenKinds * unseen}, kUnseen / static_cast<double>(unseen))});
+    const torch::Tensor weight = torch::cat({torch::full({count}, 1.0 / static_cast<double>(count)),
+                                             torch::full({all_unseen}, kUnseen / static_cast<double>(unseen))});
     const auto by_group = [&](const torch::Tensor& values) {
       return torch::zeros({groups}).index_add(0, group, weight * values);
     };
@@ -243,7 +247,7 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     const auto [q_single, q_pair] = PairUncertainty(log_q, other_q);
     const torch::Tensor divergence = by_group((Divergence(log_p, log_q) + Divergence(other_p, other_q)) / 2.0);
     const torch::Tensor following =
-        divergence.detach().minimum(kFollowing * by_group(torch::ones({count + kUnseenKinds * unseen})));
+        divergence.detach().minimum(kFollowing * by_group(torch::ones({count + all_unseen})));
     unit = torch::where(unit.gt(0.0), 0.97 * unit + 0.03 * following, following);
     const double known = unit.slice(0, 0, groups - kUnseenKinds).sum().item<double>();
     const double teaching = std::min(1.0, known / kFaithful);

@@ -1,7 +1,7 @@
 // Layout: "BPVN", uint32 version, uint64 length of the header, the header, the tensors one after another. Integers are
 // little-endian; codes are packed from the lowest bit of the first byte on.
 #include <fmt/format.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 #include <zlib.h>
 
 #include <cmath>

@@ -1,6 +1,7 @@
 #include "bitplan/bayes/predict.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "bitplan/bayes/uncertainty.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

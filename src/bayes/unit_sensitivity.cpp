@@ -1,6 +1,7 @@
 #include "bitplan/bayes/unit_sensitivity.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 

@@ -1,7 +1,8 @@
 #include "cli/processor.h"
 
 #include <fmt/core.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <chrono>

@@ -13,7 +13,7 @@
 namespace bitplan {
 namespace {
 
-constexpr int kSide = 28, kClasses = 10;
+constexpr int kDigitSide = 28, kDigits = 10;
 constexpr double kPixelSlack = 1e-3;  // how far single precision may have carried a pixel beyond 0..1
 
 std::string ShapeText(const torch::Tensor& tensor) { return fmt::format("[{}]", fmt::join(tensor.sizes(), ", ")); }
@@ -42,10 +42,10 @@ torch::Tensor ReadTensor(const std::filesystem::path& file) {
 // uint8 [N, 1, 28, 28].
 torch::Tensor ReadSamples(const std::filesystem::path& file) {
   torch::Tensor samples = ReadTensor(file);
-  if (!samples.is_floating_point() || samples.dim() != 4 || samples.size(1) != 1 || samples.size(2) != kSide ||
-      samples.size(3) != kSide) {
+  if (!samples.is_floating_point() || samples.dim() != 4 || samples.size(1) != 1 || samples.size(2) != kDigitSide ||
+      samples.size(3) != kDigitSide) {
     ThrowBadFile(file, fmt::format("shape {} of {}; expected [N, 1, {}, {}] of floats", ShapeText(samples),
-                                   c10::toString(samples.scalar_type()), kSide, kSide));
+                                   c10::toString(samples.scalar_type()), kDigitSide, kDigitSide));
   }
   samples = samples.to(torch::kFloat32);
   // NaN compares as false.
@@ -58,29 +58,29 @@ torch::Tensor ReadSamples(const std::filesystem::path& file) {
 }
 
 // int64 [N, L].
-torch::Tensor ReadLabels(const std::filesystem::path& file) {
+torch::Tensor ReadManyLabels(const std::filesystem::path& file) {
   const torch::Tensor stored = ReadTensor(file);
   if (!torch::isIntegralType(stored.scalar_type(), /*includeBool=*/false) || stored.dim() != 2) {
     ThrowBadFile(file, fmt::format("shape {} of {}; expected [N, L] of integers", ShapeText(stored),
                                    c10::toString(stored.scalar_type())));
   }
   const torch::Tensor labels = stored.to(torch::kInt64);
-  const torch::Tensor wrong = labels.lt(0).logical_or_(labels.ge(kClasses)).nonzero();
+  const torch::Tensor wrong = labels.lt(0).logical_or_(labels.ge(kDigits)).nonzero();
   if (wrong.size(0) > 0) {
     const auto image = wrong[0][0].item<std::int64_t>(), place = wrong[0][1].item<std::int64_t>();
     ThrowBadFile(file, fmt::format("label {} of image {} at position {}; expected 0..{}",
-                                   labels[image][place].item<std::int64_t>(), image, place, kClasses - 1));
+                                   labels[image][place].item<std::int64_t>(), image, place, kDigits - 1));
   }
   return labels;
 }
 
 // Images [n, 1, 28, 28] and labels [n, L], each image once for each of its labels.
 Dataset Repeated(const std::string& name, const torch::Tensor& images, const torch::Tensor& labels) {
-  return {name, images.repeat_interleave(labels.size(1), 0), labels.flatten().clone(), kClasses};
+  return {name, images.repeat_interleave(labels.size(1), 0), labels.flatten().clone(), kDigits};
 }
 
 Dataset Joined(const std::string& name, const Dataset& first, const Dataset& second) {
-  return {name, torch::cat({first.images, second.images}), torch::cat({first.labels, second.labels}), kClasses};
+  return {name, torch::cat({first.images, second.images}), torch::cat({first.labels, second.labels}), kDigits};
 }
 
 }  // namespace
@@ -99,7 +99,7 @@ DataFiles AmbiguousMnistFiles(const DataOptions&, const Folders& folders) {
 
 DataSplits LoadAmbiguousMnist(const DataOptions& options, const Folders& folders, std::uint64_t) {
   const auto files = AmbiguousMnistFiles(options, folders).train;
-  const torch::Tensor images = ReadSamples(files[0]), labels = ReadLabels(files[1]);
+  const torch::Tensor images = ReadSamples(files[0]), labels = ReadManyLabels(files[1]);
   const std::int64_t count = images.size(0), half = count / 2;
   if (labels.size(0) != count) {
     ThrowBadFile(files[0],
@@ -125,10 +125,10 @@ DataSplits LoadDirtyMnist(const DataOptions& options, const Folders& folders, st
   const DataSplits clean = LoadMnist(options, folders, seed), ambiguous = LoadAmbiguousMnist(options, folders, seed);
   for (const bool train : {true, false}) {
     const Dataset& data = train ? clean.train : clean.test;
-    if (data.images.size(2) == kSide && data.images.size(3) == kSide) continue;
+    if (data.images.size(2) == kDigitSide && data.images.size(3) == kDigitSide) continue;
     ThrowBadFile(train ? files.train[0] : files.test[0],
                  fmt::format("images of {}x{} pixels; those of ambiguous-mnist have {}x{}", data.images.size(2),
-                             data.images.size(3), kSide, kSide));
+                             data.images.size(3), kDigitSide, kDigitSide));
   }
   DataSplits splits;
   splits.train = Joined("dirty-mnist/train", clean.train, ambiguous.train);

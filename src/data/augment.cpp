@@ -1,6 +1,6 @@
 #include "bitplan/data/augment.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t kPixels = 3 * 32 * 32;
 constexpr std::int64_t kRecord = 1 + kPixels;
 constexpr std::int64_t kBlock = 512;  // records read at once
-constexpr int kClasses = 10;
+constexpr int kCifarClasses = 10;
 
 std::int64_t CountRecords(const std::filesystem::path& file) {
   const auto size = static_cast<std::int64_t>(std::filesystem::file_size(file));
@@ -38,8 +38,8 @@ void ReadRecords(const std::filesystem::path& file, std::int64_t records, std::u
     for (std::int64_t i = 0; i < count; ++i) {
       const char* record = block.data() + i * kRecord;
       const int label = static_cast<unsigned char>(record[0]);
-      if (label >= kClasses) {
-        ThrowBadFile(file, fmt::format("record {} has label {}; expected 0..{}", first + i, label, kClasses - 1));
+      if (label >= kCifarClasses) {
+        ThrowBadFile(file, fmt::format("record {} has label {}; expected 0..{}", first + i, label, kCifarClasses - 1));
       }
       labels[first + i] = label;
       std::memcpy(images + (first + i) * kPixels, record + 1, kPixels);
@@ -54,7 +54,7 @@ Dataset ReadSplit(const std::string& name, const std::vector<std::filesystem::pa
     counts.push_back(CountRecords(file));
     total += counts.back();
   }
-  Dataset data{name, torch::empty({total, 3, 32, 32}, torch::kUInt8), torch::empty({total}, torch::kInt64), kClasses};
+  Dataset data{name, torch::empty({total, 3, 32, 32}, torch::kUInt8), torch::empty({total}, torch::kInt64), kCifarClasses};
   std::int64_t row = 0;
   for (std::size_t i = 0; i < files.size(); ++i) {
     ReadRecords(files[i], counts[i], data.images.data_ptr<std::uint8_t>() + row * kPixels,

@@ -1,7 +1,7 @@
 #include "bitplan/data/dataset.h"
 
 #include <fmt/format.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <utility>

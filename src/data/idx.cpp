@@ -15,7 +15,7 @@
 namespace bitplan {
 namespace {
 
-constexpr unsigned kChunk = 1U << 22;
+constexpr unsigned kInflateBytes = 1U << 22;
 constexpr std::int64_t kMostDeflateExpansion = 1040;  // deflate cannot expand further, so a header promising more lies
 
 class IdxFile {
@@ -23,7 +23,7 @@ class IdxFile {
   explicit IdxFile(std::filesystem::path path)
       : path_(std::move(path)), file_(gzopen(path_.c_str(), "rb"), &gzclose_r) {
     if (!file_) throw Error(ErrorKind::kNotFound, path_.string() + ": cannot be opened; check its permissions");
-    gzbuffer(file_.get(), kChunk / 8);
+    gzbuffer(file_.get(), kInflateBytes / 8);
   }
 
   // The whole file as a uint8 tensor of exactly `dimensions` dimensions.
@@ -63,7 +63,7 @@ class IdxFile {
     while (done < size) {
       ThrowIfInterrupted();
       const int got =
-          gzread(file_.get(), out + done, static_cast<unsigned>(std::min<std::int64_t>(size - done, kChunk)));
+          gzread(file_.get(), out + done, static_cast<unsigned>(std::min<std::int64_t>(size - done, kInflateBytes)));
       int code = Z_OK;
       const char* text = gzerror(file_.get(), &code);
       if (code == Z_BUF_ERROR) ThrowBadFile(path_, "truncated gzip file; delete it and fetch it again");

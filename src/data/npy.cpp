@@ -15,7 +15,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kChunk = std::int64_t{1} << 24;
+constexpr std::int64_t kReadBytes = std::int64_t{1} << 24;
 constexpr std::int64_t kMostHeader = 1 << 20;
 constexpr std::int64_t kMostClasses = 1 << 20;
 constexpr float kLargestPixel = 50.0F;  // float images, also standardized ones, stay far below; bytes do not
@@ -115,9 +115,9 @@ Array ReadArray(const std::filesystem::path& file, const ElementType (&types)[si
                                    ShapeText(header.shape), header.type));
   }
   torch::Tensor data = torch::empty(header.shape, type->read_as);
-  for (std::int64_t done = 0; done < bytes; done += kChunk) {
+  for (std::int64_t done = 0; done < bytes; done += kReadBytes) {
     ThrowIfInterrupted();
-    if (!in.read(static_cast<char*>(data.data_ptr()) + done, std::min(kChunk, bytes - done))) {
+    if (!in.read(static_cast<char*>(data.data_ptr()) + done, std::min(kReadBytes, bytes - done))) {
       ThrowBadFile(file, "cannot be read to its end");
     }
   }

@@ -18,11 +18,11 @@ namespace {
 
 constexpr std::uint64_t kDataSeed = 1797;
 constexpr std::int64_t kTrainImages = 20000, kTestImages = 4000;
-constexpr int kSide = 28;
+constexpr int kCanvasSide = 28;
 constexpr int kPointsPerSpan = 6;
 constexpr double kTwoPi = 6.283185307179586;
 
-using Canvas = std::array<float, kSide * kSide>;
+using Canvas = std::array<float, kCanvasSide * kCanvasSide>;
 
 // Displacement of the plane by three long waves in each direction.
 class Waves {
@@ -73,7 +73,7 @@ void DrawSegment(Canvas& canvas, StrokePoint a, StrokePoint b, float radius, flo
   const float reach = radius + 0.5F;
   const auto low = [&](float p, float q) { return std::max(0, static_cast<int>(std::ceil(std::min(p, q) - reach))); };
   const auto high = [&](float p, float q) {
-    return std::min(kSide - 1, static_cast<int>(std::floor(std::max(p, q) + reach)));
+    return std::min(kCanvasSide - 1, static_cast<int>(std::floor(std::max(p, q) + reach)));
   };
   const float dx = b.x - a.x, dy = b.y - a.y, length = dx * dx + dy * dy;
   for (int y = low(a.y, b.y); y <= high(a.y, b.y); ++y) {
@@ -82,7 +82,7 @@ void DrawSegment(Canvas& canvas, StrokePoint a, StrokePoint b, float radius, flo
       const float t = length > 0 ? std::clamp((px * dx + py * dy) / length, 0.0F, 1.0F) : 0.0F;
       const float away_x = px - t * dx, away_y = py - t * dy, away = away_x * away_x + away_y * away_y;
       if (away >= reach * reach) continue;
-      float& pixel = canvas[static_cast<std::size_t>(y * kSide + x)];
+      float& pixel = canvas[static_cast<std::size_t>(y * kCanvasSide + x)];
       pixel = std::max(pixel, ink * std::min(reach - std::sqrt(away), 1.0F));
     }
   }
@@ -117,7 +117,7 @@ void DrawDigit(Canvas& canvas, int digit, RandomStream& stream) {
 // A short line somewhere: ink that does not belong to the digit, or a place where the pen did not touch.
 void Disturb(Canvas& canvas, RandomStream& stream) {
   const auto anywhere = [&]() -> StrokePoint {
-    return {static_cast<float>(stream.Uniform(2, kSide - 3)), static_cast<float>(stream.Uniform(2, kSide - 3))};
+    return {static_cast<float>(stream.Uniform(2, kCanvasSide - 3)), static_cast<float>(stream.Uniform(2, kCanvasSide - 3))};
   };
   const StrokePoint from = anywhere();
   const double angle = stream.Uniform(0, kTwoPi), length = stream.Uniform(2, 9);
@@ -137,11 +137,11 @@ void Disturb(Canvas& canvas, RandomStream& stream) {
 // distance between neighbouring lines.
 Canvas BlurredAlong(const Canvas& canvas, int step, int across, float side) {
   Canvas out;
-  for (int line = 0; line < kSide; ++line) {
+  for (int line = 0; line < kCanvasSide; ++line) {
     float before = 0.0F;
-    for (int i = 0; i < kSide; ++i) {
+    for (int i = 0; i < kCanvasSide; ++i) {
       const auto at = static_cast<std::size_t>(line * across + i * step);
-      const float after = i + 1 < kSide ? canvas[at + static_cast<std::size_t>(step)] : 0.0F;
+      const float after = i + 1 < kCanvasSide ? canvas[at + static_cast<std::size_t>(step)] : 0.0F;
       out[at] = (1 - 2 * side) * canvas[at] + side * (before + after);
       before = canvas[at];
     }
@@ -161,7 +161,7 @@ void Render(int digit, RandomStream stream, std::uint8_t* pixels) {
   DrawDigit(canvas, digit, stream);
   while (stream.Uniform() < 0.3) Disturb(canvas, stream);
   const auto blur = static_cast<float>(stream.Uniform(0.02, 0.25));
-  canvas = BlurredAlong(BlurredAlong(canvas, 1, kSide, blur), kSide, 1, blur);
+  canvas = BlurredAlong(BlurredAlong(canvas, 1, kCanvasSide, blur), kCanvasSide, 1, blur);
   const auto contrast = static_cast<float>(stream.Uniform(0.6, 1.0));
   const auto noise = static_cast<float>(stream.Uniform(0.0, 0.12));
   for (std::size_t i = 0; i < canvas.size(); ++i) {
@@ -171,13 +171,13 @@ void Render(int digit, RandomStream stream, std::uint8_t* pixels) {
 }
 
 Dataset RenderSplit(const std::string& split, std::int64_t count) {
-  Dataset data{"synthetic-digits/" + split, torch::empty({count, 1, kSide, kSide}, torch::kUInt8),
+  Dataset data{"synthetic-digits/" + split, torch::empty({count, 1, kCanvasSide, kCanvasSide}, torch::kUInt8),
                torch::arange(count, torch::kInt64) % 10, 10};
   std::uint8_t* pixels = data.images.data_ptr<std::uint8_t>();
   at::parallel_for(0, count, 256, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
       Render(static_cast<int>(i % 10), RandomStream(kDataSeed, fmt::format("data/synthetic-digits/{}/{}", split, i)),
-             pixels + i * kSide * kSide);
+             pixels + i * kCanvasSide * kCanvasSide);
     }
   });
   return data;

@@ -196,4 +196,10 @@ std::string Sha256::Hex() {
 
 std::string Sha256Hex(std::string_view text) { return Sha256().Update(text.data(), text.size()).Hex(); }
 
+std::string Sha256OfParts(std::initializer_list<std::string_view> parts) {
+  Sha256 hash;
+  for (const auto part : parts) hash.Update(part);
+  return hash.Hex();
+}
+
 }  // namespace bitplan

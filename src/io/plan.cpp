@@ -14,11 +14,9 @@
 namespace bitplan {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kPlanVersion = 1;
 constexpr Range kAny{};
-constexpr Range kNotNegative{.low = 0};
 constexpr Range kAtLeastOne{.low = 1};
-constexpr Range kShare{.low = 0, .high = 1};
 
 // A map whose keys are known: required ones are there, optional ones may be missing.
 class Fields {
@@ -241,7 +239,7 @@ void CheckVersion(const YamlSource& source, const YAML::Node& root) {
   if (!root.IsMap()) source.Fail(root, "is no plan; a plan begins with 'bitplan: 1'");
   for (const auto& entry : root) {
     if (!entry.first.IsScalar() || entry.first.Scalar() != "bitplan") continue;
-    if (source.Integer(entry.second, "bitplan", kAny) == kVersion) return;
+    if (source.Integer(entry.second, "bitplan", kAny) == kPlanVersion) return;
     source.Fail(entry.second, "plan format " + entry.second.Scalar() + " is unknown; this program reads 'bitplan: 1'");
   }
   source.Fail("missing key 'bitplan'; a plan begins with 'bitplan: 1'");
@@ -250,7 +248,7 @@ void CheckVersion(const YamlSource& source, const YAML::Node& root) {
 }  // namespace
 
 std::string DumpPlan(const Plan& plan) {
-  std::string text = fmt::format("bitplan: {}\n", kVersion);
+  std::string text = fmt::format("bitplan: {}\n", kPlanVersion);
   text += fmt::format("model: {{name: {}, sha256: {}, weights: {}}}\n", FormatText(plan.model.name),
                       FormatQuoted(plan.model.sha256), plan.model.weights);
   text += DumpAllocator(plan);

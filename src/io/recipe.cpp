@@ -17,7 +17,7 @@ namespace bitplan {
 namespace {
 
 constexpr const char* kVersionKey = "bitplan";
-constexpr int kVersion = 1;
+constexpr int kRecipeVersion = 1;
 
 std::string Join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
 
@@ -103,7 +103,7 @@ class RecipeReader {
   }
 
   Recipe Finish() {
-    CheckVersion();
+    CheckRecipeVersion();
     Recipe recipe;
     for (const RecipeOption& option : RecipeOptions()) {
       const Setting* setting = Find(option.path);
@@ -163,10 +163,10 @@ class RecipeReader {
     return found == settings_.end() ? nullptr : &found->second;
   }
 
-  void CheckVersion() const {
+  void CheckRecipeVersion() const {
     const Setting* version = Find(kVersionKey);
     if (version == nullptr) file_.Fail("missing key 'bitplan'; a recipe begins with 'bitplan: 1'");
-    if (version->source->Integer(version->value, kVersionKey, {}) != kVersion) {
+    if (version->source->Integer(version->value, kVersionKey, {}) != kRecipeVersion) {
       version->Fail("recipe format " + version->value.Scalar() + " is unknown; this program reads 'bitplan: 1'");
     }
   }

@@ -14,10 +14,6 @@ namespace {
 #define FIELD(member) [](Recipe& recipe) -> auto& { return recipe.member; }
 // clang-format on
 
-constexpr Range kPositive{.low = 0, .low_is_open = true};
-constexpr Range kNotNegative{.low = 0};
-constexpr Range kShare{.low = 0, .high = 1};
-
 // Kinds of entries.
 RecipeOption Any(std::string path, RecipeField field, std::string help) {
   return {std::move(path), field, "", {}, {}, false, std::move(help)};

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 1;
+constexpr int kTableVersion = 1;
 constexpr const char* kFormat = "bitplan_sensitivity";
 
 // Unknown keys are errors, as in every file of ours; missing ones throw when they are read.
@@ -44,9 +44,9 @@ AllocationProblem Read(const Json& root) {
   if (!root.is_object() || !root.contains(kFormat)) {
     throw Error(ErrorKind::kData, fmt::format("is no sensitivity table: the key '{}' is missing", kFormat));
   }
-  if (root.at(kFormat) != kVersion) {
+  if (root.at(kFormat) != kTableVersion) {
     throw Error(ErrorKind::kData, fmt::format("table format {} is unknown; this program reads version {}",
-                                              root.at(kFormat).dump(), kVersion));
+                                              root.at(kFormat).dump(), kTableVersion));
   }
   CheckKeys(root, {kFormat, "widths", "units"});
   AllocationProblem problem;
@@ -68,7 +68,7 @@ AllocationProblem Read(const Json& root) {
 std::string DumpProblem(const AllocationProblem& problem) {
   problem.Validate();
   std::string text =
-      fmt::format("{{\"{}\": {}, \"widths\": {}, \"units\": [", kFormat, kVersion, Json(problem.widths).dump());
+      fmt::format("{{\"{}\": {}, \"widths\": {}, \"units\": [", kFormat, kTableVersion, Json(problem.widths).dump());
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     const Unit& unit = problem.units[u];
     Json item = {{"name", unit.name},

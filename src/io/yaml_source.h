@@ -25,6 +25,10 @@ struct Range {
   [[nodiscard]] std::string Describe() const;  // "> 0", ">= 1", "in 0..8", "> 0 and <= 32"
 };
 
+inline constexpr Range kPositive{.low = 0, .low_is_open = true};
+inline constexpr Range kNotNegative{.low = 0};
+inline constexpr Range kShare{.low = 0, .high = 1};
+
 class YamlSource {
  public:
   // `name`: file name, or the text of an override, whose lines are not counted.

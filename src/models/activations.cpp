@@ -1,8 +1,10 @@
 #include "bitplan/models/activations.h"
 
+#include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/inliner.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <limits>
@@ -75,11 +77,11 @@ std::string AttributePath(const Value* value) {
   return owner == "." ? name : owner + "." + name;
 }
 
-struct Operands {
+struct OperandPlaces {
   std::size_t input, weight;
 };
 
-std::optional<Operands> LayerOperands(const Node* node) {
+std::optional<OperandPlaces> LayerOperands(const Node* node) {
   switch (node->kind()) {
     case c10::aten::conv2d:
     case c10::aten::_convolution:
@@ -87,9 +89,9 @@ std::optional<Operands> LayerOperands(const Node* node) {
     case c10::aten::linear:
     case c10::aten::matmul:
     case c10::aten::mm:
-      return Operands{0, 1};
+      return OperandPlaces{0, 1};
     case c10::aten::addmm:
-      return Operands{1, 2};
+      return OperandPlaces{1, 2};
     default:
       return std::nullopt;
   }

@@ -1,6 +1,8 @@
 #include "bitplan/models/batch_norm.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include "bitplan/models/tap.h"
 

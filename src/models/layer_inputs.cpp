@@ -1,6 +1,8 @@
 #include "bitplan/models/layer_inputs.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 

@@ -1,5 +1,7 @@
 #include "bitplan/models/network.h"
 
+#include <torch/csrc/jit/serialization/import.h>
+
 #include <algorithm>
 #include <map>
 #include <sstream>

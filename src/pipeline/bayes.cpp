@@ -1,10 +1,10 @@
 #include "bitplan/pipeline/bayes.h"
 
 #include <ATen/Parallel.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/types.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
-#include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <atomic>
@@ -114,9 +114,9 @@ BayesDrift Drift(const std::vector<RelativeChange>& changes) {
   return drift;
 }
 
-class Comparer {
+class UncertaintyComparer {
  public:
-  Comparer(const BayesSetup& setup, const BayesFolder& folder) : setup_(setup), folder_(folder) {}
+  UncertaintyComparer(const BayesSetup& setup, const BayesFolder& folder) : setup_(setup), folder_(folder) {}
 
   void Compare(const BayesRow& reference, BayesRow& row) const {
     std::map<std::string, std::pair<torch::Tensor, torch::Tensor>> correct;  // sums over the seeds
@@ -252,7 +252,7 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
   comparison.data = setup.Roles();
   for (const auto& split : setup.splits) comparison.images[split.role] = split.images.size();
   comparison.draws = bayes.draws;
-  const Comparer comparer(setup, folder);
+  const UncertaintyComparer comparer(setup, folder);
   for (std::size_t r = 1; r < rows.size(); ++r) comparer.Compare(rows[0], rows[r]);
   if (has_plan) rows.back().bits = comparer.AverageBits(rows.back());  // a cap may have raised the budget
   comparison.rows = std::move(rows);

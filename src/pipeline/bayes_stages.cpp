@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <torch/torch.h>
+#include <torch/serialize.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <chrono>
@@ -40,12 +41,6 @@ constexpr double kBudgetStep = 0.5;  // bits that a plan's budget rises by while
 constexpr std::uint64_t kFineTuningSeed = 1'000'000, kGroupSeed = 2'000'000, kTableSeed = 3'000'000,
                         kCapSeed = 4'000'000, kTargetSeed = 5'000'000;
 
-std::string HashOf(std::initializer_list<std::string_view> parts) {
-  Sha256 hash;
-  for (const auto part : parts) hash.Update(part);
-  return hash.Hex();
-}
-
 bool Capped(const BayesPlanOptions& plan) { return plan.accuracy_drop < 1.0 || plan.drift < 1.0; }
 
 std::vector<double> Doubles(const torch::Tensor& tensor) {
@@ -82,7 +77,7 @@ const BayesSeed::Reference& BayesSeed::FloatNetwork(ProgressSink& progress) {
   const std::lock_guard lock(mutex_);
   if (reference_) return *reference_;
   const auto& b = setup_.recipe.bayes;
-  const std::string input = HashOf({"bayes/3", setup_.model_hash, setup_.train_hash,
+  const std::string input = Sha256OfParts({"bayes/3", setup_.model_hash, setup_.train_hash,
                                     fmt::format("{} {} {} {} {} {} {} {}", b.activation, b.epochs, b.learning_rate,
                                                 b.batch, b.prior_sigma, b.first_sigma, seed_, setup_.recipe.seed)});
   Reference reference;
@@ -133,7 +128,7 @@ BayesSeedResult BayesSeed::Row(const RowSpec& spec, ProgressSink& progress) {
   const std::string description =
       fmt::format("{} {} {} {} {} {} {} {}", spec.name, spec.widths.mean, spec.widths.sigma, spec.widths.sample,
                   spec.activation_bits, spec.sigma_scale, recipe.quantizer.granularity, recipe.quantizer.grid);
-  const std::string input = HashOf({"row/5", FloatNetwork(progress).record.content, description,
+  const std::string input = Sha256OfParts({"row/5", FloatNetwork(progress).record.content, description,
                                     spec.stage == "fine-tuned" ? FineTuning() : std::string()});
   const auto record = folder_.Ensure(Name(spec.name + "-network"), input, {Name(spec.name + ".packed")}, [&] {
     const std::vector<BayesWidths> widths(setup_.base.layers.size(), spec.widths);
@@ -154,7 +149,7 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
   VariationalNetwork network =
       scratch ? VariationalNetwork(setup_.First(seed_), b.first_sigma) : VariationalNetwork(reference);
   network.Quantize(widths, sigma_scale.empty() ? "log" : sigma_scale, setup_.recipe.quantizer, seed_);
-  const bool follows = stage == "fine-tuned" && b.fine_tune == "reference";
+  const bool tuned = stage == "fine-tuned", follows = tuned && b.fine_tune == "reference";
   if (activation_bits != kFloatBits) {
     const auto images = train.Head(std::min(kFitImages, train.size())).images;
     network.QuantizeActivations(activation_bits, setup_.normalizer.Apply(images), seed_,
@@ -167,9 +162,9 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
         network, train, setup_.normalizer, b,
         {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true, .training_mode = !setup_.FromFile()},
         seed_, progress);
-  } else if (stage == "fine-tuned" && b.fine_tune == "bound") {
+  } else if (tuned && b.fine_tune == "bound") {
     (void)LearnBound(network, train, setup_.normalizer, b, fine, fine_seed, progress);
-  } else if (stage == "fine-tuned") {
+  } else if (tuned) {
     const UncertaintyGroups* groups = follows ? &TrainGroups(progress) : nullptr;
     (void)LearnReference(network, reference, groups, train, setup_.normalizer, b, fine, fine_seed, progress);
   }
@@ -194,7 +189,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
   auto options = recipe.allocate;
   options.bits.erase(std::remove(options.bits.begin(), options.bits.end(), 0), options.bits.end());
   const std::string table_input =
-      HashOf({"table/3", reference.record.content, setup_.train_hash, fmt::format("{}", fmt::join(options.bits, " ")),
+      Sha256OfParts({"table/3", reference.record.content, setup_.train_hash, fmt::format("{}", fmt::join(options.bits, " ")),
               recipe.quantizer.grid, recipe.quantizer.granularity});
   const auto table = folder_.Ensure(Name("table"), table_input, {Name("table.json")}, [&]() -> StageRecord {
     const Dataset& calibration = setup_.data.calibration;
@@ -210,7 +205,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
                   b.activation_bits, capped ? b.draws : 0, recipe.quantizer.granularity, recipe.quantizer.grid);
   Recipe asked = recipe;
   asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-  const std::string input = HashOf({"plan/6", reference.record.content, table.content, description,
+  const std::string input = Sha256OfParts({"plan/6", reference.record.content, table.content, description,
                                     DumpRecipeSection(asked, "allocate"), FineTuning()});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
@@ -262,7 +257,7 @@ std::string BayesSeed::BrokenCap(const StoredNetwork& stored, const Dataset& hel
 }
 
 BayesSeedResult BayesSeed::Measured(const StageRecord& network, const std::string& name, ProgressSink& progress) {
-  const std::string input = HashOf({"measure/6", network.content, setup_.test_hash,
+  const std::string input = Sha256OfParts({"measure/6", network.content, setup_.test_hash,
                                     std::to_string(setup_.recipe.bayes.draws), std::to_string(seed_)});
   // What was packed is what is measured: it is read back from its file.
   const auto record = folder_.Ensure(Name(name), input, {Name(name + ".pt")}, [&] {

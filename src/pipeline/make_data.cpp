@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 #include <torch/csrc/jit/serialization/pickle.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>

@@ -33,12 +33,6 @@ constexpr std::int64_t kRangePositions = 2048;  // inputs of every layer that ra
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-std::string HashOf(std::initializer_list<std::string_view> parts) {
-  Sha256 hash;
-  for (const auto part : parts) hash.Update(part);
-  return hash.Hex();
-}
-
 std::string Join(const std::vector<int>& values) {
   std::string text;
   for (const int value : values) text += std::to_string(value) + " ";
@@ -118,7 +112,7 @@ void StageChain::CheckModelSuitsData(const bitplan::Network& network) {
 }
 
 std::string StageChain::TrainingInput() {
-  return HashOf({"model/1", Section("model"), Section("train"), DataHash(false), Seed()});
+  return Sha256OfParts({"model/1", Section("model"), Section("train"), DataHash(false), Seed()});
 }
 
 StageRecord StageChain::TrainModel(const std::string& input) {
@@ -146,7 +140,7 @@ const StageRecord& StageChain::ModelRecord() {
   const auto file = FindInFolders(recipe_.model.file, data_folders_, "model file");
   auto module = LoadModule(file);
   const auto content = ModelHash(module);
-  model_record_ = Ensure("model", HashOf({"model/1", content, DataHash(false)}), {}, [&]() -> StageRecord {
+  model_record_ = Ensure("model", Sha256OfParts({"model/1", content, DataHash(false)}), {}, [&]() -> StageRecord {
     const auto shape = Data().train.images.sizes().slice(1).vec();
     network_ = DescribeNetwork(module, ModelNameOf(file), shape);
     CheckModelSuitsData(*network_);
@@ -185,7 +179,7 @@ Recipe StageChain::PosteriorRecipe(const std::string& estimator) const {
 }
 
 std::string StageChain::PosteriorInput(const std::string& estimator) {
-  return HashOf({"posterior/2", ModelRecord().content, DataHash(false),
+  return Sha256OfParts({"posterior/2", ModelRecord().content, DataHash(false),
                  DumpRecipeSection(PosteriorRecipe(estimator), "posterior"), Seed()});
 }
 
@@ -259,7 +253,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {
-    return HashOf({"sensitivity/4", ModelRecord().content, posterior,
+    return Sha256OfParts({"sensitivity/4", ModelRecord().content, posterior,
                    recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(), DataHash(false),
                    DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"), Join(Widths()),
                    Seed()});
@@ -309,7 +303,7 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   }
   const bool scores = allocator.needs_posterior || FindSensitivityMetric(metric).needs_posterior;
   const auto input =
-      HashOf({"draws/6", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
+      Sha256OfParts({"draws/6", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
               ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
               Section("quantizer"), std::to_string(draws), Seed()});
   const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric, file = stage + ".json";
@@ -393,7 +387,7 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = HashOf({"allocate/7", measured.content, draws.content, ModelRecord().content, Section("allocate"),
+  const auto input = Sha256OfParts({"allocate/7", measured.content, draws.content, ModelRecord().content, Section("allocate"),
                              Section("quantizer"), allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;

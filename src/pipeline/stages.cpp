@@ -1,6 +1,6 @@
 #include "bitplan/pipeline/stages.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <nlohmann/json.hpp>
 

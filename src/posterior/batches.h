@@ -1,7 +1,8 @@
 // What the estimators share: the layers' weights as differentiable tensors, and random minibatches.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <vector>
 

@@ -1,6 +1,9 @@
 #include "posterior/laplace.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include "bitplan/core/interrupt.h"
 #include "posterior/batches.h"

@@ -1,6 +1,8 @@
 #include "bitplan/posterior/posterior.h"
 
-#include <torch/torch.h>
+#include <torch/serialize/input-archive.h>
+#include <torch/serialize/output-archive.h>
+#include <torch/types.h>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"

@@ -1,6 +1,9 @@
 #include "posterior/svi.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/optim/adam.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>
@@ -55,7 +58,7 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
       torch::Tensor divergence = torch::zeros({});
       for (std::size_t l = 0; l < rhos.size(); ++l) {
         const double s = posterior.layers[l].prior_sigma;
-        const torch::Tensor sigma = torch::nn::functional::softplus(rhos[l]);
+        const torch::Tensor sigma = torch::softplus(rhos[l]);
         const torch::Tensor noise = torch::randn(sigma.sizes(), generator);
         const torch::Tensor mean = posterior.layers[l].mean + s * shifts[l];
         SetTensor(module, network.layers[l].parameter, mean + sigma * noise);
@@ -78,7 +81,7 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
   const torch::NoGradGuard no_grad;
   for (std::size_t l = 0; l < rhos.size(); ++l) {
     posterior.layers[l].mean.add_(shifts[l].detach(), posterior.layers[l].prior_sigma);
-    posterior.layers[l].sigma = torch::nn::functional::softplus(rhos[l]).detach().clone();
+    posterior.layers[l].sigma = torch::softplus(rhos[l]).detach().clone();
   }
   return posterior;
 }

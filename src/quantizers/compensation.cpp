@@ -1,7 +1,9 @@
 #include "quantizers/compensation.h"
 
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <torch/linalg.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "bitplan/quantizers/level_grid.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"

@@ -1,6 +1,9 @@
 #include "sensitivity/gradient_metric.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 
@@ -11,7 +14,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 16;
+constexpr std::int64_t kGradientBatch = 16;
 
 // Mean over the minibatches of |gradient|, per layer.
 std::vector<torch::Tensor> GradientMagnitudes(const SensitivityInputs& inputs, ProgressSink& progress) {
@@ -22,9 +25,9 @@ std::vector<torch::Tensor> GradientMagnitudes(const SensitivityInputs& inputs, P
   std::vector<torch::Tensor> magnitudes;
   for (const torch::Tensor& weight : scope.weights()) magnitudes.push_back(torch::zeros_like(weight).detach());
   progress.Begin("sensitivity gradient", index.size(0), "images");
-  for (std::int64_t begin = 0; begin < index.size(0); begin += kBatch) {
+  for (std::int64_t begin = 0; begin < index.size(0); begin += kGradientBatch) {
     ThrowIfInterrupted();
-    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kBatch, index.size(0)));
+    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kGradientBatch, index.size(0)));
     const torch::Tensor logits =
         module.forward({inputs.normalizer.Apply(inputs.train.images.index_select(0, rows))}).toTensor();
     const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), inputs.train.labels.index_select(0, rows));

@@ -1,6 +1,8 @@
 #include "sensitivity/hawq_metric.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +14,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 32;
+constexpr std::int64_t kHessianBatch = 32;
 
 // Tr(H_u) of every layer, mean over the minibatches.
 std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progress) {
@@ -22,9 +24,9 @@ std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progre
   const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
   std::vector<double> traces(scope.weights().size(), 0.0);
   progress.Begin("sensitivity hawq", index.size(0), "images");
-  for (std::int64_t begin = 0; begin < index.size(0); begin += kBatch) {
+  for (std::int64_t begin = 0; begin < index.size(0); begin += kHessianBatch) {
     ThrowIfInterrupted();
-    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kBatch, index.size(0)));
+    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kHessianBatch, index.size(0)));
     const torch::Tensor logits =
         module.forward({inputs.normalizer.Apply(inputs.train.images.index_select(0, rows))}).toTensor();
     const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), inputs.train.labels.index_select(0, rows));

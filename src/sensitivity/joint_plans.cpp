@@ -1,6 +1,7 @@
 #include "bitplan/sensitivity/joint_plans.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

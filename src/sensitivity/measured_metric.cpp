@@ -1,6 +1,8 @@
 #include "sensitivity/measured_metric.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 
@@ -12,14 +14,14 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 256;
+constexpr std::int64_t kLossBatch = 256;
 
 // Log-probabilities of all images, [n, classes] float32.
 torch::Tensor LogProbabilities(torch::jit::Module& module, const torch::Tensor& images) {
   std::vector<torch::Tensor> parts;
-  for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {
+  for (std::int64_t begin = 0; begin < images.size(0); begin += kLossBatch) {
     ThrowIfInterrupted();
-    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, images.size(0)));
+    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kLossBatch, images.size(0)));
     parts.push_back(module.forward({batch}).toTensor().log_softmax(1));
   }
   return torch::cat(parts);

@@ -1,6 +1,8 @@
 #include "bitplan/sensitivity/network_oracle.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 

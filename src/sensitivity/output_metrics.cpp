@@ -1,6 +1,9 @@
 #include "sensitivity/output_metrics.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <functional>
@@ -13,7 +16,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 64;
+constexpr std::int64_t kOutputBatch = 64;
 
 using Outputs = std::vector<std::vector<torch::Tensor>>;  // [layers][uses]
 
@@ -41,12 +44,12 @@ AllocationProblem MeasureOutputs(
   problem.loss_rise.assign(problem.units.size(), std::vector<double>(inputs.widths.size(), 0.0));
   RandomStream draws(inputs.seed, "sensitivity/samples");
   const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
-  const std::int64_t batches = (index.size(0) + kBatch - 1) / kBatch;
+  const std::int64_t batches = (index.size(0) + kOutputBatch - 1) / kOutputBatch;
   torch::jit::Module module = CloneModule(inputs.network.module);
   progress.Begin(std::string("sensitivity ") + name,
                  batches * static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()), "settings");
-  for (std::int64_t begin = 0; begin < index.size(0); begin += kBatch) {
-    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kBatch, index.size(0)));
+  for (std::int64_t begin = 0; begin < index.size(0); begin += kOutputBatch) {
+    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kOutputBatch, index.size(0)));
     const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
     begin_batch(images, inputs.train.labels.index_select(0, rows));
     const torch::NoGradGuard no_grad;

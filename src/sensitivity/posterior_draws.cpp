@@ -1,6 +1,7 @@
 #include "bitplan/sensitivity/posterior_draws.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

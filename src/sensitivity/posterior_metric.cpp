@@ -1,6 +1,8 @@
 #include "sensitivity/posterior_metric.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

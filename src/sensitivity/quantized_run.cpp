@@ -1,6 +1,8 @@
 #include "sensitivity/quantized_run.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 
@@ -11,7 +13,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 128;
+constexpr std::int64_t kRunBatch = 128;
 
 }  // namespace
 
@@ -80,9 +82,9 @@ torch::Tensor QuantizedRun::Logits(std::int64_t first) {
   const std::int64_t count = first > 0 ? std::min(first, images_.size(0)) : images_.size(0);
   if (correct_) return Corrected(images_.slice(0, 0, count));
   std::vector<torch::Tensor> parts;
-  for (std::int64_t begin = 0; begin < count; begin += kBatch) {
+  for (std::int64_t begin = 0; begin < count; begin += kRunBatch) {
     ThrowIfInterrupted();
-    parts.push_back(module_.forward({images_.slice(0, begin, std::min(begin + kBatch, count))}).toTensor());
+    parts.push_back(module_.forward({images_.slice(0, begin, std::min(begin + kRunBatch, count))}).toTensor());
   }
   return torch::cat(parts);
 }

@@ -1,6 +1,6 @@
 #include "sensitivity/units.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 

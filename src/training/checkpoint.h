@@ -1,8 +1,8 @@
 // The state of a training run after an epoch, in one file.
 #pragma once
 
+#include <torch/csrc/jit/api/module.h>
 #include <torch/optim/optimizer.h>
-#include <torch/script.h>
 
 #include <filesystem>
 #include <string>

@@ -1,6 +1,8 @@
 #include "bitplan/verify/compensate.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 
@@ -15,7 +17,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 256;
+constexpr std::int64_t kMomentBatch = 256;
 constexpr std::int64_t kInputsPerWeight = 8;  // positions drawn for the moments, per weight of an output channel
 constexpr std::int64_t kLeastInputs = 8192;
 constexpr std::int64_t kGathered = std::int64_t{1} << 24;  // values gathered at once
@@ -29,9 +31,9 @@ std::vector<ChannelStatistics> FloatStatistics(const Network& network, const tor
       {.on_layer_input = nullptr,
        .on_layer_output = nullptr,
        .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) { pool.Add(index, input, share); }});
-  for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {
+  for (std::int64_t begin = 0; begin < images.size(0); begin += kMomentBatch) {
     ThrowIfInterrupted();
-    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, images.size(0)));
+    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kMomentBatch, images.size(0)));
     share = static_cast<double>(batch.size(0)) / static_cast<double>(images.size(0));
     module.forward({batch});
   }

@@ -1,6 +1,8 @@
 #include "bitplan/verify/correction.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 
@@ -15,7 +17,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 256;
+constexpr std::int64_t kStatisticsBatch = 256;
 
 // What a network computes before any correction, on the images of the correction.
 struct FloatReference {
@@ -34,9 +36,9 @@ FloatReference RunFloat(const Network& network, const torch::Tensor& images, Out
   };
   const Tap tap(network, module,
                 {.on_layer_input = nullptr, .on_layer_output = keep_output, .on_batch_norm_input = add_statistics});
-  for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {
+  for (std::int64_t begin = 0; begin < images.size(0); begin += kStatisticsBatch) {
     ThrowIfInterrupted();
-    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, images.size(0)));
+    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kStatisticsBatch, images.size(0)));
     share = static_cast<double>(batch.size(0)) / static_cast<double>(images.size(0));
     module.forward({batch});
   }
@@ -119,7 +121,7 @@ class Corrector {
 
 double CalibrationNll(const torch::jit::Module& module, const Dataset& calibration, const Normalizer& normalizer,
                       ProgressSink& progress) {
-  const torch::Tensor logits = PredictLogits(module, calibration, normalizer, kBatch, "calibration", progress);
+  const torch::Tensor logits = PredictLogits(module, calibration, normalizer, kStatisticsBatch, "calibration", progress);
   return EvaluateLogits(logits, calibration.labels).metrics.nll;
 }
 

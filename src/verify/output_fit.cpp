@@ -1,6 +1,7 @@
 #include "verify/output_fit.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

@@ -1,7 +1,8 @@
 // Least squares between the outputs of a quantized layer and those of the float one, channel by channel.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <cstddef>
 #include <vector>

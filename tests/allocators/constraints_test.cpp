@@ -13,11 +13,11 @@ using namespace bitplan::testing;
 
 namespace {
 
-const std::vector<int> kBits = {1, 2, 3, 4, 6, 8};
+const std::vector<int> kFewBits = {1, 2, 3, 4, 6, 8};
 
 AllocationProblem TenLayers() {
   RandomStream stream(5, "test/constraints");
-  return RandomProblem(stream, 10, kBits);
+  return RandomProblem(stream, 10, kFewBits);
 }
 
 AllocateOptions At(const AllocationProblem& problem, double average_bits, const std::string& allocator = "exact") {
@@ -72,7 +72,7 @@ TEST_CASE("the best plan with a pin is the best of all plans that have it") {
   const AllocationProblem problem = TenLayers();
   AllocateOptions options = At(problem, 3.0);
   const Allocation free = Allocate(problem, options, 1);
-  for (const int bits : kBits) {
+  for (const int bits : kFewBits) {
     options.pins = {{"layer5", bits}};
     const Allocation pinned = Allocate(problem, options, 1);
     CHECK(pinned.predicted_loss_rise >= free.predicted_loss_rise * (1.0 - 1e-9));
@@ -101,9 +101,9 @@ TEST_CASE("a decision that fits no layer, or contradicts another, is one clear l
   AllocateOptions options = At(problem, 3.0);
   options.pins = {{"layer55", 4}};
   CHECK_THAT(Complaint(problem, options, ErrorKind::kUsage),
-             Catch::Matchers::Contains("layer55") && Catch::Matchers::Contains("layer5"));
+             ContainsSubstring("layer55") && ContainsSubstring("layer5"));
   options.pins = {{"layer5", 5}};
-  CHECK_THAT(Complaint(problem, options, ErrorKind::kUsage), Catch::Matchers::Contains("5"));
+  CHECK_THAT(Complaint(problem, options, ErrorKind::kUsage), ContainsSubstring("5"));
   options.pins = {{"layer1", 2}, {"layer2", 4}};
   options.groups = {{"layer1", "layer2"}};
   CHECK_FALSE(Complaint(problem, options, ErrorKind::kUsage).empty());
@@ -141,12 +141,11 @@ TEST_CASE("a budget that is not used up is explained, and the guard says what it
   for (Unit& unit : problem.units) unit.weights = 1000;
   problem.units[0].weights = 100'000;
   const auto note = [&](const AllocateOptions& options) { return Allocate(problem, options, 1).note; };
-  using Catch::Matchers::Contains;
-  CHECK_THAT(note(At(problem, 20.0)), Contains("every free layer has its widest width"));
+  CHECK_THAT(note(At(problem, 20.0)), ContainsSubstring("every free layer has its widest width"));
   // 109 thousand weights, the first layer at 4 bits, its next width 200,000 bits away.
-  CHECK_THAT(note(At(problem, 5.0)), Contains("too little for the next width of any layer"));
+  CHECK_THAT(note(At(problem, 5.0)), ContainsSubstring("too little for the next width of any layer"));
   AllocateOptions pinned = At(problem, 5.0);
   pinned.pins = {{problem.units[0].name, 2}};
-  CHECK_THAT(note(pinned), Contains("widest width"));
-  CHECK_THAT(note(At(problem, 4.0, "greedy")), !Contains("budget is left"));
+  CHECK_THAT(note(pinned), ContainsSubstring("widest width"));
+  CHECK_THAT(note(At(problem, 4.0, "greedy")), !ContainsSubstring("budget is left"));
 }

@@ -1,7 +1,8 @@
 // Scales of standard deviations after fine-tuning.
 #include "bitplan/bayes/calibrate.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>
@@ -27,7 +28,7 @@ double Largest(const std::vector<UncertaintyDrift>& drifts) {
 }
 
 // 8 bits for means and standard deviations, or as they are ("").
-StoredNetwork Rounded(const StoredNetwork& stored, const std::string& sigma_scale) {
+StoredNetwork SigmaRounded(const StoredNetwork& stored, const std::string& sigma_scale) {
   if (sigma_scale.empty()) return stored;
   VariationalNetwork rounded(stored);
   rounded.Quantize(std::vector<BayesWidths>(stored.layers.size(), {8, 8, kFloatBits}), sigma_scale, {}, 1);
@@ -46,7 +47,7 @@ TEST_CASE("standard deviations that are too large or too small are brought back,
       INFO(scale << " " << factor);
       StoredNetwork moved = reference;
       for (StoredLayer& layer : moved.layers) layer.sigma = layer.sigma * factor;
-      moved = Rounded(moved, scale);
+      moved = SigmaRounded(moved, scale);
       CHECK(Largest(target.Drift(moved, {}, SilentSink())[0]) > 0.15);
       const UncertaintyScales scales = CalibrateUncertainty(moved, target, SilentSink());
       CHECK(scales.sigmas == Approx(1.0 / factor).epsilon(0.05));
@@ -93,7 +94,7 @@ TEST_CASE("logits that are too large or too small are brought back, whatever sto
       output.mean = output.mean * factor;
       output.sigma = output.sigma * factor;
       SetTensor(moved.network.module, "out.bias", bias * factor);
-      moved = Rounded(moved, scale);
+      moved = SigmaRounded(moved, scale);
       CHECK(Largest(target.Drift(moved, {}, SilentSink())[0]) > 0.05);
       const UncertaintyScales scales = CalibrateUncertainty(moved, target, SilentSink());
       CHECK(scales.sigmas == Approx(1.0).epsilon(0.02));

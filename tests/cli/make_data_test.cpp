@@ -34,7 +34,7 @@ void WriteMade(const Workplace& place) {
   WriteText(place / "ambiguous-mnist/made.json", made.dump());
 }
 
-std::string Refused(const Workplace& place, std::vector<std::string> arguments, int code) {
+std::string RefusedToMake(const Workplace& place, std::vector<std::string> arguments, int code) {
   arguments.insert(arguments.begin(), "make-data");
   const auto outcome = place.Bitplan(arguments);
   INFO(outcome.err);
@@ -48,13 +48,13 @@ std::string Refused(const Workplace& place, std::vector<std::string> arguments, 
 
 TEST_CASE("make-data refuses what it cannot make in one line") {
   const Workplace place;
-  CHECK_THAT(Refused(place, {"ambigous-mnist"}, 64), Contains("nearest: ambiguous-mnist"));
-  Refused(place, {}, 64);
-  Refused(place, {"ambiguous-mnist", "--seed", "many"}, 64);
-  CHECK_THAT(Refused(place, {"ambiguous-mnist"}, 66), Contains("mnist/train-images") && Contains("fetch-data"));
+  CHECK_THAT(RefusedToMake(place, {"ambigous-mnist"}, 64), ContainsSubstring("nearest: ambiguous-mnist"));
+  RefusedToMake(place, {}, 64);
+  RefusedToMake(place, {"ambiguous-mnist", "--seed", "many"}, 64);
+  CHECK_THAT(RefusedToMake(place, {"ambiguous-mnist"}, 66), ContainsSubstring("mnist/train-images") && ContainsSubstring("fetch-data"));
   CHECK_FALSE(std::filesystem::exists(place / "ambiguous-mnist"));
   WriteText(place / "ambiguous-mnist/amnist_labels.pt", "theirs");
-  CHECK_THAT(Refused(place, {"ambiguous-mnist"}, 64), Contains("amnist_labels.pt was not made by this program"));
+  CHECK_THAT(RefusedToMake(place, {"ambiguous-mnist"}, 64), ContainsSubstring("amnist_labels.pt was not made by this program"));
   CHECK(ReadText(place / "ambiguous-mnist/amnist_labels.pt") == "theirs");
 }
 
@@ -64,8 +64,8 @@ TEST_CASE("make-data says what is already there, as text and as JSON") {
   const auto text = place.Bitplan({"make-data", "ambiguous-mnist"});
   INFO(text.err);
   REQUIRE(text.code == 0);
-  CHECK_THAT(text.out, Contains("already there") && Contains("80,000") && Contains("37.5 %") && Contains("0.6125") &&
-                           Contains("75.0 %"));
+  CHECK_THAT(text.out, ContainsSubstring("already there") && ContainsSubstring("80,000") && ContainsSubstring("37.5 %") && ContainsSubstring("0.6125") &&
+                           ContainsSubstring("75.0 %"));
   const auto json = place.Bitplan({"make-data", "ambiguous-mnist", "--json"});
   REQUIRE(json.code == 0);
   const auto report = nlohmann::json::parse(json.out);
@@ -73,7 +73,7 @@ TEST_CASE("make-data says what is already there, as text and as JSON") {
   CHECK(report.at("test").at("candidates") == 80000);
   CHECK(report.at("train").at("entropy_histogram").size() == 50);
   // Another seed would be made anew, from MNIST.
-  CHECK_THAT(Refused(place, {"ambiguous-mnist", "--seed", "2"}, 66), Contains("mnist/train-images"));
+  CHECK_THAT(RefusedToMake(place, {"ambiguous-mnist", "--seed", "2"}, 66), ContainsSubstring("mnist/train-images"));
 }
 
 TEST_CASE("a recipe whose data were not made yet names the command that makes them") {
@@ -81,5 +81,5 @@ TEST_CASE("a recipe whose data were not made yet names the command that makes th
   const auto outcome =
       place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "data={name: ambiguous-mnist, calibration: 10}"});
   CHECK(outcome.code == 66);
-  CHECK_THAT(ErrorLine(outcome), Contains("bitplan make-data ambiguous-mnist --data"));
+  CHECK_THAT(ErrorLine(outcome), ContainsSubstring("bitplan make-data ambiguous-mnist --data"));
 }

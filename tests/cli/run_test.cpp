@@ -41,9 +41,9 @@ TEST_CASE("a run ends with a verified plan, a quantized model and a table") {
   }
   for (const char* word : {"average bits", "stored bytes", "float accuracy", "quantized accuracy", "95 % interval",
                            "McNemar", "out/plan.yaml"}) {
-    CHECK_THAT(outcome.out, Contains(word));
+    CHECK_THAT(outcome.out, ContainsSubstring(word));
   }
-  CHECK_THAT(PlanOf(place, "out"), Contains("verified:"));
+  CHECK_THAT(PlanOf(place, "out"), ContainsSubstring("verified:"));
 }
 
 TEST_CASE("the program runs a plan's quantized model as it was verified") {
@@ -142,7 +142,7 @@ TEST_CASE("a plan.yaml edited by hand is moved aside, not overwritten") {
   WriteText(place / "out/plan.yaml", plan + "# mine\n");
   const auto again = place.Bitplan({"run", place.recipe(), "--out", "out"});
   REQUIRE(again.code == 0);
-  CHECK_THAT(again.err, Contains("plan.edited.yaml"));
+  CHECK_THAT(again.err, ContainsSubstring("plan.edited.yaml"));
   CHECK(PlanOf(place, "out") == plan);
   CHECK(ReadText(place / "out/plan.edited.yaml") == plan + "# mine\n");
 }
@@ -160,10 +160,10 @@ TEST_CASE("an edited plan.yaml that was verified in place is still its owner's, 
   const auto run = [&] {
     return place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.allocator=uniform"});
   };
-  CHECK_THAT(run().err, Contains("plan.edited.yaml"));
+  CHECK_THAT(run().err, ContainsSubstring("plan.edited.yaml"));
   CHECK(PlanOf(place, "out") == plan);
   const auto second = edit("7");
-  CHECK_THAT(run().err, Contains("plan.edited-2.yaml"));
+  CHECK_THAT(run().err, ContainsSubstring("plan.edited-2.yaml"));
   CHECK(ReadText(place / "out/plan.edited.yaml") == first);
   CHECK(ReadText(place / "out/plan.edited-2.yaml") == second);
   // What an allocator left is nobody's: another budget takes its place.
@@ -180,7 +180,7 @@ TEST_CASE("compensated rounding is recorded in the plan, and the plan can be ver
   };
   REQUIRE(run("out").code == 0);
   REQUIRE(run("again").code == 0);
-  CHECK_THAT(PlanOf(place, "out"), Contains("rounding: compensated"));
+  CHECK_THAT(PlanOf(place, "out"), ContainsSubstring("rounding: compensated"));
   CHECK(PlanOf(place, "out") == PlanOf(place, "again"));
   WriteText(place / "copy.yaml", PlanOf(place, "out"));
   REQUIRE(place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", "copy.yaml"}).code == 0);
@@ -226,7 +226,7 @@ TEST_CASE("Ctrl-C ends with 130 and one line, and the run can be continued") {
   const std::vector<std::string> command = {"run", place.recipe(), "--out", "out", "--set", "train.epochs=4"};
   const auto stopped = place.BitplanStopped(command, SIGINT, begun);
   CHECK(stopped.code == 130);
-  CHECK_THAT(ErrorLine(stopped), Contains("interrupted"));
+  CHECK_THAT(ErrorLine(stopped), ContainsSubstring("interrupted"));
   CHECK(stopped.out.empty());
   CHECK(NothingHalfWritten(place / "out"));
   REQUIRE(place.Bitplan(command).code == 0);
@@ -245,5 +245,5 @@ TEST_CASE("a second run on the same folder is refused while the first one works"
       });
   CHECK(first.code == 128 + SIGKILL);
   CHECK(second.code == 74);
-  CHECK_THAT(ErrorLine(second), Contains("in use by another run"));
+  CHECK_THAT(ErrorLine(second), ContainsSubstring("in use by another run"));
 }

@@ -50,25 +50,25 @@ TEST_CASE("a consistent problem passes its own check") {
 
 TEST_CASE("an inconsistent problem names the field that is wrong") {
   using P = AllocationProblem;
-  CHECK_THAT(Complaint([](P& p) { p.units.clear(); }), Contains("units is empty"));
-  CHECK_THAT(Complaint([](P& p) { p.widths.clear(); }), Contains("widths is empty"));
-  CHECK_THAT(Complaint([](P& p) { p.widths[3] = 9; }), Contains("widths[3] is 9"));
-  CHECK_THAT(Complaint([](P& p) { p.widths[2] = 1; }), Contains("must ascend"));
-  CHECK_THAT(Complaint([](P& p) { p.loss_rise.pop_back(); }), Contains("1 rows for 2 units"));
-  CHECK_THAT(Complaint([](P& p) { p.loss_rise[1].pop_back(); }), Contains("loss_rise[1] (fc1) has 3 entries"));
-  CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = -1e-9; }), Contains("loss_rise[0] (conv1) at width 3"));
-  CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = std::nan(""); }), Contains("must be finite"));
-  CHECK_THAT(Complaint([](P& p) { p.units[0].weights = 0; }), Contains("units[0] (conv1).weights is 0"));
-  CHECK_THAT(Complaint([](P& p) { p.units[1].scales = -1; }), Contains("(fc1).scales is -1"));
-  CHECK_THAT(Complaint([](P& p) { p.units[1].macs = -1; }), Contains("(fc1).macs is -1"));
-  CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0}; }), Contains("(fc1).coherence has 1 entries"));
-  CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0, 0.0, 1.0, 1.0}; }), Contains("(fc1).coherence"));
-  CHECK_THAT(Complaint([](P& p) { p.units[1].score_percentiles = {1.0}; }), Contains("1 entries, not 101"));
+  CHECK_THAT(Complaint([](P& p) { p.units.clear(); }), ContainsSubstring("units is empty"));
+  CHECK_THAT(Complaint([](P& p) { p.widths.clear(); }), ContainsSubstring("widths is empty"));
+  CHECK_THAT(Complaint([](P& p) { p.widths[3] = 9; }), ContainsSubstring("widths[3] is 9"));
+  CHECK_THAT(Complaint([](P& p) { p.widths[2] = 1; }), ContainsSubstring("must ascend"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise.pop_back(); }), ContainsSubstring("1 rows for 2 units"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise[1].pop_back(); }), ContainsSubstring("loss_rise[1] (fc1) has 3 entries"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = -1e-9; }), ContainsSubstring("loss_rise[0] (conv1) at width 3"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = std::nan(""); }), ContainsSubstring("must be finite"));
+  CHECK_THAT(Complaint([](P& p) { p.units[0].weights = 0; }), ContainsSubstring("units[0] (conv1).weights is 0"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].scales = -1; }), ContainsSubstring("(fc1).scales is -1"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].macs = -1; }), ContainsSubstring("(fc1).macs is -1"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0}; }), ContainsSubstring("(fc1).coherence has 1 entries"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0, 0.0, 1.0, 1.0}; }), ContainsSubstring("(fc1).coherence"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].score_percentiles = {1.0}; }), ContainsSubstring("1 entries, not 101"));
   CHECK_THAT(Complaint([](P& p) {
                p.units[1].log_sigma_percentiles.assign(kPercentiles, 0.0);
                p.units[1].log_sigma_percentiles[7] = 1.0;
              }),
-             Contains("(fc1).log_sigma_percentiles does not ascend"));
+             ContainsSubstring("(fc1).log_sigma_percentiles does not ascend"));
 }
 
 TEST_CASE("stored bits are whole payload bytes, one float per scale and one byte per unit") {

@@ -36,7 +36,7 @@ void WriteBoth(const TemporaryFolder& folder, std::int64_t count = 6) {
   Save(folder, kLabels, Labels(count));
 }
 
-DataSplits Load(const TemporaryFolder& folder, const std::string& name = "ambiguous-mnist") {
+DataSplits LoadAmbiguous(const TemporaryFolder& folder, const std::string& name = "ambiguous-mnist") {
   DataOptions options;
   options.name = name;
   options.calibration = 0;
@@ -52,9 +52,9 @@ torch::Tensor LastPixels(const Dataset& data) { return data.images.select(1, 0).
 
 // Loads after one file was replaced: a data error that names the file.
 std::string Complaint(const TemporaryFolder& folder, const std::string& culprit) {
-  const Failure failure = FailureOf([&] { (void)Load(folder); });
+  const Failure failure = FailureOf([&] { (void)LoadAmbiguous(folder); });
   CHECK(failure.kind == ErrorKind::kData);
-  CHECK_THAT(failure.message, Contains((folder.path() / culprit).string() + ": "));
+  CHECK_THAT(failure.message, ContainsSubstring((folder.path() / culprit).string() + ": "));
   CHECK(failure.message.find('\n') == std::string::npos);
   return failure.message;
 }
@@ -64,11 +64,6 @@ std::string ComplaintWith(const std::string& culprit, const torch::Tensor& tenso
   WriteBoth(folder);
   Save(folder, culprit, tensor);
   return Complaint(folder, culprit);
-}
-
-std::string BigEndian(std::uint32_t value) {
-  return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
-          static_cast<char>(value)};
 }
 
 // `count` black images of size side x side and the label 9.
@@ -84,7 +79,7 @@ void WriteMnist(const TemporaryFolder& folder, const std::string& split, std::ui
 TEST_CASE("ambiguous-mnist repeats every image in a row, once with each of its labels, and cuts in the middle") {
   const TemporaryFolder folder;
   WriteBoth(folder);
-  const DataSplits splits = Load(folder);
+  const DataSplits splits = LoadAmbiguous(folder);
   CHECK(splits.train.name == "ambiguous-mnist/train");
   CHECK(splits.train.classes == 10);
   REQUIRE(splits.train.images.sizes() == at::IntArrayRef({9, 1, 28, 28}));
@@ -99,10 +94,10 @@ TEST_CASE("ambiguous-mnist repeats every image in a row, once with each of its l
 TEST_CASE("ambiguous-mnist tensors of other widths and orders in memory are read alike") {
   const TemporaryFolder folder;
   WriteBoth(folder);
-  const DataSplits plain = Load(folder);
+  const DataSplits plain = LoadAmbiguous(folder);
   Save(folder, kSamples, Images(6).to(torch::kFloat64).set_requires_grad(true));
   Save(folder, kLabels, Labels(6).to(torch::kUInt8).t().contiguous().t());
-  const DataSplits other = Load(folder);
+  const DataSplits other = LoadAmbiguous(folder);
   CHECK(other.test.images.equal(plain.test.images));
   CHECK(other.test.labels.equal(plain.test.labels));
   CHECK_FALSE(other.test.images.requires_grad());
@@ -129,7 +124,7 @@ TEST_CASE("dirty-mnist is mnist followed by ambiguous-mnist in both splits") {
   WriteBoth(folder);
   WriteMnist(folder, "train", 5);
   WriteMnist(folder, "t10k", 2);
-  const DataSplits splits = Load(folder, "dirty-mnist");
+  const DataSplits splits = LoadAmbiguous(folder, "dirty-mnist");
   CHECK(splits.train.name == "dirty-mnist/train");
   CHECK(splits.test.classes == 10);
   CHECK(Values(splits.train.labels) == std::vector<std::int64_t>{9, 9, 9, 9, 9, 0, 1, 2, 1, 2, 3, 2, 3, 4});
@@ -148,9 +143,9 @@ TEST_CASE("dirty-mnist refuses mnist files of another size") {
   WriteBoth(folder);
   WriteMnist(folder, "train", 5, 8);
   WriteMnist(folder, "t10k", 2, 8);
-  const Failure failure = FailureOf([&] { (void)Load(folder, "dirty-mnist"); });
+  const Failure failure = FailureOf([&] { (void)LoadAmbiguous(folder, "dirty-mnist"); });
   CHECK(failure.kind == ErrorKind::kData);
-  CHECK_THAT(failure.message, Contains("8x8") && Contains("28x28"));
+  CHECK_THAT(failure.message, ContainsSubstring("8x8") && ContainsSubstring("28x28"));
 }
 
 TEST_CASE("missing ambiguous-mnist files name the command that makes them") {
@@ -159,30 +154,30 @@ TEST_CASE("missing ambiguous-mnist files name the command that makes them") {
   WriteMnist(folder, "train", 5);
   std::filesystem::remove(folder.path() / kLabels);
   const std::string remedy = "run bitplan make-data ambiguous-mnist --data " + folder.path().string();
-  const Failure failure = FailureOf([&] { (void)Load(folder); });
+  const Failure failure = FailureOf([&] { (void)LoadAmbiguous(folder); });
   CHECK(failure.kind == ErrorKind::kNotFound);
-  CHECK_THAT(failure.message, Contains(kLabels) && Contains(remedy));
-  const Failure mnist = FailureOf([&] { (void)Load(folder, "dirty-mnist"); });
+  CHECK_THAT(failure.message, ContainsSubstring(kLabels) && ContainsSubstring(remedy));
+  const Failure mnist = FailureOf([&] { (void)LoadAmbiguous(folder, "dirty-mnist"); });
   CHECK(mnist.kind == ErrorKind::kNotFound);
-  CHECK_THAT(mnist.message, Contains("t10k-images") && Contains("fetch-data"));
+  CHECK_THAT(mnist.message, ContainsSubstring("t10k-images") && ContainsSubstring("fetch-data"));
   WriteMnist(folder, "t10k", 2);
-  CHECK_THAT(FailureOf([&] { (void)Load(folder, "dirty-mnist"); }).message, Contains(kLabels) && Contains(remedy));
+  CHECK_THAT(FailureOf([&] { (void)LoadAmbiguous(folder, "dirty-mnist"); }).message, ContainsSubstring(kLabels) && ContainsSubstring(remedy));
 }
 
 TEST_CASE("files that torch.save did not write, and cut-off ones, are refused") {
   const TemporaryFolder folder;
   WriteBoth(folder);
   folder.Write(kLabels, "labels, but as text");
-  CHECK_THAT(Complaint(folder, kLabels), Contains("written by torch.save"));
+  CHECK_THAT(Complaint(folder, kLabels), ContainsSubstring("written by torch.save"));
   folder.Write(kLabels, "");
   (void)Complaint(folder, kLabels);
   const std::vector<char> bytes = torch::pickle_save(Images(6));
   WriteBoth(folder);
   folder.Write(kSamples, {bytes.data(), bytes.size() - 100});
-  CHECK_THAT(Complaint(folder, kSamples), Contains("damaged"));
+  CHECK_THAT(Complaint(folder, kSamples), ContainsSubstring("damaged"));
   const std::vector<char> list = torch::pickle_save(c10::IValue(std::vector<double>{0.5, 0.25}));
   folder.Write(kSamples, {list.data(), list.size()});
-  CHECK_THAT(Complaint(folder, kSamples), Contains("no plain tensor"));
+  CHECK_THAT(Complaint(folder, kSamples), ContainsSubstring("no plain tensor"));
 }
 
 TEST_CASE("a labels file with a damaged byte is read or refused, and nothing else happens") {
@@ -194,36 +189,36 @@ TEST_CASE("a labels file with a damaged byte is read or refused, and nothing els
     std::string damaged(bytes.data(), bytes.size());
     damaged[at] = static_cast<char>(damaged[at] ^ (1 << at % 8));
     folder.Write(kLabels, damaged);
-    const Failure failure = FailureOf([&] { (void)Load(folder); });
+    const Failure failure = FailureOf([&] { (void)LoadAmbiguous(folder); });
     if (failure.thrown) CHECK(failure.kind == ErrorKind::kData);
   }
 }
 
 TEST_CASE("a tensor that states more elements than its file holds is refused") {
-  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({1, 1, 28, 28}).expand({1000, 1, 28, 28})), Contains("does not fit"));
+  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({1, 1, 28, 28}).expand({1000, 1, 28, 28})), ContainsSubstring("does not fit"));
 }
 
 TEST_CASE("ambiguous-mnist tensors of the wrong type or shape are refused with both") {
-  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({6, 28, 28})), Contains("[6, 28, 28]"));
-  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({6, 1, 28, 28}, torch::kUInt8)), Contains("Byte"));
-  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({0, 1, 28, 28})), Contains("empty"));
-  CHECK_THAT(ComplaintWith(kLabels, torch::zeros({6}, torch::kInt64)), Contains("[6]"));
-  CHECK_THAT(ComplaintWith(kLabels, torch::zeros({6, 3})), Contains("Float"));
-  CHECK_THAT(ComplaintWith(kSamples, Images(7)), Contains("7 images") && Contains("labels for 6"));
+  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({6, 28, 28})), ContainsSubstring("[6, 28, 28]"));
+  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({6, 1, 28, 28}, torch::kUInt8)), ContainsSubstring("Byte"));
+  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({0, 1, 28, 28})), ContainsSubstring("empty"));
+  CHECK_THAT(ComplaintWith(kLabels, torch::zeros({6}, torch::kInt64)), ContainsSubstring("[6]"));
+  CHECK_THAT(ComplaintWith(kLabels, torch::zeros({6, 3})), ContainsSubstring("Float"));
+  CHECK_THAT(ComplaintWith(kSamples, Images(7)), ContainsSubstring("7 images") && ContainsSubstring("labels for 6"));
 }
 
 TEST_CASE("one ambiguous image cannot be cut into a training and a test split") {
   const TemporaryFolder folder;
   WriteBoth(folder, 1);
-  CHECK_THAT(Complaint(folder, kSamples), Contains("one image"));
+  CHECK_THAT(Complaint(folder, kSamples), ContainsSubstring("one image"));
 }
 
 TEST_CASE("ambiguous-mnist labels out of range are reported with image and position") {
   torch::Tensor labels = Labels(6);
   labels[4][2].fill_(10);
-  CHECK_THAT(ComplaintWith(kLabels, labels), Contains("label 10 of image 4 at position 2"));
+  CHECK_THAT(ComplaintWith(kLabels, labels), ContainsSubstring("label 10 of image 4 at position 2"));
   labels[4][2].fill_(-1);
-  CHECK_THAT(ComplaintWith(kLabels, labels), Contains("label -1 of image 4"));
+  CHECK_THAT(ComplaintWith(kLabels, labels), ContainsSubstring("label -1 of image 4"));
 }
 
 TEST_CASE("ambiguous-mnist pixels that are NaN or outside 0..1 are reported with their image") {
@@ -232,6 +227,6 @@ TEST_CASE("ambiguous-mnist pixels that are NaN or outside 0..1 are reported with
     CAPTURE(wrong);
     torch::Tensor images = Images(6);
     images[3][0][5][5].fill_(wrong);
-    CHECK_THAT(ComplaintWith(kSamples, images), Contains("image 3"));
+    CHECK_THAT(ComplaintWith(kSamples, images), ContainsSubstring("image 3"));
   }
 }

@@ -29,7 +29,7 @@ void WriteCifar(const TemporaryFolder& folder) {
   folder.Write("cifar-10-batches-bin/test_batch.bin", Records(600));
 }
 
-DataSplits Load(const TemporaryFolder& folder, int calibration = 0) {
+DataSplits LoadCifar(const TemporaryFolder& folder, int calibration = 0) {
   DataOptions options;
   options.name = "cifar10";
   options.calibration = calibration;
@@ -41,7 +41,7 @@ DataSplits Load(const TemporaryFolder& folder, int calibration = 0) {
 TEST_CASE("CIFAR-10 records become images of three planes and all five batches are read") {
   TemporaryFolder folder;
   WriteCifar(folder);
-  const DataSplits splits = Load(folder);
+  const DataSplits splits = LoadCifar(folder);
   CHECK(splits.train.size() == 20);
   CHECK(splits.train.images.select(1, 0).select(1, 1).select(1, 1).to(torch::kInt64).sum().item<int>() == 190);
   REQUIRE(splits.test.images.sizes() == at::IntArrayRef({600, 3, 32, 32}));
@@ -60,29 +60,29 @@ TEST_CASE("a missing CIFAR-10 batch names the file and the command that fetches 
   TemporaryFolder folder;
   WriteCifar(folder);
   std::filesystem::remove(folder.path() / Batch(4));
-  const Failure failure = FailureOf([&] { (void)Load(folder); });
+  const Failure failure = FailureOf([&] { (void)LoadCifar(folder); });
   CHECK(failure.kind == ErrorKind::kNotFound);
-  CHECK_THAT(failure.message, Contains(Batch(4)));
-  CHECK_THAT(failure.message, Contains("run scripts/fetch-data " + folder.path().string() + " cifar10"));
+  CHECK_THAT(failure.message, ContainsSubstring(Batch(4)));
+  CHECK_THAT(failure.message, ContainsSubstring("run scripts/fetch-data " + folder.path().string() + " cifar10"));
 }
 
 TEST_CASE("a CIFAR-10 file that is cut off inside a record is refused with its size") {
   TemporaryFolder folder;
   WriteCifar(folder);
   folder.Write(Batch(2), Records(4).substr(0, 4 * kRecord - 1));
-  const Failure failure = FailureOf([&] { (void)Load(folder); });
+  const Failure failure = FailureOf([&] { (void)LoadCifar(folder); });
   CHECK(failure.kind == ErrorKind::kData);
-  CHECK_THAT(failure.message, Contains(Batch(2)));
-  CHECK_THAT(failure.message, Contains("12291 bytes") && Contains("3073"));
+  CHECK_THAT(failure.message, ContainsSubstring(Batch(2)));
+  CHECK_THAT(failure.message, ContainsSubstring("12291 bytes") && ContainsSubstring("3073"));
 }
 
 TEST_CASE("an empty CIFAR-10 file is refused") {
   TemporaryFolder folder;
   WriteCifar(folder);
   folder.Write(Batch(1), "");
-  const Failure failure = FailureOf([&] { (void)Load(folder); });
+  const Failure failure = FailureOf([&] { (void)LoadCifar(folder); });
   CHECK(failure.kind == ErrorKind::kData);
-  CHECK_THAT(failure.message, Contains("holds no images"));
+  CHECK_THAT(failure.message, ContainsSubstring("holds no images"));
 }
 
 TEST_CASE("a CIFAR-10 record with label 17 is reported with its file and record number") {
@@ -91,9 +91,9 @@ TEST_CASE("a CIFAR-10 record with label 17 is reported with its file and record 
   std::string records = Records(600);
   records[555 * kRecord] = 17;
   folder.Write("cifar-10-batches-bin/test_batch.bin", records);
-  const Failure failure = FailureOf([&] { (void)Load(folder); });
+  const Failure failure = FailureOf([&] { (void)LoadCifar(folder); });
   CHECK(failure.kind == ErrorKind::kData);
-  CHECK_THAT(failure.message, Contains("test_batch.bin") && Contains("record 555 has label 17"));
+  CHECK_THAT(failure.message, ContainsSubstring("test_batch.bin") && ContainsSubstring("record 555 has label 17"));
 }
 
 TEST_CASE("published CIFAR-10 has 1,000 test images of every class") {

@@ -45,6 +45,12 @@ inline std::filesystem::path PublishedData() {
                                               : std::filesystem::path(BITPLAN_SOURCE_DIR) / "data";
 }
 
+inline std::string BigEndian(std::uint32_t value) {
+  std::string bytes;
+  for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(value >> shift & 255);
+  return bytes;
+}
+
 struct Failure {
   bool thrown = false;
   ErrorKind kind = ErrorKind::kInternal;

@@ -82,7 +82,7 @@ TEST_CASE("a calibration split that leaves nothing to train on is an error with 
   CHECK(LoadNumbered(folder, 49, 1).train.size() == 1);
   const Failure failure = FailureOf([&] { (void)LoadNumbered(folder, 50, 1); });
   CHECK(failure.kind == ErrorKind::kUsage);
-  CHECK_THAT(failure.message, Contains("data.calibration: 50 images") && Contains("has 50"));
+  CHECK_THAT(failure.message, ContainsSubstring("data.calibration: 50 images") && ContainsSubstring("has 50"));
 }
 
 TEST_CASE("an unknown data set lists the known names and the nearest") {
@@ -90,7 +90,7 @@ TEST_CASE("an unknown data set lists the known names and the nearest") {
   options.name = "cifar-10";
   const Failure failure = FailureOf([&] { (void)LoadData(options, {"."}, 1); });
   CHECK(failure.kind == ErrorKind::kUsage);
-  CHECK_THAT(failure.message, Contains("cifar-10") && Contains("fashion-mnist") && Contains("nearest: cifar10"));
+  CHECK_THAT(failure.message, ContainsSubstring("cifar-10") && ContainsSubstring("fashion-mnist") && ContainsSubstring("nearest: cifar10"));
 }
 
 TEST_CASE("bytes are scaled to 0..1 and normalized per channel") {
@@ -156,7 +156,7 @@ TEST_CASE("a mean for another number of channels and a deviation of zero are usa
   options.normalize_mean = {0.1, 0.2};
   const Failure channels = FailureOf([&] { (void)Normalizer(options).Apply(Numbered(4).images); });
   CHECK(channels.kind == ErrorKind::kUsage);
-  CHECK_THAT(channels.message, Contains("data.normalize.mean: 2 values") && Contains("3 channels"));
+  CHECK_THAT(channels.message, ContainsSubstring("data.normalize.mean: 2 values") && ContainsSubstring("3 channels"));
   options.normalize_mean = {};
   options.normalize_std = {0.0};
   CHECK(FailureOf([&] { Normalizer{options}; }).kind == ErrorKind::kUsage);

@@ -9,12 +9,6 @@ using namespace bitplan::testing;
 
 namespace {
 
-std::string BigEndian(std::uint32_t value) {
-  std::string bytes;
-  for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(value >> shift & 255);
-  return bytes;
-}
-
 std::string Images(int count, int height = 3, int width = 2) {
   std::string bytes = BigEndian(0x00000803) + BigEndian(count) + BigEndian(height) + BigEndian(width);
   for (int i = 0; i < count * height * width; ++i) bytes += static_cast<char>((i * 37) & 255);
@@ -51,7 +45,7 @@ void WriteMnist(const TemporaryFolder& folder) {
   WriteSplit(folder, "mnist/t10k", 5);
 }
 
-DataSplits Load(const TemporaryFolder& folder, const std::string& name = "mnist", int calibration = 0) {
+DataSplits LoadMnist(const TemporaryFolder& folder, const std::string& name = "mnist", int calibration = 0) {
   DataOptions options;
   options.name = name;
   options.calibration = calibration;
@@ -63,9 +57,9 @@ Failure FailureWithTrainImages(const std::string& content, const std::string& ex
   TemporaryFolder folder;
   WriteMnist(folder);
   folder.Write("mnist/train-images-idx3-ubyte" + extension, content);
-  const Failure failure = FailureOf([&] { (void)Load(folder); });
+  const Failure failure = FailureOf([&] { (void)LoadMnist(folder); });
   CHECK(failure.kind == ErrorKind::kData);
-  CHECK_THAT(failure.message, Contains("train-images-idx3-ubyte"));
+  CHECK_THAT(failure.message, ContainsSubstring("train-images-idx3-ubyte"));
   return failure;
 }
 
@@ -74,7 +68,7 @@ Failure FailureWithTrainImages(const std::string& content, const std::string& ex
 TEST_CASE("a plain idx file gives the pixels and labels it holds, row by row") {
   TemporaryFolder folder;
   WriteMnist(folder);
-  const Dataset test = Load(folder).test;
+  const Dataset test = LoadMnist(folder).test;
   CHECK(test.name == "mnist/test");
   CHECK(test.classes == 10);
   REQUIRE(test.images.sizes() == at::IntArrayRef({5, 1, 3, 2}));
@@ -91,8 +85,8 @@ TEST_CASE("a gzip idx file gives the same images as the plain one") {
     packed.Write(std::string(prefix) + "-images-idx3-ubyte.gz", Gzip(Images(count)));
     packed.Write(std::string(prefix) + "-labels-idx1-ubyte.gz", Gzip(Labels(count)));
   }
-  CHECK(Load(plain).train.images.equal(Load(packed).train.images));
-  CHECK(Load(plain).test.labels.equal(Load(packed).test.labels));
+  CHECK(LoadMnist(plain).train.images.equal(LoadMnist(packed).train.images));
+  CHECK(LoadMnist(plain).test.labels.equal(LoadMnist(packed).test.labels));
 }
 
 TEST_CASE("a missing idx file names the file, the folders and the command that fetches it") {
@@ -103,9 +97,9 @@ TEST_CASE("a missing idx file names the file, the folders and the command that f
   options.name = "mnist";
   const Failure failure = FailureOf([&] { (void)LoadData(options, {folder.path(), recipe.path()}, 1); });
   CHECK(failure.kind == ErrorKind::kNotFound);
-  CHECK_THAT(failure.message, Contains("mnist/t10k-labels-idx1-ubyte"));
-  CHECK_THAT(failure.message, Contains(folder.path().string() + ", " + recipe.path().string()));
-  CHECK_THAT(failure.message, Contains("run scripts/fetch-data " + folder.path().string() + " mnist"));
+  CHECK_THAT(failure.message, ContainsSubstring("mnist/t10k-labels-idx1-ubyte"));
+  CHECK_THAT(failure.message, ContainsSubstring(folder.path().string() + ", " + recipe.path().string()));
+  CHECK_THAT(failure.message, ContainsSubstring("run scripts/fetch-data " + folder.path().string() + " mnist"));
 }
 
 TEST_CASE("the recipe's folder is searched after the data folder") {
@@ -121,47 +115,47 @@ TEST_CASE("a truncated gzip file is reported as truncated") {
   const std::string packed = Gzip(Images(12));
   for (const std::size_t keep : {packed.size() - 1, packed.size() / 2, std::size_t{12}}) {
     CAPTURE(keep);
-    CHECK_THAT(FailureWithTrainImages(packed.substr(0, keep), ".gz").message, Contains("truncated gzip"));
+    CHECK_THAT(FailureWithTrainImages(packed.substr(0, keep), ".gz").message, ContainsSubstring("truncated gzip"));
   }
 }
 
 TEST_CASE("a gzip file with a flipped bit is reported as damaged") {
   std::string packed = Gzip(Images(12));
   packed[packed.size() - 6] = static_cast<char>(packed[packed.size() - 6] ^ 1);  // the checksum
-  CHECK_THAT(FailureWithTrainImages(packed, ".gz").message, Contains("damaged gzip"));
+  CHECK_THAT(FailureWithTrainImages(packed, ".gz").message, ContainsSubstring("damaged gzip"));
 }
 
 TEST_CASE("an idx file of another kind is refused with the magic it has and the one it should have") {
   const Failure failure = FailureWithTrainImages(Labels(12));
-  CHECK_THAT(failure.message, Contains("wrong idx magic 00000801"));
-  CHECK_THAT(failure.message, Contains("expected 00000803"));
+  CHECK_THAT(failure.message, ContainsSubstring("wrong idx magic 00000801"));
+  CHECK_THAT(failure.message, ContainsSubstring("expected 00000803"));
 }
 
 TEST_CASE("an idx file that ends early says how many bytes are missing") {
   const std::string bytes = Images(12);
-  CHECK_THAT(FailureWithTrainImages(bytes.substr(0, bytes.size() - 3)).message, Contains("too short: 69 of 72 bytes"));
-  CHECK_THAT(FailureWithTrainImages(bytes.substr(0, 9)).message, Contains("idx header"));
-  CHECK_THAT(FailureWithTrainImages("").message, Contains("idx header"));
+  CHECK_THAT(FailureWithTrainImages(bytes.substr(0, bytes.size() - 3)).message, ContainsSubstring("too short: 69 of 72 bytes"));
+  CHECK_THAT(FailureWithTrainImages(bytes.substr(0, 9)).message, ContainsSubstring("idx header"));
+  CHECK_THAT(FailureWithTrainImages("").message, ContainsSubstring("idx header"));
 }
 
 TEST_CASE("an idx header that promises more than any file of its size can hold is refused before memory is taken") {
   const std::string huge =
       BigEndian(0x00000803) + BigEndian(0xffffffff) + BigEndian(0xffffffff) + BigEndian(0xffffffff);
-  CHECK_THAT(FailureWithTrainImages(huge).message, Contains("too short"));
+  CHECK_THAT(FailureWithTrainImages(huge).message, ContainsSubstring("too short"));
 }
 
 TEST_CASE("an idx file with bytes after its images is refused") {
-  CHECK_THAT(FailureWithTrainImages(Images(12) + "x").message, Contains("trailing bytes"));
+  CHECK_THAT(FailureWithTrainImages(Images(12) + "x").message, ContainsSubstring("trailing bytes"));
 }
 
 TEST_CASE("an idx file without images is refused as empty") {
-  CHECK_THAT(FailureWithTrainImages(Images(0)).message, Contains("empty"));
+  CHECK_THAT(FailureWithTrainImages(Images(0)).message, ContainsSubstring("empty"));
 }
 
 TEST_CASE("image and label counts that differ are both reported") {
   const Failure failure = FailureWithTrainImages(Images(11));
-  CHECK_THAT(failure.message, Contains("11 images"));
-  CHECK_THAT(failure.message, Contains("12 labels"));
+  CHECK_THAT(failure.message, ContainsSubstring("11 images"));
+  CHECK_THAT(failure.message, ContainsSubstring("12 labels"));
 }
 
 TEST_CASE("a label that is not a digit is reported with its position") {
@@ -170,16 +164,16 @@ TEST_CASE("a label that is not a digit is reported with its position") {
   std::string labels = Labels(12);
   labels[8 + 7] = 10;
   folder.Write("mnist/train-labels-idx1-ubyte", labels);
-  const Failure failure = FailureOf([&] { (void)Load(folder); });
+  const Failure failure = FailureOf([&] { (void)LoadMnist(folder); });
   CHECK(failure.kind == ErrorKind::kData);
-  CHECK_THAT(failure.message, Contains("label 10 at position 7"));
-  CHECK_THAT(failure.message, Contains("train-labels-idx1-ubyte"));
+  CHECK_THAT(failure.message, ContainsSubstring("label 10 at position 7"));
+  CHECK_THAT(failure.message, ContainsSubstring("train-labels-idx1-ubyte"));
 }
 
 TEST_CASE("fashion-mnist with its test files alone gives a test split and nothing to train on") {
   TemporaryFolder folder;
   WriteSplit(folder, "fashion-mnist/t10k", 5);
-  const DataSplits splits = Load(folder, "fashion-mnist", 3);
+  const DataSplits splits = LoadMnist(folder, "fashion-mnist", 3);
   CHECK(splits.test.size() == 5);
   CHECK(splits.test.name == "fashion-mnist/test");
   CHECK(splits.train.size() == 0);
@@ -190,9 +184,9 @@ TEST_CASE("fashion-mnist with half of its training files is an error") {
   TemporaryFolder folder;
   WriteSplit(folder, "fashion-mnist/t10k", 5);
   folder.Write("fashion-mnist/train-labels-idx1-ubyte", Labels(12));
-  const Failure failure = FailureOf([&] { (void)Load(folder, "fashion-mnist"); });
+  const Failure failure = FailureOf([&] { (void)LoadMnist(folder, "fashion-mnist"); });
   CHECK(failure.kind == ErrorKind::kNotFound);
-  CHECK_THAT(failure.message, Contains("fashion-mnist/train-images-idx3-ubyte"));
+  CHECK_THAT(failure.message, ContainsSubstring("fashion-mnist/train-images-idx3-ubyte"));
 }
 
 TEST_CASE("published MNIST has 60,000 and 10,000 images with the known label counts") {

@@ -120,7 +120,7 @@ TEST_CASE("a missing folder or a folder in the file's place is an input/output e
   const Scratch scratch;
   const Error missing = ErrorOf([&] { WriteFileAtomically(scratch / "no/such/plan.yaml", "x"); });
   CHECK(missing.kind() == ErrorKind::kIo);
-  CHECK_THAT(missing.what(), Contains("no/such/plan.yaml: No such file or directory"));
+  CHECK_THAT(missing.what(), ContainsSubstring("no/such/plan.yaml: No such file or directory"));
   fs::create_directories(scratch / "plan.yaml/below");
   CHECK(ErrorOf([&] { WriteFileAtomically(scratch / "plan.yaml", "x"); }).kind() == ErrorKind::kIo);
   CHECK(FilesIn(scratch.folder()) == 1);
@@ -133,7 +133,7 @@ TEST_CASE("reading names what is missing") {
   CHECK(std::string(missing.what()) == "recipe " + (scratch / "r.yaml").string() + " not found");
   const Error folder = ErrorOf([&] { (void)ReadFile(scratch.folder(), "recipe"); });
   CHECK(folder.kind() == ErrorKind::kNotFound);
-  CHECK_THAT(folder.what(), Contains("is a folder"));
+  CHECK_THAT(folder.what(), ContainsSubstring("is a folder"));
 }
 
 TEST_CASE("an output folder is made with its parents, and refused where it cannot be written") {
@@ -146,7 +146,7 @@ TEST_CASE("an output folder is made with its parents, and refused where it canno
   for (const fs::path& bad : {scratch / "file", scratch / "file/below", fs::path("/proc/bitplan")}) {
     const Error error = ErrorOf([&] { EnsureWritableFolder(bad); });
     CHECK(error.kind() == ErrorKind::kIo);
-    CHECK_THAT(error.what(), Contains(bad.string()));
+    CHECK_THAT(error.what(), ContainsSubstring(bad.string()));
   }
 }
 

@@ -33,14 +33,14 @@ AllocationProblem Problem() {
   return problem;
 }
 
-std::string Complaint(const std::string& from, const std::string& to) {
+std::string TableComplaint(const std::string& from, const std::string& to) {
   std::string text = DumpProblem(Problem());
   const auto at = text.find(from);
   REQUIRE(at != std::string::npos);
   text.replace(at, from.size(), to);
   const Error error = ErrorOf([&] { (void)ParseProblem(text, "s.json"); });
   CHECK(error.kind() == ErrorKind::kData);
-  CHECK_THAT(error.what(), Contains("s.json: ") && !Contains("\n"));
+  CHECK_THAT(error.what(), ContainsSubstring("s.json: ") && !ContainsSubstring("\n"));
   return error.what();
 }
 
@@ -63,7 +63,7 @@ TEST_CASE("the draws of a posterior survive the round trip") {
   WriteFileAtomically(file, R"([{"rise": [[1.0]]}])");
   CHECK(ErrorOf([&] { (void)LoadPosteriorDraws(file, table); }).kind() == ErrorKind::kData);
   WriteFileAtomically(file, DumpPosteriorDraws({{{rises}, {shifts}, {shifts}}}));  // one layer of two
-  CHECK_THAT(ErrorOf([&] { (void)LoadPosteriorDraws(file, table); }).what(), Contains("layers and widths"));
+  CHECK_THAT(ErrorOf([&] { (void)LoadPosteriorDraws(file, table); }).what(), ContainsSubstring("layers and widths"));
 }
 
 TEST_CASE("the replicates of a table survive the round trip") {
@@ -100,18 +100,18 @@ TEST_CASE("text that is no sensitivity table is refused") {
   for (const char* text : {"", "{", "[]", "{}", "{\"widths\": [1]}", "{\"bitplan_sensitivity\": 1}", "null"}) {
     const Error error = ErrorOf([&] { (void)ParseProblem(text, "s.json"); });
     CHECK(error.kind() == ErrorKind::kData);
-    CHECK_THAT(error.what(), Contains("s.json: "));
+    CHECK_THAT(error.what(), ContainsSubstring("s.json: "));
   }
 }
 
 TEST_CASE("a table of another version, or with unknown, missing or inconsistent parts, is refused") {
-  CHECK_THAT(Complaint("\"bitplan_sensitivity\": 1", "\"bitplan_sensitivity\": 2"), Contains("format 2 is unknown"));
-  CHECK_THAT(Complaint("\"macs\"", "\"macz\""), Contains("unknown key 'macz'") && Contains("nearest: macs"));
-  CHECK_THAT(Complaint("\"macs\":288000,", ""), Contains("macs"));
-  CHECK_THAT(Complaint("\"weights\":500,", "\"weights\":\"500\","), Contains("must be number"));
-  CHECK_THAT(Complaint("\"widths\": [1,2,8]", "\"widths\": [1,2]"), Contains("3 entries for 2 widths"));
-  CHECK_THAT(Complaint("[0.1,", "[-0.1,"), Contains("features.0"));
-  CHECK_THAT(Complaint("[0.1,", "[1e999,"), Contains("1e999"));
+  CHECK_THAT(TableComplaint("\"bitplan_sensitivity\": 1", "\"bitplan_sensitivity\": 2"), ContainsSubstring("format 2 is unknown"));
+  CHECK_THAT(TableComplaint("\"macs\"", "\"macz\""), ContainsSubstring("unknown key 'macz'") && ContainsSubstring("nearest: macs"));
+  CHECK_THAT(TableComplaint("\"macs\":288000,", ""), ContainsSubstring("macs"));
+  CHECK_THAT(TableComplaint("\"weights\":500,", "\"weights\":\"500\","), ContainsSubstring("must be number"));
+  CHECK_THAT(TableComplaint("\"widths\": [1,2,8]", "\"widths\": [1,2]"), ContainsSubstring("3 entries for 2 widths"));
+  CHECK_THAT(TableComplaint("[0.1,", "[-0.1,"), ContainsSubstring("features.0"));
+  CHECK_THAT(TableComplaint("[0.1,", "[1e999,"), ContainsSubstring("1e999"));
 }
 
 TEST_CASE("a table that is inconsistent is not written") {

@@ -1,7 +1,9 @@
 // Gathered inputs times the weights are the layer's outputs.
 #include "bitplan/models/layer_inputs.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include "bitplan/models/tap.h"
 #include "models/support.h"

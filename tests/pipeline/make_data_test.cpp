@@ -161,7 +161,7 @@ TEST_CASE("files that were not made here, or were changed since, are never repla
     Write(folder / name, "theirs");
     std::string message;
     CHECK(KindOf(folder.Options(), &message) == ErrorKind::kUsage);
-    CHECK_THAT(message, Contains((folder / name).string()));
+    CHECK_THAT(message, ContainsSubstring((folder / name).string()));
     CHECK(Read(folder / name) == "theirs");
     fs::remove_all(folder.path / "ambiguous-mnist");
   }
@@ -182,10 +182,10 @@ TEST_CASE("without MNIST, or with options out of range, nothing is made") {
   fs::remove(folder.path / "mnist/t10k-labels-idx1-ubyte");
   std::string message;
   CHECK(KindOf(folder.Options(), &message) == ErrorKind::kNotFound);
-  CHECK_THAT(message, Contains("t10k-labels") && Contains("fetch-data"));
+  CHECK_THAT(message, ContainsSubstring("t10k-labels") && ContainsSubstring("fetch-data"));
   options = folder.Options();
   options.name = "ambigous-mnist";
   CHECK(KindOf(options, &message) == ErrorKind::kUsage);
-  CHECK_THAT(message, Contains("nearest: ambiguous-mnist"));
+  CHECK_THAT(message, ContainsSubstring("nearest: ambiguous-mnist"));
   CHECK_FALSE(fs::exists(folder.path / "ambiguous-mnist"));
 }

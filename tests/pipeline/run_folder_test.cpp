@@ -23,11 +23,11 @@ class TemporaryFolder {
   std::filesystem::path path;
 };
 
-void Write(const std::filesystem::path& file, const std::string& text) { std::ofstream(file) << text; }
+void WriteText(const std::filesystem::path& file, const std::string& text) { std::ofstream(file) << text; }
 
 void CompleteOne(const std::filesystem::path& path) {
   RunFolder folder(path);
-  Write(folder.File("model.pt"), "weights");
+  WriteText(folder.File("model.pt"), "weights");
   folder.Complete("model", {"input", "content", R"({"epochs":3})", 1.5}, {"model.pt"});
 }
 
@@ -50,7 +50,7 @@ TEST_CASE("a stage with another input, another name or an altered file is not fo
   const RunFolder folder(temporary.path);
   CHECK_FALSE(folder.Find("model", "another input"));
   CHECK_FALSE(folder.Find("posterior", "input"));
-  Write(folder.File("model.pt"), "weightz");
+  WriteText(folder.File("model.pt"), "weightz");
   CHECK_FALSE(folder.Find("model", "input"));
   std::filesystem::remove(folder.File("model.pt"));
   CHECK_FALSE(folder.Find("model", "input"));
@@ -62,11 +62,11 @@ TEST_CASE("a manifest that cannot be read is refused, and without one every stag
     INFO(text);
     const TemporaryFolder temporary;
     CompleteOne(temporary.path);
-    Write(temporary.path / "manifest.json", text);
+    WriteText(temporary.path / "manifest.json", text);
     CHECK_THROWS_WITH(RunFolder(temporary.path),
-                      Contains((temporary.path / "manifest.json").string()) &&
-                          Contains(text.find("99") == std::string::npos ? "damaged" : "version") &&
-                          Contains("remove it"));
+                      ContainsSubstring((temporary.path / "manifest.json").string()) &&
+                          ContainsSubstring(text.find("99") == std::string::npos ? "damaged" : "version") &&
+                          ContainsSubstring("remove it"));
     std::filesystem::remove(temporary.path / "manifest.json");
     RunFolder folder(temporary.path);
     CHECK_FALSE(folder.Find("model", "input"));
@@ -80,14 +80,14 @@ TEST_CASE("a folder serves one run at a time") {
   {
     const RunFolder first(temporary.path);
     CHECK_THROWS_WITH(RunFolder(temporary.path),
-                      Contains("in use by another run") && Contains(temporary.path.string()));
+                      ContainsSubstring("in use by another run") && ContainsSubstring(temporary.path.string()));
   }
   CHECK_NOTHROW(RunFolder(temporary.path));
 }
 
 TEST_CASE("the SHA-256 of a file is the one that sha256sum prints") {
   const TemporaryFolder temporary;
-  Write(temporary.path / "abc", "abc");
+  WriteText(temporary.path / "abc", "abc");
   CHECK(bitplan::pipeline::FileSha256(temporary.path / "abc") ==
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   CHECK_THROWS_AS(bitplan::pipeline::FileSha256(temporary.path / "nothing"), Error);

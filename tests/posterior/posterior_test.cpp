@@ -130,11 +130,11 @@ TEST_CASE("a posterior survives the file, and a damaged file is a data error") {
     CHECK(error.kind() == ErrorKind::kData);
   }
   std::filesystem::remove(file);
-  CHECK_THROWS_WITH(LoadPosterior(file), Catch::Matchers::Contains("does not exist"));
+  CHECK_THROWS_WITH(LoadPosterior(file), ContainsSubstring("does not exist"));
 }
 
 TEST_CASE("an unknown estimator names the nearest one") {
-  CHECK_THROWS_WITH(FindPosteriorEstimator("laplas"), Catch::Matchers::Contains("nearest: laplace"));
+  CHECK_THROWS_WITH(FindPosteriorEstimator("laplas"), ContainsSubstring("nearest: laplace"));
 }
 
 }  // namespace

@@ -1,15 +1,11 @@
 #include <set>
 
 #include "bitplan/quantizers/quantizer.h"
+#include "quantizers/weights.h"
 #include "support/catch_torch.h"
 
 namespace bitplan {
 namespace {
-
-torch::Tensor Weights(std::vector<std::int64_t> shape, std::uint64_t seed = 3) {
-  torch::manual_seed(seed);
-  return torch::randn(shape) * 0.1;
-}
 
 // Second moments of strongly correlated inputs, [1, n, n].
 torch::Tensor Correlated(std::int64_t n, std::uint64_t seed = 5) {

@@ -4,15 +4,11 @@
 #include <set>
 
 #include "bitplan/core/error.h"
+#include "quantizers/weights.h"
 #include "support/catch_torch.h"
 
 namespace bitplan {
 namespace {
-
-torch::Tensor Weights(std::vector<std::int64_t> shape, std::uint64_t seed = 3) {
-  torch::manual_seed(seed);
-  return torch::randn(shape) * 0.1;
-}
 
 double SquaredError(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).square().sum().item<double>(); }
 
@@ -186,7 +182,7 @@ TEST_CASE("range 'posterior' without a posterior and unknown words are usage err
   options.range = "posterior";
   CHECK_THROWS_AS(WeightRows(Weights({2, 2}), 0, options), Error);
   options.range = "mes";
-  CHECK_THROWS_WITH(WeightRows(Weights({2, 2}), 0, options), Catch::Matchers::Contains("nearest: mse"));
+  CHECK_THROWS_WITH(WeightRows(Weights({2, 2}), 0, options), ContainsSubstring("nearest: mse"));
 }
 
 // Inputs [groups, positions, n] that are far from white: correlated, some much larger than others.

@@ -15,14 +15,14 @@ namespace {
 using testing::ConvBatchNorm;
 using testing::RandomImages;
 
-struct Setting {
+struct MetricSetting {
   Network network = ConvBatchNorm();
   Dataset data = RandomImages(network, 128);
   Normalizer normalizer{DataOptions{}};
   QuantizerOptions quantizer;
   Posterior posterior;
 
-  Setting() {
+  MetricSetting() {
     quantizer.batch_norm = "off";
     posterior = EstimatePosterior(network, data, normalizer, {.samples = 128, .batch = 4}, 1, SilentSink());
   }
@@ -47,7 +47,7 @@ std::vector<PosteriorDraw> Draws(const SensitivityInputs& inputs, int draws) {
 }
 
 TEST_CASE("every metric of the list falls with the bits and leaves the network as it was") {
-  const Setting setting;
+  const MetricSetting setting;
   const std::string before = ModelHash(setting.network.module);
   for (const auto& metric : SensitivityMetrics()) {
     const AllocationProblem problem = MeasureSensitivity(setting.Inputs(metric.name, {2, 4, 8}), SilentSink());
@@ -63,7 +63,7 @@ TEST_CASE("every metric of the list falls with the bits and leaves the network a
 }
 
 TEST_CASE("replicates of a table scatter about it, more where fewer images were seen") {
-  const Setting setting;
+  const MetricSetting setting;
   for (const std::string metric : {"posterior", "measured", "predictive"}) {
     const auto spread = [&](int samples) {
       auto inputs = setting.Inputs(metric, {2, 4});
@@ -90,7 +90,7 @@ TEST_CASE("replicates of a table scatter about it, more where fewer images were 
 }
 
 TEST_CASE("other networks of a posterior have other tables, the farther the wider it is") {
-  Setting setting;
+  MetricSetting setting;
   const std::string before = ModelHash(setting.network.module);
   // Mean square of log ratios of the rises, and of the shifts of the middle score, bits.
   const auto spread = [&](const std::string& metric) {
@@ -145,7 +145,7 @@ TEST_CASE("other networks of a posterior have other tables, the farther the wide
     for (const double bits : layer) CHECK(std::abs(bits) <= 2.0);
   }
   CHECK(std::abs(pruned[0].score[1][50]) < 1.5);  // a layer that noise brought to life would reach the bound
-  setting = Setting();
+  setting = MetricSetting();
   const auto inputs = setting.Inputs("predictive", {2, 4});
   const auto once = Draws(inputs, 2);
   const auto again = Draws(inputs, 2);
@@ -156,7 +156,7 @@ TEST_CASE("other networks of a posterior have other tables, the farther the wide
 }
 
 TEST_CASE("a table without replicates scatters with the images and the seed of its estimates") {
-  Setting setting;
+  MetricSetting setting;
   for (LayerPosterior& layer : setting.posterior.layers) {
     layer.sigma = layer.sigma * 1e-4;
     layer.prior_sigma *= 1e-4;
@@ -182,7 +182,7 @@ TEST_CASE("a table without replicates scatters with the images and the seed of i
 }
 
 TEST_CASE("added displacements of one layer are what that layer alone does") {
-  const Setting setting;
+  const MetricSetting setting;
   auto inputs = setting.Inputs("predictive", {1, 3});
   Displacements displacements;
   inputs.displacements = &displacements;
@@ -201,7 +201,7 @@ TEST_CASE("added displacements of one layer are what that layer alone does") {
 }
 
 TEST_CASE("random plans stay under the limit and are those of the seed") {
-  const Setting setting;
+  const MetricSetting setting;
   const auto inputs = setting.Inputs("measured", {1, 2, 4, 8});
   const RandomPlans plans = DrawRandomPlans(inputs, 8, 0.5, 3, SilentSink());
   REQUIRE(plans.columns.size() == 8);
@@ -214,7 +214,7 @@ TEST_CASE("random plans stay under the limit and are those of the seed") {
 }
 
 TEST_CASE("the oracle's gradient is the slope of its loss, and a pure mixture is a plan") {
-  const Setting setting;
+  const MetricSetting setting;
   const auto inputs = setting.Inputs("measured", {2, 4});
   const auto oracle = MakeNetworkOracle(inputs, 64);
   std::vector<std::vector<double>> gradient;

@@ -13,7 +13,7 @@ using testing::ConvBatchNorm;
 using testing::RandomImages;
 using testing::SoftmaxRegression;
 
-struct Setting {
+struct LaplaceSetting {
   Network network;
   Dataset data;
   Normalizer normalizer{DataOptions{}};
@@ -21,7 +21,7 @@ struct Setting {
   SensitivityOptions options;
   Posterior posterior;
 
-  Setting(Network net, std::int64_t images) : network(std::move(net)), data(RandomImages(network, images)) {
+  LaplaceSetting(Network net, std::int64_t images) : network(std::move(net)), data(RandomImages(network, images)) {
     PosteriorOptions laplace;
     laplace.samples = static_cast<int>(images);
     laplace.batch = 4;
@@ -34,7 +34,7 @@ struct Setting {
 };
 
 TEST_CASE("without coherence the table is half the information times the squared rounding error") {
-  Setting setting(ConvBatchNorm(), 64);
+  LaplaceSetting setting(ConvBatchNorm(), 64);
   setting.options.coherence = false;
   const AllocationProblem problem = setting.Measure({0, 1, 2, 4});
   REQUIRE(problem.units.size() == 3);
@@ -54,7 +54,7 @@ TEST_CASE("without coherence the table is half the information times the squared
 TEST_CASE("with coherence the table is the full quadratic form along the rounding error") {
   // Softmax regression: F = E[(diag(p) - p p^T) x x^T], so 1/2 dw^T F dw = 1/2 E[Var_p(dw_c . x)] in closed form.
   // Inputs with a large common part make the errors of a row act together.
-  Setting setting(SoftmaxRegression(40, 3, 0.05), 6000);
+  LaplaceSetting setting(SoftmaxRegression(40, 3, 0.05), 6000);
   setting.data.images = setting.data.images * 0.3 + 1.0;
   setting.posterior = EstimatePosterior(setting.network, setting.data, setting.normalizer,
                                         {.samples = 6000, .batch = 4}, 1, SilentSink());
@@ -77,7 +77,7 @@ TEST_CASE("with coherence the table is the full quadratic form along the roundin
 }
 
 TEST_CASE("score percentiles are the bits at which rounding noise equals posterior noise") {
-  const Setting setting(SoftmaxRegression(5, 3, 0.5), 500);
+  const LaplaceSetting setting(SoftmaxRegression(5, 3, 0.5), 500);
   const AllocationProblem problem = setting.Measure({2, 4});
   const torch::Tensor information = setting.posterior.Information(0);
   const torch::Tensor sigma = (information * static_cast<double>(setting.posterior.data_size)).rsqrt();
@@ -94,7 +94,7 @@ TEST_CASE("score percentiles are the bits at which rounding noise equals posteri
 }
 
 TEST_CASE("the measured metric is the divergence of predictions and leaves the network as it was") {
-  Setting setting(ConvBatchNorm(), 128);
+  LaplaceSetting setting(ConvBatchNorm(), 128);
   setting.options.metric = "measured";
   setting.options.samples = 128;
   const torch::Tensor before = GetTensor(setting.network.module, "conv2.weight").clone();
@@ -113,7 +113,7 @@ TEST_CASE("the measured metric is the divergence of predictions and leaves the n
 }
 
 TEST_CASE("at high widths the posterior predicts what is measured") {
-  Setting setting(SoftmaxRegression(30, 4, 0.4), 6000);
+  LaplaceSetting setting(SoftmaxRegression(30, 4, 0.4), 6000);
   const AllocationProblem predicted = setting.Measure({3, 4, 5});
   setting.options.metric = "measured";
   const AllocationProblem measured = setting.Measure({3, 4, 5});
@@ -123,14 +123,14 @@ TEST_CASE("at high widths the posterior predicts what is measured") {
 }
 
 TEST_CASE("the same seed gives the same table") {
-  const Setting setting(ConvBatchNorm(), 64);
+  const LaplaceSetting setting(ConvBatchNorm(), 64);
   CHECK(setting.Measure({1, 2, 3}).loss_rise == setting.Measure({1, 2, 3}).loss_rise);
   CHECK(setting.Measure({1, 2, 3}).loss_rise != setting.Measure({1, 2, 3}, 2).loss_rise);
 }
 
 TEST_CASE("an unknown metric names the nearest one, and the posterior metric needs a posterior") {
-  CHECK_THROWS_WITH(FindSensitivityMetric("mesured"), Catch::Matchers::Contains("nearest: measured"));
-  const Setting setting(SoftmaxRegression(4, 3, 0.5), 50);
+  CHECK_THROWS_WITH(FindSensitivityMetric("mesured"), ContainsSubstring("nearest: measured"));
+  const LaplaceSetting setting(SoftmaxRegression(4, 3, 0.5), 50);
   CHECK_THROWS_AS(
       MeasureSensitivity(
           {setting.network, nullptr, setting.data, setting.normalizer, setting.quantizer, setting.options, {2}, 1},

@@ -52,9 +52,10 @@ struct UncertaintyGroups {
 // of these (what is left: bayes/calibrate.h). Half of a minibatch is distorted a little, so that labels teach more than
 // these images, and held in two groups of their own, those with one label and those with several. Blends of two images
 // each, shapes and rearranged images (data/augment.h), a twelfth as many of each as the minibatch has and with 0.12 of
-// its weight each, are followed too, as groups of their own: nothing else says what to do where no training image is. Two draws a minibatch give the epistemic part of a pair,
-// compared with the reference's on the same pair. `uncertainty` null: the divergence of one draw alone, without labels.
-// Returns the loss of every epoch, multipliers included.
+// its weight each, are followed too, as groups of their own: nothing else says what to do where no training image is.
+// Two draws a minibatch give the epistemic part of a pair, compared with the reference's on the same pair.
+// `uncertainty` null: the divergence of one draw alone, without labels. Returns the loss of every epoch, multipliers
+// included.
 std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetwork& reference,
                                    const UncertaintyGroups* uncertainty, const Dataset& train,
                                    const Normalizer& normalizer, const BayesOptions& options,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -39,5 +40,7 @@ class Sha256 {
 };
 
 [[nodiscard]] std::string Sha256Hex(std::string_view text);
+// Of several texts, each length-prefixed.
+[[nodiscard]] std::string Sha256OfParts(std::initializer_list<std::string_view> parts);
 
 }  // namespace bitplan

@@ -1,7 +1,7 @@
 // Built-in architectures, written as TorchScript text.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
 
 #include <cstdint>
 #include <string>

@@ -1,7 +1,8 @@
 // The one representation of every network: a torch::jit::Module with the list of its layers.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <cstdint>
 #include <filesystem>

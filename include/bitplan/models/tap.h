@@ -5,7 +5,8 @@
 // What a handler throws leaves through the tap's destructor, because LibTorch's observers cannot throw.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <functional>
 #include <memory>

@@ -6,7 +6,7 @@
 // "training/epoch/K/augment". There is no early stopping: the weights after the last epoch are the result.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
 
 #include <cstdint>
 #include <filesystem>

@@ -1,7 +1,8 @@
 // Measures a network on labelled images.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/types.h>
 
 #include <cstdint>
 #include <string>

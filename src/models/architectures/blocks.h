@@ -1,7 +1,7 @@
 // The modules that architectures are made of, each with its own `weight`, as TorchScript.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
 
 #include <cstdint>
 #include <memory>

@@ -1,7 +1,7 @@
 // Every built-in architecture; a new one is one function here and one line in architectures.cpp.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
 
 namespace bitplan {
 
