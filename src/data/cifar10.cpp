@@ -47,7 +47,7 @@ void ReadRecords(const std::filesystem::path& file, std::int64_t records, std::u
   }
 }
 
-Dataset ReadSplit(const std::string& name, const std::vector<std::filesystem::path>& files) {
+Dataset ReadCifarSplit(const std::string& name, const std::vector<std::filesystem::path>& files) {
   std::vector<std::int64_t> counts;
   std::int64_t total = 0;
   for (const auto& file : files) {
@@ -79,8 +79,8 @@ DataFiles Cifar10Files(const DataOptions&, const Folders& folders) {
 DataSplits LoadCifar10(const DataOptions& options, const Folders& folders, std::uint64_t) {
   const DataFiles files = Cifar10Files(options, folders);
   DataSplits splits;
-  splits.train = ReadSplit("cifar10/train", files.train);
-  splits.test = ReadSplit("cifar10/test", files.test);
+  splits.train = ReadCifarSplit("cifar10/train", files.train);
+  splits.test = ReadCifarSplit("cifar10/test", files.test);
   return splits;
 }
 

@@ -173,7 +173,7 @@ std::filesystem::path RequireNamed(const char* key, const std::string& name, con
   throw Error(ErrorKind::kNotFound, fmt::format("data.{}: no file {} in {}", key, name, JoinedFolders(folders)));
 }
 
-Dataset ReadSplit(const char* split, const std::vector<std::filesystem::path>& files) {
+Dataset ReadNpySplit(const char* split, const std::vector<std::filesystem::path>& files) {
   Dataset data{fmt::format("npy/{}", split), ReadImages(files[0]), ReadLabels(files[1]), 0};
   data.classes = static_cast<int>(data.labels.max().item<std::int64_t>()) + 1;
   CheckPair(data, files[0], files[1]);
@@ -192,8 +192,8 @@ DataFiles NpyFiles(const DataOptions& options, const Folders& folders) {
 DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint64_t) {
   const DataFiles files = NpyFiles(options, folders);
   DataSplits splits;
-  splits.train = ReadSplit("train", files.train);
-  splits.test = ReadSplit("test", files.test);
+  splits.train = ReadNpySplit("train", files.train);
+  splits.test = ReadNpySplit("test", files.test);
   if (splits.train.images.sizes().slice(1) != splits.test.images.sizes().slice(1)) {
     ThrowBadFile(files.test[0], fmt::format("images of shape {}, but those of {} have {}",
                                             ShapeText(splits.test.images.sizes().slice(1).vec()), options.train_images,

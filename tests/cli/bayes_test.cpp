@@ -30,7 +30,7 @@ const nlohmann::json& RowOf(const nlohmann::json& report, const std::string& nam
   return report;
 }
 
-int Reused(const nlohmann::json& report) {
+int RowReused(const nlohmann::json& report) {
   int reused = 0;
   for (const auto& stage : report.at("stages")) reused += stage.at("reused").get<bool>() ? 1 : 0;
   return reused;
@@ -72,17 +72,17 @@ TEST_CASE("bayes trains, quantizes and measures every scheme, and keeps what it 
   for (const char* name : {"bayes.json", "bayes.csv", "report.html", "plots/fidelity.gp", "plots/epistemic.dat"}) {
     CHECK(std::filesystem::file_size(place / "out" / name) > 100);
   }
-  CHECK(Reused(report) == 0);
+  CHECK(RowReused(report) == 0);
 
   const auto again = Json(place);
-  CHECK(Reused(again) == static_cast<int>(again.at("stages").size()));
+  CHECK(RowReused(again) == static_cast<int>(again.at("stages").size()));
   CHECK(again.at("rows") == report.at("rows"));
   // Another width runs its own rows, each a network and its measurement, and nothing else.
   const auto wider = Json(place, {"--set", "bayes.bits=[4, 8]"});
-  CHECK(wider.at("stages").size() - static_cast<std::size_t>(Reused(wider)) == 2 * 2 * 7);
+  CHECK(wider.at("stages").size() - static_cast<std::size_t>(RowReused(wider)) == 2 * 2 * 7);
   // More draws measure again and train nothing.
   const auto finer = Json(place, {"--set", "bayes.draws=6"});
-  CHECK(finer.at("stages").size() - static_cast<std::size_t>(Reused(finer)) == 2 * 9);
+  CHECK(finer.at("stages").size() - static_cast<std::size_t>(RowReused(finer)) == 2 * 9);
 }
 
 TEST_CASE("a plan that breaks its cap gets more bits than its budget") {

@@ -9,13 +9,13 @@ using namespace bitplan::testing;
 
 namespace {
 
-std::string Images(int count, int height = 3, int width = 2) {
+std::string IdxImages(int count, int height = 3, int width = 2) {
   std::string bytes = BigEndian(0x00000803) + BigEndian(count) + BigEndian(height) + BigEndian(width);
   for (int i = 0; i < count * height * width; ++i) bytes += static_cast<char>((i * 37) & 255);
   return bytes;
 }
 
-std::string Labels(int count) {
+std::string IdxLabels(int count) {
   std::string bytes = BigEndian(0x00000801) + BigEndian(count);
   for (int i = 0; i < count; ++i) bytes += static_cast<char>(i % 10);
   return bytes;
@@ -36,11 +36,11 @@ std::string Gzip(const std::string& plain) {
 }
 
 void WriteSplit(const TemporaryFolder& folder, const std::string& prefix, int count) {
-  folder.Write(prefix + "-images-idx3-ubyte", Images(count));
-  folder.Write(prefix + "-labels-idx1-ubyte", Labels(count));
+  folder.Write(prefix + "-images-idx3-ubyte", IdxImages(count));
+  folder.Write(prefix + "-labels-idx1-ubyte", IdxLabels(count));
 }
 
-void WriteMnist(const TemporaryFolder& folder) {
+void WriteSmallMnist(const TemporaryFolder& folder) {
   WriteSplit(folder, "mnist/train", 12);
   WriteSplit(folder, "mnist/t10k", 5);
 }
@@ -55,7 +55,7 @@ DataSplits LoadMnist(const TemporaryFolder& folder, const std::string& name = "m
 // What loading says once train-images holds `content`.
 Failure FailureWithTrainImages(const std::string& content, const std::string& extension = "") {
   TemporaryFolder folder;
-  WriteMnist(folder);
+  WriteSmallMnist(folder);
   folder.Write("mnist/train-images-idx3-ubyte" + extension, content);
   const Failure failure = FailureOf([&] { (void)LoadMnist(folder); });
   CHECK(failure.kind == ErrorKind::kData);
@@ -67,7 +67,7 @@ Failure FailureWithTrainImages(const std::string& content, const std::string& ex
 
 TEST_CASE("a plain idx file gives the pixels and labels it holds, row by row") {
   TemporaryFolder folder;
-  WriteMnist(folder);
+  WriteSmallMnist(folder);
   const Dataset test = LoadMnist(folder).test;
   CHECK(test.name == "mnist/test");
   CHECK(test.classes == 10);
@@ -79,11 +79,11 @@ TEST_CASE("a plain idx file gives the pixels and labels it holds, row by row") {
 
 TEST_CASE("a gzip idx file gives the same images as the plain one") {
   TemporaryFolder plain, packed;
-  WriteMnist(plain);
+  WriteSmallMnist(plain);
   for (const char* prefix : {"mnist/train", "mnist/t10k"}) {
     const int count = prefix[6] == 't' && prefix[7] == 'r' ? 12 : 5;
-    packed.Write(std::string(prefix) + "-images-idx3-ubyte.gz", Gzip(Images(count)));
-    packed.Write(std::string(prefix) + "-labels-idx1-ubyte.gz", Gzip(Labels(count)));
+    packed.Write(std::string(prefix) + "-images-idx3-ubyte.gz", Gzip(IdxImages(count)));
+    packed.Write(std::string(prefix) + "-labels-idx1-ubyte.gz", Gzip(IdxLabels(count)));
   }
   CHECK(LoadMnist(plain).train.images.equal(LoadMnist(packed).train.images));
   CHECK(LoadMnist(plain).test.labels.equal(LoadMnist(packed).test.labels));
@@ -91,7 +91,7 @@ TEST_CASE("a gzip idx file gives the same images as the plain one") {
 
 TEST_CASE("a missing idx file names the file, the folders and the command that fetches it") {
   TemporaryFolder folder, recipe;
-  WriteMnist(folder);
+  WriteSmallMnist(folder);
   std::filesystem::remove(folder.path() / "mnist/t10k-labels-idx1-ubyte");
   DataOptions options;
   options.name = "mnist";
@@ -104,7 +104,7 @@ TEST_CASE("a missing idx file names the file, the folders and the command that f
 
 TEST_CASE("the recipe's folder is searched after the data folder") {
   TemporaryFolder empty, recipe;
-  WriteMnist(recipe);
+  WriteSmallMnist(recipe);
   DataOptions options;
   options.name = "mnist";
   options.calibration = 0;
@@ -112,7 +112,7 @@ TEST_CASE("the recipe's folder is searched after the data folder") {
 }
 
 TEST_CASE("a truncated gzip file is reported as truncated") {
-  const std::string packed = Gzip(Images(12));
+  const std::string packed = Gzip(IdxImages(12));
   for (const std::size_t keep : {packed.size() - 1, packed.size() / 2, std::size_t{12}}) {
     CAPTURE(keep);
     CHECK_THAT(FailureWithTrainImages(packed.substr(0, keep), ".gz").message, ContainsSubstring("truncated gzip"));
@@ -120,19 +120,19 @@ TEST_CASE("a truncated gzip file is reported as truncated") {
 }
 
 TEST_CASE("a gzip file with a flipped bit is reported as damaged") {
-  std::string packed = Gzip(Images(12));
+  std::string packed = Gzip(IdxImages(12));
   packed[packed.size() - 6] = static_cast<char>(packed[packed.size() - 6] ^ 1);  // the checksum
   CHECK_THAT(FailureWithTrainImages(packed, ".gz").message, ContainsSubstring("damaged gzip"));
 }
 
 TEST_CASE("an idx file of another kind is refused with the magic it has and the one it should have") {
-  const Failure failure = FailureWithTrainImages(Labels(12));
+  const Failure failure = FailureWithTrainImages(IdxLabels(12));
   CHECK_THAT(failure.message, ContainsSubstring("wrong idx magic 00000801"));
   CHECK_THAT(failure.message, ContainsSubstring("expected 00000803"));
 }
 
 TEST_CASE("an idx file that ends early says how many bytes are missing") {
-  const std::string bytes = Images(12);
+  const std::string bytes = IdxImages(12);
   CHECK_THAT(FailureWithTrainImages(bytes.substr(0, bytes.size() - 3)).message, ContainsSubstring("too short: 69 of 72 bytes"));
   CHECK_THAT(FailureWithTrainImages(bytes.substr(0, 9)).message, ContainsSubstring("idx header"));
   CHECK_THAT(FailureWithTrainImages("").message, ContainsSubstring("idx header"));
@@ -145,23 +145,23 @@ TEST_CASE("an idx header that promises more than any file of its size can hold i
 }
 
 TEST_CASE("an idx file with bytes after its images is refused") {
-  CHECK_THAT(FailureWithTrainImages(Images(12) + "x").message, ContainsSubstring("trailing bytes"));
+  CHECK_THAT(FailureWithTrainImages(IdxImages(12) + "x").message, ContainsSubstring("trailing bytes"));
 }
 
 TEST_CASE("an idx file without images is refused as empty") {
-  CHECK_THAT(FailureWithTrainImages(Images(0)).message, ContainsSubstring("empty"));
+  CHECK_THAT(FailureWithTrainImages(IdxImages(0)).message, ContainsSubstring("empty"));
 }
 
 TEST_CASE("image and label counts that differ are both reported") {
-  const Failure failure = FailureWithTrainImages(Images(11));
+  const Failure failure = FailureWithTrainImages(IdxImages(11));
   CHECK_THAT(failure.message, ContainsSubstring("11 images"));
   CHECK_THAT(failure.message, ContainsSubstring("12 labels"));
 }
 
 TEST_CASE("a label that is not a digit is reported with its position") {
   TemporaryFolder folder;
-  WriteMnist(folder);
-  std::string labels = Labels(12);
+  WriteSmallMnist(folder);
+  std::string labels = IdxLabels(12);
   labels[8 + 7] = 10;
   folder.Write("mnist/train-labels-idx1-ubyte", labels);
   const Failure failure = FailureOf([&] { (void)LoadMnist(folder); });
@@ -183,7 +183,7 @@ TEST_CASE("fashion-mnist with its test files alone gives a test split and nothin
 TEST_CASE("fashion-mnist with half of its training files is an error") {
   TemporaryFolder folder;
   WriteSplit(folder, "fashion-mnist/t10k", 5);
-  folder.Write("fashion-mnist/train-labels-idx1-ubyte", Labels(12));
+  folder.Write("fashion-mnist/train-labels-idx1-ubyte", IdxLabels(12));
   const Failure failure = FailureOf([&] { (void)LoadMnist(folder, "fashion-mnist"); });
   CHECK(failure.kind == ErrorKind::kNotFound);
   CHECK_THAT(failure.message, ContainsSubstring("fashion-mnist/train-images-idx3-ubyte"));

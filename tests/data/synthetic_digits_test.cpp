@@ -14,7 +14,7 @@ DataSplits Load(std::uint64_t seed = 1) {
   return LoadData(options, {}, seed);
 }
 
-const DataSplits& Loaded() {
+const DataSplits& LoadedDigits() {
   static const DataSplits splits = Load();
   return splits;
 }
@@ -38,7 +38,7 @@ double NearestMeanAccuracy(const DataSplits& splits) {
 }  // namespace
 
 TEST_CASE("synthetic digits need no files and every digit is there equally often") {
-  const DataSplits& splits = Loaded();
+  const DataSplits& splits = LoadedDigits();
   CHECK(splits.train.images.sizes() == at::IntArrayRef({18000, 1, 28, 28}));
   CHECK(splits.calibration.size() == 2000);
   CHECK(splits.test.images.sizes() == at::IntArrayRef({4000, 1, 28, 28}));
@@ -52,16 +52,16 @@ TEST_CASE("synthetic digits are the same for every run and number of threads") {
   at::set_num_threads(1);
   const DataSplits other = Load(2);
   at::set_num_threads(threads);
-  CHECK(other.test.images.equal(Loaded().test.images));
-  CHECK_FALSE(other.calibration.images.equal(Loaded().calibration.images));
+  CHECK(other.test.images.equal(LoadedDigits().test.images));
+  CHECK_FALSE(other.calibration.images.equal(LoadedDigits().calibration.images));
   const auto sum = [](const DataSplits& s) {
     return s.train.images.sum().item<std::int64_t>() + s.calibration.images.sum().item<std::int64_t>();
   };
-  CHECK(sum(other) == sum(Loaded()));
+  CHECK(sum(other) == sum(LoadedDigits()));
 }
 
 TEST_CASE("no two synthetic digits are alike") {
-  const DataSplits& splits = Loaded();
+  const DataSplits& splits = LoadedDigits();
   const torch::Tensor all =
       torch::cat({splits.train.images, splits.calibration.images, splits.test.images}).flatten(1).contiguous();
   std::vector<std::string> images;
@@ -73,7 +73,7 @@ TEST_CASE("no two synthetic digits are alike") {
 }
 
 TEST_CASE("synthetic digits are neither noise nor so much alike that their mean images tell them apart") {
-  const double accuracy = NearestMeanAccuracy(Loaded());
+  const double accuracy = NearestMeanAccuracy(LoadedDigits());
   CAPTURE(accuracy);
   CHECK(accuracy > 0.5);
   CHECK(accuracy < 0.9);

@@ -21,7 +21,7 @@ std::string Replaced(std::string text, const std::string& from, const std::strin
 }
 
 // The golden plan with one change, and what is said about it.
-std::string Complaint(const std::string& from, const std::string& to) {
+std::string PlanComplaint(const std::string& from, const std::string& to) {
   const std::string text = Replaced(Golden(), from, to);
   const Error error = ErrorOf([&] { (void)ParsePlan(text, "plan.yaml"); });
   CHECK(error.kind() == ErrorKind::kData);
@@ -145,24 +145,24 @@ TEST_CASE("a plan edited by hand parses: comments, block style, another order of
 }
 
 TEST_CASE("an unknown key in a plan names file, line and the nearest key") {
-  CHECK(Complaint("budget:", "budgets:") == "plan.yaml:6: unknown key 'budgets'; nearest known key: budget");
-  CHECK(Complaint("macs: 288000", "mac: 288000") ==
+  CHECK(PlanComplaint("budget:", "budgets:") == "plan.yaml:6: unknown key 'budgets'; nearest known key: budget");
+  CHECK(PlanComplaint("macs: 288000", "mac: 288000") ==
         "plan.yaml:10: unknown key 'mac' in layers[0]; nearest known key: macs");
-  CHECK_THAT(Complaint("predicted_loss_rise", "predicted_lossrise"),
+  CHECK_THAT(PlanComplaint("predicted_loss_rise", "predicted_lossrise"),
              ContainsSubstring("nearest known key: predicted_loss_rise"));
-  CHECK_THAT(Complaint("ece: 0.002}", "ece: 0.002, f1: 1}"), ContainsSubstring("unknown key 'f1' in verified.float"));
+  CHECK_THAT(PlanComplaint("ece: 0.002}", "ece: 0.002, f1: 1}"), ContainsSubstring("unknown key 'f1' in verified.float"));
 }
 
 TEST_CASE("a missing key in a plan is named with the map that lacks it") {
-  CHECK(Complaint(", bits: 8, grid", ", grid") == "plan.yaml:10: missing key 'bits' in layers[0]");
-  CHECK_THAT(Complaint("budget: {average_bits: 3.0}\n", ""), ContainsSubstring("missing key 'budget'"));
-  CHECK_THAT(Complaint("samples: 10000\n", "\n"), ContainsSubstring("missing key 'samples' in verified"));
-  CHECK_THAT(Complaint(", seed: 1}", "}"), ContainsSubstring("missing key 'seed' in allocator"));
+  CHECK(PlanComplaint(", bits: 8, grid", ", grid") == "plan.yaml:10: missing key 'bits' in layers[0]");
+  CHECK_THAT(PlanComplaint("budget: {average_bits: 3.0}\n", ""), ContainsSubstring("missing key 'budget'"));
+  CHECK_THAT(PlanComplaint("samples: 10000\n", "\n"), ContainsSubstring("missing key 'samples' in verified"));
+  CHECK_THAT(PlanComplaint(", seed: 1}", "}"), ContainsSubstring("missing key 'seed' in allocator"));
 }
 
 TEST_CASE("a bit width that no layer can have is refused") {
   for (const char* bits : {"9", "-1", "17", "64", "2.5", "two", "[2, 2]"}) {
-    CHECK_THAT(Complaint("bits: 8,", "bits: " + std::string(bits) + ","),
+    CHECK_THAT(PlanComplaint("bits: 8,", "bits: " + std::string(bits) + ","),
                ContainsSubstring("plan.yaml:10: layers[0].bits") && ContainsSubstring("it must be"));
   }
   for (const char* bits : {"0", "1", "16", "32"}) {
@@ -171,21 +171,21 @@ TEST_CASE("a bit width that no layer can have is refused") {
 }
 
 TEST_CASE("values that no plan can hold are refused") {
-  CHECK_THAT(Complaint("grid: half", "grid: full"), ContainsSubstring("layers[2].grid is 'full'; it must be one of zero, half"));
-  CHECK_THAT(Complaint("range: mse", "range: mean"), ContainsSubstring("quantizer.range is 'mean'; it must be one of max"));
-  CHECK_THAT(Complaint("shape: [500, 800]", "shape: [500, -800]"), ContainsSubstring("layers[2].shape is -800"));
-  CHECK_THAT(Complaint("shape: [500, 800]", "shape: [400000]"), ContainsSubstring("at least two sizes"));
-  CHECK_THAT(Complaint("accuracy: 0.9949", "accuracy: 99.49"), ContainsSubstring("verified.float.accuracy is 99.49"));
-  CHECK_THAT(Complaint("nll: 0.0148", "nll: .nan"), ContainsSubstring("verified.float.nll"));
-  CHECK_THAT(Complaint("[-0.0002, 0.0009]", "[-0.0002]"), ContainsSubstring("must have two ends"));
-  CHECK_THAT(Complaint("{average_bits: 3.0}", "{average_bits: 3.0, bytes: 5}"), ContainsSubstring("exactly one of the keys"));
-  CHECK_THAT(Complaint("{average_bits: 3.0}", "{}"), ContainsSubstring("exactly one of the keys"));
+  CHECK_THAT(PlanComplaint("grid: half", "grid: full"), ContainsSubstring("layers[2].grid is 'full'; it must be one of zero, half"));
+  CHECK_THAT(PlanComplaint("range: mse", "range: mean"), ContainsSubstring("quantizer.range is 'mean'; it must be one of max"));
+  CHECK_THAT(PlanComplaint("shape: [500, 800]", "shape: [500, -800]"), ContainsSubstring("layers[2].shape is -800"));
+  CHECK_THAT(PlanComplaint("shape: [500, 800]", "shape: [400000]"), ContainsSubstring("at least two sizes"));
+  CHECK_THAT(PlanComplaint("accuracy: 0.9949", "accuracy: 99.49"), ContainsSubstring("verified.float.accuracy is 99.49"));
+  CHECK_THAT(PlanComplaint("nll: 0.0148", "nll: .nan"), ContainsSubstring("verified.float.nll"));
+  CHECK_THAT(PlanComplaint("[-0.0002, 0.0009]", "[-0.0002]"), ContainsSubstring("must have two ends"));
+  CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{average_bits: 3.0, bytes: 5}"), ContainsSubstring("exactly one of the keys"));
+  CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{}"), ContainsSubstring("exactly one of the keys"));
 }
 
 TEST_CASE("a plan whose layers do not add up to the model is refused") {
-  CHECK_THAT(Complaint("shape: [500, 800]", "shape: [500, 801]"),
+  CHECK_THAT(PlanComplaint("shape: [500, 800]", "shape: [500, 801]"),
              ContainsSubstring("the shapes of the layers hold 431000 weights, but model.weights is 430500"));
-  CHECK_THAT(Complaint("name: conv2,", "name: conv1,"), ContainsSubstring("layer 'conv1' is given twice"));
+  CHECK_THAT(PlanComplaint("name: conv2,", "name: conv1,"), ContainsSubstring("layer 'conv1' is given twice"));
 }
 
 TEST_CASE("text that is no plan is refused in one line") {
@@ -194,7 +194,7 @@ TEST_CASE("text that is no plan is refused in one line") {
     CHECK(error.kind() == ErrorKind::kData);
     CHECK_THAT(error.what(), ContainsSubstring("plan.yaml") && !ContainsSubstring("\n"));
   }
-  CHECK(Complaint("bitplan: 1\n", "bitplan: 7\n") ==
+  CHECK(PlanComplaint("bitplan: 1\n", "bitplan: 7\n") ==
         "plan.yaml:1: plan format 7 is unknown; this program reads 'bitplan: 1'");
 }
 
