@@ -140,20 +140,6 @@ void SaveModule(const torch::jit::Module& module, const std::filesystem::path& f
   WriteFileAtomically(file, std::move(archive).str());
 }
 
-std::string ModelHash(const torch::jit::Module& module) {
-  std::vector<NamedTensor> tensors = Tensors(module);
-  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  Sha256 hash;
-  for (const auto& [name, tensor] : tensors) {
-    std::ostringstream header;
-    header << name << ' ' << torch::toString(tensor.scalar_type()) << ' ' << tensor.sizes();
-    hash.Update(header.str());
-    const torch::Tensor bytes = tensor.detach().to(torch::kCPU).contiguous();
-    hash.Update(bytes.data_ptr(), bytes.nbytes());
-  }
-  return hash.Hex();
-}
-
 void CopyTensors(const torch::jit::Module& from, torch::jit::Module& to) {
   const torch::NoGradGuard no_grad;
   std::map<StorageKey, torch::Tensor> copies;

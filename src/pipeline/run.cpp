@@ -106,13 +106,12 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
   StageChain chain(options.recipe, progress);
   const auto plan_file = options.plan.empty() ? chain.folder().File("plan.yaml") : options.plan;
   const auto target = options.out_plan.empty() ? plan_file : options.out_plan;
-  Plan plan = LoadPlan(plan_file);
-  CheckPlanFits(plan, chain.Model(), chain.ModelRecord().content);
+  const auto fitted = [&](const std::filesystem::path& file) {
+    return FitPlan(LoadPlan(file), chain.Model(), chain.ModelRecord().content);
+  };
+  Plan plan = fitted(plan_file);
   std::optional<Plan> other;
-  if (!options.against.empty()) {
-    other = LoadPlan(options.against);
-    CheckPlanFits(*other, chain.Model(), chain.ModelRecord().content);
-  }
+  if (!options.against.empty()) other = fitted(options.against);
   if (!options.out_plan.empty()) EnsureWritableFolder(std::filesystem::absolute(target).parent_path());
   chain.Follow(plan);
   RefreshAchieved(chain, plan);

@@ -200,6 +200,11 @@ const bitplan::Posterior& StageChain::LoadedPosterior(const std::string& estimat
   (void)PosteriorRecord(estimator);
   auto& posterior = posteriors_.at(estimator).posterior;
   if (!posterior) posterior = LoadPosterior(folder_.File(PosteriorStage(estimator) + ".pt"));
+  const auto& layers = Model().layers;
+  const auto same = [](const LayerPosterior& entry, const Layer& layer) { return entry.layer == layer.name; };
+  if (!std::equal(posterior->layers.begin(), posterior->layers.end(), layers.begin(), layers.end(), same)) {
+    throw Error(ErrorKind::kInternal, "the layers of the posterior are not those of " + Model().name);
+  }
   return *posterior;
 }
 
@@ -316,6 +321,11 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   return {LoadPosteriorDraws(folder_.File(file), measured.problem), record.content};
 }
 
+std::string StageChain::RangeEvidenceHash() {
+  if (recipe_.quantizer.range == "posterior") return PosteriorRecord().content;
+  return RangesByOutputs() ? DataHash(false) : "";
+}
+
 bool StageChain::RangesByOutputs() const {
   return recipe_.quantizer.range == "output" || recipe_.quantizer.range == "auto";
 }
@@ -387,7 +397,7 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = Sha256OfParts({"allocate/7", measured.content, draws.content, ModelRecord().content, Section("allocate"),
+  const auto input = Sha256OfParts({"allocate/8", RangeEvidenceHash(), measured.content, draws.content, ModelRecord().content, Section("allocate"),
                              Section("quantizer"), allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;

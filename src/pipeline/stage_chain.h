@@ -143,6 +143,8 @@ class StageChain {
   [[nodiscard]] std::vector<int> Widths() const;
   // What the quantizer's range looks at besides the weights.
   [[nodiscard]] const std::vector<QuantizerEvidence>& Evidence();
+  // Of what Evidence reads.
+  [[nodiscard]] std::string RangeEvidenceHash();
   [[nodiscard]] bool RangesByOutputs() const;
   [[nodiscard]] torch::Tensor CorrectionImages();
   void CheckModelSuitsData(const bitplan::Network& network);

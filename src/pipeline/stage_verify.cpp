@@ -113,7 +113,9 @@ std::optional<PlanMeasurement> ParseMeasurement(const std::string& text, const s
 
 std::string BitsAndChoices(const Plan& plan) {
   std::string text;
-  for (const auto& layer : plan.layers) text += std::to_string(layer.bits) + " " + layer.grid + " " + layer.range + " ";
+  for (const auto& layer : plan.layers) {
+    text += layer.name + " " + std::to_string(layer.bits) + " " + layer.grid + " " + layer.range + "\n";
+  }
   return text;
 }
 
@@ -303,7 +305,7 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
   Plan plan;
   for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto", .range = "auto"});
   Sha256 hash;
-  hash.Update("measure/1").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
+  hash.Update("measure/2").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
   const auto input = hash.Hex();
   const auto file = folder_.File("compare/" + input.substr(0, 24) + ".json");
   reused = false;
@@ -324,9 +326,8 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
 
 std::string StageChain::ApplyInput(const Plan& plan) {
   Sha256 hash;
-  hash.Update("apply/4").Update(ModelRecord().content).Update(DataHash(false)).Update(Section("quantizer"));
-  hash.Update(BitsAndChoices(plan)).Update(Seed());
-  if (recipe_.quantizer.range == "posterior") hash.Update(PosteriorRecord().content);
+  hash.Update("apply/5").Update(ModelRecord().content).Update(DataHash(false)).Update(Section("quantizer"));
+  hash.Update(BitsAndChoices(plan)).Update(Seed()).Update(RangeEvidenceHash());
   return hash.Hex();
 }
 

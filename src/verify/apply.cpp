@@ -3,7 +3,8 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <algorithm>
+#include <map>
+#include <utility>
 
 #include "bitplan/core/error.h"
 #include "bitplan/quantizers/quantizer.h"
@@ -19,33 +20,40 @@ std::string ShapeText(const std::vector<std::int64_t>& shape) {
 
 }  // namespace
 
-void CheckPlanFits(const Plan& plan, const Network& network, const std::string& model_hash) {
+Plan FitPlan(Plan plan, const Network& network, const std::string& model_hash) {
   std::string differences;
   const auto note = [&](const std::string& text) { differences += (differences.empty() ? "" : "; ") + text; };
-  for (const PlanLayer& planned : plan.layers) {
-    const auto found = std::find_if(network.layers.begin(), network.layers.end(),
-                                    [&](const Layer& layer) { return layer.name == planned.name; });
-    if (found == network.layers.end()) {
-      note("the model has no layer " + planned.name);
-    } else if (found->shape != planned.shape) {
-      note(planned.name + " is " + ShapeText(planned.shape) + " in the plan and " + ShapeText(found->shape) +
-           " in the model");
-    } else if (found->kind != planned.kind || found->macs != planned.macs) {
-      note(planned.name + " is " + planned.kind + " with " + std::to_string(planned.macs) + " macs in the plan and " +
-           found->kind + " with " + std::to_string(found->macs) + " in the model");
-    }
+  std::map<std::string, PlanLayer> planned;
+  for (PlanLayer& layer : plan.layers) {
+    const std::string name = layer.name;
+    if (!planned.try_emplace(name, std::move(layer)).second) note("the plan gives layer " + name + " twice");
   }
+  plan.layers.clear();
   for (const Layer& layer : network.layers) {
-    const bool planned = std::any_of(plan.layers.begin(), plan.layers.end(),
-                                     [&](const PlanLayer& entry) { return entry.name == layer.name; });
-    if (!planned) note("the plan has no layer " + layer.name);
+    const auto found = planned.find(layer.name);
+    if (found == planned.end()) {
+      note("the plan has no layer " + layer.name);
+      continue;
+    }
+    const PlanLayer& entry = found->second;
+    if (layer.shape != entry.shape) {
+      note(entry.name + " is " + ShapeText(entry.shape) + " in the plan and " + ShapeText(layer.shape) +
+           " in the model");
+    } else if (layer.kind != entry.kind || layer.macs != entry.macs) {
+      note(entry.name + " is " + entry.kind + " with " + std::to_string(entry.macs) + " macs in the plan and " +
+           layer.kind + " with " + std::to_string(layer.macs) + " in the model");
+    }
+    plan.layers.push_back(std::move(found->second));
+    planned.erase(found);
   }
+  for (const auto& [name, layer] : planned) note("the model has no layer " + name);
   if (!differences.empty()) throw Error(ErrorKind::kData, "the plan is for another model: " + differences);
   if (plan.model.sha256 != model_hash) {
-    throw Error(ErrorKind::kData, "the plan is for other weights of the same layers (plan: sha256 " +
+    throw Error(ErrorKind::kData, "the plan is for other weights or another forward of the same layers (plan: sha256 " +
                                       plan.model.sha256.substr(0, 12) + ", model: " + model_hash.substr(0, 12) +
                                       "); make a plan for this model with `bitplan run`");
   }
+  return plan;
 }
 
 AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, const std::vector<LevelChoice>& choices,

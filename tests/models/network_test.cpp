@@ -25,6 +25,55 @@ TEST_CASE("a model saved and loaded again has the same hash, and one changed wei
   CHECK(ModelHash(module) != before);
 }
 
+TEST_CASE("the same weights with other code, constants or attributes are another model") {
+  const auto hash_of = [](const std::string& body, double slope = 0.5) {
+    torch::jit::Module module("net");
+    module.register_parameter("fc", torch::ones({2, 4}), false);
+    module.register_attribute("slope", c10::FloatType::get(), slope);
+    module.define("def forward(self, x):\n" + body);
+    return ModelHash(module);
+  };
+  const std::string plain = hash_of("  h = torch.flatten(x, 1)\n  return torch.linear(h, self.fc)\n");
+  CHECK(hash_of("  other_name = torch.flatten(x, 1)\n  return torch.linear(other_name, self.fc)\n") == plain);
+  CHECK(hash_of("  h = torch.flip(torch.flatten(x, 1), [1])\n  return torch.linear(h, self.fc)\n") != plain);
+  CHECK(hash_of("  h = torch.flatten(x, 1)\n  return torch.linear(torch.relu(h), self.fc)\n") != plain);
+  CHECK(hash_of("  h = torch.flatten(x, 1)\n  return torch.linear(h, self.fc)\n", 0.25) != plain);
+  // A constant, the order of operands, and which of two equal operations is read.
+  CHECK(hash_of("  return torch.linear(torch.flatten(x, 1) + 1.0, self.fc)\n") !=
+        hash_of("  return torch.linear(torch.flatten(x, 1) + 2.0, self.fc)\n"));
+  CHECK(hash_of("  a = x - 1\n  b = x * 2\n  return torch.linear(torch.flatten(a - b, 1), self.fc)\n") !=
+        hash_of("  a = x - 1\n  b = x * 2\n  return torch.linear(torch.flatten(b - a, 1), self.fc)\n"));
+  CHECK(hash_of("  a = torch.rand_like(x)\n  b = torch.rand_like(x)\n  return torch.linear(torch.flatten(a - b, 1), "
+                "self.fc)\n") != hash_of("  a = torch.rand_like(x)\n  b = torch.rand_like(x)\n  return "
+                                         "torch.linear(torch.flatten(a - a, 1), self.fc)\n"));
+  // Inside a branch and in a called method.
+  CHECK(hash_of("  if x.size(0) > 1:\n    x = x + 1\n  return torch.linear(torch.flatten(x, 1), self.fc)\n") !=
+        hash_of("  if x.size(0) > 1:\n    x = x - 1\n  return torch.linear(torch.flatten(x, 1), self.fc)\n"));
+}
+
+TEST_CASE("code keeps its hash through a file, branches and loops included") {
+  const testing::TemporaryFolder folder;
+  torch::jit::Module module("net");
+  module.register_parameter("fc", torch::ones({2, 4}), false);
+  module.define(R"(
+def forward(self, x):
+  parts = [x, x * 2]
+  parts.append(torch.relu(x))
+  total = torch.zeros_like(x)
+  for i in range(len(parts)):
+    if i % 2 == 0:
+      total = total + parts[i]
+    else:
+      total = total - parts[i]
+  return torch.linear(torch.flatten(total, 1), self.fc)
+)");
+  SaveModule(module, folder / "a.pt");
+  const torch::jit::Module first = LoadModule(folder / "a.pt");
+  SaveModule(CloneModule(first), folder / "b.pt");
+  CHECK(ModelHash(LoadModule(folder / "b.pt")) == ModelHash(first));
+  CHECK(ModelHash(first) == ModelHash(module));
+}
+
 TEST_CASE("the same model saved under two names gives the same bytes") {
   const testing::TemporaryFolder folder;
   const torch::jit::Module module = testing::SmallConvNet();

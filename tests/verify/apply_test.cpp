@@ -1,5 +1,7 @@
 #include "bitplan/verify/apply.h"
 
+#include <algorithm>
+
 #include "bitplan/core/error.h"
 #include "bitplan/quantizers/quantizer.h"
 #include "support/networks.h"
@@ -45,23 +47,41 @@ TEST_CASE("the grids that a plan records give the same weights again") {
   CHECK(other.choices[2] == LevelChoice{"zero", "max"});
 }
 
+TEST_CASE("the bits of a plan follow the names of its layers, not their order in the file") {
+  const Network network = ConvBatchNorm();
+  const std::string hash = ModelHash(network.module);
+  Plan plan = PlanFor(network);
+  plan.layers[0].bits = 2;
+  plan.layers[2].bits = 7;
+  Plan turned = plan;
+  std::rotate(turned.layers.begin(), turned.layers.begin() + 1, turned.layers.end());
+  const Plan fitted = FitPlan(turned, network, hash);
+  for (std::size_t l = 0; l < plan.layers.size(); ++l) {
+    CHECK(fitted.layers[l].name == network.layers[l].name);
+    CHECK(fitted.layers[l].bits == plan.layers[l].bits);
+  }
+}
+
 TEST_CASE("a plan for another model is refused and says which layers differ") {
   const Network network = ConvBatchNorm();
   const std::string hash = ModelHash(network.module);
-  CHECK_NOTHROW(CheckPlanFits(PlanFor(network), network, hash));
+  CHECK_NOTHROW((void)FitPlan(PlanFor(network), network, hash));
 
   Plan unknown = PlanFor(network);
   unknown.layers[1].name = "conv9";
-  CHECK_THROWS_WITH(CheckPlanFits(unknown, network, hash),
+  CHECK_THROWS_WITH(FitPlan(unknown, network, hash),
                     ContainsSubstring("the model has no layer conv9") &&
                         ContainsSubstring("the plan has no layer conv2"));
+  Plan twice = PlanFor(network);
+  twice.layers[1] = twice.layers[0];
+  CHECK_THROWS_WITH(FitPlan(twice, network, hash), ContainsSubstring("gives layer conv1 twice"));
   Plan reshaped = PlanFor(network);
   reshaped.layers[0].shape = {8, 1, 5, 5};
-  CHECK_THROWS_WITH(CheckPlanFits(reshaped, network, hash),
+  CHECK_THROWS_WITH(FitPlan(reshaped, network, hash),
                     ContainsSubstring("conv1 is [8, 1, 5, 5] in the plan and [8, 1, 3, 3] in the model"));
   Plan retrained = PlanFor(network);
   retrained.model.sha256 = std::string(64, '0');
-  CHECK_THROWS_WITH(CheckPlanFits(retrained, network, hash), ContainsSubstring("other weights"));
+  CHECK_THROWS_WITH(FitPlan(retrained, network, hash), ContainsSubstring("other weights"));
 }
 
 }  // namespace

@@ -93,7 +93,9 @@ void SaveModule(const torch::jit::Module& module, const std::filesystem::path& f
 // For `inspect`: tries the shapes of the known data sets when the user gives none, [1,28,28] and [3,32,32] first.
 [[nodiscard]] std::vector<std::int64_t> GuessInputShape(const torch::jit::Module& module);
 
-// SHA-256 over names, shapes and bytes of all parameters and buffers: the same for a file saved again.
+// SHA-256 over what the module holds (names, shapes and bytes of all tensors, every other attribute) and what it does (the
+// operations of `forward` and of its hooks, with their constants): the same for a file saved again, another for the same
+// weights with another forward.
 [[nodiscard]] std::string ModelHash(const torch::jit::Module& module);
 
 // Gives `to`, a module of the same structure, copies of all parameters and buffers of `from`. Tensors that are tied

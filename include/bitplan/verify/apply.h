@@ -13,9 +13,10 @@
 
 namespace bitplan {
 
-// Error(kData) when the plan was made for another model: the message says which layers differ (missing, unknown, other
-// shape), or that the weights differ.
-void CheckPlanFits(const Plan& plan, const Network& network, const std::string& model_hash);
+// The plan with its layers in the network's order, found by name: what is read by place afterwards speaks of the same
+// layers. Error(kData) when the plan was made for another model: the message says which layers differ (missing, unknown,
+// given twice, other shape), or that the model differs.
+[[nodiscard]] Plan FitPlan(Plan plan, const Network& network, const std::string& model_hash);
 
 struct AppliedPlan {
   torch::jit::Module module{"empty"};  // a clone of the network with quantized weights
