@@ -13,6 +13,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/models/activations.h"
+#include "io/json_text.h"
 
 namespace bitplan {
 namespace {
@@ -87,7 +88,7 @@ class Writer {
             {"deflated", shorter}};
   }
   [[nodiscard]] std::string File(const Json& header) const {
-    const std::string text = header.dump();
+    const std::string text = JsonText(header);
     std::string file(kMagic, 4);
     const std::uint32_t version = kVersion;
     const std::uint64_t length = text.size();

@@ -4,9 +4,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
+#include <system_error>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
@@ -15,6 +18,7 @@
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/inspect.h"
+#include "bitplan/pipeline/list.h"
 #include "bitplan/pipeline/make_data.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
@@ -22,6 +26,7 @@
 #include "cli/console.h"
 #include "cli/processor.h"
 #include "cli/render.h"
+#include "io/json_text.h"
 
 namespace bitplan::cli {
 namespace {
@@ -33,7 +38,7 @@ struct Arguments {
   pipeline::RankOptions rank;
   pipeline::MakeDataOptions make_data;
   int threads = 0, curve = 0;
-  bool guard = false, quiet = false, json = false, markdown = false, sensitivity = false;
+  bool guard = false, transfer = false, quiet = false, json = false, markdown = false, sensitivity = false;
 };
 
 struct Command {
@@ -56,7 +61,7 @@ void Print(const std::string& text) {
 
 template <typename Report>
 void PrintReport(const Report& report, const Arguments& arguments) {
-  Print(arguments.json ? Json(report).dump(2) + "\n" : Text(report));
+  Print(arguments.json ? JsonText(Json(report), 2) + "\n" : Text(report));
 }
 
 void DeclareOutput(CLI::App& app, Arguments& arguments) {
@@ -70,7 +75,7 @@ void DeclareOutput(CLI::App& app, Arguments& arguments) {
 void DeclareRecipe(CLI::App& app, Arguments& arguments) {
   app.add_option("recipe", arguments.recipe.recipe, "recipe (YAML); 'bitplan help recipe' lists its keys")->required();
   app.add_option("--out", arguments.recipe.out, "output folder (default: out/<recipe name>)");
-  app.add_option("--set", arguments.recipe.overrides, "override a recipe key: key.path=value; may be repeated")
+  app.add_option("--set", arguments.recipe.overrides, "override a recipe key: key.path=value ...; may be repeated")
       ->allow_extra_args(false);
   app.add_option("--seed", arguments.seed, "override the recipe's seed");
   DeclareOutput(app, arguments);
@@ -88,6 +93,8 @@ void DeclareVerify(CLI::App& app, Arguments& arguments) {
   app.add_option("--plan", arguments.plan, "plan to measure (default: plan.yaml in the output folder)");
   app.add_option("--out-plan", arguments.out_plan, "where the verified plan is written (default: in place)");
   app.add_flag("--guard", arguments.guard, "keep one width for all layers when it is better on calibration images");
+  app.add_flag("--transfer", arguments.transfer,
+               "the plan may be for other weights of the same layers: take its widths for this model");
   app.add_option("--against", arguments.against, "another plan for the same model, compared on the same samples");
 }
 
@@ -101,6 +108,14 @@ void DeclareCompare(CLI::App& app, Arguments& arguments) {
   app.add_option("--plans", arguments.rank.plans, "with --sensitivity: random plans (default: 200)")
       ->check(CLI::Range(3, 100000))
       ->needs(sensitivity);
+}
+
+void DeclareList(CLI::App& app, Arguments& arguments) {
+  app.add_option("recipe", arguments.recipe.recipe, "recipe whose output folder is listed; not needed with --out");
+  app.add_option("--out", arguments.recipe.out, "output folder (default: out/<recipe name>)");
+  app.add_option("--set", arguments.recipe.overrides, "override a recipe key: key.path=value ...; may be repeated")
+      ->allow_extra_args(false);
+  app.add_flag("--json", arguments.json, "machine-readable result on stdout");
 }
 
 void DeclareInspect(CLI::App& app, Arguments& arguments) {
@@ -149,9 +164,13 @@ void AllocateCommand(const Arguments& arguments, CLI::App&) {
 
 void VerifyCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
-  const pipeline::VerifyPlanOptions options = {arguments.recipe, arguments.plan, arguments.out_plan, arguments.against,
-                                               arguments.guard};
+  const pipeline::VerifyPlanOptions options = {arguments.recipe,  arguments.plan,  arguments.out_plan,
+                                               arguments.against, arguments.guard, arguments.transfer};
   PrintReport(pipeline::Verify(options, console), arguments);
+}
+
+void ListCommand(const Arguments& arguments, CLI::App&) {
+  PrintReport(pipeline::ListPlans(arguments.recipe), arguments);
 }
 
 void InspectCommand(const Arguments& arguments, CLI::App&) {
@@ -190,6 +209,7 @@ constexpr Command kCommands[] = {
     {"posterior", "estimate the standard deviation of every weight", DeclareRecipe, PosteriorCommand},
     {"allocate", "choose the bits of every layer within the budget", DeclareAllocate, AllocateCommand},
     {"verify", "measure a plan, also one edited by hand", DeclareVerify, VerifyCommand},
+    {"list", "the plans of an output folder, with their figures", DeclareList, ListCommand},
     {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
     {"bayes", "train, quantize and measure Bayesian networks", DeclareRecipe, BayesCommand},
     {"make-data", "make a data set that is not fetched: ambiguous-mnist", DeclareMakeData, MakeDataCommand},
@@ -215,9 +235,40 @@ void HelpCommand(const Arguments& arguments, CLI::App& program) {
   Print(program.get_subcommand(arguments.topic)->help(program.get_name()));
 }
 
+// "key.path=value", and no file of that name.
+bool IsOverride(const std::string& word) {
+  const auto equals = word.find('=');
+  if (equals == 0 || equals == std::string::npos) return false;
+  const auto in_key = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '.'; };
+  std::error_code ignored;
+  return std::isalpha(static_cast<unsigned char>(word.front())) != 0 &&
+         std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(equals), in_key) &&
+         !std::filesystem::exists(word, ignored);
+}
+
+// `--set A=1 B=2` is `--set A=1 --set B=2`, and what follows may still be the recipe.
+std::vector<std::string> SpreadOverrides(const std::vector<std::string>& words) {
+  std::vector<std::string> spread;
+  bool after_set = false;
+  for (std::size_t w = 0; w < words.size(); ++w) {
+    if (after_set && IsOverride(words[w])) {
+      spread.insert(spread.end(), {"--set", words[w]});
+      continue;
+    }
+    spread.push_back(words[w]);
+    after_set = words[w].rfind("--set=", 0) == 0;
+    if (words[w] == "--set" && w + 1 < words.size()) {
+      spread.push_back(words[++w]);
+      after_set = true;
+    }
+  }
+  return spread;
+}
+
 }  // namespace
 
 int Main(std::vector<std::string> words) {
+  words = SpreadOverrides(words);
   Arguments arguments;
   arguments.recipe.data = DefaultDataFolder();
   CLI::App program("How many bits every layer of a trained network needs.", "bitplan");

@@ -8,6 +8,7 @@
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/inspect.h"
+#include "bitplan/pipeline/list.h"
 #include "bitplan/pipeline/make_data.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
@@ -19,6 +20,7 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::ModelReport& report);
 [[nodiscard]] std::string Text(const pipeline::PosteriorReport& report);
 [[nodiscard]] std::string Text(const pipeline::InspectReport& report);
+[[nodiscard]] std::string Text(const pipeline::ListReport& report);
 [[nodiscard]] std::string Text(const pipeline::RankReport& report);
 [[nodiscard]] std::string Text(const pipeline::CompareReport& report);
 [[nodiscard]] std::string Text(const pipeline::CurveReport& report);
@@ -29,6 +31,7 @@ namespace bitplan::cli {
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ModelReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::PosteriorReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::InspectReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::ListReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RankReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CurveReport& report);

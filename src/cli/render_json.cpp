@@ -89,6 +89,9 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"pins", PinsJson(report.pins)},
       {"width_probabilities", report.width_probabilities},
       {"stages", StagesJson(report.stages)}};
+  if (plan.transferred) {
+    json["transferred"] = {{"model", plan.transferred->model}, {"sha256", plan.transferred->sha256}};
+  }
   if (plan.guard) {
     json["guard"] = {{"data", plan.guard->data},
                      {"plan_nll", plan.guard->plan_nll},
@@ -158,9 +161,25 @@ ordered_json Json(const pipeline::RankReport& report) {
           {"divergence", report.divergence}, {"loss_rise", report.loss_rise}, {"metrics", rows}};
 }
 
+ordered_json Json(const pipeline::ListReport& report) {
+  ordered_json plans = ordered_json::array();
+  for (const auto& [plan, plan_file, quantized_file, newest] : report.plans) {
+    plans.push_back({{"plan_file", plan_file.string()},
+                     {"quantized_file", quantized_file.string()},
+                     {"newest", newest},
+                     {"model", {{"name", plan.model.name}, {"sha256", plan.model.sha256}}},
+                     {"allocator", plan.allocator},
+                     {"budget", {{BudgetName(plan.budget.kind), plan.budget.value}}},
+                     {"achieved", AchievedJson(plan.achieved)},
+                     {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()}});
+  }
+  return {{"folder", report.folder.string()}, {"plans", plans}, {"unreadable", report.unreadable}};
+}
+
 ordered_json Json(const pipeline::CompareReport& report) {
   auto json = ordered_json::parse(ComparisonJson(report.comparison));
   json["measured"] = report.measured;
+  json["learned"] = report.learned;
   json["files"] = {
       {"csv", report.files.csv.string()}, {"json", report.files.json.string()}, {"html", report.files.html.string()}};
   json["stages"] = StagesJson(report.stages);

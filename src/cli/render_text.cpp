@@ -89,6 +89,10 @@ std::string Text(const pipeline::RunReport& report) {
   const std::string scale = RiseScale(plan.allocator);
   text += fmt::format("model              {}, {} weights in {} layers\n", plan.model.name, Grouped(plan.model.weights),
                       plan.layers.size());
+  if (plan.transferred) {
+    text += fmt::format("widths from        {}, sha256 {}: other weights of the same layers\n", plan.transferred->model,
+                        plan.transferred->sha256.substr(0, 12));
+  }
   text += fmt::format("allocator          {}, budget {} {:g}\n", plan.allocator, BudgetName(plan.budget.kind),
                       plan.budget.value);
   if (report.allocate_ms > 0.0) text += fmt::format("allocation         {:.2f} ms\n", report.allocate_ms);
@@ -158,6 +162,33 @@ std::string Text(const pipeline::InspectReport& report) {
   text += fmt::format("layers             {} convolutions, {} linear, {} batch norms\n", convolutions,
                       report.layers.size() - static_cast<std::size_t>(convolutions), report.batch_norms);
   return text + fmt::format("sha256             {}\n", report.sha256);
+}
+
+std::string Text(const pipeline::ListReport& report) {
+  Table table({"budget", "allocator", ">bits", ">bytes", ">accuracy", ">drop, points", "", "plan"});
+  std::string models;
+  for (const auto& [plan, plan_file, quantized_file, newest] : report.plans) {
+    const auto model = fmt::format("{}, sha256 {}", plan.model.name, plan.model.sha256.substr(0, 12));
+    if (model != models && !models.empty()) table.Rule();
+    models = model;
+    const auto& verified = plan.verified;
+    const auto drop = verified ? verified->accuracy_drop : PairedComparison{};
+    table.Row({fmt::format("{} {:g}", BudgetName(plan.budget.kind), plan.budget.value), plan.allocator,
+               fmt::format("{:.3f}", plan.achieved.average_bits), Grouped(plan.achieved.stored_bytes),
+               verified ? fmt::format("{:.2f} %", 100.0 * verified->quantized.accuracy) : "not measured",
+               verified ? fmt::format("{:.2f} [{:.2f}, {:.2f}]", 100.0 * drop.drop + 0.0, 100.0 * drop.ci_low + 0.0,
+                                      100.0 * drop.ci_high + 0.0)
+                        : "",
+               newest ? "newest" : "", plan_file.string()});
+  }
+  auto text = report.plans.empty() ? std::string() : table.Render() + "\n";
+  text += fmt::format("folder             {}, {} plan{}\n", report.folder.string(), report.plans.size(),
+                      report.plans.size() == 1 ? "" : "s");
+  for (const auto& line : report.unreadable) text += fmt::format("no plan            {}\n", line);
+  if (!report.plans.empty()) {
+    text += "to delete one      remove its folder; what lies beside plan.yaml there is its network, quantized.pt\n";
+  }
+  return text;
 }
 
 std::string Text(const pipeline::RankReport& report) {

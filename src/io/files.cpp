@@ -3,11 +3,14 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/evp.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <exception>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -42,13 +45,25 @@ class Descriptor {
   int value_;
 };
 
+// Of the names that bitplan gives to what it has not finished: .NAME.bitplan-PROCESS-NUMBER.tmp
+constexpr std::string_view kTemporaryMark = ".bitplan-", kTemporaryEnd = ".tmp";
+constexpr std::size_t kLongestName = 200;  // bytes kept of NAME; file systems allow 255 for all
+
+// The process that a temporary name states; nothing for a name that is not one of bitplan's.
+std::optional<pid_t> WriterOf(const std::string& name) {
+  const auto mark = name.rfind(kTemporaryMark);
+  if (name.size() < 2 || name[0] != '.' || mark == std::string::npos || mark == 0) return std::nullopt;
+  const auto text = name.substr(mark + kTemporaryMark.size());
+  int process = 0, number = 0, length = 0;
+  if (std::sscanf(text.c_str(), "%9d-%9d%n", &process, &number, &length) != 2 || process <= 0) return std::nullopt;
+  if (text.substr(static_cast<std::size_t>(length)) != kTemporaryEnd) return std::nullopt;
+  return process;
+}
+
 // A name beside `path`, its own for every write of every process; a file of this name goes when the object goes.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const fs::path& path) : path_(path) {
-    static std::atomic<int> count{0};
-    path_ += fmt::format(".{}-{}.tmp", ::getpid(), count++);
-  }
+  explicit TemporaryFile(const fs::path& path) : path_(TemporaryName(path)) {}
   ~TemporaryFile() {
     std::error_code ignored;
     fs::remove(path_, ignored);
@@ -60,6 +75,13 @@ class TemporaryFile {
  private:
   fs::path path_;
 };
+
+std::string ReplacedAll(std::string text, const std::string& from, const std::string& to) {
+  for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+    text.replace(at, from.size(), to);
+  }
+  return text;
+}
 
 void WriteAll(const fs::path& target, const fs::path& temporary, std::string_view content) {
   Descriptor file(temporary, O_WRONLY | O_CREAT | O_EXCL);
@@ -139,12 +161,40 @@ void WriteFileAtomically(const fs::path& path, const std::function<void(const fs
   errno = 0;
   try {
     write(temporary.path());
-  } catch (const Error&) {
-    throw;
+  } catch (const Error& error) {
+    throw Error(error.kind(), ReplacedAll(error.what(), temporary.path().string(), path.string()));
   } catch (const std::exception& failure) {
     ThrowCannotWrite(path, ReasonOf(failure, errno));
   }
   SyncAndRename(temporary.path(), path);
+}
+
+fs::path TemporaryName(const fs::path& path) {
+  static std::atomic<int> count{0};
+  const auto name = path.filename().string().substr(0, kLongestName);
+  return path.parent_path() / fmt::format(".{}{}{}-{}{}", name, kTemporaryMark, ::getpid(), count++, kTemporaryEnd);
+}
+
+void RemoveLeftovers(const fs::path& folder) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const auto writer = WriterOf(entry.path().filename().string());
+    if (!writer) continue;
+    const bool alive = *writer != ::getpid() && (::kill(*writer, 0) == 0 || errno == EPERM);
+    if (!alive) fs::remove_all(entry.path(), ignored);
+  }
+}
+
+fs::path MoveAside(const fs::path& file, const std::string& mark) {
+  auto kept = file;
+  kept.replace_filename(file.stem().string() + "." + mark + file.extension().string());
+  for (int k = 2; fs::exists(fs::symlink_status(kept)); ++k) {
+    kept.replace_filename(fmt::format("{}.{}-{}{}", file.stem().string(), mark, k, file.extension().string()));
+  }
+  std::error_code error;
+  fs::rename(file, kept, error);
+  if (error) throw Error(ErrorKind::kIo, "cannot move " + file.string() + " aside: " + error.message());
+  return kept;
 }
 
 void EnsureWritableFolder(const fs::path& folder) {

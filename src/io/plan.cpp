@@ -274,6 +274,10 @@ std::string DumpPlan(const Plan& plan) {
     if (layer.confidence >= 0.0) text += ", confidence: " + FormatNumber(layer.confidence);
     text += "}\n";
   }
+  if (plan.transferred) {
+    text += fmt::format("transferred: {{model: {}, sha256: {}}}\n", FormatText(plan.transferred->model),
+                        FormatQuoted(plan.transferred->sha256));
+  }
   if (plan.guard) text += DumpGuard(*plan.guard);
   if (plan.verified) text += DumpVerification(*plan.verified);
   const PlanProvenance& provenance = plan.provenance;
@@ -288,7 +292,7 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   CheckVersion(source, root);
   const Fields fields(source, root, "",
                       {"bitplan", "model", "allocator", "quantizer", "budget", "achieved", "layers", "provenance"},
-                      {"posterior", "guard", "verified"});
+                      {"posterior", "transferred", "guard", "verified"});
   Plan plan;
   plan.model = ReadModel(source, fields.At("model"));
   ReadAllocator(source, fields.At("allocator"), plan);
@@ -301,6 +305,10 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   plan.budget = ReadBudget(source, fields.At("budget"));
   plan.achieved = ReadAchieved(source, fields.At("achieved"));
   plan.layers = ReadLayers(source, fields.At("layers"), plan.quantizer);
+  if (fields.Has("transferred")) {
+    const Fields source_fields(source, fields.At("transferred"), "transferred", {"model", "sha256"});
+    plan.transferred = PlanSource{source_fields.Text("model"), source_fields.Text("sha256")};
+  }
   if (fields.Has("guard")) plan.guard = ReadGuard(source, fields.At("guard"));
   if (fields.Has("verified")) plan.verified = ReadVerification(source, fields.At("verified"));
   plan.provenance = ReadProvenance(source, fields.At("provenance"));

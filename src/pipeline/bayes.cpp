@@ -21,6 +21,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/statistics.h"
 #include "pipeline/bayes_stages.h"
+#include "pipeline/checks.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -201,7 +202,7 @@ class UncertaintyComparer {
 BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
   const BayesSetup setup(options);
   const auto& bayes = setup.recipe.bayes;
-  BayesFolder folder(options.out.empty() ? std::filesystem::path("out") / setup.recipe.name : options.out);
+  BayesFolder folder(CheckedFolder(options, setup.recipe), progress);
   const auto specs = Rows(bayes);
   const bool has_plan = bayes.plan.average_bits > 0.0;
 
@@ -257,7 +258,8 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
   if (has_plan) rows.back().bits = comparer.AverageBits(rows.back());  // a cap may have raised the budget
   comparison.rows = std::move(rows);
   comparer.Picture(comparison);
-  report.files = WriteBayesComparison(comparison, folder.path());
+  folder.WriteTogether(
+      [&](const std::filesystem::path& place) { report.files = WriteBayesComparison(comparison, place); });
   report.folder = folder.path();
   report.stages = folder.statuses();
   return report;

@@ -20,6 +20,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
+#include "io/json_text.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -177,9 +178,11 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
 
 StageRecord BayesSeed::Save(const StoredNetwork& stored, const std::string& name) {
   const auto file = folder_.File(Name(name + ".packed"));
-  const PackedSize size = SavePacked(stored, file);
+  PackedSize size;
+  folder_.Write(Name(name + ".packed"),
+                [&](const std::filesystem::path& temporary) { size = SavePacked(stored, temporary); });
   const Json facts = {{"stored_bytes", size.file}, {"float_bytes", size.float_file}};
-  return {.input = {}, .content = FileSha256(file), .facts = facts.dump()};
+  return {.input = {}, .content = FileSha256(file), .facts = JsonText(facts)};
 }
 
 BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress) {
@@ -196,7 +199,9 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
     const auto problem = MeasureUnits(
         reference.stored, calibration.Head(std::min(kTableImages, calibration.size())).images, setup_.normalizer,
         options.bits, "log", recipe.quantizer, kTableDraws, seed_ + kTableSeed, progress);
-    WriteFileAtomically(folder_.File(Name("table.json")), DumpProblem(problem));
+    folder_.Write(Name("table.json"), [&](const std::filesystem::path& temporary) {
+      WriteFileAtomically(temporary, DumpProblem(problem));
+    });
     return {.input = {}, .content = FileSha256(folder_.File(Name("table.json"))), .facts = "{}"};
   });
   const bool capped = Capped(b.plan);
@@ -320,9 +325,9 @@ StageRecord BayesSeed::Measure(const StoredNetwork& stored, const std::string& n
     widths.push_back({layer.mean_grid.bits, layer.sigma_bits, layer.sample_grid.bits});
   }
   facts["widths"] = widths;
-  WriteFileAtomically(folder_.File(Name(name + ".pt")),
-                      [&](const std::filesystem::path& temporary) { torch::save(parts, temporary.string()); });
-  return {.input = {}, .content = {}, .facts = facts.dump()};
+  folder_.Write(Name(name + ".pt"),
+                [&](const std::filesystem::path& temporary) { torch::save(parts, temporary.string()); });
+  return {.input = {}, .content = {}, .facts = JsonText(facts)};
 }
 
 std::map<std::string, torch::Tensor> LoadPerImage(const BayesSetup& setup, const std::filesystem::path& file) {

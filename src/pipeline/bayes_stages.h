@@ -28,12 +28,21 @@ namespace bitplan::pipeline {
 // The output folder, one writer at a time.
 class BayesFolder {
  public:
-  explicit BayesFolder(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  BayesFolder(std::filesystem::path folder, ProgressSink& progress)
+      : folder_(std::move(folder), [&progress](const std::string& line) { progress.Warn(line); }) {}
   [[nodiscard]] std::filesystem::path File(const std::string& name) const { return folder_.File(name); }
   [[nodiscard]] const std::filesystem::path& path() const { return folder_.path(); }
   // The stage's record, from the folder or by `work`; `files` are what it writes.
   StageRecord Ensure(const std::string& stage, const std::string& input, const std::vector<std::string>& files,
                      const std::function<StageRecord()>& work);
+  // As those of RunFolder.
+  void Write(const std::string& name, const std::function<void(const std::filesystem::path& temporary)>& write) {
+    const std::lock_guard lock(mutex_);
+    folder_.Write(name, write);
+  }
+  void WriteTogether(const std::function<void(const std::filesystem::path& folder)>& write) {
+    folder_.WriteTogether(write);
+  }
   [[nodiscard]] std::vector<StageStatus> statuses() const { return statuses_; }
 
  private:

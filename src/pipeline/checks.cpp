@@ -1,6 +1,8 @@
 #include "pipeline/checks.h"
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/core/error.h"
@@ -10,8 +12,25 @@
 #include "bitplan/models/architectures.h"
 #include "bitplan/posterior/posterior.h"
 #include "bitplan/sensitivity/sensitivity.h"
+#include "io/json_text.h"
 
 namespace bitplan::pipeline {
+namespace {
+
+// Names that bitplan writes in an output folder whatever the recipe; model.pt it writes only where no model is given.
+bool IsOutputName(const std::string& name) {
+  static const std::set<std::string> fixed = {".lock",       "manifest.json",   "plan.yaml",    "quantized.pt",
+                                              "report.html", "compare.csv",     "compare.json", "bayes.json",
+                                              "bayes.csv",   "model.checkpoint"};
+  if (fixed.count(name) > 0) return true;
+  const std::filesystem::path path = name;
+  const auto stage = path.stem().string().substr(0, path.stem().string().find('-'));
+  const auto kind = path.extension();
+  if (stage == "sensitivity") return kind == ".json" || kind == ".pt";
+  return (stage == "posterior" && kind == ".pt") || (stage == "draws" && kind == ".json");
+}
+
+}  // namespace
 
 void CheckNames(const Recipe& recipe) {
   const bool brings_model = !recipe.model.file.empty() || !recipe.bayes.from.empty();
@@ -42,7 +61,40 @@ std::filesystem::path FindInFolders(const std::string& file, const std::vector<s
 std::string ModelNameOf(const std::filesystem::path& file) {
   auto name = file.filename();
   while (name.has_extension()) name = name.stem();
-  return name.string();
+  return ValidUtf8(name.string());
+}
+
+std::filesystem::path CheckedFolder(const RecipeOptions& options, const Recipe& recipe) {
+  namespace fs = std::filesystem;
+  const auto folder = options.out.empty() ? fs::path("out") / recipe.name : options.out;
+  const auto here = fs::weakly_canonical(fs::absolute(folder));
+  const auto in_the_way = [&](const std::string& key, const fs::path& file) {
+    const auto full = fs::absolute(file);
+    // Under its own name, and under that of what a link leads to.
+    for (const auto& name : {fs::weakly_canonical(full.parent_path()) / full.filename(), fs::weakly_canonical(full)}) {
+      if (!IsOutputName(name.filename().string()) || name.parent_path() != here) continue;
+      throw Error(ErrorKind::kUsage, key + " " + file.string() +
+                                         " lies in the output folder under a name that bitplan "
+                                         "writes there; rename it or choose another --out");
+    }
+  };
+  in_the_way("recipe", options.recipe);
+  const std::pair<const char*, std::string> inputs[] = {{"model.file", recipe.model.file},
+                                                        {"bayes.from", recipe.bayes.from},
+                                                        {"data.train_images", recipe.data.train_images},
+                                                        {"data.train_labels", recipe.data.train_labels},
+                                                        {"data.test_images", recipe.data.test_images},
+                                                        {"data.test_labels", recipe.data.test_labels}};
+  for (const auto& [key, name] : inputs) {
+    if (name.empty()) continue;
+    for (const auto& place : {options.data, options.recipe.parent_path()}) {
+      std::error_code missing;
+      if (!fs::exists(place / name, missing)) continue;
+      in_the_way(key, place / name);
+      break;  // FindInFolders takes the first
+    }
+  }
+  return folder;
 }
 
 }  // namespace bitplan::pipeline

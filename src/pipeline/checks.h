@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bitplan/core/options.h"
+#include "bitplan/pipeline/options.h"
 
 namespace bitplan::pipeline {
 
@@ -20,5 +21,9 @@ void CheckNames(const Recipe& recipe);
 
 // "resnet20_cifar10" of "models/resnet20_cifar10.ts.pt".
 [[nodiscard]] std::string ModelNameOf(const std::filesystem::path& file);
+
+// The output folder: `options.out`, or out/<recipe name>. Error(kUsage) when the recipe, its model or a data file of it
+// lies there under a name that bitplan writes.
+[[nodiscard]] std::filesystem::path CheckedFolder(const RecipeOptions& options, const Recipe& recipe);
 
 }  // namespace bitplan::pipeline

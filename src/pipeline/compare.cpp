@@ -1,7 +1,6 @@
 #include "bitplan/pipeline/compare.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <set>
 #include <utility>
@@ -13,10 +12,6 @@
 
 namespace bitplan::pipeline {
 namespace {
-
-double Milliseconds(std::chrono::steady_clock::time_point start) {
-  return 1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 class Comparer {
  public:
@@ -36,7 +31,7 @@ class Comparer {
     comparison.model = network.name;
     Describe(comparison);
     for (const double budget : chain_.recipe().compare.budgets) {
-      for (const Allocator* allocator : allocators_) AddPlans(*allocator, budget, comparison.plans);
+      for (const Allocator* allocator : allocators_) AddPlans(*allocator, budget, report);
     }
     const auto& plans = comparison.plans;
     if (plans.empty()) throw Error(ErrorKind::kUsage, "compare.budgets is empty; give average bits to compare at");
@@ -50,7 +45,12 @@ class Comparer {
     Measure(comparison, report.measured);
     Judge(comparison, reference);
     AddLeads(comparison);
-    report.files = WriteComparison(comparison, chain_.folder().path());
+    chain_.folder().WriteTogether([&](const std::filesystem::path& place) {
+      report.files = WriteComparison(comparison, place);
+      for (auto* file : {&report.files.csv, &report.files.json, &report.files.html}) {
+        *file = chain_.folder().path() / file->lexically_relative(place);
+      }
+    });
     report.stages = chain_.statuses();
     return report;
   }
@@ -63,10 +63,8 @@ class Comparer {
     }
   }
 
-  void AddPlans(const Allocator& allocator, double budget, std::vector<ComparedPlan>& plans) {
+  void AddPlans(const Allocator& allocator, double budget, CompareReport& report) {
     const auto& recipe = chain_.recipe();
-    const std::string metric = allocator.metric;
-    const auto& table = metric.empty() ? chain_.Table() : chain_.Table(metric);
     const int seeds = allocator.random ? recipe.compare.seeds : 1;
     for (int s = 0; s < seeds; ++s) {
       ComparedPlan plan;
@@ -78,11 +76,10 @@ class Comparer {
       auto options = recipe.allocate;
       options.allocator = allocator.name;
       options.budget = {BudgetKind::kAverageBits, budget};
-      const auto start = std::chrono::steady_clock::now();
       try {
-        const auto oracle = allocator.needs_oracle ? chain_.Oracle(plan.seed) : nullptr;
-        const auto answer = Allocate(table, options, plan.seed, oracle.get(), progress_);
-        plan.allocate_ms = Milliseconds(start);
+        bool learned = false;
+        const auto answer = chain_.Solve(options, plan.seed, plan.allocate_ms, learned);
+        report.learned += learned ? 1 : 0;
         plan.bits = answer.bits;
         plan.note = answer.note;
         plan.achieved = chain_.Achieved(answer.bits, answer.predicted_loss_rise);
@@ -91,7 +88,7 @@ class Comparer {
         if (error.kind() != ErrorKind::kInfeasible) throw;
         plan.failure = error.what();
       }
-      plans.push_back(std::move(plan));
+      report.comparison.plans.push_back(std::move(plan));
     }
   }
 

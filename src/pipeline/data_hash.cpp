@@ -9,7 +9,9 @@ namespace bitplan::pipeline {
 
 std::string DataHash(const Recipe& recipe, const std::vector<std::filesystem::path>& folders, bool with_test) {
   Recipe read = recipe;
-  if (!with_test) read.data.test_images = read.data.test_labels = "";
+  // What the files hold counts, not where they lie.
+  auto& data = read.data;
+  data.train_images = data.train_labels = data.test_images = data.test_labels = "";
   Sha256 hash;
   hash.Update(DumpRecipeSection(read, "data"));
   const auto files = FindDatasetSource(recipe.data.name).files(recipe.data, folders);

@@ -14,6 +14,7 @@
 #include "bitplan/data/dataset.h"
 #include "bitplan/io/files.h"
 #include "bitplan/pipeline/run_folder.h"
+#include "io/json_text.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -90,7 +91,7 @@ std::string MadeText(const Made& made) {
       {"bitplan", report.version},     {"seed", report.seed},
       {"labels", report.labels},       {"sha256", {{"samples", made.samples_sha256}, {"labels", made.labels_sha256}}},
       {"train", ToJson(report.train)}, {"test", ToJson(report.test)}};
-  return json.dump(2) + "\n";
+  return JsonText(json, 2) + "\n";
 }
 
 [[noreturn]] void ThrowForeign(const fs::path& file) {
@@ -161,6 +162,7 @@ MakeDataReport MakeAmbiguousMnist(const MakeDataOptions& options, ProgressSink& 
     mnist_options.name = "mnist";
     const DataSplits mnist = FindDatasetSource("mnist").load(mnist_options, {options.data}, options.seed);
     EnsureWritableFolder(folder);
+    RemoveLeftovers(folder);
     const AmbiguousDigits digits = MakeAmbiguousDigits(mnist.train, mnist.test, options.digits, options.seed, progress);
     made.emplace();
     made->report.made = true;

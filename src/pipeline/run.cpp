@@ -6,6 +6,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
+#include "bitplan/verify/apply.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -41,15 +42,38 @@ bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
 }
 
 // A plan.yaml that somebody edited is theirs, verified or not: it is moved aside before another takes its name.
-void KeepEdited(const StageChain& chain, const Plan& draft, ProgressSink& progress) {
-  const auto file = chain.folder().File("plan.yaml");
-  if (!std::filesystem::exists(file) || chain.OwnsPlan() || SaysTheSame(file, draft)) return;
-  auto kept = chain.folder().File("plan.edited.yaml");
-  for (int k = 2; std::filesystem::exists(kept); ++k) {
-    kept = chain.folder().File("plan.edited-" + std::to_string(k) + ".yaml");
+void KeepEdited(StageChain& chain, const Plan& draft, ProgressSink& progress) {
+  auto& folder = chain.folder();
+  const auto file = folder.File("plan.yaml");
+  if (!std::filesystem::exists(file) || folder.Wrote("plan.yaml")) return;
+  if (SaysTheSame(file, draft)) return folder.Adopt("plan.yaml");
+  progress.Info("plan.yaml is not as an allocator left it; it is now " + MoveAside(file, "edited").string());
+}
+
+// What lies where the user wants a plan must be one; one that somebody edited is moved aside.
+void MakeRoom(const std::filesystem::path& target, ProgressSink& progress) {
+  if (!std::filesystem::exists(target)) return;
+  try {
+    const auto text = ReadFile(target, "plan");
+    if (text == DumpPlan(ParsePlan(text, target.string()))) return;
+  } catch (const Error&) {
+    throw Error(ErrorKind::kUsage, target.string() + " exists and is no plan; give --out-plan another name");
   }
-  std::filesystem::rename(file, kept);
-  progress.Info("plan.yaml is not as an allocator left it; it is now " + kept.string());
+  progress.Info(target.string() + " was edited by hand; it is now " + MoveAside(target, "edited").string());
+}
+
+// The plan of a file, for the model at hand: by its hash or, to `transfer` its widths, by its layers.
+Plan LoadPlanFor(StageChain& chain, const std::filesystem::path& file, bool transfer) {
+  const auto& network = chain.Model();
+  const auto& hash = chain.ModelRecord().content;
+  if (!transfer) return FitPlan(LoadPlan(file), network, hash);
+  Plan plan = TransferPlan(LoadPlan(file), network, hash);
+  chain.Rebase(plan);
+  return plan;
+}
+
+bool SameFile(const std::filesystem::path& one, const std::filesystem::path& other) {
+  return std::filesystem::weakly_canonical(one) == std::filesystem::weakly_canonical(other);
 }
 
 // Prediction and sizes for the bits that the file holds now; gap and confidence stay only while the bits are those they
@@ -77,7 +101,6 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   report.plan = chain.Draft(solution);
   KeepEdited(chain, report.plan, progress);
   report.corrections = chain.VerifyInFolder(report.plan);
-  chain.OwnPlan();
   report.quantized_file = chain.folder().File("quantized.pt");
   report.stages = chain.statuses();
   return report;
@@ -88,15 +111,9 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
   const auto solution = chain.Solve();
   auto report = Report(chain, solution);
   report.plan = chain.Draft(solution);
-  if (auto verified = chain.FindVerified(report.plan)) {
-    report.plan = *std::move(verified);
-  } else {
-    KeepEdited(chain, report.plan, progress);
-    WriteFileAtomically(report.plan_file, DumpPlan(report.plan));
-    chain.OwnPlan();
-    if (std::filesystem::exists(chain.folder().File("quantized.pt")) && !chain.IsApplied(report.plan)) {
-      progress.Warn("quantized.pt is the network of the plan before; `bitplan verify` writes that of this one");
-    }
+  KeepEdited(chain, report.plan, progress);
+  if (!chain.PutInPlace(report.plan) && std::filesystem::exists(chain.folder().File("quantized.pt"))) {
+    progress.Warn("quantized.pt is the network of the plan before; `bitplan verify` writes that of this one");
   }
   report.stages = chain.statuses();
   return report;
@@ -104,14 +121,15 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
 
 RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
   StageChain chain(options.recipe, progress);
-  const auto plan_file = options.plan.empty() ? chain.folder().File("plan.yaml") : options.plan;
-  const auto target = options.out_plan.empty() ? plan_file : options.out_plan;
-  const auto fitted = [&](const std::filesystem::path& file) {
-    return FitPlan(LoadPlan(file), chain.Model(), chain.ModelRecord().content);
-  };
-  Plan plan = fitted(plan_file);
+  const auto own_file = chain.folder().File("plan.yaml");
+  const auto plan_file = options.plan.empty() ? own_file : options.plan;
+  // A transferred plan leaves the file of the model that it was made for alone.
+  const auto target = !options.out_plan.empty() ? options.out_plan : options.transfer ? own_file : plan_file;
+  const bool in_folder = SameFile(target, own_file), in_place = SameFile(target, plan_file);
+  if (!in_folder && !in_place) MakeRoom(target, progress);
+  Plan plan = LoadPlanFor(chain, plan_file, options.transfer);
   std::optional<Plan> other;
-  if (!options.against.empty()) other = fitted(options.against);
+  if (!options.against.empty()) other = LoadPlanFor(chain, options.against, false);
   if (!options.out_plan.empty()) EnsureWritableFolder(std::filesystem::absolute(target).parent_path());
   chain.Follow(plan);
   RefreshAchieved(chain, plan);
@@ -121,11 +139,10 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
   RunReport report;
   report.folder = chain.folder().path();
   report.plan_file = target;
-  if (std::filesystem::weakly_canonical(target) ==
-      std::filesystem::weakly_canonical(chain.folder().File("plan.yaml"))) {
-    const bool owned = chain.OwnsPlan();
-    report.corrections = chain.VerifyInFolder(plan);
-    if (owned) chain.OwnPlan();
+  if (in_folder) {
+    const bool edited = in_place && !chain.folder().Wrote("plan.yaml");
+    if (!in_place) KeepEdited(chain, plan, progress);
+    report.corrections = chain.VerifyInFolder(plan, edited);
     report.quantized_file = chain.folder().File("quantized.pt");
   } else {
     report.corrections = chain.VerifyInMemory(plan);

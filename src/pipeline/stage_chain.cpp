@@ -20,6 +20,7 @@
 #include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/training/train.h"
 #include "bitplan/verify/correction.h"
+#include "io/json_text.h"
 #include "pipeline/checks.h"
 #include "pipeline/data_hash.h"
 
@@ -39,14 +40,34 @@ std::string Join(const std::vector<int>& values) {
   return text;
 }
 
+std::string FactsOf(const Allocation& answer) {
+  const nlohmann::json facts = {{"bits", answer.bits},
+                                {"cost", answer.cost},
+                                {"predicted_loss_rise", answer.predicted_loss_rise},
+                                {"lower_bound", answer.lower_bound},
+                                {"has_bound", answer.has_bound},
+                                {"shadow_price", answer.shadow_price},
+                                {"note", answer.note},
+                                {"width_probabilities", answer.width_probabilities}};
+  return JsonText(facts);
+}
+
+Allocation AllocationFrom(const std::string& text) {
+  const auto facts = nlohmann::json::parse(text);
+  return {.bits = facts.at("bits"),
+          .cost = facts.at("cost"),
+          .predicted_loss_rise = facts.at("predicted_loss_rise"),
+          .lower_bound = facts.at("lower_bound"),
+          .has_bound = facts.at("has_bound"),
+          .shadow_price = facts.at("shadow_price"),
+          .note = facts.at("note"),
+          .width_probabilities = facts.at("width_probabilities")};
+}
+
 Recipe LoadCheckedRecipe(const RecipeOptions& options) {
   Recipe recipe = LoadRecipe(options.recipe, options.overrides);
   CheckNames(recipe);
   return recipe;
-}
-
-std::filesystem::path FolderOf(const RecipeOptions& options, const Recipe& recipe) {
-  return options.out.empty() ? std::filesystem::path("out") / recipe.name : options.out;
 }
 
 }  // namespace
@@ -58,7 +79,7 @@ StageChain::StageChain(const RecipeOptions& options, ProgressSink& progress)
       asked_(recipe_),
       data_folders_{options.data, options.recipe.parent_path()},
       normalizer_(recipe_.data),
-      folder_(FolderOf(options, recipe_)) {}
+      folder_(CheckedFolder(options, recipe_), [&progress](const std::string& line) { progress.Warn(line); }) {}
 
 StageRecord StageChain::Ensure(const std::string& stage, const std::string& input,
                                const std::vector<std::string>& files, const std::function<StageRecord()>& work) {
@@ -71,6 +92,7 @@ StageRecord StageChain::Ensure(const std::string& stage, const std::string& inpu
   StageRecord record = work();
   record.input = input;
   record.seconds = SecondsSince(start);
+  record.files = files;
   folder_.Complete(stage, record, files);
   statuses_.push_back({stage, false, record.seconds});
   return record;
@@ -124,10 +146,10 @@ StageRecord StageChain::TrainModel(const std::string& input) {
   const auto report = bitplan::Train(module, data.train, normalizer_, recipe_.train, recipe_.seed,
                                      folder_.File("model.checkpoint"), input, progress_);
   module.eval();
-  SaveModule(module, folder_.File("model.pt"));
+  folder_.Write("model.pt", [&](const std::filesystem::path& file) { SaveModule(module, file); });
   const nlohmann::json facts = {{"input_shape", data.train.images.sizes().slice(1).vec()},
                                 {"epoch_loss", report.epoch_loss}};
-  return {.input = {}, .content = ModelHash(module), .facts = facts.dump()};
+  return {.input = {}, .content = ModelHash(module), .facts = JsonText(facts)};
 }
 
 const StageRecord& StageChain::ModelRecord() {
@@ -144,7 +166,7 @@ const StageRecord& StageChain::ModelRecord() {
     const auto shape = Data().train.images.sizes().slice(1).vec();
     network_ = DescribeNetwork(module, ModelNameOf(file), shape);
     CheckModelSuitsData(*network_);
-    return {.input = {}, .content = content, .facts = nlohmann::json{{"input_shape", shape}}.dump()};
+    return {.input = {}, .content = content, .facts = JsonText(nlohmann::json{{"input_shape", shape}})};
   });
   if (!network_) {
     const auto shape = nlohmann::json::parse(model_record_->facts).at("input_shape").get<std::vector<std::int64_t>>();
@@ -190,7 +212,7 @@ const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
   estimate.record = Ensure(stage, PosteriorInput(estimator), {stage + ".pt"}, [&]() -> StageRecord {
     estimate.posterior = bitplan::EstimatePosterior(Model(), Data().train, normalizer_,
                                                     PosteriorRecipe(estimator).posterior, recipe_.seed, progress_);
-    SavePosterior(*estimate.posterior, folder_.File(stage + ".pt"));
+    folder_.Write(stage + ".pt", [&](const std::filesystem::path& file) { SavePosterior(*estimate.posterior, file); });
     return {.input = {}, .content = estimate.posterior->Hash(), .facts = "{}"};
   });
   return posteriors_.emplace(estimator, std::move(estimate)).first->second.record;
@@ -243,6 +265,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   std::string stage = "sensitivity";
   if (metric != recipe_.sensitivity.metric) stage += "-" + metric;
   if (estimator != recipe_.posterior.estimator) stage += "-" + estimator;
+  if (Widths() != TableWidths(asked_.allocate)) stage += "-wider";  // a plan's widths, beside the recipe's own table
   if (const auto found = tables_.find(stage); found != tables_.end()) return found->second;
   const auto& known = FindSensitivityMetric(metric);
   Recipe recipe = recipe_;
@@ -277,8 +300,11 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
     bitplan::Displacements displacements;
     inputs.displacements = &displacements;
     const auto text = DumpProblem(MeasureSensitivity(inputs, progress_));
-    WriteFileAtomically(folder_.File(file), text);
-    if (known.keeps_displacements) SaveDisplacements(displacements, folder_.File(files.back()));
+    folder_.Write(file, text);
+    if (known.keeps_displacements) {
+      folder_.Write(files.back(),
+                    [&](const std::filesystem::path& temporary) { SaveDisplacements(displacements, temporary); });
+    }
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });
   Measured measured{LoadProblem(folder_.File(file)), record.content, std::nullopt};
@@ -315,7 +341,7 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   const auto record = Ensure(stage, input, {file}, [&]() -> StageRecord {
     const auto text = DumpPosteriorDraws(MeasurePosteriorDraws(Inputs(metric, estimator, true), measured.problem,
                                                                recipe_.posterior, draws, scores, progress_));
-    WriteFileAtomically(folder_.File(file), text);
+    folder_.Write(file, text);
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });
   return {LoadPosteriorDraws(folder_.File(file), measured.problem), record.content};
@@ -421,7 +447,7 @@ Solution StageChain::Solve() {
         {"pins", pins},
         {"confidence", WidthConfidence(table, draws.draws, recipe_.allocate, recipe_.seed, answer)},
         {"choices", choices}};
-    return {.input = {}, .content = Sha256Hex(Join(answer.bits)), .facts = facts.dump()};
+    return {.input = {}, .content = Sha256Hex(Join(answer.bits)), .facts = JsonText(facts)};
   });
   const auto facts = nlohmann::json::parse(record.facts);
   Solution solution{.bits = facts.at("bits"),
@@ -440,6 +466,37 @@ Solution StageChain::Solve() {
     if (!pin.at(2).is_null()) cost.loss_rise = pin.at(2).get<double>();
   }
   return solution;
+}
+
+Allocation StageChain::Solve(const AllocateOptions& options, std::uint64_t seed, double& milliseconds, bool& learned) {
+  const auto& allocator = FindAllocator(options.allocator);
+  const std::string own_metric = allocator.metric;
+  const auto& measured =
+      MeasuredTable(own_metric.empty() ? recipe_.sensitivity.metric : own_metric, recipe_.posterior.estimator);
+  learned = false;
+  std::string input;
+  if (allocator.needs_oracle) {
+    Recipe asked = recipe_;
+    asked.allocate = options;
+    asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
+    input = Sha256OfParts({"solve/1", measured.content, ModelRecord().content, DataHash(false),
+                           DumpRecipeSection(asked, "allocate"), Section("quantizer"), Section("sensitivity"),
+                           std::to_string(seed)});
+    if (const auto kept = folder_.Find("solve", input)) {
+      milliseconds = 1e3 * kept->seconds;
+      return AllocationFrom(kept->facts);
+    }
+    learned = true;
+  }
+  const auto oracle = allocator.needs_oracle ? Oracle(seed) : nullptr;
+  const auto start = Clock::now();
+  auto answer = bitplan::Allocate(measured.problem, options, seed, oracle.get(), progress_);
+  milliseconds = 1e3 * SecondsSince(start);
+  if (learned) {
+    folder_.Complete("solve", {.input = input, .content = {}, .facts = FactsOf(answer), .seconds = 1e-3 * milliseconds},
+                     {});
+  }
+  return answer;
 }
 
 }  // namespace bitplan::pipeline

@@ -57,9 +57,7 @@ class StageChain {
 
   [[nodiscard]] const Recipe& recipe() const { return recipe_; }
   [[nodiscard]] const RunFolder& folder() const { return folder_; }
-  // plan.yaml is as an allocator of this folder made it: nobody's edit. OwnPlan says so of what lies there now.
-  [[nodiscard]] bool OwnsPlan() const { return folder_.Wrote("plan", "plan.yaml"); }
-  void OwnPlan() { folder_.Complete("plan", {.input = {}, .content = {}, .facts = "{}"}, {"plan.yaml"}); }
+  [[nodiscard]] RunFolder& folder() { return folder_; }
   [[nodiscard]] const std::vector<StageStatus>& statuses() const { return statuses_; }
 
   [[nodiscard]] const StageRecord& ModelRecord();
@@ -77,9 +75,15 @@ class StageChain {
   // By another metric or estimator, kept beside the recipe's in files of their own. `estimator` empty: the recipe's.
   [[nodiscard]] const AllocationProblem& Table(const std::string& metric, const std::string& estimator = {});
   [[nodiscard]] Solution Solve();
+  // The answer of `options.allocator` at `options.budget`, by the table that it is defined by, and how long it took. Of
+  // an allocator that learns from the network it is kept in the folder; `learned`: it was not there.
+  [[nodiscard]] Allocation Solve(const AllocateOptions& options, std::uint64_t seed, double& milliseconds,
+                                 bool& learned);
 
   // From here on the stages quantize as a plan file says, and the table holds the widths of the file too.
   void Follow(const Plan& plan);
+  // Makes a transferred plan one of this recipe: what "auto" corrects is chosen anew, and the posterior is the model's.
+  void Rebase(Plan& plan);
   // A plan without measurement; achieved figures from the table.
   [[nodiscard]] Plan Draft(const Solution& solution);
   // Sizes and prediction of the plan's bits.
@@ -93,12 +97,13 @@ class StageChain {
   // what `plan` holds afterwards.
   void Guard(Plan& plan);
 
-  // Whether quantized.pt is the network of this plan.
-  [[nodiscard]] bool IsApplied(const Plan& plan) { return folder_.Find("apply", ApplyInput(plan)).has_value(); }
-  // The plan as this folder has already verified it, if it has.
-  [[nodiscard]] std::optional<Plan> FindVerified(const Plan& draft);
-  // Applies the plan, writes quantized.pt, measures, writes plan.yaml. Returns the corrections that were tried.
-  std::vector<CorrectionCandidate> VerifyInFolder(Plan& plan);
+  // Writes the plan into plans/NAME/plan.yaml and plan.yaml, with its figures where this folder has verified it, and
+  // its network under quantized.pt where it was applied here. Returns whether it was.
+  bool PutInPlace(Plan& plan);
+  // Applies the plan and measures it; plans/NAME/ gets quantized.pt and plan.yaml, both also under those names alone.
+  // NAME states budget, allocator and a hash of what the network depends on. `edited`: the bits are somebody's own, and
+  // plan.yaml stays his. Returns the corrections that were tried.
+  std::vector<CorrectionCandidate> VerifyInFolder(Plan& plan, bool edited = false);
   // The same, writing nothing.
   std::vector<CorrectionCandidate> VerifyInMemory(Plan& plan);
   // `plan` against `other` on the samples of the verify split; both are for this model and applied as their files say.
@@ -169,7 +174,12 @@ class StageChain {
   [[nodiscard]] const Dataset& VerifySplit();
   [[nodiscard]] PlanMeasurement Evaluated(const torch::jit::Module& module, const std::string& label);
   [[nodiscard]] std::string ApplyInput(const Plan& plan);
-  [[nodiscard]] std::string VerifyInput(const Plan& plan, const StageRecord& apply);
+  [[nodiscard]] std::string VerifyInput(const StageRecord& apply);
+  // "plans/average_bits-3.0-quantile-inform-1a2b3c4d"
+  [[nodiscard]] std::string PlaceOf(const Plan& plan, bool edited);
+  void WritePlan(const Plan& plan, const std::string& place, bool edited);
+  // `network` (a file of the folder) is what this record of apply describes; quantized.pt is the same.
+  void PlaceNetwork(StageRecord& apply, const std::string& network);
 
   ProgressSink& progress_;
   Recipe recipe_;

@@ -2,10 +2,12 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/random.h"
@@ -15,6 +17,8 @@
 #include "bitplan/verify/compensate.h"
 #include "bitplan/verify/correction.h"
 #include "bitplan/verify/evaluate.h"
+#include "io/json_text.h"
+#include "io/yaml_text.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -60,6 +64,42 @@ void SetCorrection(Plan& plan, const CorrectionMethod& method) {
   plan.quantizer.output_correction = method.outputs;
 }
 
+// What of a quantizer a plan states.
+void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
+  options.scheme = plan.scheme;
+  options.granularity = plan.granularity;
+  options.range = plan.range;
+  options.rounding = plan.rounding;
+  options.centring = plan.centring;
+  options.batch_norm = plan.batch_norm;
+  options.output_correction = plan.output_correction;
+}
+
+nlohmann::json ToJson(const Metrics& metrics) { return {metrics.accuracy, metrics.nll, metrics.brier, metrics.ece}; }
+
+Metrics MetricsFrom(const nlohmann::json& json) { return {json.at(0), json.at(1), json.at(2), json.at(3)}; }
+
+// How figures stand in the manifest.
+std::string FactsOf(const Verification& verified) {
+  const auto& drop = verified.accuracy_drop;
+  const nlohmann::json facts = {{"data", verified.data},
+                                {"samples", verified.samples},
+                                {"float", ToJson(verified.float_model)},
+                                {"quantized", ToJson(verified.quantized)},
+                                {"drop", {drop.drop, drop.ci_low, drop.ci_high, drop.mcnemar_p}}};
+  return JsonText(facts);
+}
+
+Verification VerificationOf(const std::string& text) {
+  const auto facts = nlohmann::json::parse(text);
+  const auto& drop = facts.at("drop");
+  return {.data = facts.at("data"),
+          .samples = facts.at("samples"),
+          .float_model = MetricsFrom(facts.at("float")),
+          .quantized = MetricsFrom(facts.at("quantized")),
+          .accuracy_drop = {drop.at(0), drop.at(1), drop.at(2), drop.at(3)}};
+}
+
 // How a correction stands in the manifest.
 std::string FactsOf(const Correction& correction) {
   auto candidates = nlohmann::json::array();
@@ -67,7 +107,7 @@ std::string FactsOf(const Correction& correction) {
     candidates.push_back({method.batch_norm, method.outputs, nll});
   const nlohmann::json facts = {
       {"batch_norm", correction.chosen.batch_norm}, {"outputs", correction.chosen.outputs}, {"candidates", candidates}};
-  return facts.dump();
+  return JsonText(facts);
 }
 
 Correction CorrectionOf(const std::string& text) {
@@ -92,7 +132,7 @@ std::string DumpMeasurement(const PlanMeasurement& measurement, const std::strin
                                        {"batch_norm", measurement.correction.batch_norm},
                                        {"outputs", measurement.correction.outputs},
                                        {"correct", correct}};
-  return json.dump(1) + "\n";
+  return JsonText(json, 1) + "\n";
 }
 
 // Nothing when the file is for something else or was damaged: then the plan is measured again.
@@ -122,13 +162,7 @@ std::string BitsAndChoices(const Plan& plan) {
 }  // namespace
 
 void StageChain::Follow(const Plan& plan) {
-  recipe_.quantizer.scheme = plan.quantizer.scheme;
-  recipe_.quantizer.granularity = plan.quantizer.granularity;
-  recipe_.quantizer.range = plan.quantizer.range;
-  recipe_.quantizer.rounding = plan.quantizer.rounding;
-  recipe_.quantizer.centring = plan.quantizer.centring;
-  recipe_.quantizer.batch_norm = plan.quantizer.batch_norm;
-  recipe_.quantizer.output_correction = plan.quantizer.output_correction;
+  FollowQuantizer(plan.quantizer, recipe_.quantizer);
   evidence_.reset();
   auto& widths = recipe_.allocate.bits;
   for (const auto& layer : plan.layers) {
@@ -136,11 +170,24 @@ void StageChain::Follow(const Plan& plan) {
       widths.push_back(layer.bits);
     }
   }
-  if (recipe_.quantizer.range == "posterior" && plan.posterior_sha256 != PosteriorRecord().content) {
+  if (recipe_.quantizer.range != "posterior") return;
+  // Plans of earlier versions state the hash of the estimate itself.
+  const auto& record = PosteriorRecord();
+  if (plan.posterior_sha256 != record.input && plan.posterior_sha256 != record.content) {
     throw Error(ErrorKind::kData, "the plan's quantizer ranges come from another posterior (sha256 " +
-                                      plan.posterior_sha256.substr(0, 12) + ", here " +
-                                      PosteriorRecord().content.substr(0, 12) + "); use the recipe that made the plan");
+                                      plan.posterior_sha256.substr(0, 12) + ", here " + record.input.substr(0, 12) +
+                                      "); use the recipe that made the plan");
   }
+}
+
+void StageChain::Rebase(Plan& plan) {
+  if (asked_.quantizer.batch_norm == "auto") plan.quantizer.batch_norm = "auto";
+  if (asked_.quantizer.output_correction == "auto") plan.quantizer.output_correction = "auto";
+  if (plan.quantizer.range == "posterior") {
+    plan.posterior_estimator = recipe_.posterior.estimator;
+    plan.posterior_sha256 = PosteriorRecord().input;
+  }
+  plan.provenance = {.bitplan = BITPLAN_VERSION, .libtorch = TORCH_VERSION, .recipe_sha256 = recipe_sha256_};
 }
 
 double StageChain::PredictedLossRise(const std::vector<int>& bits, const std::string& allocator) {
@@ -193,7 +240,8 @@ Plan StageChain::Draft(const Solution& solution) {
   plan.seed = recipe_.seed;
   if (NeedsPosterior()) {
     plan.posterior_estimator = recipe_.posterior.estimator;
-    plan.posterior_sha256 = PosteriorRecord().content;
+    // Of what it was estimated from: the last digits of the estimate depend on the number of threads.
+    plan.posterior_sha256 = PosteriorRecord().input;
   }
   plan.quantizer = recipe_.quantizer;
   plan.quantizer.centring = CentringName(CentringOf(recipe_.quantizer));
@@ -254,6 +302,7 @@ void StageChain::Guard(Plan& plan) {
     SetChoices(plan, Quantized(uniform, {}).choices);
     recipe_.quantizer.batch_norm = options.batch_norm;
     recipe_.quantizer.output_correction = options.output_correction;
+    SetCorrection(plan, {options.batch_norm, options.output_correction});
   }
   plan.guard = std::move(guard);
 }
@@ -303,6 +352,7 @@ PlanMeasurement StageChain::MeasureFloat() { return Evaluated(Model().module, "v
 
 PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reused) {
   Plan plan;
+  plan.quantizer = recipe_.quantizer;
   for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto", .range = "auto"});
   Sha256 hash;
   hash.Update("measure/2").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
@@ -324,51 +374,99 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
   return measurement;
 }
 
+// The plan says how it is quantized, so `verify` of a plan that `run` made finds what `run` did.
 std::string StageChain::ApplyInput(const Plan& plan) {
-  Sha256 hash;
-  hash.Update("apply/5").Update(ModelRecord().content).Update(DataHash(false)).Update(Section("quantizer"));
-  hash.Update(BitsAndChoices(plan)).Update(Seed()).Update(RangeEvidenceHash());
-  return hash.Hex();
+  Recipe recipe = recipe_;
+  FollowQuantizer(plan.quantizer, recipe.quantizer);
+  recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
+  return Sha256OfParts({"apply/6", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+                        BitsAndChoices(plan), Seed(), RangeEvidenceHash()});
 }
 
-std::string StageChain::VerifyInput(const Plan& plan, const StageRecord& apply) {
-  Sha256 hash;
-  hash.Update("verify/1").Update(apply.content).Update(DataHash(true)).Update(Section("verify")).Update(Seed());
-  hash.Update(DumpPlan(plan));
-  return hash.Hex();
+std::string StageChain::VerifyInput(const StageRecord& apply) {
+  return Sha256OfParts({"verify/2", ModelRecord().content, apply.content, DataHash(true), Section("verify"), Seed()});
 }
 
-std::optional<Plan> StageChain::FindVerified(const Plan& draft) {
-  const auto apply = folder_.Find("apply", ApplyInput(draft));
-  if (!apply) return std::nullopt;
-  Plan plan = draft;
-  SetCorrection(plan, CorrectionOf(apply->facts).chosen);
-  if (!folder_.Find("verify", VerifyInput(plan, *apply))) return std::nullopt;
-  return LoadPlan(folder_.File("plan.yaml"));
+std::string StageChain::PlaceOf(const Plan& plan, bool edited) {
+  Plan asked = plan;
+  // As the recipe has it: what "auto" chose is known only later.
+  SetCorrection(asked, {asked_.quantizer.batch_norm, asked_.quantizer.output_correction});
+  std::string options;
+  for (const auto& [key, value] : plan.allocator_options) options += key + "=" + value + " ";
+  const auto maker = edited ? std::string("edited") : plan.allocator;
+  const auto budget = BudgetName(plan.budget.kind) + ("-" + FormatBudgetValue(plan.budget));
+  const auto key = Sha256OfParts({"place/1", ApplyInput(asked), maker, options, std::to_string(plan.seed), budget});
+  auto name = budget + "-" + maker + "-" + key.substr(0, 8);
+  for (char& c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && std::string_view("._-").find(c) == std::string_view::npos) {
+      c = '_';
+    }
+  }
+  return "plans/" + name;
 }
 
-std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan) {
-  const auto plan_file = folder_.File("plan.yaml");
+void StageChain::WritePlan(const Plan& plan, const std::string& place, bool edited) {
+  const auto text = DumpPlan(plan);
+  folder_.Write(place + "/plan.yaml", text);
+  if (edited) {
+    WriteFileAtomically(folder_.File("plan.yaml"), text);
+  } else {
+    folder_.Write("plan.yaml", text);
+  }
+}
+
+void StageChain::PlaceNetwork(StageRecord& apply, const std::string& network) {
+  if (apply.files.front() != network) {  // another plan has the same network
+    folder_.Link(network, apply.files.front());
+    folder_.Complete("apply", apply, {network});
+    apply.files = {network};
+  }
+  folder_.Link("quantized.pt", network);
+}
+
+bool StageChain::PutInPlace(Plan& plan) {
+  const auto place = PlaceOf(plan, false);
+  auto apply = folder_.Find("apply", ApplyInput(plan));
+  if (apply) {
+    PlaceNetwork(*apply, place + "/quantized.pt");
+    if (const auto verify = folder_.Find("verify", VerifyInput(*apply))) {
+      SetCorrection(plan, CorrectionOf(apply->facts).chosen);
+      plan.verified = VerificationOf(verify->facts);
+    }
+  }
+  WritePlan(plan, place, false);
+  return apply.has_value();
+}
+
+std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edited) {
+  const auto place = PlaceOf(plan, edited), network = place + "/quantized.pt";
   plan.verified.reset();
-  const auto apply = Ensure("apply", ApplyInput(plan), {"quantized.pt"}, [&]() -> StageRecord {
-    WriteFileAtomically(plan_file, DumpPlan(plan));
+  auto apply = Ensure("apply", ApplyInput(plan), {network}, [&]() -> StageRecord {
+    WritePlan(plan, place, edited);
     auto& applied = Quantized(BitsOf(plan), ChoicesOf(plan));
     const auto correction = Correct(applied, BitsOf(plan));
-    SaveModule(applied.module, folder_.File("quantized.pt"));
+    folder_.Write(network, [&](const std::filesystem::path& file) { SaveModule(applied.module, file); });
     const auto content = ModelHash(applied.module);
     quantized_.reset();  // it is corrected now; whoever wants plain weights quantizes again
     return {.input = {}, .content = content, .facts = FactsOf(correction)};
   });
+  PlaceNetwork(apply, network);
   const auto correction = CorrectionOf(apply.facts);
   SetCorrection(plan, correction.chosen);
-  (void)Ensure("verify", VerifyInput(plan, apply), {"plan.yaml"}, [&]() -> StageRecord {
-    WriteFileAtomically(plan_file, DumpPlan(plan));
-    plan.verified = Measure(Model().module, LoadModule(folder_.File("quantized.pt")));
-    const auto text = DumpPlan(plan);
-    WriteFileAtomically(plan_file, text);
-    return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
+  // Whoever asks for the corrections that "auto" chose gets the same network.
+  if (const auto chosen = ApplyInput(plan); chosen != apply.input && !folder_.Find("apply", chosen)) {
+    auto record = apply;
+    record.input = chosen;
+    record.facts = FactsOf(Correction{correction.chosen, {}});
+    folder_.Complete("apply", record, {network});
+  }
+  const auto verify = Ensure("verify", VerifyInput(apply), {}, [&]() -> StageRecord {
+    WritePlan(plan, place, edited);
+    return {.input = {}, .content = {}, .facts = FactsOf(Measure(Model().module, LoadModule(folder_.File(network))))};
   });
-  plan = LoadPlan(plan_file);
+  plan.verified = VerificationOf(verify.facts);
+  WritePlan(plan, place, edited);
+  plan = LoadPlan(folder_.File("plan.yaml"));
   return correction.candidates;
 }
 

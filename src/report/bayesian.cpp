@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bitplan/io/files.h"
+#include "io/json_text.h"
 #include "report/gnuplot.h"
 #include "report/html.h"
 
@@ -229,7 +230,7 @@ std::string BayesJson(const BayesComparison& comparison) {
   for (const auto& [role, name] : comparison.data) data[role] = name;
   const Json json = {{"model", comparison.model},   {"layers", comparison.layers}, {"data", data},
                      {"images", comparison.images}, {"draws", comparison.draws},   {"rows", rows}};
-  return json.dump(2) + "\n";
+  return JsonText(json, 2) + "\n";
 }
 
 std::vector<std::string> WriteBayesComparison(const BayesComparison& comparison, const std::filesystem::path& folder) {

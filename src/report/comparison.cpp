@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bitplan/io/files.h"
+#include "io/json_text.h"
 #include "report/html.h"
 #include "report/plots.h"
 
@@ -104,7 +105,7 @@ std::string ComparisonJson(const Comparison& comparison) {
                                        {"layers", layers},
                                        {"plans", plans},
                                        {"leads", LeadsJson(comparison.leads)}};
-  return json.dump(1) + "\n";
+  return JsonText(json, 1) + "\n";
 }
 
 ReportFiles WriteComparison(const Comparison& comparison, const std::filesystem::path& folder) {

@@ -61,7 +61,9 @@ std::vector<double> Checkpoint::Load(torch::jit::Module& module, torch::optim::O
     for (std::size_t i = 0; i < tensors.size(); ++i) tensors.get(i).copy_(saved.get(i));
     return losses.toDoubleVector();
   } catch (const std::exception&) {
-    progress.Warn("training starts anew: the checkpoint '" + file_.string() + "' cannot be read");
+    const auto kept = MoveAside(file_, "kept");
+    progress.Warn("training starts anew: " + file_.string() + " cannot be read as a checkpoint; it is now " +
+                  kept.string());
     return {};
   }
 }

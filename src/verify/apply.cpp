@@ -18,9 +18,8 @@ std::string ShapeText(const std::vector<std::int64_t>& shape) {
   return text + "]";
 }
 
-}  // namespace
-
-Plan FitPlan(Plan plan, const Network& network, const std::string& model_hash) {
+// The layers of the plan in the order of the network's.
+void FitLayers(Plan& plan, const Network& network, bool with_macs) {
   std::string differences;
   const auto note = [&](const std::string& text) { differences += (differences.empty() ? "" : "; ") + text; };
   std::map<std::string, PlanLayer> planned;
@@ -39,7 +38,7 @@ Plan FitPlan(Plan plan, const Network& network, const std::string& model_hash) {
     if (layer.shape != entry.shape) {
       note(entry.name + " is " + ShapeText(entry.shape) + " in the plan and " + ShapeText(layer.shape) +
            " in the model");
-    } else if (layer.kind != entry.kind || layer.macs != entry.macs) {
+    } else if (layer.kind != entry.kind || (with_macs && layer.macs != entry.macs)) {
       note(entry.name + " is " + entry.kind + " with " + std::to_string(entry.macs) + " macs in the plan and " +
            layer.kind + " with " + std::to_string(layer.macs) + " in the model");
     }
@@ -48,11 +47,34 @@ Plan FitPlan(Plan plan, const Network& network, const std::string& model_hash) {
   }
   for (const auto& [name, layer] : planned) note("the model has no layer " + name);
   if (!differences.empty()) throw Error(ErrorKind::kData, "the plan is for another model: " + differences);
+}
+
+}  // namespace
+
+Plan FitPlan(Plan plan, const Network& network, const std::string& model_hash) {
+  FitLayers(plan, network, true);
   if (plan.model.sha256 != model_hash) {
     throw Error(ErrorKind::kData, "the plan is for other weights or another forward of the same layers (plan: sha256 " +
                                       plan.model.sha256.substr(0, 12) + ", model: " + model_hash.substr(0, 12) +
-                                      "); make a plan for this model with `bitplan run`");
+                                      "); take its widths with `bitplan verify --transfer`, or make a plan for this "
+                                      "model with `bitplan run`");
   }
+  return plan;
+}
+
+Plan TransferPlan(Plan plan, const Network& network, const std::string& model_hash) {
+  FitLayers(plan, network, false);
+  if (plan.model.sha256 == model_hash) return plan;
+  for (std::size_t l = 0; l < plan.layers.size(); ++l) {
+    plan.layers[l].macs = network.layers[l].macs;
+    plan.layers[l].confidence = -1.0;
+  }
+  if (!plan.transferred) plan.transferred = PlanSource{plan.model.name, plan.model.sha256};
+  if (plan.transferred->sha256 == model_hash) plan.transferred.reset();  // back to where they came from
+  plan.model = {network.name, model_hash, network.quantizable_weights()};
+  plan.achieved.optimality_gap = -1.0;
+  plan.guard.reset();
+  plan.verified.reset();
   return plan;
 }
 

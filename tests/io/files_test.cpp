@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "bitplan/core/error.h"
+#include "io/json_text.h"
 #include "io/scratch.h"
 #include "support/catch.h"
 
@@ -160,4 +161,22 @@ TEST_CASE("hashed texts keep their borders") {
   const std::string_view a = "a", b = "b", c = "c", ab = "ab", bc = "bc";
   CHECK(Sha256().Update(ab).Update(c).Hex() != Sha256().Update(a).Update(bc).Hex());
   CHECK(Sha256().Update(a).Update(b).Hex() == Sha256().Update(a).Update(b).Hex());
+}
+
+TEST_CASE("an error of a writer names the file that was asked for, not the temporary one") {
+  const Scratch folder;
+  const auto target = folder / "wanted.bin";
+  const auto error = ErrorOf([&] {
+    WriteFileAtomically(target, [](const fs::path& temporary) {
+      throw Error(ErrorKind::kIo, "cannot write " + temporary.string() + ": no");
+    });
+  });
+  CHECK(std::string(error.what()) == "cannot write " + target.string() + ": no");
+}
+
+TEST_CASE("text of any bytes becomes JSON") {
+  const std::string text = JsonText(nlohmann::json{{"path", "o\xff/\xc3"}});
+  CHECK_THAT(text, ContainsSubstring("\xef\xbf\xbd"));
+  CHECK(ValidUtf8("caf\xc3\xa9") == "caf\xc3\xa9");
+  CHECK(ValidUtf8("caf\xe9") == "caf\xef\xbf\xbd");
 }

@@ -58,6 +58,17 @@ TEST_CASE("range and confidence of a layer, and what the guard decided, survive 
                     ContainsSubstring("layers[0].range"));
 }
 
+TEST_CASE("where transferred widths came from survives the round trip, and may be left out") {
+  Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
+  CHECK_FALSE(plan.transferred);
+  plan.transferred = PlanSource{"lenet of May", "abc123"};
+  const Plan read = ParsePlan(DumpPlan(plan), "plan.yaml");
+  REQUIRE(read.transferred);
+  CHECK(read.transferred->model == "lenet of May");
+  CHECK(read.transferred->sha256 == "abc123");
+  CHECK(DumpPlan(read) == DumpPlan(plan));
+}
+
 TEST_CASE("the golden plan of format version 1 loads for ever") {
   const Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
   CHECK(plan.model.name == "lenet5-caffe");

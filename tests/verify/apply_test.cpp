@@ -84,5 +84,24 @@ TEST_CASE("a plan for another model is refused and says which layers differ") {
   CHECK_THROWS_WITH(FitPlan(retrained, network, hash), ContainsSubstring("other weights"));
 }
 
+TEST_CASE("a transferred plan takes the layers by name and says where its widths came from") {
+  const Network network = ConvBatchNorm();
+  const std::string hash = ModelHash(network.module);
+  Plan plan = PlanFor(network);
+  plan.model = {"before", std::string(64, '0'), network.quantizable_weights()};
+  plan.layers[0].bits = 7;
+  plan.layers[0].macs += 1;
+  std::swap(plan.layers[0], plan.layers[2]);
+  plan = TransferPlan(plan, network, hash);
+  CHECK_NOTHROW(FitPlan(plan, network, hash));
+  for (std::size_t l = 0; l < plan.layers.size(); ++l) CHECK(plan.layers[l].name == network.layers[l].name);
+  CHECK(plan.layers[0].bits == 7);
+  REQUIRE(plan.transferred);
+  CHECK(plan.transferred->sha256 == std::string(64, '0'));
+  Plan wrong = PlanFor(network);
+  wrong.layers[1].kind = "linear";
+  CHECK_THROWS_WITH(TransferPlan(wrong, network, hash), ContainsSubstring(wrong.layers[1].name));
+}
+
 }  // namespace
 }  // namespace bitplan

@@ -62,6 +62,12 @@ struct PlanModel {
   std::int64_t weights = 0;
 };
 
+// `verify --transfer`: the model that the widths were allocated for, with the same layers and other weights.
+struct PlanSource {
+  std::string model;
+  std::string sha256;
+};
+
 struct PlanAchieved {
   double average_bits = 0.0;
   double average_bits_with_overhead = 0.0;
@@ -88,6 +94,7 @@ struct Plan {
   Budget budget;
   PlanAchieved achieved;
   std::vector<PlanLayer> layers;  // execution order
+  std::optional<PlanSource> transferred;
   std::optional<PlanGuard> guard;
   std::optional<Verification> verified;
   PlanProvenance provenance;

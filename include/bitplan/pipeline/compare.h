@@ -11,12 +11,14 @@ struct CompareReport {
   Comparison comparison;
   ReportFiles files;
   std::vector<StageStatus> stages;
+  std::int64_t learned = 0;   // plans that an allocator learned from the network now; others had been learned before
   std::int64_t measured = 0;  // plans that were measured now; the others had been before, or are the same plan
 };
 
 // The recipe's section `compare` says which allocators, budgets and seeds. Every sensitivity table is measured once;
 // every different plan is corrected and measured once and kept in the output folder under compare/, so that a killed
-// comparison continues. Writes compare.csv, compare.json, report.html and plots/ into the output folder.
+// comparison continues; what an allocator learned from the network is kept in the manifest. Writes compare.csv,
+// compare.json, report.html and plots/ into the output folder.
 [[nodiscard]] CompareReport Compare(const RecipeOptions& options, ProgressSink& progress);
 
 }  // namespace bitplan::pipeline

@@ -3,8 +3,10 @@
 //   model -> posterior -> sensitivity -> allocate -> apply -> verify
 //
 // A stage runs when something that it reads has changed: another budget runs allocate, apply and verify and nothing
-// above. Files in the output folder: model.pt (when trained), posterior.pt, sensitivity.json, quantized.pt, plan.yaml,
-// manifest.json. plan.yaml is written unverified as soon as the bits are known, and again with the measurement.
+// above. Files in the output folder: model.pt (when trained), posterior.pt, sensitivity.json, draws.json,
+// manifest.json, and of every plan plans/NAME/plan.yaml and plans/NAME/quantized.pt; NAME states budget and allocator.
+// The newest are plan.yaml and quantized.pt too. A plan is written unverified as soon as the bits are known, and again
+// with the measurement; one that was measured here before is put in place again without running anything.
 #pragma once
 
 #include <filesystem>
@@ -51,6 +53,9 @@ struct VerifyPlanOptions {
   std::filesystem::path out_plan;  // where the verified plan is written; empty: in place
   std::filesystem::path against;   // another plan for the same model, measured on the same samples; empty: none
   bool guard = false;              // fall back to one width when that is better on calibration images
+  // The file may be of other weights of the same layers (name, kind and shape): its widths, grids and ranges are taken,
+  // scales and corrections are fitted to the model at hand. Written to `out_plan`, or plan.yaml of the output folder.
+  bool transfer = false;
 };
 
 // `bitplan verify`: measures the bits of a plan file, also of one edited by hand, with the quantizer and the grids that

@@ -18,6 +18,11 @@ namespace bitplan {
 // given twice, other shape), or that the model differs.
 [[nodiscard]] Plan FitPlan(Plan plan, const Network& network, const std::string& model_hash);
 
+// Makes a plan for a model one for other weights of the same layers: its widths, grids and ranges stay, layer by name;
+// `transferred` says where they came from, and what was measured or proven for the other weights goes. Error(kData) as
+// above when a layer is missing or has another kind or shape. Leaves a plan that is for this model as it is.
+[[nodiscard]] Plan TransferPlan(Plan plan, const Network& network, const std::string& model_hash);
+
 struct AppliedPlan {
   torch::jit::Module module{"empty"};  // a clone of the network with quantized weights
   std::vector<LevelChoice> choices;    // of every layer, order of Network::layers
