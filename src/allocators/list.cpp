@@ -1,5 +1,7 @@
 #include "bitplan/allocators/allocator.h"
 
+#include <fmt/format.h>
+
 namespace bitplan {
 
 Allocation AllocateAutoRound(const AllocatorInputs&);
@@ -23,12 +25,16 @@ const std::vector<Allocator>& Allocators() {
        .description = "bits follow a quantile of each layer's posterior precision (modes information and rank)",
        .allocate = AllocateQuantileInform,
        .needs_posterior = true,
-       .reads = AllocatorReads::kCoherence},
+       .reads = AllocatorReads::kCoherence,
+       .options = {"allocate.quantile", "allocate.mode"}},
       {.name = "random-bits",
        .description = "learns a distribution over widths from the likelihood of the quantized network",
        .allocate = AllocateRandomBits,
        .needs_oracle = true,
-       .random = true},
+       .random = true,
+       .options = {"allocate.random_bits.estimator", "allocate.random_bits.steps", "allocate.random_bits.samples",
+                   "allocate.random_bits.learning_rate", "allocate.random_bits.data_weight",
+                   "allocate.random_bits.posterior_weight"}},
       {.name = "exact",
        .description = "least predicted loss rise by an exact multiple-choice knapsack, with an optimality gap",
        .allocate = AllocateExact},
@@ -84,6 +90,43 @@ const std::vector<Allocator>& Allocators() {
        .baseline = true},
   };
   return list;
+}
+
+std::string AllocatorsHelp() {
+  const auto reads = [](const Allocator& allocator) -> std::string {
+    std::string text;
+    switch (allocator.reads) {
+      case AllocatorReads::kLossRise:
+        text = *allocator.metric != '\0' ? fmt::format("its own sensitivity table (metric {})", allocator.metric)
+                                          : "the sensitivity table (sensitivity.metric)";
+        break;
+      case AllocatorReads::kCoherence:
+        text = "the posterior, and how rounding errors of a layer act together";
+        break;
+      case AllocatorReads::kScores:
+        text = "the posterior";
+        break;
+      case AllocatorReads::kSizes:
+        text = "the sizes of the layers, nothing else";
+        break;
+    }
+    if (allocator.needs_oracle) text += ", and the likelihood of training images";
+    return text + (allocator.random ? "; its answer depends on the seed" : "");
+  };
+  std::string text =
+      "Allocators: who spends the budget of a recipe, allocate.allocator. All of them keep to allocate.budget, bits,\n"
+      "pins, groups and exclude; allocate.guard holds for those that are no baseline.\n";
+  for (const bool baseline : {false, true}) {
+    text += baseline ? "\nBaselines, and methods of other tools over the same quantizer:\n" : "\n";
+    for (const Allocator& allocator : Allocators()) {
+      if (allocator.baseline != baseline) continue;
+      text += fmt::format("  {}\n      {}\n      reads    {}\n", allocator.name, allocator.description, reads(allocator));
+      for (const char* option : allocator.options) {
+        text += fmt::format("      {}  {}\n", option == allocator.options.front() ? "options" : "       ", option);
+      }
+    }
+  }
+  return text;
 }
 
 }  // namespace bitplan

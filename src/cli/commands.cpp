@@ -11,8 +11,10 @@
 #include <functional>
 #include <system_error>
 
+#include "bitplan/allocators/allocator.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
+#include "bitplan/io/plan.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/pipeline/bayes.h"
 #include "bitplan/pipeline/compare.h"
@@ -20,9 +22,11 @@
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/list.h"
 #include "bitplan/pipeline/make_data.h"
+#include "bitplan/pipeline/names.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/pipeline/stages.h"
+#include "cli/completion.h"
 #include "cli/console.h"
 #include "cli/processor.h"
 #include "cli/render.h"
@@ -33,7 +37,7 @@ namespace {
 
 struct Arguments {
   pipeline::RecipeOptions recipe;
-  std::string seed, device = "auto", plan, out_plan, against, model, topic;
+  std::string seed, device = "auto", plan, out_plan, against, model, topic, shell;
   std::vector<std::int64_t> shape;
   pipeline::RankOptions rank;
   pipeline::MakeDataOptions make_data;
@@ -47,6 +51,9 @@ struct Command {
   void (*declare)(CLI::App& app, Arguments& arguments);
   void (*run)(const Arguments& arguments, CLI::App& program);
 };
+
+// How an option's value is named in the help; completion offers what the name says.
+constexpr const char *kFile = "FILE", *kFolder = "FOLDER";
 
 const char* DefaultDataFolder() {
   const char* folder = std::getenv("BITPLAN_DATA");
@@ -65,7 +72,8 @@ void PrintReport(const Report& report, const Arguments& arguments) {
 }
 
 void DeclareOutput(CLI::App& app, Arguments& arguments) {
-  app.add_option("--data", arguments.recipe.data, "data folder (default: $BITPLAN_DATA, else data/)");
+  app.add_option("--data", arguments.recipe.data, "data folder (default: $BITPLAN_DATA, else data/)")
+      ->type_name(kFolder);
   app.add_option("--threads", arguments.threads, "threads (default: all cores)")->check(CLI::Range(1, 4096));
   app.add_option("--device", arguments.device, "auto, cpu or cuda (default: auto)");
   app.add_flag("--quiet", arguments.quiet, "no progress on stderr");
@@ -73,8 +81,10 @@ void DeclareOutput(CLI::App& app, Arguments& arguments) {
 }
 
 void DeclareRecipe(CLI::App& app, Arguments& arguments) {
-  app.add_option("recipe", arguments.recipe.recipe, "recipe (YAML); 'bitplan help recipe' lists its keys")->required();
-  app.add_option("--out", arguments.recipe.out, "output folder (default: out/<recipe name>)");
+  app.add_option("recipe", arguments.recipe.recipe, "recipe (YAML); 'bitplan help recipe' lists its keys")
+      ->required()
+      ->type_name(kFile);
+  app.add_option("--out", arguments.recipe.out, "output folder (default: out/<recipe name>)")->type_name(kFolder);
   app.add_option("--set", arguments.recipe.overrides, "override a recipe key: key.path=value ...; may be repeated")
       ->allow_extra_args(false);
   app.add_option("--seed", arguments.seed, "override the recipe's seed");
@@ -90,12 +100,15 @@ void DeclareAllocate(CLI::App& app, Arguments& arguments) {
 
 void DeclareVerify(CLI::App& app, Arguments& arguments) {
   DeclareRecipe(app, arguments);
-  app.add_option("--plan", arguments.plan, "plan to measure (default: plan.yaml in the output folder)");
-  app.add_option("--out-plan", arguments.out_plan, "where the verified plan is written (default: in place)");
+  app.add_option("--plan", arguments.plan, "plan to measure (default: plan.yaml in the output folder)")
+      ->type_name(kFile);
+  app.add_option("--out-plan", arguments.out_plan, "where the verified plan is written (default: in place)")
+      ->type_name(kFile);
   app.add_flag("--guard", arguments.guard, "keep one width for all layers when it is better on calibration images");
   app.add_flag("--transfer", arguments.transfer,
                "the plan may be for other weights of the same layers: take its widths for this model");
-  app.add_option("--against", arguments.against, "another plan for the same model, compared on the same samples");
+  app.add_option("--against", arguments.against, "another plan for the same model, compared on the same samples")
+      ->type_name(kFile);
 }
 
 void DeclareCompare(CLI::App& app, Arguments& arguments) {
@@ -111,15 +124,18 @@ void DeclareCompare(CLI::App& app, Arguments& arguments) {
 }
 
 void DeclareList(CLI::App& app, Arguments& arguments) {
-  app.add_option("recipe", arguments.recipe.recipe, "recipe whose output folder is listed; not needed with --out");
-  app.add_option("--out", arguments.recipe.out, "output folder (default: out/<recipe name>)");
+  app.add_option("recipe", arguments.recipe.recipe, "recipe whose output folder is listed; not needed with --out")
+      ->type_name(kFile);
+  app.add_option("--out", arguments.recipe.out, "output folder (default: out/<recipe name>)")->type_name(kFolder);
   app.add_option("--set", arguments.recipe.overrides, "override a recipe key: key.path=value ...; may be repeated")
       ->allow_extra_args(false);
   app.add_flag("--json", arguments.json, "machine-readable result on stdout");
 }
 
 void DeclareInspect(CLI::App& app, Arguments& arguments) {
-  app.add_option("model", arguments.model, "TorchScript file, or the name of an architecture")->required();
+  app.add_option("model", arguments.model, "TorchScript file, or the name of an architecture")
+      ->required()
+      ->type_name(kFile);
   app.add_option("--shape", arguments.shape, "shape of one input, as in 3,32,32 (default: found by trying)")
       ->delimiter(',');
   DeclareOutput(app, arguments);
@@ -133,7 +149,8 @@ void DeclareMakeData(CLI::App& app, Arguments& arguments) {
 }
 
 void DeclareHelp(CLI::App& app, Arguments& arguments) {
-  app.add_option("topic", arguments.topic, "recipe, or a sub-command");
+  app.add_option("topic", arguments.topic, "a sub-command, or one of the topics that 'bitplan help' lists");
+  app.add_option("shell", arguments.shell, "of the topic completion: bash or zsh");
   app.add_flag("--markdown", arguments.markdown, "the recipe reference as Markdown");
 }
 
@@ -213,7 +230,7 @@ constexpr Command kCommands[] = {
     {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
     {"bayes", "train, quantize and measure Bayesian networks", DeclareRecipe, BayesCommand},
     {"make-data", "make a data set that is not fetched: ambiguous-mnist", DeclareMakeData, MakeDataCommand},
-    {"help", "help on a sub-command, or 'help recipe' for every recipe key", DeclareHelp, HelpCommand},
+    {"help", "help on a sub-command or a topic", DeclareHelp, HelpCommand},
 };
 
 std::vector<std::string> CommandNames() {
@@ -222,15 +239,84 @@ std::vector<std::string> CommandNames() {
   return names;
 }
 
+struct Topic {
+  const char* name;
+  const char* help;
+  std::string (*text)(const Arguments& arguments, const CLI::App& program);
+};
+
+std::string CompletionScript(const Arguments& arguments, const CLI::App& program);
+
+constexpr Topic kTopics[] = {
+    {"recipe", "every key of a recipe, with its unit, range, names and default",
+     [](const Arguments& arguments, const CLI::App&) {
+       const auto names = pipeline::KnownNames();
+       return arguments.markdown ? RecipeHelpMarkdown(names) : RecipeHelp(names);
+     }},
+    {"plan", "every key of a plan", [](const Arguments&, const CLI::App&) { return PlanHelp(); }},
+    {"allocators", "who can choose the bits: what each does, reads and can be told",
+     [](const Arguments&, const CLI::App&) { return AllocatorsHelp(); }},
+    {"completion", "a script that completes command lines in bash or zsh: help completion bash", CompletionScript},
+};
+
+std::string TopicsHelp() {
+  std::string text = "Topics of 'bitplan help':";
+  for (const Topic& topic : kTopics) text += fmt::format("\n  {:<26}  {}", topic.name, topic.help);
+  return text;
+}
+
+// Words at options and arguments that take one of a list.
+std::vector<std::string> WordsFor(const std::string& command, const std::string& name) {
+  const auto known = pipeline::KnownNames();
+  if (name == "--device") return {"auto", "cpu", "cuda"};
+  if (name == "--metrics") return known.at("sensitivity.metric");
+  if (name == "model") return known.at("model.architecture");
+  if (name == "dataset") return pipeline::MakeDataNames();
+  if (command == "help" && name == "shell") return {"bash", "zsh"};
+  if (command == "help" && name == "topic") {
+    auto topics = CommandNames();
+    for (const Topic& topic : kTopics) topics.emplace_back(topic.name);
+    return topics;
+  }
+  return {};
+}
+
+std::string CompletionScript(const Arguments& arguments, const CLI::App& program) {
+  std::vector<CompletionCommand> commands;
+  for (const auto& command : kCommands) {
+    CompletionCommand entry{command.name, command.help, {}, {}};
+    for (const CLI::Option* option : program.get_subcommand(command.name)->get_options()) {
+      const std::string name = option->get_positional() ? option->get_name() : option->get_lnames().empty() ? "" : "--" + option->get_lnames().front();
+      const std::string type = option->get_type_name();
+      const CompletionValue value{WordsFor(command.name, name), type == kFile     ? CompletionValue::Paths::kFiles
+                                                                : type == kFolder ? CompletionValue::Paths::kFolders
+                                                                                  : CompletionValue::Paths::kNone};
+      if (option->get_positional()) {
+        entry.arguments.push_back(value);
+      } else if (!name.empty()) {
+        entry.options.push_back({name, option->get_description(), option->get_expected_max() > 0, value});
+      }
+    }
+    commands.push_back(std::move(entry));
+  }
+  std::vector<CompletionKey> keys;
+  for (const auto& key : RecipeWords(pipeline::KnownNames())) keys.push_back({key.path, key.words});
+  if (arguments.shell == "bash") return BashCompletion(commands, keys);
+  if (arguments.shell == "zsh") return ZshCompletion(commands, keys);
+  throw Error(ErrorKind::kUsage, arguments.shell.empty() ? "help completion: name the shell, bash or zsh"
+                                                         : UnknownNameMessage("shell", arguments.shell, {"bash", "zsh"}));
+}
+
 void HelpCommand(const Arguments& arguments, CLI::App& program) {
-  if (arguments.topic == "recipe") return Print(arguments.markdown ? RecipeHelpMarkdown() : RecipeHelp());
   if (arguments.topic.empty()) {  // program.help() would be that of `help` itself, the chosen sub-command
     return Print(program.get_formatter()->make_help(&program, program.get_name(), CLI::AppFormatMode::Normal));
   }
-  auto topics = CommandNames();
-  topics.emplace_back("recipe");
-  if (std::find(topics.begin(), topics.end(), arguments.topic) == topics.end()) {
-    throw Error(ErrorKind::kUsage, UnknownNameMessage("help topic", arguments.topic, topics));
+  for (const Topic& topic : kTopics) {
+    if (arguments.topic == topic.name) return Print(topic.text(arguments, program));
+  }
+  const auto commands = CommandNames();
+  if (std::find(commands.begin(), commands.end(), arguments.topic) == commands.end()) {
+    throw Error(ErrorKind::kUsage, UnknownNameMessage("help topic", arguments.topic, WordsFor("help", "topic")));
   }
   Print(program.get_subcommand(arguments.topic)->help(program.get_name()));
 }
@@ -275,6 +361,7 @@ int Main(std::vector<std::string> words) {
   program.set_version_flag("--version", std::string("bitplan ") + BITPLAN_VERSION);
   program.require_subcommand(1);
   for (const auto& command : kCommands) command.declare(*program.add_subcommand(command.name, command.help), arguments);
+  program.footer(TopicsHelp());  // sub-commands that are added later would show it too
 
   const auto names = CommandNames();
   if (!words.empty() && words.front().rfind('-', 0) != 0 &&

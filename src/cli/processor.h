@@ -13,7 +13,7 @@ void UseThreads(int threads);
 // auto and cpu run on the processor; cuda is Error(kUsage), because nothing here runs there.
 void UseDevice(const std::string& device);
 
-// Times a small matrix product and warns when the BLAS library behind LibTorch is a slow one.
+// Warns when LibTorch multiplies matrices by the reference BLAS.
 void WarnWhenBlasIsSlow(ProgressSink& progress);
 
 }  // namespace bitplan::cli

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bitplan/io/files.h"
+#include "io/plan_keys.h"
 #include "io/recipe_options.h"
 #include "io/yaml_source.h"
 #include "io/yaml_text.h"
@@ -18,12 +19,12 @@ constexpr int kPlanVersion = 1;
 constexpr Range kAny{};
 constexpr Range kAtLeastOne{.low = 1};
 
-// A map whose keys are known: required ones are there, optional ones may be missing.
+// A map whose keys are those of PlanKeys: required ones are there, optional ones may be missing.
 class Fields {
  public:
-  Fields(const YamlSource& source, const YAML::Node& map, std::string path, const std::vector<std::string>& required,
-         const std::vector<std::string>& optional = {})
+  Fields(const YamlSource& source, const YAML::Node& map, std::string path)
       : source_(source), path_(std::move(path)) {
+    const auto required = PlanKeysIn(path_, /*required=*/true), optional = PlanKeysIn(path_, /*required=*/false);
     std::vector<std::string> known = required;
     known.insert(known.end(), optional.begin(), optional.end());
     source.ForEachKey(map, path_, known,
@@ -106,12 +107,12 @@ std::string DumpAllocator(const Plan& plan) {
 }
 
 PlanModel ReadModel(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "model", {"name", "sha256", "weights"});
+  const Fields fields(source, node, "model");
   return {fields.Text("name"), fields.Text("sha256"), fields.Integer("weights", kAtLeastOne)};
 }
 
 void ReadAllocator(const YamlSource& source, const YAML::Node& node, Plan& plan) {
-  const Fields fields(source, node, "allocator", {"name", "seed"}, {"options"});
+  const Fields fields(source, node, "allocator");
   plan.allocator = fields.Text("name");
   plan.seed = source.Seed(fields.At("seed"), "allocator.seed");
   if (!fields.Has("options")) return;
@@ -124,8 +125,7 @@ void ReadAllocator(const YamlSource& source, const YAML::Node& node, Plan& plan)
 }
 
 QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "quantizer", {"scheme", "granularity", "range", "batch_norm"},
-                      {"rounding", "centring", "output_correction"});
+  const Fields fields(source, node, "quantizer");
   const auto choice = [&](const std::string& key) {
     return source.Choice(fields.At(key), fields.Path(key), FindRecipeOption(fields.Path(key))->choices);
   };
@@ -142,7 +142,7 @@ QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node)
 
 Budget ReadBudget(const YamlSource& source, const YAML::Node& node) {
   const std::string bits = BudgetName(BudgetKind::kAverageBits), bytes = BudgetName(BudgetKind::kBytes);
-  const Fields fields(source, node, "budget", {}, {bits, bytes});
+  const Fields fields(source, node, "budget");
   if (fields.Has(bits) == fields.Has(bytes)) {
     source.Fail(node, "budget must have exactly one of the keys " + bits + " and " + bytes);
   }
@@ -151,10 +151,7 @@ Budget ReadBudget(const YamlSource& source, const YAML::Node& node) {
 }
 
 PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(
-      source, node, "achieved",
-      {"average_bits", "average_bits_with_overhead", "stored_bytes", "compression", "predicted_loss_rise"},
-      {"optimality_gap"});
+  const Fields fields(source, node, "achieved");
   PlanAchieved achieved;
   achieved.average_bits = fields.Number("average_bits", kNotNegative);
   achieved.average_bits_with_overhead = fields.Number("average_bits_with_overhead", kNotNegative);
@@ -167,7 +164,7 @@ PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
 
 PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std::string& path,
                     const QuantizerOptions& quantizer) {
-  const Fields fields(source, node, path, {"name", "kind", "shape", "macs", "bits"}, {"grid", "range", "confidence"});
+  const Fields fields(source, node, path);
   PlanLayer layer;
   layer.name = fields.Text("name");
   layer.kind = fields.Text("kind");
@@ -201,19 +198,19 @@ std::vector<PlanLayer> ReadLayers(const YamlSource& source, const YAML::Node& no
 }
 
 Metrics ReadMetrics(const YamlSource& source, const YAML::Node& node, const std::string& path) {
-  const Fields fields(source, node, path, {"accuracy", "nll", "brier", "ece"});
+  const Fields fields(source, node, path);
   return {fields.Number("accuracy", kShare), fields.Number("nll", kNotNegative), fields.Number("brier", kNotNegative),
           fields.Number("ece", kShare)};
 }
 
 Verification ReadVerification(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "verified", {"data", "samples", "float", "quantized", "accuracy_drop"});
+  const Fields fields(source, node, "verified");
   Verification verified;
   verified.data = fields.Text("data");
   verified.samples = fields.Integer("samples", kAtLeastOne);
   verified.float_model = ReadMetrics(source, fields.At("float"), "verified.float");
   verified.quantized = ReadMetrics(source, fields.At("quantized"), "verified.quantized");
-  const Fields drop(source, fields.At("accuracy_drop"), "verified.accuracy_drop", {"value", "ci95", "mcnemar_p"});
+  const Fields drop(source, fields.At("accuracy_drop"), "verified.accuracy_drop");
   const auto interval = drop.List("ci95");
   if (interval.size() != 2) source.Fail(drop.At("ci95"), drop.Path("ci95") + " must have two ends");
   verified.accuracy_drop.drop = drop.Number("value", kAny);
@@ -224,13 +221,13 @@ Verification ReadVerification(const YamlSource& source, const YAML::Node& node) 
 }
 
 PlanGuard ReadGuard(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "guard", {"data", "plan_nll", "uniform_nll"}, {"replaced"});
+  const Fields fields(source, node, "guard");
   return {fields.Text("data"), fields.Number("plan_nll", kNotNegative), fields.Number("uniform_nll", kNotNegative),
           fields.Has("replaced") ? fields.Text("replaced") : ""};
 }
 
 PlanProvenance ReadProvenance(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "provenance", {"bitplan", "libtorch", "recipe_sha256"});
+  const Fields fields(source, node, "provenance");
   return {fields.Text("bitplan"), fields.Text("libtorch"), fields.Text("recipe_sha256")};
 }
 
@@ -290,14 +287,12 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   const YamlSource source(file_name, ErrorKind::kData, true);
   const YAML::Node root = source.Parse(text);
   CheckVersion(source, root);
-  const Fields fields(source, root, "",
-                      {"bitplan", "model", "allocator", "quantizer", "budget", "achieved", "layers", "provenance"},
-                      {"posterior", "transferred", "guard", "verified"});
+  const Fields fields(source, root, "");
   Plan plan;
   plan.model = ReadModel(source, fields.At("model"));
   ReadAllocator(source, fields.At("allocator"), plan);
   if (fields.Has("posterior")) {
-    const Fields posterior(source, fields.At("posterior"), "posterior", {"estimator", "sha256"});
+    const Fields posterior(source, fields.At("posterior"), "posterior");
     plan.posterior_estimator = posterior.Text("estimator");
     plan.posterior_sha256 = posterior.Text("sha256");
   }
@@ -306,7 +301,7 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   plan.achieved = ReadAchieved(source, fields.At("achieved"));
   plan.layers = ReadLayers(source, fields.At("layers"), plan.quantizer);
   if (fields.Has("transferred")) {
-    const Fields source_fields(source, fields.At("transferred"), "transferred", {"model", "sha256"});
+    const Fields source_fields(source, fields.At("transferred"), "transferred");
     plan.transferred = PlanSource{source_fields.Text("model"), source_fields.Text("sha256")};
   }
   if (fields.Has("guard")) plan.guard = ReadGuard(source, fields.At("guard"));

@@ -40,7 +40,7 @@ std::vector<RecipeOption> MakeOptions() {
       Any("model.file", FIELD(model.file),
           "trained TorchScript file, relative to the data folder or the recipe; this or architecture"),
 
-      Required("data.name", FIELD(data.name), "data set: mnist, cifar10, ... or npy for files of your own"),
+      Required("data.name", FIELD(data.name), "data set; npy: files of your own"),
       Any("data.normalize.mean", FIELD(data.normalize_mean), "per channel, subtracted from pixels scaled to 0..1"),
       Number("data.normalize.std", FIELD(data.normalize_std), kPositive, "", "per channel, divides what is left"),
       Count("data.calibration", FIELD(data.calibration), "images",
@@ -60,7 +60,7 @@ std::vector<RecipeOption> MakeOptions() {
       Number("train.dropout", FIELD(train.dropout), {.low = 0, .high = 0.95}, "",
              "probability that an input of the last linear layers is dropped; also makes them robust to few bits"),
       Count("train.batch", FIELD(train.batch), "images", "images of one step"),
-      Any("train.augment", FIELD(train.augment), "random changes of training images: shift, flip, pad-and-crop"),
+      Any("train.augment", FIELD(train.augment), "random changes of training images"),
 
       Any("posterior.estimator", FIELD(posterior.estimator),
           "laplace (curvature at the trained weights) or svi (variational inference, started from laplace)"),
@@ -103,7 +103,7 @@ std::vector<RecipeOption> MakeOptions() {
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
             "unlabelled training images for compensated rounding and both corrections"),
 
-      Any("allocate.allocator", FIELD(allocate.allocator), "algorithm: quantile-inform, exact, uniform, ..."),
+      Any("allocate.allocator", FIELD(allocate.allocator), "who spends the budget; 'bitplan help allocators' says what each does"),
       Number("allocate.budget.average_bits", BudgetField{BudgetKind::kAverageBits},
              {.low = 0, .high = 32, .low_is_open = true}, "bits per weight",
              "what the plan may spend, averaged over the weights of all quantizable layers; this or bytes"),

@@ -1,6 +1,8 @@
 // What the option table says, as text: complete recipes and the reference of all keys.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "bitplan/core/error.h"
 #include "bitplan/io/recipe.h"
 #include "io/recipe_options.h"
@@ -52,12 +54,39 @@ std::string KeyInSection(const RecipeOption& option) {
   return section.empty() ? option.path : option.path.substr(section.size() + 1);
 }
 
-std::string Facts(const RecipeOption& option, const std::string& separator) {
+std::string Values(const RecipeOption& option, const RecipeNames& names) {
+  const auto known = names.find(option.path);
+  return known == names.end() ? DescribeValues(option) : fmt::format("one of {}", fmt::join(known->second, ", "));
+}
+
+std::string Facts(const RecipeOption& option, const RecipeNames& names, const std::string& separator) {
   std::string text = TypeName(option);
-  for (const std::string& fact : {DescribeValues(option), DescribeDefault(option)}) {
+  for (const std::string& fact : {Values(option, names), DescribeDefault(option)}) {
     if (!fact.empty()) text += separator + fact;
   }
   return text;
+}
+
+// Breaks at blanks; every line but the first begins in column `indent`.
+std::string Wrapped(const std::string& text, std::size_t indent) {
+  constexpr std::size_t kLineWidth = 118;
+  std::string wrapped;
+  std::size_t column = indent, begin = 0;
+  while (begin < text.size()) {
+    const auto end = std::min(text.find(' ', begin), text.size());
+    const std::string word = text.substr(begin, end - begin);
+    if (column > indent && column + 1 + word.size() > kLineWidth) {
+      wrapped += "\n" + std::string(indent, ' ');
+      column = indent;
+    } else if (column > indent) {
+      wrapped += ' ';
+      ++column;
+    }
+    wrapped += word;
+    column += word.size();
+    begin = end + 1;
+  }
+  return wrapped;
 }
 
 std::string Code(const std::string& text) { return "`" + text + "`"; }
@@ -77,20 +106,22 @@ std::string DumpRecipeSection(const Recipe& recipe, const std::string& section) 
   throw Error(ErrorKind::kInternal, "a recipe has no section '" + section + "'");
 }
 
-std::string RecipeHelp() {
+std::string RecipeHelp(const RecipeNames& names) {
+  constexpr std::size_t kHelpColumn = 24;
   std::string text =
       "A recipe describes one whole run. Its first line is 'bitplan: 1'; --set key.path=value overrides a key.\n";
   for (const RecipeSection& section : RecipeSections()) {
     text += fmt::format("\n{}\n", section.name.empty() ? section.help : section.name + ": " + section.help);
     for (const RecipeOption& option : RecipeOptions()) {
       if (SectionOf(option) != section.name) continue;
-      text += fmt::format("  {:<20}  {}\n  {:<20}  ({})\n", KeyInSection(option), option.help, "", Facts(option, "; "));
+      text += fmt::format("  {:<20}  {}\n{:{}}{}\n", KeyInSection(option), Wrapped(option.help, kHelpColumn), "",
+                          kHelpColumn, Wrapped("(" + Facts(option, names, "; ") + ")", kHelpColumn));
     }
   }
   return text;
 }
 
-std::string RecipeHelpMarkdown() {
+std::string RecipeHelpMarkdown(const RecipeNames& names) {
   std::string text =
       "# Recipe\n\n"
       "A recipe is a YAML file that describes one whole run: `bitplan run recipes/lenet-mnist.yaml`. Its first line "
@@ -106,10 +137,21 @@ std::string RecipeHelpMarkdown() {
     for (const RecipeOption& option : RecipeOptions()) {
       if (SectionOf(option) != section.name) continue;
       text += fmt::format("| {} | {} | {} | {} | {} |\n", Code(KeyInSection(option)), option.help, TypeName(option),
-                          DescribeValues(option), DescribeDefault(option));
+                          Values(option, names), DescribeDefault(option));
     }
   }
   return text;
+}
+
+std::vector<RecipeKeyWords> RecipeWords(const RecipeNames& names) {
+  std::vector<RecipeKeyWords> keys;
+  for (const RecipeOption& option : RecipeOptions()) {
+    const auto known = names.find(option.path);
+    RecipeKeyWords key{option.path, known == names.end() ? option.choices : known->second};
+    if (std::holds_alternative<FieldOf<bool>>(option.field)) key.words = {"true", "false"};
+    keys.push_back(std::move(key));
+  }
+  return keys;
 }
 
 }  // namespace bitplan

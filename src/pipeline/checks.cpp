@@ -10,6 +10,7 @@
 #include "bitplan/data/augment.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/architectures.h"
+#include "bitplan/pipeline/names.h"
 #include "bitplan/posterior/posterior.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "io/json_text.h"
@@ -30,7 +31,28 @@ bool IsOutputName(const std::string& name) {
   return (stage == "posterior" && kind == ".pt") || (stage == "draws" && kind == ".json");
 }
 
+template <typename Entries>
+std::vector<std::string> NamesOf(const Entries& entries) {
+  std::vector<std::string> names;
+  for (const auto& entry : entries) names.emplace_back(entry.name);
+  return names;
+}
+
 }  // namespace
+
+RecipeNames KnownNames() {
+  const auto data = NamesOf(DatasetSources()), allocators = NamesOf(bitplan::Allocators());
+  return {{"model.architecture", NamesOf(Architectures())},
+          {"data.name", data},
+          {"train.augment", NamesOf(Augmentations())},
+          {"posterior.estimator", NamesOf(PosteriorEstimators())},
+          {"sensitivity.metric", NamesOf(SensitivityMetrics())},
+          {"allocate.allocator", allocators},
+          {"compare.allocators", allocators},
+          {"bayes.clean", data},
+          {"bayes.ambiguous", data},
+          {"bayes.out_of_distribution", data}};
+}
 
 void CheckNames(const Recipe& recipe) {
   const bool brings_model = !recipe.model.file.empty() || !recipe.bayes.from.empty();

@@ -191,6 +191,12 @@ constexpr Maker kMakers[] = {{"ambiguous-mnist", MakeAmbiguousMnist}};
 
 }  // namespace
 
+std::vector<std::string> MakeDataNames() {
+  std::vector<std::string> names;
+  for (const Maker& maker : kMakers) names.emplace_back(maker.name);
+  return names;
+}
+
 MakeDataReport MakeData(const MakeDataOptions& options, ProgressSink& progress) {
   return FindByName(kMakers, "data set to make", options.name).make(options, progress);
 }

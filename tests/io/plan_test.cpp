@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "bitplan/io/files.h"
+#include "io/plan_keys.h"
 #include "io/scratch.h"
 #include "support/catch.h"
 
@@ -232,4 +233,20 @@ TEST_CASE("a missing plan is not found") {
   const Error error = ErrorOf([] { (void)LoadPlan("no-such-plan.yaml"); });
   CHECK(error.kind() == ErrorKind::kNotFound);
   CHECK(std::string(error.what()) == "plan no-such-plan.yaml not found");
+}
+
+TEST_CASE("the help on plans and docs/plan.md explain every key that a complete plan holds") {
+  const std::string help = PlanHelp();
+  const std::string page = ReadFile(std::filesystem::path(BITPLAN_SOURCE_DIR) / "docs" / "plan.md", "page");
+  for (const PlanKey& key : PlanKeys()) {
+    INFO(key.map << " " << key.key);
+    CHECK_THAT(help, ContainsSubstring(key.key));
+    CHECK_THAT(page, ContainsSubstring(key.key));
+  }
+  CHECK_THAT(help, ContainsSubstring("[confidence]") && ContainsSubstring("  stored_bytes"));
+}
+
+TEST_CASE("a key that must be there is asked for, one that may be missing is not") {
+  CHECK_THAT(PlanComplaint(", macs: 288000", ""), ContainsSubstring("missing key 'macs' in layers[0]"));
+  CHECK_NOTHROW(ParsePlan(Replaced(Golden(), ", optimality_gap: 0.0", ""), "plan.yaml"));
 }

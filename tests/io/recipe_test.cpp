@@ -1,6 +1,7 @@
 #include "bitplan/io/recipe.h"
 
 #include <cstdlib>
+#include <sstream>
 
 #include "bitplan/io/files.h"
 #include "io/scratch.h"
@@ -295,17 +296,17 @@ TEST_CASE("every recipe that comes with bitplan loads, and is named like its fil
   CHECK(count >= 4);
 }
 
-TEST_CASE("docs/recipe.md is what the option table says") {
-  const fs::path file = fs::path(BITPLAN_SOURCE_DIR) / "docs" / "recipe.md";
-  if (std::getenv("BITPLAN_UPDATE_DOCS") != nullptr) WriteFileAtomically(file, RecipeHelpMarkdown());
-  INFO("after a change of the option table or a default: BITPLAN_UPDATE_DOCS=1 writes the page anew");
-  CHECK(ReadFile(file, "page") == RecipeHelpMarkdown());
-}
-
 TEST_CASE("the help lists every key that a complete recipe holds") {
-  const std::string help = RecipeHelp();
+  const std::string help = RecipeHelp({{"data.name", {"mnist", "a-new-one"}}});
+  CHECK_THAT(help, ContainsSubstring("(text; one of mnist, a-new-one; required)"));
   for (const char* key : {"learning_rate", "budget.average_bits", "budget.bytes", "normalize.mean", "batch_norm"}) {
     CHECK_THAT(help, ContainsSubstring(std::string("  ") + key + " "));
   }
   CHECK_THAT(help, ContainsSubstring("peak of the one-cycle schedule") && ContainsSubstring("(number; > 0; default "));
+}
+
+TEST_CASE("no line of the recipe's help is wider than a page") {
+  std::vector<std::string> many(60, "quantile-inform");
+  std::istringstream help(RecipeHelp({{"allocate.allocator", many}}));
+  for (std::string line; std::getline(help, line);) CHECK(line.size() <= 120);
 }

@@ -61,10 +61,14 @@ struct Allocator {
   bool random = false;           // the answer depends on the seed
   bool baseline = false;         // stands for another method: the guard leaves its answer alone
   AllocatorReads reads = AllocatorReads::kLossRise;
+  std::vector<const char*> options = {};  // recipe keys that this allocator alone looks at
 };
 
 // Every allocator, in the order of the list.
 [[nodiscard]] const std::vector<Allocator>& Allocators();
+
+// Every allocator with what it does, reads and can be told: `bitplan help allocators`.
+[[nodiscard]] std::string AllocatorsHelp();
 
 // Error(kUsage) with the known names and the nearest one.
 [[nodiscard]] const Allocator& FindAllocator(const std::string& name);

@@ -12,4 +12,7 @@ namespace bitplan {
 [[nodiscard]] Plan ParsePlan(const std::string& text, const std::string& file_name);  // Error(kData): file:line: what
 [[nodiscard]] Plan LoadPlan(const std::filesystem::path& file);                       // Error(kNotFound) if missing
 
+// Every key of the format with its meaning: `bitplan help plan`.
+[[nodiscard]] std::string PlanHelp();
+
 }  // namespace bitplan

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,18 @@ namespace bitplan {
 // One section ("train") of DumpRecipe, for the input hash of a stage.
 [[nodiscard]] std::string DumpRecipeSection(const Recipe& recipe, const std::string& section);
 
+// What may stand at a key whose values are lists of rooms that io does not know: "allocate.allocator" -> all allocators.
+using RecipeNames = std::map<std::string, std::vector<std::string>>;
+
 // The reference of all keys: for the terminal, and as Markdown for docs/recipe.md.
-[[nodiscard]] std::string RecipeHelp();
-[[nodiscard]] std::string RecipeHelpMarkdown();
+[[nodiscard]] std::string RecipeHelp(const RecipeNames& names);
+[[nodiscard]] std::string RecipeHelpMarkdown(const RecipeNames& names);
+
+// Every key ("train.optimizer") with the words that may stand there; none where it is a number or any text.
+struct RecipeKeyWords {
+  std::string path;
+  std::vector<std::string> words;
+};
+[[nodiscard]] std::vector<RecipeKeyWords> RecipeWords(const RecipeNames& names);
 
 }  // namespace bitplan

@@ -47,6 +47,7 @@ struct MakeDataReport {
 // name (with the nearest one), options out of range, and files of these names that this program did not make, or that
 // were changed since; Error(kNotFound) without MNIST; Error(kIo) when the folder cannot be written into. A run that is
 // stopped leaves no half-written file.
+[[nodiscard]] std::vector<std::string> MakeDataNames();  // of the data sets that can be made
 [[nodiscard]] MakeDataReport MakeData(const MakeDataOptions& options, ProgressSink& progress);
 
 }  // namespace bitplan::pipeline

@@ -1,0 +1,35 @@
+#include "cli/blas.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <filesystem>
+
+namespace bitplan::cli {
+
+std::string BlasLibrary() {
+  void* product = dlsym(RTLD_DEFAULT, "sgemm_");  // what LibTorch calls, by the same order of search
+  Dl_info info{};
+  if (product == nullptr || dladdr(product, &info) == 0 || info.dli_fname == nullptr) return "";
+  std::error_code failure;
+  const auto real = std::filesystem::canonical(info.dli_fname, failure);
+  return failure ? info.dli_fname : real.string();
+}
+
+bool IsReferenceBlas(const std::string& library) {
+  constexpr std::array<const char*, 7> kTuned = {"openblas", "mkl", "blis", "atlas", "armpl", "flexiblas", "nvpl"};
+  std::string path = library;
+  std::transform(path.begin(), path.end(), path.begin(),
+                 [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
+  // The file and the folder that holds it: further up anything may be called anything.
+  const std::filesystem::path file(path);
+  const std::string name = file.filename().string();
+  if (name.rfind("libblas", 0) != 0 && name.rfind("librefblas", 0) != 0) return false;
+  const std::string near = file.parent_path().filename().string() + "/" + name;
+  return std::none_of(kTuned.begin(), kTuned.end(),
+                      [&](const char* tuned) { return near.find(tuned) != std::string::npos; });
+}
+
+}  // namespace bitplan::cli

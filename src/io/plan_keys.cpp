@@ -1,0 +1,118 @@
+#include "io/plan_keys.h"
+
+#include <fmt/format.h>
+
+#include "bitplan/io/plan.h"
+
+namespace bitplan {
+namespace {
+
+constexpr bool kRequired = true, kOptional = false;
+
+// "layers[]" of "layers[3]".
+std::string MapOf(const std::string& path) {
+  const auto open = path.find('[');
+  return open == std::string::npos ? path : path.substr(0, open) + "[]";
+}
+
+}  // namespace
+
+const std::vector<PlanKey>& PlanKeys() {
+  static const std::vector<PlanKey> keys = {
+      {"", "bitplan", kRequired, "version of the format: 1"},
+      {"", "model", kRequired, "the network that the plan is for"},
+      {"model", "name", kRequired, "its name, for people"},
+      {"model", "sha256", kRequired, "its hash; a plan for another network is refused"},
+      {"model", "weights", kRequired, "weights of all layers below"},
+      {"", "allocator", kRequired, "who made the plan"},
+      {"allocator", "name", kRequired, "see 'bitplan help allocators'; of a plan by hand any word"},
+      {"allocator", "options", kOptional, "the options that it used"},
+      {"allocator", "seed", kRequired, "root of its random streams"},
+      {"", "posterior", kOptional, "the posterior that the plan was made from; none: the allocator used none"},
+      {"posterior", "estimator", kRequired, "how it was estimated"},
+      {"posterior", "sha256", kRequired, "hash of the estimate"},
+      {"", "quantizer", kRequired, "how weights are rounded; values as in 'bitplan help recipe'"},
+      {"quantizer", "scheme", kRequired, "kind of levels"},
+      {"quantizer", "granularity", kRequired, "what shares a scale"},
+      {"quantizer", "range", kRequired, "what scales are fitted to, where a layer says nothing else"},
+      {"quantizer", "rounding", kOptional, "nearest (the default) or compensated"},
+      {"quantizer", "centring", kOptional, "the corrections that ranges and rounding counted on (default auto)"},
+      {"quantizer", "batch_norm", kRequired, "the correction of batch norms; auto: chosen on calibration images"},
+      {"quantizer", "output_correction", kOptional, "the correction of outputs (default off); auto: likewise"},
+      {"", "budget", kRequired, "what the plan was allowed to spend: exactly one of"},
+      {"budget", "average_bits", kOptional, "bits per weight"},
+      {"budget", "bytes", kOptional, "bytes of the packed weights"},
+      {"", "achieved", kRequired, "what the plan takes; written anew when a plan is verified"},
+      {"achieved", "average_bits", kRequired, "bits per weight, without scales"},
+      {"achieved", "average_bits_with_overhead", kRequired, "the same with scales, and a byte a layer for its width"},
+      {"achieved", "stored_bytes", kRequired, "bytes of the packed weights, overhead included"},
+      {"achieved", "compression", kRequired, "bytes in float32 / stored_bytes"},
+      {"achieved", "predicted_loss_rise", kRequired, "nats per sample, by the sensitivity table"},
+      {"achieved", "optimality_gap", kOptional, "share of it that a better plan could save at most"},
+      {"", "layers", kRequired, "a list, in the order of execution; these keys are what to edit by hand: bits, grid"},
+      {"layers[]", "name", kRequired, "attribute path of the layer in the network"},
+      {"layers[]", "kind", kRequired, "conv2d, linear, ..."},
+      {"layers[]", "shape", kRequired, "of its weight: [out, in / groups, kh, kw] or [out, in]"},
+      {"layers[]", "macs", kRequired, "multiply-accumulates of one input"},
+      {"layers[]", "bits", kRequired, "0 (removed), 1 (sign times a scale), 2..8, or 16 or 32: left in float"},
+      {"layers[]", "grid", kOptional, "zero (the default: a level at zero) or half (levels at odd halves of a step)"},
+      {"layers[]", "range", kOptional, "what its scales are fitted to: max, mse, posterior, output"},
+      {"layers[]", "confidence", kOptional, "how sure the width is, 0..1"},
+      {"", "transferred", kOptional, "verify --transfer: the model that the widths were allocated for"},
+      {"transferred", "model", kRequired, "its name"},
+      {"transferred", "sha256", kRequired, "its hash"},
+      {"", "guard", kOptional, "verify --guard: the plan against one width for all layers on calibration images"},
+      {"guard", "data", kRequired, "data set and split"},
+      {"guard", "plan_nll", kRequired, "NLL of the plan, nats per sample"},
+      {"guard", "uniform_nll", kRequired, "NLL with one width for all layers"},
+      {"guard", "replaced", kOptional, "the allocator whose plan was worse and made place for uniform"},
+      {"", "verified", kOptional, "what was measured; none: not yet"},
+      {"verified", "data", kRequired, "data set and split"},
+      {"verified", "samples", kRequired, "images that both networks were measured on"},
+      {"verified", "float", kRequired, "the float network"},
+      {"verified.float", "accuracy", kRequired, "share of the samples"},
+      {"verified.float", "nll", kRequired, "negative log-likelihood, nats per sample"},
+      {"verified.float", "brier", kRequired, "Brier score"},
+      {"verified.float", "ece", kRequired, "expected calibration error, 15 bins"},
+      {"verified", "quantized", kRequired, "the quantized network"},
+      {"verified.quantized", "accuracy", kRequired, "as above"},
+      {"verified.quantized", "nll", kRequired, "as above"},
+      {"verified.quantized", "brier", kRequired, "as above"},
+      {"verified.quantized", "ece", kRequired, "as above"},
+      {"verified", "accuracy_drop", kRequired, "float less quantized accuracy, on the same samples"},
+      {"verified.accuracy_drop", "value", kRequired, "a share; positive: the plan is worse"},
+      {"verified.accuracy_drop", "ci95", kRequired, "both ends of its paired 95 % interval (bootstrap)"},
+      {"verified.accuracy_drop", "mcnemar_p", kRequired, "McNemar's exact test, two-sided"},
+      {"", "provenance", kRequired, "what wrote the plan"},
+      {"provenance", "bitplan", kRequired, "version of the program"},
+      {"provenance", "libtorch", kRequired, "version of LibTorch"},
+      {"provenance", "recipe_sha256", kRequired, "hash of the complete recipe"},
+  };
+  return keys;
+}
+
+std::vector<std::string> PlanKeysIn(const std::string& path, bool required) {
+  const std::string map = MapOf(path);
+  std::vector<std::string> names;
+  for (const PlanKey& key : PlanKeys()) {
+    if (map == key.map && required == key.required) names.emplace_back(key.key);
+  }
+  return names;
+}
+
+std::string PlanHelp() {
+  std::string text =
+      "A plan says how many bits every layer of one network gets, what it was made from and what was measured for it.\n"
+      "'bitplan verify RECIPE --plan FILE' measures one, also one edited by hand. Keys in [brackets] may be missing;\n"
+      "keys that are not listed here are errors.\n\n";
+  for (const PlanKey& key : PlanKeys()) {
+    const std::string map = key.map;
+    std::size_t depth = map.empty() ? 0 : 1;
+    for (const char c : map) depth += c == '.' ? 1 : 0;
+    const std::string name = key.required ? key.key : fmt::format("[{}]", key.key);
+    text += fmt::format("{:<30}  {}\n", std::string(2 * depth, ' ') + name, key.help);
+  }
+  return text;
+}
+
+}  // namespace bitplan
