@@ -211,13 +211,56 @@ std::string PairedPoints(const PairedComparison& paired, double sign) {
                      100.0 * high + 0.0);  // + 0.0: no negative zero
 }
 
+// Sentences below one another, every line behind an empty label but the first.
+std::string Labelled(const std::string& label, const std::string& sentences) {
+  constexpr std::size_t kLabel = 19, kLineWidth = 118;
+  std::string text = fmt::format("{:<{}}", label, kLabel);
+  std::size_t column = kLabel, begin = 0;
+  while (begin < sentences.size()) {
+    const auto end = std::min(sentences.find(' ', begin), sentences.size());
+    if (column + (end - begin) > kLineWidth) {
+      text.back() = '\n';
+      text += std::string(kLabel, ' ');
+      column = kLabel;
+    }
+    text += sentences.substr(begin, end - begin) + " ";
+    column += end - begin + 1;
+    begin = end + 1;
+  }
+  text.back() = '\n';
+  return text;
+}
+
+std::string RecommendationText(const Comparison& comparison) {
+  const auto& recommended = comparison.recommended;
+  if (recommended.budgets.empty()) return "";
+  const auto line = [&](std::size_t index) {
+    const auto& plan = comparison.plans[index];
+    return fmt::format("{}{}, {} bytes, drop {}: {}", plan.allocator, plan.random ? fmt::format(" #{}", plan.seed) : "",
+                       Grouped(plan.achieved.stored_bytes), PairedPoints(plan.drop, 1.0), plan.file);
+  };
+  std::string text;
+  for (const auto index : recommended.budgets) {
+    text += fmt::format("{:<18} {:g} bits: {}\n", index == recommended.budgets.front() ? "recommended" : "",
+                        comparison.plans[index].budget, line(index));
+  }
+  text += recommended.overall ? fmt::format("                   over all: {:g} bits, {}\n",
+                                            comparison.plans[*recommended.overall].budget, line(*recommended.overall))
+                              : fmt::format("                   over all: none is surely within {:g} points of float\n",
+                                            100.0 * recommended.tolerance);
+  text += Labelled("rule", RecommendationRule(comparison));
+  return text + Labelled("chosen on", fmt::format("{}, {} samples. {}", recommended.data, Grouped(recommended.samples),
+                                                  RecommendationCaveat(comparison)));
+}
+
 }  // namespace
 
 std::string Text(const pipeline::CompareReport& report) {
   const auto& comparison = report.comparison;
-  Table table({">budget", "allocator", ">used", ">bytes", ">accuracy", ">NLL", ">drop", ">over uniform", "best"});
+  Table table({">budget", "allocator", ">used", ">bytes", ">accuracy", ">NLL", ">drop", ">over uniform", "best", "choice"});
   double budget = -1.0;
-  for (const auto& plan : comparison.plans) {
+  for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
+    const auto& plan = comparison.plans[i];
     if (budget >= 0.0 && plan.budget != budget) table.Rule();
     const auto shown = plan.budget == budget ? std::string() : fmt::format("{:g}", plan.budget);
     budget = plan.budget;
@@ -231,7 +274,10 @@ std::string Text(const pipeline::CompareReport& report) {
                PairedPoints(plan.drop, 1.0), PairedPoints(plan.below_uniform, -1.0),
                plan.below_best.drop == 0.0 ? "best"
                : plan.tie_with_best        ? "tie"
-                                           : ""});
+                                           : "",
+               comparison.recommended.overall == i    ? "ship"
+               : comparison.recommended.Holds(i) ? "pick"
+                                                 : ""});
   }
   auto text = table.Render() + "\n";
   text += fmt::format("model              {}\n", comparison.model);
@@ -247,6 +293,7 @@ std::string Text(const pipeline::CompareReport& report) {
   }
   if (!comparison.leads.empty())
     text += "                   (best against best; p corrected for choosing the one ahead and its rival)\n";
+  text += RecommendationText(comparison);
   for (const auto& plan : comparison.plans) {
     if (!plan.failure.empty())
       text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);
@@ -254,7 +301,9 @@ std::string Text(const pipeline::CompareReport& report) {
   text += StagesText(report.stages);
   if (!report.files.plots)
     text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
-  return text + fmt::format("table              {}\nreport             {}\n", report.files.csv.string(),
+  const auto plans = report.files.csv.parent_path() / "compare" / "plans";
+  return text + fmt::format("plans              {}\ntable              {}\nreport             {}\n",
+                            (plans / "ALLOCATOR-BUDGET.yaml").string(), report.files.csv.string(),
                             report.files.html.string());
 }
 

@@ -129,6 +129,21 @@ PairedComparison ComparePaired(const std::vector<std::uint8_t>& float_correct,
           .mcnemar_p = McNemarExact(lost, won)};
 }
 
+MeanDifference PairedMean(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size() || a.size() < 2) {
+    throw Error(ErrorKind::kInternal, "PairedMean needs two equally long lists of at least two entries");
+  }
+  const auto n = static_cast<double>(a.size());
+  double mean = 0.0, squares = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) mean += (static_cast<double>(a[i]) - static_cast<double>(b[i])) / n;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double deviation = static_cast<double>(a[i]) - static_cast<double>(b[i]) - mean;
+    squares += deviation * deviation;
+  }
+  const double half = StudentQuantile975(n - 1.0) * std::sqrt(squares / (n - 1.0) / n);
+  return {mean, mean - half, mean + half};
+}
+
 double McNemarExact(std::int64_t b, std::int64_t c) {
   const std::int64_t pairs = b + c, less = std::min(b, c);
   const auto log_factorial = [](std::int64_t n) { return std::lgamma(static_cast<double>(n) + 1.0); };

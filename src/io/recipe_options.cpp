@@ -148,6 +148,9 @@ std::vector<RecipeOption> MakeOptions() {
              "budgets to compare at, average bits"),
       Count("compare.seeds", FIELD(compare.seeds), "seeds",
             "plans of every allocator whose answer depends on the seed"),
+      Number("compare.tolerance", FIELD(compare.tolerance), kShare, "",
+             "accuracy, as a share, that the plan recommended over all budgets may cost at most: the upper end of the "
+             "paired interval on calibration images"),
 
       Any("bayes.from", FIELD(bayes.from),
           "trained TorchScript file whose weights are the first means, relative to the data folder or the recipe; in "

@@ -115,7 +115,7 @@ std::string RecipeHelp(const RecipeNames& names) {
     for (const RecipeOption& option : RecipeOptions()) {
       if (SectionOf(option) != section.name) continue;
       text += fmt::format("  {:<20}  {}\n{:{}}{}\n", KeyInSection(option), Wrapped(option.help, kHelpColumn), "",
-                          kHelpColumn, Wrapped("(" + Facts(option, names, "; ") + ")", kHelpColumn));
+                          kHelpColumn, Wrapped(fmt::format("({})", Facts(option, names, "; ")), kHelpColumn));
     }
   }
   return text;

@@ -248,6 +248,7 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
 
   BayesReport report;
   auto& comparison = report.comparison;
+  comparison.name = setup.recipe.name;
   comparison.model = setup.model_name;
   for (const auto& layer : setup.base.layers) comparison.layers.push_back(layer.name);
   comparison.data = setup.Roles();

@@ -1,6 +1,9 @@
 #include "bitplan/pipeline/compare.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <set>
 #include <utility>
@@ -8,6 +11,9 @@
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/statistics.h"
+#include "bitplan/io/files.h"
+#include "bitplan/io/plan.h"
+#include "pipeline/recommend.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -28,6 +34,7 @@ class Comparer {
     CompareReport report;
     auto& comparison = report.comparison;
     const auto& network = chain_.Model();
+    comparison.name = chain_.recipe().name;
     comparison.model = network.name;
     Describe(comparison);
     for (const double budget : chain_.recipe().compare.budgets) {
@@ -39,13 +46,15 @@ class Comparer {
       throw Error(ErrorKind::kInfeasible, "none of compare.budgets can be met: " + plans.front().failure);
     }
     const auto reference = chain_.MeasureFloat();
-    comparison.data = reference.data;
-    comparison.samples = static_cast<std::int64_t>(reference.correct.size());
-    comparison.float_model = reference.metrics;
+    comparison.data = reference.verify.data;
+    comparison.samples = static_cast<std::int64_t>(reference.verify.correct.size());
+    comparison.float_model = reference.verify.metrics;
     Measure(comparison, report.measured);
     Judge(comparison, reference);
     AddLeads(comparison);
+    Recommend(comparison, reference);
     chain_.folder().WriteTogether([&](const std::filesystem::path& place) {
+      WritePlans(comparison, reference, place);
       report.files = WriteComparison(comparison, place);
       for (auto* file : {&report.files.csv, &report.files.json, &report.files.html}) {
         *file = chain_.folder().path() / file->lexically_relative(place);
@@ -106,7 +115,8 @@ class Comparer {
     for (ComparedPlan& plan : comparison.plans) {
       if (!plan.failure.empty()) continue;
       const auto& measurement = measurements_.at(plan.bits);
-      plan.metrics = measurement.metrics;
+      plan.metrics = measurement.verify.metrics;
+      plan.choice = measurement.calibration.metrics;
       plan.correction = measurement.correction;
     }
   }
@@ -132,11 +142,13 @@ class Comparer {
       const auto uniform_bits = uniform == nullptr ? std::vector<int>{} : uniform->bits;
       for (ComparedPlan& plan : comparison.plans) {
         if (plan.budget != budget || !plan.failure.empty()) continue;
-        const auto& correct = measurements_.at(plan.bits).correct;
-        plan.drop = Paired(reference.correct, correct);
-        plan.below_best = Paired(measurements_.at(best_bits).correct, correct);
+        const auto& measured = measurements_.at(plan.bits);
+        const auto& correct = measured.verify.correct;
+        plan.drop = Paired(reference.verify.correct, correct);
+        plan.choice_drop = Paired(reference.calibration.correct, measured.calibration.correct);
+        plan.below_best = Paired(measurements_.at(best_bits).verify.correct, correct);
         plan.tie_with_best = plan.below_best.ci_low <= 0.0;
-        if (!uniform_bits.empty()) plan.below_uniform = Paired(measurements_.at(uniform_bits).correct, correct);
+        if (!uniform_bits.empty()) plan.below_uniform = Paired(measurements_.at(uniform_bits).verify.correct, correct);
       }
     }
   }
@@ -153,11 +165,61 @@ class Comparer {
         Family& family = plan.baseline ? baselines : ours;
         if (!family.seen.insert(plan.bits).second) continue;
         family.names.push_back(plan.allocator);
-        family.correct.push_back(&measurements_.at(plan.bits).correct);
+        family.correct.push_back(&measurements_.at(plan.bits).verify.correct);
       }
       if (ours.names.empty() || baselines.names.empty()) continue;
       const FamilyLead lead = CompareFamilies(ours.correct, baselines.correct);
       comparison.leads.push_back({budget, ours.names[lead.first], baselines.names[lead.second], lead.lead, lead.p});
+    }
+  }
+
+  ShipCandidate Candidate(const ComparedPlan& plan) const {
+    const auto& measured = measurements_.at(plan.bits).calibration;
+    return {plan.achieved.stored_bytes, &measured.correct, &measured.nll};
+  }
+
+  void Recommend(Comparison& comparison, const PlanMeasurement& reference) const {
+    const auto& recipe = chain_.recipe();
+    const RandomStream stream(recipe.seed, "verify/bootstrap");
+    auto& recommended = comparison.recommended;
+    recommended.data = reference.calibration.data;
+    recommended.samples = static_cast<std::int64_t>(reference.calibration.correct.size());
+    recommended.apart = recommended.data != comparison.data;
+    recommended.perhaps_known = !recipe.model.file.empty();
+    recommended.tolerance = recipe.compare.tolerance;
+    if (recommended.samples < 2) return;  // no choice on one image
+    std::vector<ShipCandidate> picks;
+    for (const double budget : recipe.compare.budgets) {
+      std::vector<ShipCandidate> candidates;
+      std::vector<std::size_t> indices;
+      for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
+        const ComparedPlan& plan = comparison.plans[i];
+        const bool chance = plan.random && plan.baseline;  // `random` stands for chance, nobody ships that
+        if (plan.budget != budget || !plan.failure.empty() || chance) continue;
+        candidates.push_back(Candidate(plan));
+        indices.push_back(i);
+      }
+      const auto pick = SmallestAsGoodAsBest(candidates, recipe.verify.bootstrap, stream);
+      if (!pick || recommended.Holds(indices[*pick])) continue;  // a budget may be named twice
+      picks.push_back(candidates[*pick]);
+      recommended.budgets.push_back(indices[*pick]);
+    }
+    const auto overall =
+        SmallestWithin(picks, reference.calibration.correct, recommended.tolerance, recipe.verify.bootstrap, stream);
+    if (overall) recommended.overall = recommended.budgets[*overall];
+  }
+
+  void WritePlans(Comparison& comparison, const PlanMeasurement& reference, const std::filesystem::path& place) {
+    const std::filesystem::path folder = "compare-plans";
+    EnsureWritableFolder(place / folder);
+    for (ComparedPlan& plan : comparison.plans) {
+      if (!plan.failure.empty()) continue;
+      const std::string seed = plan.random ? fmt::format("-seed{}", plan.seed) : "";
+      plan.file = (folder / fmt::format("{}-{:g}{}.yaml", plan.allocator, plan.budget, seed)).string();
+      WriteFileAtomically(place / plan.file,
+                          DumpPlan(chain_.MeasuredPlan(plan.allocator, plan.budget, plan.seed, plan.bits,
+                                                       plan.achieved.predicted_loss_rise, measurements_.at(plan.bits),
+                                                       reference, plan.drop)));
     }
   }
 

@@ -42,12 +42,20 @@ struct Solution {
   std::vector<double> confidence;  // of every layer's width, or empty
 };
 
-// What one plan, or the float network, does on the verification split.
-struct PlanMeasurement {
+// What one plan, or the float network, does on the images of one split.
+struct SplitMeasurement {
   std::string data;
   Metrics metrics;
-  CorrectionMethod correction;
   std::vector<std::uint8_t> correct;  // 0/1 per sample
+  std::vector<float> nll;             // nats per sample, four digits
+};
+
+// What one plan, or the float network, does on the verification split, and on the calibration split: by that plans are
+// chosen.
+struct PlanMeasurement {
+  SplitMeasurement verify, calibration;
+  CorrectionMethod correction{};
+  std::vector<LevelChoice> choices{};  // of every layer; none of the float network
 };
 
 class StageChain {
@@ -110,6 +118,11 @@ class StageChain {
   [[nodiscard]] Verification Compare(const Plan& plan, const Plan& other);
 
   [[nodiscard]] PlanMeasurement MeasureFloat();
+  // The plan of one measured row of a comparison, as `verify --plan` takes it. `name`: of the allocator.
+  [[nodiscard]] Plan MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
+                                  const std::vector<int>& bits, double predicted_loss_rise,
+                                  const PlanMeasurement& measurement, const PlanMeasurement& reference,
+                                  const PairedComparison& drop);
   // Quantizes, corrects and evaluates; kept in the folder under compare/ by the hash of everything that it depends on.
   [[nodiscard]] PlanMeasurement MeasureBits(const std::vector<int>& bits, bool& reused);
 
@@ -172,7 +185,10 @@ class StageChain {
   [[nodiscard]] double GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
                                 const QuantizerOptions& options);
   [[nodiscard]] const Dataset& VerifySplit();
-  [[nodiscard]] PlanMeasurement Evaluated(const torch::jit::Module& module, const std::string& label);
+  [[nodiscard]] SplitMeasurement Evaluated(const torch::jit::Module& module, const Dataset& split,
+                                           const std::string& label);
+  [[nodiscard]] PlanMeasurement EvaluatedOnBoth(const torch::jit::Module& module, const std::string& what);
+  [[nodiscard]] Verification RoundedVerification(Verification result) const;
   [[nodiscard]] std::string ApplyInput(const Plan& plan);
   [[nodiscard]] std::string VerifyInput(const StageRecord& apply);
   // "plans/average_bits-3.0-quantile-inform-1a2b3c4d"

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string_view>
 
 #include "bitplan/core/error.h"
@@ -119,19 +120,41 @@ Correction CorrectionOf(const std::string& text) {
   return correction;
 }
 
+nlohmann::ordered_json SplitJson(const SplitMeasurement& measured) {
+  std::string correct, nll;
+  for (const auto hit : measured.correct) correct += hit != 0 ? '1' : '0';
+  for (const float value : measured.nll) nll += (nll.empty() ? "" : " ") + nlohmann::json(value).dump();
+  const auto& metrics = measured.metrics;
+  return {{"data", measured.data},   {"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier},
+          {"ece", metrics.ece},      {"correct", correct},           {"nll_of_images", nll}};
+}
+
+SplitMeasurement SplitOf(const nlohmann::json& json) {
+  SplitMeasurement measured{json.at("data"),
+                            {json.at("accuracy"), json.at("nll"), json.at("brier"), json.at("ece")},
+                            {},
+                            {}};
+  for (const char c : json.at("correct").get<std::string>()) measured.correct.push_back(c == '1' ? 1 : 0);
+  const auto nll = json.at("nll_of_images").get<std::string>();
+  for (const char* at = nll.c_str(); *at != '\0';) {
+    char* end = nullptr;
+    measured.nll.push_back(std::strtof(at, &end));
+    if (end == at) throw std::invalid_argument("no number");
+    at = *end == ' ' ? end + 1 : end;
+  }
+  if (measured.nll.size() != measured.correct.size()) throw std::invalid_argument("a measurement is cut short");
+  return measured;
+}
+
 std::string DumpMeasurement(const PlanMeasurement& measurement, const std::string& input) {
-  std::string correct;
-  for (const auto hit : measurement.correct) correct += hit != 0 ? '1' : '0';
-  const auto& metrics = measurement.metrics;
+  auto choices = nlohmann::ordered_json::array();
+  for (const auto& [grid, range] : measurement.choices) choices.push_back({grid, range});
   const nlohmann::ordered_json json = {{"input", input},
-                                       {"data", measurement.data},
-                                       {"accuracy", metrics.accuracy},
-                                       {"nll", metrics.nll},
-                                       {"brier", metrics.brier},
-                                       {"ece", metrics.ece},
                                        {"batch_norm", measurement.correction.batch_norm},
                                        {"outputs", measurement.correction.outputs},
-                                       {"correct", correct}};
+                                       {"choices", choices},
+                                       {"verify", SplitJson(measurement.verify)},
+                                       {"calibration", SplitJson(measurement.calibration)}};
   return JsonText(json, 1) + "\n";
 }
 
@@ -140,13 +163,14 @@ std::optional<PlanMeasurement> ParseMeasurement(const std::string& text, const s
   const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || json.value("input", "") != input) return std::nullopt;
   try {
-    PlanMeasurement measurement{json.at("data"),
-                                {json.at("accuracy"), json.at("nll"), json.at("brier"), json.at("ece")},
-                                {json.at("batch_norm"), json.at("outputs")},
-                                {}};
-    for (const char c : json.at("correct").get<std::string>()) measurement.correct.push_back(c == '1' ? 1 : 0);
+    PlanMeasurement measurement{.verify = SplitOf(json.at("verify")),
+                                .calibration = SplitOf(json.at("calibration")),
+                                .correction = {json.at("batch_norm"), json.at("outputs")}};
+    for (const auto& choice : json.at("choices")) measurement.choices.push_back({choice.at(0), choice.at(1)});
     return measurement;
   } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  } catch (const std::invalid_argument&) {
     return std::nullopt;
   }
 }
@@ -332,7 +356,11 @@ Verification StageChain::Compare(const Plan& plan, const Plan& other) {
 const Dataset& StageChain::VerifySplit() { return recipe_.verify.split == "test" ? Data().test : Data().calibration; }
 
 Verification StageChain::Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized) {
-  auto result = VerifyPaired(reference, quantized, VerifySplit(), normalizer_, recipe_.verify, recipe_.seed, progress_);
+  return RoundedVerification(
+      VerifyPaired(reference, quantized, VerifySplit(), normalizer_, recipe_.verify, recipe_.seed, progress_));
+}
+
+Verification StageChain::RoundedVerification(Verification result) const {
   RoundMetrics(result.float_model);
   RoundMetrics(result.quantized);
   auto& drop = result.accuracy_drop;
@@ -341,14 +369,50 @@ Verification StageChain::Measure(const torch::jit::Module& reference, const torc
   return result;
 }
 
-PlanMeasurement StageChain::Evaluated(const torch::jit::Module& module, const std::string& label) {
-  const auto& split = VerifySplit();
+SplitMeasurement StageChain::Evaluated(const torch::jit::Module& module, const Dataset& split,
+                                       const std::string& label) {
   const auto evaluation =
       EvaluateLogits(PredictLogits(module, split, normalizer_, recipe_.verify.batch, label, progress_), split.labels);
-  return {.data = split.name, .metrics = evaluation.metrics, .correction = {}, .correct = evaluation.correct};
+  SplitMeasurement measured{split.name, evaluation.metrics, evaluation.correct, evaluation.nll};
+  for (float& value : measured.nll) value = static_cast<float>(RoundedToDigits(value, 4));  // as the file keeps them
+  return measured;
 }
 
-PlanMeasurement StageChain::MeasureFloat() { return Evaluated(Model().module, "verify float model"); }
+PlanMeasurement StageChain::EvaluatedOnBoth(const torch::jit::Module& module, const std::string& what) {
+  const auto& verify = VerifySplit();
+  const auto& calibration = Data().calibration;
+  PlanMeasurement measurement;
+  measurement.verify = Evaluated(module, verify, "verify " + what);
+  measurement.calibration =
+      &verify == &calibration ? measurement.verify : Evaluated(module, calibration, "calibration images, " + what);
+  return measurement;
+}
+
+PlanMeasurement StageChain::MeasureFloat() { return EvaluatedOnBoth(Model().module, "float model"); }
+
+Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
+                              const std::vector<int>& bits, double predicted_loss_rise,
+                              const PlanMeasurement& measurement, const PlanMeasurement& reference,
+                              const PairedComparison& drop) {
+  const auto kept = recipe_.allocate;
+  recipe_.allocate.allocator = name;
+  recipe_.allocate.budget = {BudgetKind::kAverageBits, average_bits};
+  Solution solution;
+  solution.bits = bits;
+  solution.choices = measurement.choices;
+  solution.predicted_loss_rise = predicted_loss_rise;
+  Plan plan = Draft(solution);
+  recipe_.allocate = kept;
+  plan.seed = seed;
+  SetCorrection(plan, measurement.correction);
+  const auto& verify = measurement.verify;
+  plan.verified = RoundedVerification({.data = verify.data,
+                                       .samples = static_cast<std::int64_t>(verify.correct.size()),
+                                       .float_model = reference.verify.metrics,
+                                       .quantized = verify.metrics,
+                                       .accuracy_drop = drop});
+  return plan;
+}
 
 PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reused) {
   Plan plan;
@@ -367,8 +431,9 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
   }
   auto applied = ApplyBits(Model(), bits, {}, recipe_.quantizer, Evidence());
   const auto correction = Correct(applied, bits);
-  auto measurement = Evaluated(applied.module, "verify plan");
+  auto measurement = EvaluatedOnBoth(applied.module, "plan");
   measurement.correction = correction.chosen;
+  measurement.choices = applied.choices;
   EnsureWritableFolder(file.parent_path());
   WriteFileAtomically(file, DumpMeasurement(measurement, input));
   return measurement;

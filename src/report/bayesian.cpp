@@ -67,7 +67,8 @@ std::string Percent(const std::map<std::string, BayesDrift>& values, const std::
   const auto found = values.find(role);
   if (found == values.end()) return "";
   const BayesDrift& d = found->second;
-  return fmt::format("{:+.1f} [{:+.1f}, {:+.1f}]", 100.0 * d.change, 100.0 * d.ci_low, 100.0 * d.ci_high);
+  return fmt::format("{:+.1f}<br><small>[{:+.1f}, {:+.1f}]</small>", 100.0 * d.change, 100.0 * d.ci_low,
+                     100.0 * d.ci_high);
 }
 
 Json DriftJson(const std::map<std::string, BayesDrift>& drifts) {
@@ -80,8 +81,8 @@ Json DriftJson(const std::map<std::string, BayesDrift>& drifts) {
 std::string DropText(const BayesRow& row, const std::string& role) {
   const auto found = row.drops.find(role);
   if (found == row.drops.end()) return "";
-  return fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100.0 * found->second.drop, 100.0 * found->second.ci_low,
-                     100.0 * found->second.ci_high);
+  return fmt::format("{:+.2f}<br><small>[{:+.2f}, {:+.2f}]</small>", 100.0 * found->second.drop,
+                     100.0 * found->second.ci_low, 100.0 * found->second.ci_high);
 }
 
 std::string Table(const BayesComparison& comparison) {
@@ -228,7 +229,7 @@ std::string BayesJson(const BayesComparison& comparison) {
   }
   Json data = Json::object();
   for (const auto& [role, name] : comparison.data) data[role] = name;
-  const Json json = {{"model", comparison.model},   {"layers", comparison.layers}, {"data", data},
+  const Json json = {{"name", comparison.name},     {"model", comparison.model},   {"layers", comparison.layers}, {"data", data},
                      {"images", comparison.images}, {"draws", comparison.draws},   {"rows", rows}};
   return JsonText(json, 2) + "\n";
 }
@@ -254,15 +255,15 @@ std::vector<std::string> WriteBayesComparison(const BayesComparison& comparison,
   }
   WriteFileAtomically(folder / "bayes.csv", csv);
   const std::string body = fmt::format(
-      "<h1>Quantized Bayesian networks: {}</h1>\n<p>{} draws of the weights; accuracy and AUROC are means over the "
+      "<h1>{}: quantized Bayesian networks, {}</h1>\n<p>{} draws of the weights; accuracy and AUROC are means over the "
       "seeds. "
       "A change of uncertainty is that of its mean over the images against the float network of the same seed on the "
       "same "
       "draws, the mean over the seeds; 95 % interval by the jackknife over the draws. Drop: accuracy lost on clean and "
       "ambiguous images together, with its paired 95 % interval, images resampled with all of their labels.</p>\n",
-      HtmlText(comparison.model), comparison.draws);
+      HtmlText(comparison.name), HtmlText(comparison.model), comparison.draws);
   WriteFileAtomically(folder / "report.html",
-                      HtmlPage(comparison.model, body + Table(comparison) + HtmlFigures(figures)));
+                      HtmlPage(comparison.name, body + Table(comparison) + HtmlFigures(figures)));
   return {"bayes.json", "bayes.csv", "report.html"};
 }
 

@@ -46,26 +46,87 @@ nlohmann::ordered_json LeadsJson(const std::vector<BudgetLead>& leads) {
   return list;
 }
 
+// "overall", "budget" or "".
+const char* Pick(const Comparison& comparison, std::size_t plan) {
+  return comparison.recommended.overall == plan ? "overall" : comparison.recommended.Holds(plan) ? "budget" : "";
+}
+
+nlohmann::ordered_json RecommendationsJson(const Comparison& comparison) {
+  const Recommendations& recommended = comparison.recommended;
+  const auto entry = [&](std::size_t index) -> nlohmann::ordered_json {
+    const ComparedPlan& plan = comparison.plans.at(index);
+    return {{"budget", plan.budget},
+            {"allocator", plan.allocator},
+            {"seed", plan.seed},
+            {"stored_bytes", plan.achieved.stored_bytes},
+            {"drop", PairedJson(plan.drop)},
+            {"choice_drop", PairedJson(plan.choice_drop)},
+            {"plan", plan.file}};
+  };
+  auto budgets = nlohmann::ordered_json::array();
+  for (const std::size_t index : recommended.budgets) budgets.push_back(entry(index));
+  return {{"rule", RecommendationRule(comparison)},
+          {"caveat", RecommendationCaveat(comparison)},
+          {"data", recommended.data},
+          {"samples", recommended.samples},
+          {"apart", recommended.apart},
+          {"tolerance", recommended.tolerance},
+          {"budgets", budgets},
+          {"overall", recommended.overall ? entry(*recommended.overall) : nlohmann::ordered_json()}};
+}
+
 }  // namespace
+
+bool Recommendations::Holds(std::size_t plan) const {
+  return std::find(budgets.begin(), budgets.end(), plan) != budgets.end();
+}
+
+std::string RecommendationRule(const Comparison& comparison) {
+  return fmt::format(
+      "At a budget: of the plans not shown to be worse than the one of least NLL on {} (paired 95 % intervals of NLL and "
+      "accuracy hold 0) the one of fewest bytes. Over all: the smallest of these that costs at most {:g} point{} of "
+      "accuracy there, at the upper end of the paired 95 % interval against float.",
+      comparison.recommended.data, 100.0 * comparison.recommended.tolerance,
+      comparison.recommended.tolerance == 0.01 ? "" : "s");
+}
+
+std::string RecommendationCaveat(const Comparison& comparison) {
+  const Recommendations& recommended = comparison.recommended;
+  std::string text =
+      recommended.apart
+          ? fmt::format("The choice has not seen the images of {}, so the drops stated for what it chose are fair.",
+                        comparison.data)
+          : "The choice was made on the same images as the measurement, so the drops stated for what it chose are too "
+            "favourable.";
+  if (recommended.perhaps_known) {
+    text += fmt::format(" The model came from a file: if it was trained on the images of {}, drops there are too small.",
+                        recommended.data);
+  }
+  return text;
+}
 
 std::string ComparisonCsv(const Comparison& comparison) {
   std::string text =
       "budget,allocator,seed,average_bits,stored_bytes,accuracy,nll,drop,drop_low,drop_high,drop_p,below_uniform,"
       "below_uniform_low,below_uniform_high,below_uniform_p,below_best,below_best_low,below_best_high,predicted_rise,"
-      "common_rise,allocate_ms,batch_norm,outputs,bits,note\n";
-  for (const ComparedPlan& plan : comparison.plans) {
+      "common_rise,allocate_ms,batch_norm,outputs,bits,choice_accuracy,choice_nll,choice_drop,choice_drop_low,"
+      "choice_drop_high,recommended,plan,note\n";
+  for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
+    const ComparedPlan& plan = comparison.plans[i];
     if (!plan.failure.empty()) {
-      text += fmt::format("{},{},{},,,,,,,,,,,,,,,,,,,,,,{}\n", plan.budget, plan.allocator, plan.seed,
+      text += fmt::format("{},{},{},,,,,,,,,,,,,,,,,,,,,,,,,,,,,{}\n", plan.budget, plan.allocator, plan.seed,
                           CsvText(plan.failure));
       continue;
     }
     text += fmt::format(
-        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{}\n", plan.budget, plan.allocator,
+        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{}\n", plan.budget, plan.allocator,
         plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes, plan.metrics.accuracy, plan.metrics.nll,
         plan.drop.drop, plan.drop.ci_low, plan.drop.ci_high, plan.drop.mcnemar_p, plan.below_uniform.drop,
         plan.below_uniform.ci_low, plan.below_uniform.ci_high, plan.below_uniform.mcnemar_p, plan.below_best.drop,
         plan.below_best.ci_low, plan.below_best.ci_high, plan.achieved.predicted_loss_rise, plan.common_rise,
-        plan.allocate_ms, plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits), CsvText(plan.note));
+        plan.allocate_ms, plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits),
+        plan.choice.accuracy, plan.choice.nll, plan.choice_drop.drop, plan.choice_drop.ci_low, plan.choice_drop.ci_high,
+        Pick(comparison, i), CsvText(plan.file), CsvText(plan.note));
   }
   return text;
 }
@@ -95,16 +156,22 @@ std::string ComparisonJson(const Comparison& comparison) {
                   {"below_uniform", PairedJson(plan.below_uniform)},
                   {"below_best", PairedJson(plan.below_best)},
                   {"tie_with_best", plan.tie_with_best},
+                  {"choice", MetricsJson(plan.choice)},
+                  {"choice_drop", PairedJson(plan.choice_drop)},
+                  {"recommended", Pick(comparison, plans.size())},
+                  {"plan", plan.file},
                   {"note", plan.note}});
     plans.push_back(std::move(entry));
   }
-  const nlohmann::ordered_json json = {{"model", comparison.model},
+  const nlohmann::ordered_json json = {{"name", comparison.name},
+                                       {"model", comparison.model},
                                        {"data", comparison.data},
                                        {"samples", comparison.samples},
                                        {"float", MetricsJson(comparison.float_model)},
                                        {"layers", layers},
                                        {"plans", plans},
-                                       {"leads", LeadsJson(comparison.leads)}};
+                                       {"leads", LeadsJson(comparison.leads)},
+                                       {"recommended", RecommendationsJson(comparison)}};
   return JsonText(json, 1) + "\n";
 }
 

@@ -40,8 +40,19 @@ std::string GnuplotText(const std::string& text) {
   return quoted + "\"";
 }
 
+const std::vector<std::string>& PlotColours() {
+  static const std::vector<std::string> colours = {"#1f5fa8", "#c62f2f", "#1b7837", "#8e3fae", "#b35806",
+                                                   "#007a87", "#d4267d", "#5c4033", "#4b4bd6", "#6b7a00",
+                                                   "#0b2f5b", "#7a0c2e", "#0f8a5f", "#555555", "#a3619b"};
+  return colours;
+}
+
 std::string GnuplotHeader(const std::string& name, int width, int height) {
-  return fmt::format(
+  std::string types;
+  for (std::size_t i = 0; i < PlotColours().size(); ++i)
+    types += fmt::format("set linetype {} lc rgb '{}'\n", i + 1, PlotColours()[i]);
+  types += fmt::format("set linetype cycle {}\n", PlotColours().size());
+  return types + fmt::format(
       "set terminal svg size {},{} dynamic background rgb 'white' font 'Helvetica,13'\nset output '{}.svg'\n"
       "set grid lc rgb '#dddddd'\nset border lc rgb '#555555'\nset key outside right noenhanced\n",
       width, height, name);

@@ -6,12 +6,15 @@ namespace bitplan {
 namespace {
 
 constexpr const char* kStyle = R"(
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+a { color: #174a85; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
-th:first-child, td:first-child, td.note { text-align: left; } td.note { white-space: normal; color: #666; font-size: .85em; }
-tr.best td { background: #eef6ee; } tr.baseline td:first-child { color: #777; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
+th { vertical-align: bottom; white-space: normal; } td { vertical-align: top; } td small { color: #555; }
+th:first-child, td:first-child, .note { text-align: left; }
+td.note { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; color: #555; font-size: .85em; }
+tr.best td { background: #eef6ee; } tr.baseline td:first-child { color: #5c5c5c; }
 figure { margin: 1.2rem 0; } figcaption { color: #555; font-size: .9em; } svg { max-width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
 )";
@@ -71,12 +74,42 @@ namespace {
 
 std::string Points(const PairedComparison& paired, double sign) {
   const double low = sign > 0 ? paired.ci_low : -paired.ci_high, high = sign > 0 ? paired.ci_high : -paired.ci_low;
-  return fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100.0 * sign * paired.drop + 0.0, 100.0 * low + 0.0,
-                     100.0 * high + 0.0);  // + 0.0: no negative zero
+  return fmt::format("{:+.2f}<br><small>[{:+.2f}, {:+.2f}]</small>", 100.0 * sign * paired.drop + 0.0,
+                     100.0 * low + 0.0, 100.0 * high + 0.0);  // + 0.0: no negative zero
 }
 
-std::string Row(const ComparedPlan& plan) {
+// The plan's file where there is one: a report lies beside it.
+std::string Linked(const ComparedPlan& plan) {
   const std::string name = HtmlText(plan.allocator) + (plan.random ? fmt::format(" (seed {})", plan.seed) : "");
+  return plan.file.empty() ? name : fmt::format("<a href=\"{}\">{}</a>", HtmlText(plan.file), name);
+}
+
+std::string Recommended(const Comparison& comparison) {
+  const Recommendations& recommended = comparison.recommended;
+  if (recommended.budgets.empty()) return "";
+  std::string html = fmt::format(
+      "<h2>Recommended</h2>\n<p>{}</p>\n<p>Chosen on {}, {} samples. {} A plan's name is a link to its file, which "
+      "<code>bitplan verify --plan</code> takes.</p>\n<table><tr><th>budget</th><th>plan</th><th>bytes</th><th>accuracy</th>"
+      "<th>drop from float on {}</th><th>the same where it was chosen</th></tr>\n",
+      HtmlText(RecommendationRule(comparison)), HtmlText(recommended.data), recommended.samples,
+      HtmlText(RecommendationCaveat(comparison)), HtmlText(comparison.data));
+  const auto row = [&](std::size_t index, const std::string& where) {
+    const ComparedPlan& plan = comparison.plans[index];
+    return fmt::format("<td>{}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{}</td><td>{}</td></tr>\n", where,
+                       Linked(plan), plan.achieved.stored_bytes, 100.0 * plan.metrics.accuracy, Points(plan.drop, 1.0),
+                       Points(plan.choice_drop, 1.0));
+  };
+  for (const std::size_t index : recommended.budgets)
+    html += "<tr>" + row(index, fmt::format("{:g} bits", comparison.plans[index].budget));
+  html += recommended.overall
+              ? "<tr class=best>" + row(*recommended.overall, "over all")
+              : fmt::format("<tr><td>over all</td><td class=note colspan=5>no plan is surely within {:g} points</td></tr>\n",
+                            100.0 * recommended.tolerance);
+  return html + "</table>\n";
+}
+
+std::string Row(const ComparedPlan& plan, bool recommended) {
+  const std::string name = Linked(plan) + (recommended ? "<br><strong>recommended</strong>" : "");
   if (!plan.failure.empty()) {
     return fmt::format("<tr><td>{}</td><td class=note colspan=8>{}</td></tr>\n", name, HtmlText(plan.failure));
   }
@@ -94,24 +127,25 @@ std::string Row(const ComparedPlan& plan) {
 
 std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figure>& figures) {
   std::string html = fmt::format(
-      "<h1>Plans for {0}</h1>\n<p>Measured on {1}, {2} samples; float accuracy {3:.2f} %, NLL {4:.4f}. Every plan saw "
+      "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3} samples; float accuracy {4:.2f} %, NLL {5:.4f}. Every plan saw "
       "the same samples. Intervals are paired, 95 %, in points of accuracy; a plan whose interval to the best of its "
       "budget holds 0 is a tie (shaded). No fine-tuning.</p>\n",
-      HtmlText(comparison.model), HtmlText(comparison.data), comparison.samples,
+      HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data), comparison.samples,
       100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
-  html += HtmlFigures(figures);
+  html += Recommended(comparison) + HtmlFigures(figures);
   double budget = -1.0;
-  for (const ComparedPlan& plan : comparison.plans) {
+  for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
+    const ComparedPlan& plan = comparison.plans[i];
     if (plan.budget != budget) {
       if (budget >= 0.0) html += "</table></div>\n";
       budget = plan.budget;
       html += fmt::format(
           "<h2>Budget {:g} bits</h2><div class=scroll><table><tr><th>allocator</th><th>bits used</th><th>bytes</th>"
           "<th>accuracy</th><th>NLL</th><th>drop from float</th><th>over uniform</th><th>below the best</th>"
-          "<th>note</th></tr>\n",
+          "<th class=note>note</th></tr>\n",
           budget);
     }
-    html += Row(plan);
+    html += Row(plan, comparison.recommended.Holds(i));
   }
   if (budget >= 0.0) html += "</table></div>\n";
   if (!comparison.leads.empty()) {
@@ -125,7 +159,7 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
     }
     html += "</table>\n";
   }
-  return HtmlPage(comparison.model, html);
+  return HtmlPage(comparison.name, html);
 }
 
 }  // namespace bitplan

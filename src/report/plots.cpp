@@ -15,24 +15,37 @@ std::vector<std::string> Allocators(const Comparison& comparison) {
   return names;
 }
 
+// What stands along the axes of a drawing of curves.
+enum class Spent { kAverageBits, kBytes };
+enum class Gained { kAccuracy, kNll };
+
 // One block of data per allocator, separated by two empty lines as gnuplot wants it; the best seed is not picked: every
-// seed is a point.
-Drawing Curves(const Comparison& comparison, const std::string& name, const std::string& label, bool accuracy) {
+// seed is a point. A ring marks the plans that are recommended.
+Drawing Curves(const Comparison& comparison, const std::string& name, Spent spent, Gained gained) {
   Drawing drawing{name, "", "", ""};
+  const bool accuracy = gained == Gained::kAccuracy, bytes = spent == Spent::kBytes;
+  const auto point = [&](const ComparedPlan& plan) {
+    const double float_accuracy = 100.0 * comparison.float_model.accuracy;
+    const std::string x = bytes ? fmt::format("{}", plan.achieved.stored_bytes)
+                                : fmt::format("{}", plan.achieved.average_bits);
+    return accuracy
+               ? fmt::format("{} {} {} {}\n", x, 100.0 * plan.metrics.accuracy, float_accuracy - 100.0 * plan.drop.ci_high,
+                             float_accuracy - 100.0 * plan.drop.ci_low)
+               : fmt::format("{} {}\n", x, plan.metrics.nll);
+  };
+  double least = 0.0, most = 0.0;  // on the x axis
+  for (const ComparedPlan& plan : comparison.plans) {
+    if (!plan.failure.empty()) continue;
+    const double x = bytes ? static_cast<double>(plan.achieved.stored_bytes) : plan.achieved.average_bits;
+    least = most > 0.0 ? std::min(least, x) : x;
+    most = std::max(most, x);
+  }
   const auto names = Allocators(comparison);
   std::string lines;
   for (std::size_t i = 0; i < names.size(); ++i) {
-    drawing.data += "# " + names[i] + ": average bits, value, low, high\n";
+    drawing.data += fmt::format("# {}: {}, value, low, high\n", names[i], bytes ? "stored bytes" : "average bits");
     for (const ComparedPlan& plan : comparison.plans) {
-      if (plan.allocator != names[i] || !plan.failure.empty()) continue;
-      const double float_accuracy = 100.0 * comparison.float_model.accuracy;
-      if (accuracy) {
-        drawing.data +=
-            fmt::format("{} {} {} {}\n", plan.achieved.average_bits, 100.0 * plan.metrics.accuracy,
-                        float_accuracy - 100.0 * plan.drop.ci_high, float_accuracy - 100.0 * plan.drop.ci_low);
-      } else {
-        drawing.data += fmt::format("{} {}\n", plan.achieved.average_bits, plan.metrics.nll);
-      }
+      if (plan.allocator == names[i] && plan.failure.empty()) drawing.data += point(plan);
     }
     drawing.data += "\n\n";
     const bool ours = std::none_of(comparison.plans.begin(), comparison.plans.end(), [&](const ComparedPlan& plan) {
@@ -45,14 +58,27 @@ Drawing Curves(const Comparison& comparison, const std::string& name, const std:
       lines += fmt::format(", \\\n  '{}.dat' index {} using 1:2:3:4 with yerrorbars {} notitle", name, i, style);
     }
   }
-  drawing.script =
-      GnuplotHeader(name) + "set xlabel 'average bits per weight'\nset ylabel " + GnuplotText(label) + "\n";
+  if (!comparison.recommended.budgets.empty()) {
+    drawing.data += "# recommended\n";
+    for (const std::size_t index : comparison.recommended.budgets) drawing.data += point(comparison.plans[index]);
+    lines += fmt::format(", \\\n  '{}.dat' index {} using 1:2 with points pt 6 ps 2.4 lw 2 lc rgb '#222222' title "
+                         "'recommended'",
+                         name, names.size());
+  }
+  drawing.script = GnuplotHeader(name) +
+                   (bytes ? "set logscale x 2\nset format x '%.1s %cB'\nset xlabel 'stored bytes'\n"
+                          : "set xlabel 'average bits per weight'\n") +
+                   (bytes ? fmt::format("set xrange [{}:{}]\n", 0.9 * least, 1.1 * most)
+                          : fmt::format("set xrange [{}:{}]\n", least - 0.1, most + 0.1)) +
+                   "set ylabel " + GnuplotText(accuracy ? "accuracy, %" : "NLL, nats per sample") + "\n";
   const double level = accuracy ? 100.0 * comparison.float_model.accuracy : comparison.float_model.nll;
   drawing.script += fmt::format("plot {} with lines lc rgb '#888888' dt 3 title 'float', \\\n  {}\n", level, lines);
-  drawing.caption = accuracy
-                        ? "Accuracy against average bits; bars are paired 95 % intervals of the drop from the float "
-                          "network. Baselines are dashed."
-                        : "Negative log-likelihood against average bits. Baselines are dashed.";
+  const char* against = bytes ? "stored bytes" : "average bits";
+  drawing.caption = accuracy ? fmt::format("Accuracy against {}; bars are paired 95 % intervals of the drop from the float "
+                                           "network. Baselines are dashed; rings: recommended.",
+                                           against)
+                             : fmt::format("Negative log-likelihood against {}. Baselines are dashed; rings: recommended.",
+                                           against);
   return drawing;
 }
 
@@ -137,8 +163,9 @@ std::vector<Figure> DrawFigures(const Comparison& comparison, const std::filesys
                                    [](const ComparedPlan& plan) { return plan.failure.empty(); });
   std::vector<Drawing> drawings = {Sigmas(comparison)};
   if (planned) {
-    drawings = {Curves(comparison, "accuracy", "accuracy, %", true),
-                Curves(comparison, "nll", "NLL, nats per sample", false), Bits(comparison), drawings.front(),
+    drawings = {Curves(comparison, "accuracy", Spent::kAverageBits, Gained::kAccuracy),
+                Curves(comparison, "accuracy-bytes", Spent::kBytes, Gained::kAccuracy),
+                Curves(comparison, "nll", Spent::kAverageBits, Gained::kNll), Bits(comparison), drawings.front(),
                 Prediction(comparison)};
   }
   return Draw(drawings, folder);

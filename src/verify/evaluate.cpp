@@ -86,6 +86,7 @@ Evaluation EvaluateLogits(const torch::Tensor& logits, const torch::Tensor& labe
     result.metrics.nll -= row[label];
     result.metrics.brier += brier;
     result.correct.push_back(answer == label ? 1 : 0);
+    result.nll.push_back(static_cast<float>(-row[label]));
   }
   for (int bin = 0; bin < kCalibrationBins; ++bin) result.metrics.ece += std::abs(hits[bin] - confidence[bin]);
   for (double* sum : {&result.metrics.accuracy, &result.metrics.nll, &result.metrics.brier, &result.metrics.ece}) {

@@ -152,3 +152,69 @@ TEST_CASE("options of --sensitivity without it, and metrics that are not known, 
   CHECK(outcome.code == 64);
   CHECK_THAT(ErrorLine(outcome), ContainsSubstring("hawq"));
 }
+
+TEST_CASE("compare recommends a plan at every budget, chosen on other images than it is measured on") {
+  const Workplace place;
+  const auto report = Compared(place);
+  const auto& recommended = report.at("recommended");
+  CHECK(recommended.at("apart") == true);
+  CHECK_THAT(recommended.at("data").get<std::string>(), ContainsSubstring("/calibration"));
+  CHECK_THAT(report.at("data").get<std::string>(), ContainsSubstring("/test"));
+  CHECK_THAT(recommended.at("caveat").get<std::string>(), ContainsSubstring("has not seen"));
+  std::vector<double> budgets;
+  for (const auto& pick : recommended.at("budgets")) {
+    budgets.push_back(pick.at("budget"));
+    CHECK(pick.at("allocator") != "random");  // chance is nobody's choice
+    CHECK(std::filesystem::exists(place / ("out/" + pick.at("plan").get<std::string>())));
+  }
+  CHECK(budgets == std::vector<double>{2.0, 3.0});
+  const auto csv = ReadText(place / "out/compare.csv"), html = ReadText(place / "out/report.html");
+  const auto columns = [&](std::size_t line) {
+    std::size_t begin = 0;
+    for (std::size_t i = 0; i < line; ++i) begin = csv.find('\n', begin) + 1;
+    const auto text = csv.substr(begin, csv.find('\n', begin) - begin);
+    bool quoted = false;
+    int count = 1;
+    for (const char c : text) {
+      if (c == '"') quoted = !quoted;
+      if (c == ',' && !quoted) ++count;
+    }
+    return count;
+  };
+  CHECK(columns(1) == columns(0));
+  CHECK_THAT(html, ContainsSubstring("<h2>Recommended</h2>") &&
+                       ContainsSubstring("href=\"compare-plans/uniform-2.yaml\""));
+  CHECK(std::filesystem::exists(place / "out/plots/accuracy-bytes.dat"));
+
+  // The table on the terminal says the same.
+  const auto said = place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
+                                   "compare={budgets: [2, 3], seeds: 2, allocators: [exact, random]}"});
+  CHECK_THAT(said.out, ContainsSubstring("recommended        2 bits: ") && ContainsSubstring("over all: "));
+}
+
+TEST_CASE("a comparison on the images that choose says that its drops are too favourable") {
+  const Workplace place;
+  const auto report = Compared(place, {"--set", "verify.split=calibration"});
+  CHECK(report.at("recommended").at("apart") == false);
+  CHECK_THAT(report.at("recommended").at("caveat").get<std::string>(), ContainsSubstring("too favourable"));
+}
+
+TEST_CASE("the plan file of every row measures as the row does") {
+  const Workplace place;
+  const auto report = Compared(place);
+  std::set<std::string> files;
+  for (const auto& plan : PlansOf(report)) CHECK(files.insert(plan.at("plan")).second);
+  for (const auto& plan : PlansOf(report)) {
+    if (plan.at("budget") != 2.0) continue;
+    const auto file = "out/" + plan.at("plan").get<std::string>();
+    const auto before = ReadText(place / file);
+    INFO(file << "\n" << before);
+    const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", file, "--out-plan",
+                                        "again.yaml", "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    const auto after = ReadText(place / "again.yaml");
+    CHECK(after.substr(after.find("verified:"), after.find("provenance:") - after.find("verified:")) ==
+          before.substr(before.find("verified:"), before.find("provenance:") - before.find("verified:")));
+  }
+}

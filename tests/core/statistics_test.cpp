@@ -138,3 +138,15 @@ TEST_CASE("the area under the ROC curve counts pairs, ties as half") {
   CHECK(Auroc(negative, positive) == Approx(won / (40.0 * 25.0)));
   CHECK_THROWS_AS(Auroc({}, {1}), Error);
 }
+
+TEST_CASE("the interval of a paired mean is Student's, and what both share cancels") {
+  const std::vector<float> a = {1.0F, 2.0F, 3.0F, 4.0F}, b = {0.0F, 0.0F, 0.0F, 0.0F};
+  const auto plain = PairedMean(a, b);
+  const double half = 3.18245 * std::sqrt(5.0 / 3.0 / 4.0);
+  CHECK(plain.mean == Approx(2.5));
+  CHECK(plain.ci_low == Approx(2.5 - half).epsilon(1e-4));
+  CHECK(plain.ci_high == Approx(2.5 + half).epsilon(1e-4));
+  const auto shifted = PairedMean({1.5F, 2.5F, 3.5F}, {1.0F, 2.0F, 3.0F});
+  CHECK((shifted.ci_low == Approx(0.5) && shifted.ci_high == Approx(0.5)));
+  CHECK_THROWS_AS(PairedMean({1.0F}, {1.0F}), Error);
+}

@@ -113,6 +113,7 @@ struct CompareOptions {
   std::vector<std::string> allocators;                            // empty: all; uniform is always among them
   std::vector<double> budgets = {1.25, 1.5, 2.0, 2.5, 3.0, 4.0};  // average bits per weight
   int seeds = 3;                                                  // of allocators whose answer depends on the seed
+  double tolerance = 0.01;  // accuracy that a plan recommended over all budgets may cost, a share
 };
 
 // Of a Bayesian network whose variational parameters get their own widths (`bitplan bayes`).

@@ -16,6 +16,12 @@ namespace bitplan {
                                              const std::vector<std::uint8_t>& quantized_correct, int resamples,
                                              RandomStream stream);
 
+// The mean of a - b over the same samples, with its 95 % interval by Student's t. Equally long, at least two entries.
+struct MeanDifference {
+  double mean = 0.0, ci_low = 0.0, ci_high = 0.0;
+};
+[[nodiscard]] MeanDifference PairedMean(const std::vector<float>& a, const std::vector<float>& b);
+
 // Two-sided exact binomial p of a split (b, c) of discordant pairs under p = 1/2; 1 when there are none.
 [[nodiscard]] double McNemarExact(std::int64_t b, std::int64_t c);
 

@@ -18,7 +18,7 @@ struct CompareReport {
 // The recipe's section `compare` says which allocators, budgets and seeds. Every sensitivity table is measured once;
 // every different plan is corrected and measured once and kept in the output folder under compare/, so that a killed
 // comparison continues; what an allocator learned from the network is kept in the manifest. Writes compare.csv,
-// compare.json, report.html and plots/ into the output folder.
+// compare.json, report.html, plots/ and the plan of every row, as `verify --plan` takes it, into the output folder.
 [[nodiscard]] CompareReport Compare(const RecipeOptions& options, ProgressSink& progress);
 
 }  // namespace bitplan::pipeline

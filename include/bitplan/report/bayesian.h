@@ -63,6 +63,7 @@ struct BayesHistogram {
 };
 
 struct BayesComparison {
+  std::string name;  // of the recipe
   std::string model;
   std::vector<std::string> layers;
   std::vector<std::pair<std::string, std::string>> data;  // role and data set

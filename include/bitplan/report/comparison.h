@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,9 @@ struct ComparedPlan {
   PairedComparison below_uniform;  // accuracy(uniform) - accuracy(this) at the same budget; negative: better than it
   PairedComparison below_best;     // accuracy(best of this budget) - accuracy(this)
   bool tie_with_best = false;      // below_best does not exclude 0
+  Metrics choice;                  // on the images by which plans are recommended
+  PairedComparison choice_drop;    // against the float network, on these images
+  std::string file;                // the plan as `verify --plan` takes it, relative to the output folder
 };
 
 // The best of our allocators against the best baseline at one budget; see CompareFamilies. Plans with the same widths
@@ -45,7 +49,21 @@ struct LayerSummary {
   std::vector<double> log2_sigma;  // percentiles 0..100, or empty
 };
 
+// What a careful person would ship, as indices into Comparison::plans.
+struct Recommendations {
+  std::string data;  // the images that chose, "mnist/calibration"
+  std::int64_t samples = 0;
+  bool apart = true;           // these are other images than those that the comparison measures on
+  bool perhaps_known = false;  // the model came from a file, and whoever trained it may have used them
+  double tolerance = 0.0;      // accuracy that the plan over all budgets may cost, a share
+  std::vector<std::size_t> budgets;    // one for each budget that can be met, in the order of the plans
+  std::optional<std::size_t> overall;  // empty: none is within the tolerance for sure
+
+  [[nodiscard]] bool Holds(std::size_t plan) const;
+};
+
 struct Comparison {
+  std::string name;  // of the recipe
   std::string model;
   std::string data;  // "mnist/test"
   std::int64_t samples = 0;
@@ -53,7 +71,12 @@ struct Comparison {
   std::vector<LayerSummary> layers;
   std::vector<ComparedPlan> plans;  // by budget, then in the order of the allocators
   std::vector<BudgetLead> leads;    // of the budgets where both sides have a plan
+  Recommendations recommended;
 };
+
+// How plans are recommended, and what that means for their measured drops; one sentence each.
+[[nodiscard]] std::string RecommendationRule(const Comparison& comparison);
+[[nodiscard]] std::string RecommendationCaveat(const Comparison& comparison);
 
 struct ReportFiles {
   std::filesystem::path csv, json, html;

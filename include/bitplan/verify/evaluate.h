@@ -18,6 +18,7 @@ namespace bitplan {
 struct Evaluation {
   Metrics metrics;
   std::vector<std::uint8_t> correct;  // 0/1 per sample, in the order of the data set
+  std::vector<float> nll;             // nats, per sample
 };
 
 // Logits of all images: float32 [N, classes].

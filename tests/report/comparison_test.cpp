@@ -1,0 +1,81 @@
+#include "bitplan/report/comparison.h"
+
+#include <cmath>
+#include <regex>
+#include <set>
+
+#include "report/gnuplot.h"
+#include "report/html.h"
+#include "support/catch.h"
+
+using namespace bitplan;
+
+namespace {
+
+// Relative luminance of '#rrggbb' (WCAG 2).
+double Luminance(const std::string& colour) {
+  const double weights[] = {0.2126, 0.7152, 0.0722};
+  double sum = 0.0;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const double value = std::stoi(colour.substr(1 + 2 * i, 2), nullptr, 16) / 255.0;
+    sum += weights[i] * (value <= 0.03928 ? value / 12.92 : std::pow((value + 0.055) / 1.055, 2.4));
+  }
+  return sum;
+}
+
+double Contrast(const std::string& light, const std::string& dark) {
+  return (Luminance(light) + 0.05) / (Luminance(dark) + 0.05);
+}
+
+Comparison Small() {
+  Comparison comparison;
+  comparison.name = "my-recipe";
+  comparison.model = "resnet20_cifar10";
+  ComparedPlan plan;
+  plan.allocator = "quantile-inform";
+  plan.budget = 3.0;
+  plan.bits = {8, 2};
+  plan.note = std::string(600, 'n') + " pins {\"fc*\": 4} <b>";
+  comparison.plans = {plan};
+  comparison.layers = {{"conv1", 500, {}}, {"fc1", 400000, {}}};
+  return comparison;
+}
+
+}  // namespace
+
+TEST_CASE("every colour of a plot is legible on white, and there are as many as allocators") {
+  CHECK(Contrast("#ffffff", "#000000") == Approx(21.0));
+  CHECK(PlotColours().size() >= 14);
+  CHECK(std::set<std::string>(PlotColours().begin(), PlotColours().end()).size() == PlotColours().size());
+  for (const auto& colour : PlotColours()) {
+    INFO(colour);
+    CHECK(Contrast("#ffffff", colour) >= 3.0);
+  }
+  const auto header = GnuplotHeader("accuracy");
+  for (const auto& colour : PlotColours()) CHECK_THAT(header, ContainsSubstring("lc rgb '" + colour + "'"));
+}
+
+TEST_CASE("every text colour of a report has a contrast of 4.5:1 to white and to the shade of tied rows") {
+  const std::string page = HtmlPage("x", "");
+  const std::regex text("[ {;]color: (#[0-9a-f]{3,6})");
+  int count = 0;
+  for (std::sregex_iterator it(page.begin(), page.end(), text), end; it != end; ++it, ++count) {
+    std::string colour = (*it)[1];
+    if (colour.size() == 4)
+      colour = {'#', colour[1], colour[1], colour[2], colour[2], colour[3], colour[3]};
+    INFO(colour);
+    CHECK(Contrast("#ffffff", colour) >= 4.5);
+    CHECK(Contrast("#eef6ee", colour) >= 4.5);
+  }
+  CHECK(count >= 4);
+}
+
+TEST_CASE("a report is titled by its recipe, and a long note wraps inside the page") {
+  const std::string html = ComparisonHtml(Small(), {});
+  CHECK_THAT(html, ContainsSubstring("<title>bitplan: my-recipe</title>"));
+  CHECK_THAT(html, ContainsSubstring("<h1>my-recipe: plans for resnet20_cifar10</h1>"));
+  const auto rule = html.find("td.note { white-space: normal");
+  REQUIRE(rule != std::string::npos);
+  CHECK_THAT(html.substr(rule, html.find('}', rule) - rule), ContainsSubstring("overflow-wrap: anywhere"));
+  CHECK_THAT(html, ContainsSubstring("&lt;b&gt;") && !ContainsSubstring("<b>"));
+}
