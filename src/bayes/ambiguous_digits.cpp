@@ -17,6 +17,7 @@
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
 #include "bitplan/models/architectures.h"
+#include "bitplan/models/network.h"
 #include "bitplan/training/train.h"
 
 namespace bitplan {
@@ -83,7 +84,7 @@ class Ensemble {
       std::vector<torch::Tensor> logits;
       for (const torch::Tensor& block : blocks) {
         ThrowIfInterrupted();
-        logits.push_back(network.forward({block}).toTensor());
+        logits.push_back(RunForward(network, block));
       }
       sum.Add(torch::cat(logits));
     }

@@ -204,7 +204,7 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
     for (std::size_t l = 0; l < means.size(); ++l) {
       slots[l].Set(means[l] + sigmas[l] * noise[l]);
     }
-    return module.forward({images}).toTensor().log_softmax(1);
+    return RunForward(module, images).log_softmax(1);
   };
   VariationalNetwork::Rounded rounded;
   const auto answer = [&](const torch::Tensor& images, const Noise& noise) {

@@ -47,7 +47,7 @@ torch::Tensor Drawer::Logits(const torch::Tensor& inputs, std::uint64_t seed, in
       slots_[l].Set(stored_.DrawLayer(l, means_[l], sigmas_[l], seed, t * batches + b));
     }
     logits.push_back(
-        module_.forward({inputs.slice(0, b * kBatch, std::min((b + 1) * kBatch, inputs.size(0)))}).toTensor());
+        RunForward(module_, inputs.slice(0, b * kBatch, std::min((b + 1) * kBatch, inputs.size(0)))));
   }
   const torch::Tensor all = torch::cat(logits);
   if (!all.isfinite().all().item<bool>()) {

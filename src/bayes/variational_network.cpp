@@ -234,7 +234,7 @@ void VariationalNetwork::SetWeights(const Rounded& rounded, const std::vector<to
 }
 
 torch::Tensor VariationalNetwork::Forward(const torch::Tensor& images) {
-  return network_.module.forward({images}).toTensor();
+  return RunForward(network_.module, images);
 }
 
 torch::Tensor VariationalNetwork::Divergence(double prior_sigma) const {

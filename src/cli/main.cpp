@@ -13,6 +13,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "cli/commands.h"
+#include "models/torch_reason.h"
 
 namespace {
 
@@ -57,10 +58,8 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return Fail("out of memory", bitplan::ExitCode(bitplan::ErrorKind::kInternal));
   } catch (const c10::Error& error) {
-    const std::string message = error.what_without_backtrace();
-    return Fail("internal error in LibTorch: " + message.substr(0, message.find('\n')),
-                bitplan::ExitCode(bitplan::ErrorKind::kInternal));
+    return Fail("internal error in LibTorch: " + bitplan::TorchReason(error), bitplan::ExitCode(bitplan::ErrorKind::kInternal));
   } catch (const std::exception& error) {
-    return Fail(std::string("internal error: ") + error.what(), bitplan::ExitCode(bitplan::ErrorKind::kInternal));
+    return Fail("internal error: " + bitplan::TorchReason(error), bitplan::ExitCode(bitplan::ErrorKind::kInternal));
   }
 }

@@ -145,7 +145,7 @@ ordered_json Json(const pipeline::InspectReport& report) {
   }
   return {{"name", report.name},       {"sha256", report.sha256}, {"input_shape", report.input_shape},
           {"weights", report.weights}, {"macs", report.macs},     {"batch_norms", report.batch_norms},
-          {"layers", layers},          {"left_in_float", floats}};
+          {"layers", layers},          {"left_in_float", floats},    {"note", report.note}};
 }
 
 ordered_json Json(const pipeline::RankReport& report) {

@@ -161,6 +161,7 @@ std::string Text(const pipeline::InspectReport& report) {
   text += fmt::format("model              {}, one input {}\n", report.name, ShapeText(report.input_shape));
   text += fmt::format("layers             {} convolutions, {} linear, {} batch norms\n", convolutions,
                       report.layers.size() - static_cast<std::size_t>(convolutions), report.batch_norms);
+  if (!report.note.empty()) text += fmt::format("note               {}\n", report.note);
   return text + fmt::format("sha256             {}\n", report.sha256);
 }
 

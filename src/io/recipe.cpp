@@ -137,13 +137,14 @@ class RecipeReader {
 
   // Where only one of two keys may stand, an override of one replaces the other too.
   void Replace(const std::string& path) {
-    std::string prefix = path + ".";
-    for (const char* alternatives : {"allocate.budget.", "model."}) {
-      if (path.rfind(alternatives, 0) == 0) prefix = alternatives;
-    }
-    for (auto it = settings_.begin(); it != settings_.end();) {
-      it = it->first.rfind(prefix, 0) == 0 ? settings_.erase(it) : std::next(it);
-    }
+    std::vector<std::string> replaced = {path};
+    if (path.starts_with("allocate.budget.")) replaced = {"allocate.budget"};
+    if (path == "model.architecture" || path == "model.file") replaced = {"model.architecture", "model.file"};
+    std::erase_if(settings_, [&](const auto& setting) {
+      return std::any_of(replaced.begin(), replaced.end(), [&](const std::string& key) {
+        return setting.first == key || setting.first.starts_with(key + ".");
+      });
+    });
   }
 
   static void Assign(const Setting& setting, const RecipeOption& option, Recipe& recipe) {

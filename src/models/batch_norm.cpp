@@ -36,7 +36,7 @@ std::vector<bool> FeedsBatchNorm(const Network& network) {
   shape.insert(shape.begin(), 2);
   torch::jit::Module module = network.module;
   const Tap tap(network, module, {.on_layer_input = nullptr, .on_layer_output = keep, .on_batch_norm_input = find});
-  module.forward({torch::zeros(shape)});
+  (void)RunForward(module, torch::zeros(shape));
   return feeds;
 }
 

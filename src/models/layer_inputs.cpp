@@ -63,10 +63,10 @@ std::vector<torch::Tensor> SampleLayerInputs(const Network& network, const torch
   at::Generator generator = at::detail::createCPUGenerator(seed);
   std::vector<std::vector<torch::Tensor>> parts(network.layers.size());
   torch::jit::Module module = network.module;
+  std::int64_t share = 0;  // positions of this minibatch
   const auto keep = [&](std::size_t index, const torch::Tensor& input) {
     const Layer& layer = network.layers[index];
-    if (!HasKnownInputs(layer)) return;
-    const std::int64_t share = (count * input.size(0) + images.size(0) - 1) / images.size(0);
+    if (!HasKnownInputs(layer) || input.numel() == 0) return;
     const torch::Tensor positions = DrawPositions(InputPositions(layer, input), share, generator);
     parts[index].push_back(GatherInputs(layer, input, positions));
   };
@@ -75,7 +75,9 @@ std::vector<torch::Tensor> SampleLayerInputs(const Network& network, const torch
                   {.on_layer_input = keep, .on_layer_output = nullptr, .on_batch_norm_input = nullptr});
     for (std::int64_t begin = 0; begin < images.size(0); begin += kBatch) {
       ThrowIfInterrupted();
-      module.forward({images.slice(0, begin, std::min(begin + kBatch, images.size(0)))});
+      const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, images.size(0)));
+      share = (count * batch.size(0) + images.size(0) - 1) / images.size(0);
+      (void)RunForward(module, batch);
     }
   }
   std::vector<torch::Tensor> inputs;

@@ -1,9 +1,13 @@
 #include "bitplan/models/network.h"
 
+#include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
 #include <map>
+#include <memory>
+#include <new>
+#include <set>
 #include <sstream>
 #include <tuple>
 #include <utility>
@@ -48,6 +52,54 @@ using StorageKey = std::tuple<const void*, std::vector<std::int64_t>, std::vecto
 
 StorageKey KeyOf(const torch::Tensor& tensor) {
   return {tensor.data_ptr(), tensor.sizes().vec(), tensor.strides().vec()};
+}
+
+// What keeps a tensor from being read like any other; empty for ordinary ones.
+std::string UnknownKind(const torch::Tensor& tensor) {
+  if (tensor.is_mkldnn()) return "MKL-DNN";
+  if (tensor.layout() != torch::kStrided) return "sparse";
+  if (tensor.is_quantized()) return "quantized";
+  if (tensor.is_complex()) return "complex";
+  if (tensor.is_meta()) return "meta";
+  return "";
+}
+
+template <typename Visit>
+void VisitNodes(torch::jit::Block* block, const Visit& visit) {
+  for (auto it = block->nodes().begin(); it != block->nodes().end();) {
+    torch::jit::Node* node = *it++;
+    for (torch::jit::Block* inner : node->blocks()) VisitNodes(inner, visit);
+    visit(node);
+  }
+}
+
+// nn.TransformerEncoderLayer and nn.MultiheadAttention run as one operation, without layers and without derivative, when
+// no gradient is asked for; scripted modules decide that on every call. Ours are to give the same answers on the same
+// layers with and without gradients, so the question gets one answer: a gradient is asked for.
+void TakeOrdinaryPath(const torch::jit::Module& module) {
+  static const std::set<std::string> fused = {"aten::_transformer_encoder_layer_fwd", "aten::_native_multi_head_attention",
+                                              "aten::_nested_tensor_from_mask"};
+  static const std::set<std::string> questions = {"aten::is_grad_enabled", "prim::requires_grad"};
+  std::set<torch::jit::Graph*> seen;
+  for (const torch::jit::Module& part : module.modules()) {
+    for (const torch::jit::Method& method : part.get_methods()) {
+      const std::shared_ptr<torch::jit::Graph> graph = method.graph();
+      if (!seen.insert(graph.get()).second) continue;
+      std::vector<torch::jit::Node*> asks;
+      bool has_fused = false;
+      VisitNodes(graph->block(), [&](torch::jit::Node* node) {
+        const std::string kind = node->kind().toQualString();
+        has_fused = has_fused || fused.contains(kind);
+        if (questions.contains(kind)) asks.push_back(node);
+      });
+      if (!has_fused) continue;
+      for (torch::jit::Node* node : asks) {
+        const torch::jit::WithInsertPoint here(node);
+        node->output()->replaceAllUsesWith(graph->insertConstant(true));
+        node->destroy();
+      }
+    }
+  }
 }
 
 void SetOne(const torch::jit::Module& module, const std::string& path, const torch::Tensor& value) {
@@ -117,8 +169,14 @@ torch::jit::Module LoadModule(const std::filesystem::path& file) {
     throw Error(ErrorKind::kData, what + " cannot be read as TorchScript (" + TorchReason(error) +
                                       "); write it in Python with torch.jit.script(model).save(path)");
   }
+  TakeOrdinaryPath(module);
   torch::NoGradGuard no_grad;
   for (const auto& [name, tensor] : Tensors(module)) {
+    if (const std::string kind = UnknownKind(tensor); !kind.empty()) {
+      throw Error(ErrorKind::kData, what + ": '" + name + "' is a " + kind +
+                                        " tensor; bitplan reads dense ones in memory: save it as a dense tensor" +
+                                        (kind == "complex" ? " of real numbers" : ""));
+    }
     torch::Tensor value = tensor;
     if (value.is_floating_point() && value.scalar_type() != torch::kFloat) {
       value = value.detach().to(torch::kFloat);
@@ -131,6 +189,26 @@ torch::jit::Module LoadModule(const std::filesystem::path& file) {
   }
   SetTraining(module, false);
   return module;
+}
+
+torch::Tensor RunForward(const torch::jit::Module& module, const torch::Tensor& images) {
+  torch::jit::Module network = module;  // forward() is not const; the copy shares its tensors
+  c10::IValue answers;
+  try {
+    answers = network.forward({images});
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error(ErrorKind::kData, "forward of the model fails for a batch of shape " + c10::str(images.sizes()) + ": " +
+                                      TorchReason(error));
+  }
+  if (!answers.isTensor()) {
+    throw Error(ErrorKind::kData, "forward of the model returns no tensor but " + answers.tagKind() +
+                                      " for a batch of shape " + c10::str(images.sizes()));
+  }
+  return answers.toTensor();
 }
 
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file) {

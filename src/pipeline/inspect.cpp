@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "bitplan/core/error.h"
+#include "bitplan/models/answers.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/network.h"
 #include "pipeline/checks.h"
@@ -27,6 +29,19 @@ bitplan::Network Open(const InspectOptions& options) {
   return DescribeNetwork(module, ModelNameOf(file), shape);
 }
 
+// Tried on noise, for want of images; a model that does not take noise says nothing.
+std::string NoteOn(const bitplan::Network& network) {
+  constexpr std::int64_t kImages = 16;
+  auto shape = network.input_shape;
+  shape.insert(shape.begin(), kImages);
+  auto generator = at::detail::createCPUGenerator(1);
+  try {
+    return WhyAnswersVary(network, torch::rand(shape, generator));
+  } catch (const Error&) {
+    return "";
+  }
+}
+
 }  // namespace
 
 InspectReport Inspect(const InspectOptions& options) {
@@ -38,7 +53,8 @@ InspectReport Inspect(const InspectOptions& options) {
                        .left_in_float = {},
                        .weights = network.quantizable_weights(),
                        .macs = 0,
-                       .batch_norms = static_cast<int>(network.batch_norms.size())};
+                       .batch_norms = static_cast<int>(network.batch_norms.size()),
+                       .note = NoteOn(network)};
   for (const auto& layer : network.layers) {
     report.layers.push_back({layer.name, layer.kind, layer.shape, layer.weights(), layer.macs, layer.uses});
     report.macs += layer.macs;

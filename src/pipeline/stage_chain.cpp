@@ -13,6 +13,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
+#include "bitplan/models/answers.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/sensitivity/network_oracle.h"
@@ -111,26 +112,39 @@ std::string StageChain::DataHash(bool with_test) {
   return hash;
 }
 
-void StageChain::CheckModelSuitsData(const bitplan::Network& network) {
+std::string StageChain::CheckModelSuitsData(const bitplan::Network& network) {
   const auto& train = Data().train;
   const torch::NoGradGuard no_grad;
-  auto module = network.module;
   constexpr std::int64_t kProbed = 16;
   const auto images = normalizer_.Apply(train.images.narrow(0, 0, std::min(kProbed, train.size())));
-  const auto output = module.forward({images.narrow(0, 0, 1)});
-  if (!output.isTensor() || output.toTensor().dim() != 2 || output.toTensor().size(1) < train.classes) {
-    const auto shape = output.isTensor() ? c10::str(output.toTensor().sizes()) : std::string("no tensor");
-    throw Error(ErrorKind::kData, "model " + network.name + " answers one image with " + shape + ", but " + train.name +
-                                      " has " + std::to_string(train.classes) + " classes: [1, " +
-                                      std::to_string(train.classes) + "] is needed");
+  const auto alone = RunForward(network.module, images.narrow(0, 0, 1));
+  if (alone.dim() != 2 || alone.size(0) != 1 || alone.size(1) < train.classes) {
+    throw Error(ErrorKind::kData, "model " + network.name + " answers one image with " + c10::str(alone.sizes()) +
+                                      ", but " + train.name + " has " + std::to_string(train.classes) +
+                                      " classes: [1, " + std::to_string(train.classes) + "] is needed");
   }
-  const auto answers = module.forward({images}).toTensor();
+  const auto answers = RunForward(network.module, images);
+  RestoreChangedByForward(network, network.module);
+  if (answers.dim() != 2 || answers.size(0) != images.size(0)) {
+    throw Error(ErrorKind::kData, "model " + network.name + " answers " + std::to_string(images.size(0)) +
+                                      " images with " + c10::str(answers.sizes()) +
+                                      ": one row of logits for every image is needed");
+  }
+  if (!answers.is_floating_point()) {
+    throw Error(ErrorKind::kData, "model " + network.name + " answers " + c10::toString(answers.scalar_type()) +
+                                      " numbers, not logits: save it without its last argmax or rounding");
+  }
   const auto rows_sum_to_one = (answers.sum(1) - 1.0).abs().max().item<float>() < 1e-4F;
   if (train.classes > 1 && rows_sum_to_one && answers.min().item<float>() >= 0.0F) {
     throw Error(ErrorKind::kData, "model " + network.name +
                                       " answers probabilities, not logits: save it without its "
                                       "last softmax");
   }
+  auto reason = images.size(0) > 1 ? WhyAnswersVary(network, images) : std::string();
+  if (!reason.empty() && !recipe_.model.answers_may_vary) {
+    throw Error(ErrorKind::kData, reason + "; or accept it with model.answers_may_vary: true");
+  }
+  return reason;
 }
 
 std::string StageChain::TrainingInput() {
@@ -142,7 +156,7 @@ StageRecord StageChain::TrainModel(const std::string& input) {
   const auto& name = recipe_.model.architecture;
   auto module = BuildArchitecture(name, recipe_.seed);
   SetDropout(module, recipe_.train.dropout);
-  CheckModelSuitsData(DescribeNetwork(module, name, data.train.images.sizes().slice(1).vec()));
+  (void)CheckModelSuitsData(DescribeNetwork(module, name, data.train.images.sizes().slice(1).vec()));
   const auto report = bitplan::Train(module, data.train, normalizer_, recipe_.train, recipe_.seed,
                                      folder_.File("model.checkpoint"), input, progress_);
   module.eval();
@@ -162,16 +176,28 @@ const StageRecord& StageChain::ModelRecord() {
   const auto file = FindInFolders(recipe_.model.file, data_folders_, "model file");
   auto module = LoadModule(file);
   const auto content = ModelHash(module);
-  model_record_ = Ensure("model", Sha256OfParts({"model/1", content, DataHash(false)}), {}, [&]() -> StageRecord {
+  const auto input = Sha256OfParts({"model/2", content, DataHash(false), recipe_.model.answers_may_vary ? "vary" : ""});
+  const auto some_images = [&] {
+    constexpr std::int64_t kDescribed = 2048;
+    const auto& train = Data().train;
+    return normalizer_.Apply(train.images.narrow(0, 0, std::min(kDescribed, train.size())));
+  };
+  model_record_ = Ensure("model", input, {}, [&]() -> StageRecord {
     const auto shape = Data().train.images.sizes().slice(1).vec();
-    network_ = DescribeNetwork(module, ModelNameOf(file), shape);
-    CheckModelSuitsData(*network_);
-    return {.input = {}, .content = content, .facts = JsonText(nlohmann::json{{"input_shape", shape}})};
+    network_ = DescribeNetwork(module, ModelNameOf(file), shape, some_images());
+    const auto note = CheckModelSuitsData(*network_);
+    // Which layers there are must not depend on whether this stage is done.
+    const nlohmann::json facts = {
+        {"input_shape", shape}, {"by_images", network_->has_rare_layers}, {"note", note}};
+    return {.input = {}, .content = content, .facts = JsonText(facts)};
   });
+  const auto facts = nlohmann::json::parse(model_record_->facts);
   if (!network_) {
-    const auto shape = nlohmann::json::parse(model_record_->facts).at("input_shape").get<std::vector<std::int64_t>>();
-    network_ = DescribeNetwork(module, ModelNameOf(file), shape);
+    network_ = DescribeNetwork(module, ModelNameOf(file), facts.at("input_shape").get<std::vector<std::int64_t>>(),
+                               facts.at("by_images").get<bool>() ? some_images() : torch::Tensor());
   }
+  model_note_ = facts.at("note").get<std::string>();
+  if (!model_note_.empty()) progress_.Warn(model_note_);
   return *model_record_;
 }
 
@@ -281,7 +307,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {
-    return Sha256OfParts({"sensitivity/4", ModelRecord().content, posterior,
+    return Sha256OfParts({"sensitivity/5", ModelRecord().content, posterior,
                    recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(), DataHash(false),
                    DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"), Join(Widths()),
                    Seed()});

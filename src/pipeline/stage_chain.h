@@ -165,7 +165,8 @@ class StageChain {
   [[nodiscard]] std::string RangeEvidenceHash();
   [[nodiscard]] bool RangesByOutputs() const;
   [[nodiscard]] torch::Tensor CorrectionImages();
-  void CheckModelSuitsData(const bitplan::Network& network);
+  // What its answers depend on besides the image, one line, where model.answers_may_vary accepts that; else empty.
+  [[nodiscard]] std::string CheckModelSuitsData(const bitplan::Network& network);
   [[nodiscard]] std::string TrainingInput();
   StageRecord TrainModel(const std::string& input);
   // The layers, before a model of an architecture is trained as after.
@@ -209,6 +210,7 @@ class StageChain {
   std::optional<DataSplits> data_;
   std::map<bool, std::string> data_hashes_;
   std::optional<StageRecord> model_record_;
+  std::string model_note_;
   std::optional<bitplan::Network> network_;
   std::map<std::string, Estimate> posteriors_;        // by estimator
   std::map<std::string, Measured> tables_;            // by the name of the stage

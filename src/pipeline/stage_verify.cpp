@@ -510,6 +510,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edi
     WritePlan(plan, place, edited);
     auto& applied = Quantized(BitsOf(plan), ChoicesOf(plan));
     const auto correction = Correct(applied, BitsOf(plan));
+    RestoreChangedByForward(Model(), applied.module);
     folder_.Write(network, [&](const std::filesystem::path& file) { SaveModule(applied.module, file); });
     const auto content = ModelHash(applied.module);
     quantized_.reset();  // it is corrected now; whoever wants plain weights quantizes again

@@ -4,11 +4,34 @@
 #include <torch/csrc/jit/api/module.h>
 #include <torch/types.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <new>
 
 #include "bitplan/core/error.h"
+#include "bitplan/core/interrupt.h"
+#include "models/torch_reason.h"
 
 namespace bitplan {
+
+namespace {
+
+// Which weights the logits depend on.
+std::vector<bool> Reaches(const torch::Tensor& logits, const std::vector<torch::Tensor>& weights) {
+  std::vector<bool> reaches(weights.size(), false);
+  if (!logits.requires_grad()) return reaches;
+  try {
+    const auto gradients = torch::autograd::grad({logits.sum()}, weights, {}, /*retain_graph=*/false,
+                                                 /*create_graph=*/false, /*allow_unused=*/true);
+    for (std::size_t l = 0; l < gradients.size(); ++l) reaches[l] = gradients[l].defined();
+  } catch (const std::exception& error) {
+    throw Error(ErrorKind::kData, "no gradient through the model: " + TorchReason(error));
+  }
+  return reaches;
+}
+
+}  // namespace
 
 GradientScope::GradientScope(const Network& network) {
   for (const torch::Tensor& parameter : network.module.parameters()) {
@@ -25,20 +48,52 @@ GradientScope::~GradientScope() {
   for (auto& [parameter, flag] : flags_) parameter.set_requires_grad(flag);
 }
 
+std::vector<torch::Tensor> GradientsOf(const torch::Tensor& scalar, const std::vector<torch::Tensor>& of,
+                                       bool create_graph) {
+  std::vector<torch::Tensor> wanted, found;
+  for (const torch::Tensor& tensor : of) {
+    if (tensor.requires_grad()) wanted.push_back(tensor);
+  }
+  if (scalar.requires_grad() && !wanted.empty()) {
+    try {
+      found = torch::autograd::grad({scalar}, wanted, {}, /*retain_graph=*/create_graph, create_graph,
+                                    /*allow_unused=*/true);
+    } catch (const Error&) {
+      throw;
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw Error(ErrorKind::kData, "no gradient through the model: " + TorchReason(error));
+    }
+  }
+  std::vector<torch::Tensor> gradients;
+  std::size_t next = 0;
+  for (const torch::Tensor& tensor : of) {
+    const bool has = tensor.requires_grad() && next < found.size();
+    torch::Tensor gradient = has ? found[next++] : torch::Tensor();
+    gradients.push_back(gradient.defined() ? gradient : torch::zeros_like(tensor.detach()));
+  }
+  return gradients;
+}
+
 void RequireGradients(const Network& network, const Dataset& data, const Normalizer& normalizer) {
+  constexpr std::int64_t kBatch = 64, kMost = 4096;
   const GradientScope scope(network);
-  torch::jit::Module module = network.module;
-  const torch::Tensor logits = module.forward({normalizer.Apply(data.Head(1).images)}).toTensor();
-  std::vector<torch::Tensor> gradients(scope.weights().size());
-  if (logits.requires_grad()) {
-    gradients = torch::autograd::grad({logits.sum()}, scope.weights(), {}, /*retain_graph=*/false,
-                                      /*create_graph=*/false, /*allow_unused=*/true);
+  std::vector<bool> reached(scope.weights().size(), false);
+  std::int64_t tried = 0;
+  while (tried < std::min(kMost, data.size())) {
+    ThrowIfInterrupted();
+    const std::int64_t count = tried == 0 ? 1 : std::min(kBatch, data.size() - tried);
+    const torch::Tensor logits = RunForward(network.module, normalizer.Apply(data.images.narrow(0, tried, count)));
+    tried += count;
+    const std::vector<bool> now = Reaches(logits, scope.weights());
+    for (std::size_t l = 0; l < now.size(); ++l) reached[l] = reached[l] || now[l];
+    if (std::find(reached.begin(), reached.end(), false) == reached.end()) return;
   }
-  for (std::size_t l = 0; l < gradients.size(); ++l) {
-    if (gradients[l].defined()) continue;
-    throw Error(ErrorKind::kData, "no gradient of " + network.name + " reaches layer " + network.layers[l].name +
-                                      ": save it without torch.no_grad() and detach() in its forward");
-  }
+  const auto missing = static_cast<std::size_t>(std::find(reached.begin(), reached.end(), false) - reached.begin());
+  throw Error(ErrorKind::kData, fmt::format("no gradient of {} reaches layer {} from any of {} training images: save it "
+                                            "without torch.no_grad() and detach() in its forward",
+                                            network.name, network.layers[missing].name, tried));
 }
 
 torch::Tensor DrawSamples(const Dataset& data, std::int64_t samples, RandomStream& stream) {
@@ -59,7 +114,7 @@ torch::Tensor RandomSigns(const torch::Tensor& like, RandomStream& stream) {
 }
 
 torch::Tensor FisherSketch(torch::jit::Module& module, const torch::Tensor& images, RandomStream& stream) {
-  const torch::Tensor logits = module.forward({images}).toTensor();
+  const torch::Tensor logits = RunForward(module, images);
   const torch::Tensor p = logits.detach().softmax(1);
   const torch::Tensor root_signs = p.sqrt() * RandomSigns(p, stream);
   return (logits * (root_signs - p * root_signs.sum(1, /*keepdim=*/true))).sum();

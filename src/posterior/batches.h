@@ -27,8 +27,13 @@ class GradientScope {
   std::vector<torch::Tensor> weights_;
 };
 
+// The gradients of a scalar; zero for a tensor that it does not depend on, such as a layer that no image of this
+// minibatch reaches. Error(kData) where an operation has no derivative.
+[[nodiscard]] std::vector<torch::Tensor> GradientsOf(const torch::Tensor& scalar, const std::vector<torch::Tensor>& of,
+                                                     bool create_graph = false);
+
 // Error(kData) that names the first layer whose weights no gradient reaches: a forward under torch.no_grad(), or one
-// that detaches. `data`: its first image is tried.
+// that detaches. `data`: its first image is tried, then as many others as it takes to reach every layer.
 void RequireGradients(const Network& network, const Dataset& data, const Normalizer& normalizer);
 
 // `samples` random rows of the data set without repetition (all, in random order, when samples exceeds it): int64.

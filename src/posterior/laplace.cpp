@@ -33,7 +33,7 @@ Posterior EstimateLaplace(const Network& network, const Dataset& train, const No
     const torch::Tensor rows = index.slice(0, begin, std::min<std::int64_t>(begin + options.batch, samples));
     const torch::Tensor images = normalizer.Apply(train.images.index_select(0, rows));
     const torch::Tensor loss = FisherSketch(module, images, signs);
-    const auto gradients = torch::autograd::grad({loss}, scope.weights());
+    const auto gradients = GradientsOf(loss, scope.weights());
     for (std::size_t l = 0; l < squares.size(); ++l) squares[l].addcmul_(gradients[l], gradients[l]);
     progress.Advance(rows.size(0));
   }

@@ -29,9 +29,9 @@ std::vector<torch::Tensor> GradientMagnitudes(const SensitivityInputs& inputs, P
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kGradientBatch, index.size(0)));
     const torch::Tensor logits =
-        module.forward({inputs.normalizer.Apply(inputs.train.images.index_select(0, rows))}).toTensor();
+        RunForward(module, inputs.normalizer.Apply(inputs.train.images.index_select(0, rows)));
     const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), inputs.train.labels.index_select(0, rows));
-    const auto gradients = torch::autograd::grad({loss}, scope.weights());
+    const auto gradients = GradientsOf(loss, scope.weights());
     const double share = static_cast<double>(rows.size(0)) / static_cast<double>(index.size(0));
     for (std::size_t l = 0; l < gradients.size(); ++l) magnitudes[l].add_(gradients[l].abs(), share);
     progress.Advance(rows.size(0));

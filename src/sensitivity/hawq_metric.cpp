@@ -28,14 +28,14 @@ std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progre
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kHessianBatch, index.size(0)));
     const torch::Tensor logits =
-        module.forward({inputs.normalizer.Apply(inputs.train.images.index_select(0, rows))}).toTensor();
+        RunForward(module, inputs.normalizer.Apply(inputs.train.images.index_select(0, rows)));
     const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), inputs.train.labels.index_select(0, rows));
-    const auto gradients =
-        torch::autograd::grad({loss}, scope.weights(), {}, /*retain_graph=*/true, /*create_graph=*/true);
+    const auto gradients = GradientsOf(loss, scope.weights(), /*create_graph=*/true);
     // One product a layer: signs for all layers at once would add the blocks off the diagonal as noise.
     for (std::size_t l = 0; l < traces.size(); ++l) {
       const torch::Tensor signs = RandomSigns(gradients[l], probes);
       const torch::Tensor directional = (gradients[l] * signs).sum();
+      if (!directional.requires_grad()) continue;  // no image of the minibatch reaches the layer
       const auto product = torch::autograd::grad({directional}, {scope.weights()[l]}, {}, /*retain_graph=*/true, false,
                                                  /*allow_unused=*/true);
       if (!product[0].defined()) continue;  // the gradient does not depend on the layer: no curvature

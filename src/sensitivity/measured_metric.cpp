@@ -22,7 +22,7 @@ torch::Tensor LogProbabilities(torch::jit::Module& module, const torch::Tensor& 
   for (std::int64_t begin = 0; begin < images.size(0); begin += kLossBatch) {
     ThrowIfInterrupted();
     const torch::Tensor batch = images.slice(0, begin, std::min(begin + kLossBatch, images.size(0)));
-    parts.push_back(module.forward({batch}).toTensor().log_softmax(1));
+    parts.push_back(RunForward(module, batch).log_softmax(1));
   }
   return torch::cat(parts);
 }

@@ -83,7 +83,7 @@ class NetworkOracle : public LikelihoodOracle {
       }
     }
     const torch::Tensor loss = Forward();
-    const auto by_weight = torch::autograd::grad({loss}, scope_.weights());
+    const auto by_weight = GradientsOf(loss, scope_.weights());
     const torch::NoGradGuard no_grad;
     gradient.assign(mixture.size(), {});
     for (std::size_t l = 0; l < mixture.size(); ++l) {
@@ -111,7 +111,7 @@ class NetworkOracle : public LikelihoodOracle {
       };
     }
     const Tap tap(network_, network_.module, std::move(handlers));
-    const torch::Tensor logits = network_.module.forward({images_}).toTensor();
+    const torch::Tensor logits = RunForward(network_.module, images_);
     return torch::nll_loss(logits.log_softmax(1), labels_);
   }
 

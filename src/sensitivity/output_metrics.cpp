@@ -28,9 +28,15 @@ Outputs RunTapped(const Network& network, torch::jit::Module& module, const torc
                 {.on_layer_input = nullptr,
                  .on_layer_output = [&](std::size_t l, const torch::Tensor& output) { outputs[l].push_back(output); },
                  .on_batch_norm_input = nullptr});
-  const torch::Tensor result = module.forward({images}).toTensor();
+  const torch::Tensor result = RunForward(module, images);
   if (logits != nullptr) *logits = result;
   return outputs;
+}
+
+// What quantization changes in an output `y` of a layer: all of it where the quantized network sends other rows there.
+torch::Tensor Change(const Outputs& quantized, std::size_t layer, std::size_t use, const torch::Tensor& y) {
+  const bool pairs = use < quantized[layer].size() && quantized[layer][use].sizes() == y.sizes();
+  return pairs ? quantized[layer][use] - y : -y;
 }
 
 // `distance(layer, quantized outputs)` summed over the minibatches, for every layer and width; `begin_batch` sees the
@@ -85,7 +91,7 @@ AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, Pro
       for (std::size_t use = 0; use < reference[l].size(); ++use, points += 1.0) {
         const torch::Tensor& y = reference[l][use];
         const double power = y.square().sum(torch::kFloat64).item<double>();
-        const double error = (quantized[l][use] - y).square().sum(torch::kFloat64).item<double>();
+        const double error = Change(quantized, l, use, y).square().sum(torch::kFloat64).item<double>();
         if (power > 0.0) total += error / power;
       }
     }
@@ -96,7 +102,9 @@ AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, Pro
 
 AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressSink& progress) {
   Outputs reference, gradients;
+  std::int64_t count = 0;  // images of the minibatch
   const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& labels) {
+    count = images.size(0);
     torch::jit::Module module = inputs.network.module;
     const GradientScope scope(inputs.network);
     torch::Tensor logits;
@@ -104,7 +112,7 @@ AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressS
     const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), labels, {}, at::Reduction::Sum);
     std::vector<torch::Tensor> flat;
     for (const auto& uses : reference) flat.insert(flat.end(), uses.begin(), uses.end());
-    const auto by_output = torch::autograd::grad({loss}, flat);
+    const auto by_output = GradientsOf(loss, flat);
     gradients = reference;
     std::size_t next = 0;
     for (auto& uses : gradients) {
@@ -118,8 +126,8 @@ AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressS
     double total = 0.0;
     for (std::size_t use = 0; use < reference[layer].size(); ++use) {
       const torch::Tensor& y = reference[layer][use];
-      const torch::Tensor change = (quantized[layer][use] - y) * gradients[layer][use];
-      total += 0.5 * change.square().sum(torch::kFloat64).item<double>() / static_cast<double>(y.size(0));
+      const torch::Tensor change = Change(quantized, layer, use, y) * gradients[layer][use];
+      total += 0.5 * change.square().sum(torch::kFloat64).item<double>() / static_cast<double>(count);
     }
     return total;
   };

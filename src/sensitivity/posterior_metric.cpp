@@ -43,7 +43,7 @@ torch::Tensor RiseAlongErrors(const SensitivityInputs& inputs, const QuantizedLa
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kCoherenceBatch, samples));
     const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
-    const auto gradients = torch::autograd::grad({FisherSketch(module, images, signs)}, scope.weights());
+    const auto gradients = GradientsOf(FisherSketch(module, images, signs), scope.weights());
     for (std::size_t l = 0; l < quantized.rows.size(); ++l) {
       for (const QuantizedWeight& fit : quantized.fits[l]) {
         const double dot = quantized.rows[l].ErrorDot(fit, gradients[l]);

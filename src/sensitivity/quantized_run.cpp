@@ -43,7 +43,7 @@ std::vector<ChannelStatistics> QuantizedRun::FloatStatistics(std::int64_t count)
                  .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
                    statistics[index] = StatisticsOf(input);
                  }});
-  module.forward({images_.slice(0, 0, count)});
+  (void)RunForward(module, images_.slice(0, 0, count));
   return statistics;
 }
 
@@ -73,7 +73,7 @@ torch::Tensor QuantizedRun::Corrected(const torch::Tensor& images) {
                    GetTensor(module_, norm.running_mean).copy_(moved.mean);
                    GetTensor(module_, norm.running_var).copy_(moved.var);
                  }});
-  return module_.forward({images}).toTensor();
+  return RunForward(module_, images);
 }
 
 torch::Tensor QuantizedRun::Logits(std::int64_t first) {
@@ -84,7 +84,7 @@ torch::Tensor QuantizedRun::Logits(std::int64_t first) {
   std::vector<torch::Tensor> parts;
   for (std::int64_t begin = 0; begin < count; begin += kRunBatch) {
     ThrowIfInterrupted();
-    parts.push_back(module_.forward({images_.slice(0, begin, std::min(begin + kRunBatch, count))}).toTensor());
+    parts.push_back(RunForward(module_, images_.slice(0, begin, std::min(begin + kRunBatch, count))));
   }
   return torch::cat(parts);
 }

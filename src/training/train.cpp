@@ -88,7 +88,7 @@ class Trainer {
     torch::Tensor images = train_.images.index_select(0, index);
     for (const Augmentation* augmentation : augmentations_) images = augmentation->apply(images, augment_stream);
     optimizer_->zero_grad();
-    const torch::Tensor logits = module_.forward({normalizer_.Apply(images)}).toTensor();
+    const torch::Tensor logits = RunForward(module_, normalizer_.Apply(images));
     if (logits.dim() != 2 || logits.size(1) < train_.classes) {
       throw Error(ErrorKind::kData, fmt::format("the model has {} outputs, but data set {} has {} classes",
                                                 logits.size(-1), train_.name, train_.classes));

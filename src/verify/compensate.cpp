@@ -8,6 +8,7 @@
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/batch_norm.h"
+#include "bitplan/models/image_rows.h"
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/quantizers/quantizer.h"
@@ -35,7 +36,7 @@ std::vector<ChannelStatistics> FloatStatistics(const Network& network, const tor
     ThrowIfInterrupted();
     const torch::Tensor batch = images.slice(0, begin, std::min(begin + kMomentBatch, images.size(0)));
     share = static_cast<double>(batch.size(0)) / static_cast<double>(images.size(0));
-    module.forward({batch});
+    (void)RunForward(module, batch);
   }
   return pool.Take();
 }
@@ -43,22 +44,24 @@ std::vector<ChannelStatistics> FloatStatistics(const Network& network, const tor
 class Compensation {
  public:
   Compensation(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
-               const QuantizerOptions& options, ProgressSink& progress)
+               const QuantizerOptions& options, const torch::Tensor& images, ProgressSink& progress)
       : network_(network),
         applied_(applied),
         bits_(bits),
         options_(options),
         centred_(CentredLayers(network, options)),
+        images_(images),
+        image_rows_(network, images),
         progress_(progress),
         generator_(at::detail::createCPUGenerator(1)) {}
 
-  void Run(const torch::Tensor& images) {
+  void Run() {
     const bool move = !network_.batch_norms.empty() && CentringOf(options_).batch_norm;
     std::vector<ChannelStatistics> reference, trained;
     TapHandlers handlers;
     handlers.on_layer_input = [&](std::size_t layer, const torch::Tensor& input) { Round(layer, input); };
     if (move) {
-      reference = FloatStatistics(network_, images);
+      reference = FloatStatistics(network_, images_);
       for (const BatchNorm& norm : network_.batch_norms) {
         trained.push_back({Slot(norm.running_mean).clone(), Slot(norm.running_var).clone()});
       }
@@ -69,7 +72,7 @@ class Compensation {
     progress_.Begin("rounding", static_cast<std::int64_t>(network_.layers.size()), "layers");
     {
       const Tap tap(network_, applied_.module, std::move(handlers));
-      applied_.module.forward({images});
+      (void)RunForward(applied_.module, images_);
     }
     progress_.End("");
     for (std::size_t i = 0; i < trained.size(); ++i) Write(network_.batch_norms[i], trained[i]);
@@ -92,19 +95,22 @@ class Compensation {
     plain.range = "mse";  // the scales are there already
     const WeightRows rows(GetTensor(network_.module, layer.parameter), layer.output_dim, plain);
     const QuantizedWeight& fit = applied_.fits[index];
-    const std::int64_t kept = std::max<std::int64_t>(1, input.size(0) * 3 / 4);
-    const torch::Tensor moments = Moments(layer, input.slice(0, 0, kept), centred_[index]);
-    const torch::Tensor held_out =
-        kept < input.size(0) ? Moments(layer, input.slice(0, kept), centred_[index]) : moments;
+    const std::int64_t images = images_.size(0), kept = std::max<std::int64_t>(1, images * 3 / 4);
+    const torch::Tensor moments = Moments(layer, image_rows_.Of(index, input, images, 0, kept), centred_[index]);
+    if (!moments.defined()) return;
+    torch::Tensor held_out;
+    if (kept < images) held_out = Moments(layer, image_rows_.Of(index, input, images, kept, images), centred_[index]);
+    if (!held_out.defined()) held_out = moments;
     Slot(layer.parameter).copy_(rows.CompensatedValues(fit, moments, held_out));
   }
 
   // E[x x^T] of the inputs of an output channel, [groups, n, n]; of a mean that a correction takes out of the outputs
-  // anyway only what is left, the covariance.
+  // anyway only what is left, the covariance. Undefined when no input reaches the layer.
   torch::Tensor Moments(const Layer& layer, const torch::Tensor& input, bool centred) {
     const std::int64_t per_channel = layer.weights() / layer.output_channels();
     const torch::Tensor positions =
         DrawPositions(InputPositions(layer, input), std::max(kLeastInputs, kInputsPerWeight * per_channel), generator_);
+    if (positions.numel() == 0) return {};
     torch::Tensor sum, total;
     for (const torch::Tensor& part : positions.split(std::max<std::int64_t>(1, kGathered / per_channel))) {
       const torch::Tensor inputs = GatherInputs(layer, input, part);
@@ -124,6 +130,8 @@ class Compensation {
   const std::vector<int>& bits_;
   const QuantizerOptions& options_;
   std::vector<bool> centred_;
+  const torch::Tensor& images_;
+  ImageRows image_rows_;
   ProgressSink& progress_;
   at::Generator generator_;
 };
@@ -133,7 +141,8 @@ class Compensation {
 void CompensateRounding(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
                         const QuantizerOptions& options, const torch::Tensor& images, ProgressSink& progress) {
   const torch::NoGradGuard no_grad;
-  Compensation(network, applied, bits, options, progress).Run(images);
+  if (images.size(0) == 0) return;
+  Compensation(network, applied, bits, options, images, progress).Run();
 }
 
 }  // namespace bitplan

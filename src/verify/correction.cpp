@@ -25,6 +25,7 @@ struct FloatReference {
   OutputReference outputs;
 };
 
+// In minibatches, or all images at once where outputs are kept: so will they go through the quantized network.
 FloatReference RunFloat(const Network& network, const torch::Tensor& images, OutputReference outputs) {
   torch::jit::Module module = network.module;
   FloatReference reference{{}, std::move(outputs)};
@@ -32,15 +33,16 @@ FloatReference RunFloat(const Network& network, const torch::Tensor& images, Out
   double share = 0.0;
   const auto add_statistics = [&](std::size_t index, const torch::Tensor& input) { pool.Add(index, input, share); };
   const auto keep_output = [&](std::size_t layer, const torch::Tensor& output) {
-    reference.outputs.Add(layer, output);
+    reference.outputs.Keep(layer, output);
   };
   const Tap tap(network, module,
                 {.on_layer_input = nullptr, .on_layer_output = keep_output, .on_batch_norm_input = add_statistics});
-  for (std::int64_t begin = 0; begin < images.size(0); begin += kStatisticsBatch) {
+  const std::int64_t step = reference.outputs.layers().empty() ? kStatisticsBatch : images.size(0);
+  for (std::int64_t begin = 0; begin < images.size(0); begin += step) {
     ThrowIfInterrupted();
-    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kStatisticsBatch, images.size(0)));
+    const torch::Tensor batch = images.slice(0, begin, std::min(begin + step, images.size(0)));
     share = static_cast<double>(batch.size(0)) / static_cast<double>(images.size(0));
-    module.forward({batch});
+    (void)RunForward(module, batch);
   }
   reference.batch_norms = pool.Take();
   return reference;
@@ -90,14 +92,14 @@ class Corrector {
     }
     if (method.outputs == "fit") {
       handlers.on_layer_output = [&](std::size_t index, const torch::Tensor& output) {
-        if (const torch::Tensor target = reference_.outputs.Find(index); target.defined()) {
-          FitOutput(network_.layers[index], quantized_, target, output, options_.granularity == "tensor");
+        if (const auto pair = reference_.outputs.Find(index, output)) {
+          FitOutput(network_.layers[index], quantized_, *pair, output, options_.granularity == "tensor");
         }
       };
     }
     ThrowIfInterrupted();
     const Tap tap(network_, quantized_, std::move(handlers));
-    quantized_.forward({images_});
+    (void)RunForward(quantized_, images_);
   }
 
  private:

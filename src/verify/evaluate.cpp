@@ -41,17 +41,16 @@ torch::Tensor PredictLogits(const torch::jit::Module& module, const Dataset& dat
                             int batch, const std::string& label, ProgressSink& progress) {
   if (batch < 1) throw Error(ErrorKind::kUsage, fmt::format("verify.batch is {}; it must be >= 1", batch));
   const torch::NoGradGuard no_grad;
-  torch::jit::Module network = module;  // forward() is not const; the copy shares its tensors
   std::vector<torch::Tensor> outputs;
   progress.Begin(label, data.size(), "images");
   for (std::int64_t begin = 0; begin < data.size(); begin += batch) {
     ThrowIfInterrupted();
     const std::int64_t count = std::min<std::int64_t>(batch, data.size() - begin);
-    const torch::jit::IValue result = network.forward({normalizer.Apply(data.images.narrow(0, begin, count))});
-    if (!result.isTensor() || result.toTensor().dim() != 2 || result.toTensor().size(0) != count) {
+    const torch::Tensor result = RunForward(module, normalizer.Apply(data.images.narrow(0, begin, count)));
+    if (result.dim() != 2 || result.size(0) != count) {
       throw Error(ErrorKind::kData, fmt::format("the network does not return logits [N, classes] for {}", data.name));
     }
-    outputs.push_back(result.toTensor().to(torch::kFloat32));
+    outputs.push_back(result.to(torch::kFloat32));
     progress.Advance(count);
   }
   progress.End("");

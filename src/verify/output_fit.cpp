@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t kKeptValues = std::int64_t{1} << 26;  // float32: 256 MiB
 
 std::int64_t ChannelDim(const Layer& layer, const torch::Tensor& output) {
-  return layer.kind == "conv2d" ? 1 : output.dim() - 1;
+  return layer.kind == "conv2d" ? output.dim() - 3 : output.dim() - 1;
 }
 
 // [channels] spread over one dimension of a tensor with `dims` dimensions.
@@ -33,67 +33,68 @@ OutputReference::OutputReference(const Network& network, const torch::jit::Modul
   const auto keep = [&](std::size_t index, const torch::Tensor& output) {
     if (!feeds_batch_norm[index]) probe[index] = output;
   };
+  const std::int64_t tried = std::min<std::int64_t>(images.size(0), 8);
   {
     torch::jit::Module module = network.module;
     const Tap tap(network, module,
                   {.on_layer_input = nullptr, .on_layer_output = keep, .on_batch_norm_input = nullptr});
-    module.forward({images.slice(0, 0, std::min<std::int64_t>(images.size(0), 2))});
+    (void)RunForward(module, images.slice(0, 0, tried));
   }
+  rows_.emplace(network, images);
   std::int64_t values = 0;
   for (std::size_t index = 0; index < probe.size(); ++index) {
     const Layer& layer = network.layers[index];
-    if (!probe[index].defined() || layer.uses != 1) continue;
+    if (!probe[index].defined() || layer.uses != 1 || !rows_->Known(index)) continue;
     if (torch::equal(GetTensor(network.module, layer.parameter), GetTensor(quantized, layer.parameter))) continue;
     layers_.push_back(index);
-    values += probe[index].numel() / probe[index].size(0);
+    values += probe[index].numel() / tried;
   }
   if (layers_.empty()) return;
-  const std::int64_t count = std::clamp<std::int64_t>(kKeptValues / values, 1, images.size(0));
-  for (const std::size_t index : layers_) {
-    std::vector<std::int64_t> shape = probe[index].sizes().vec();
-    shape[0] = count;
-    outputs_.push_back(torch::empty(shape));
-  }
-  filled_.assign(layers_.size(), 0);
+  images_ = images.size(0);
+  kept_ = std::clamp<std::int64_t>(kKeptValues / std::max<std::int64_t>(values, 1), 1, images_);
+  outputs_.resize(layers_.size());
 }
 
-void OutputReference::Add(std::size_t layer, const torch::Tensor& output) {
+torch::Tensor OutputReference::Wanted(std::size_t layer, const torch::Tensor& output) const {
+  return kept_ == images_ ? output : rows_->Of(layer, output, images_, 0, kept_);
+}
+
+void OutputReference::Keep(std::size_t layer, const torch::Tensor& output) {
   const auto found = std::lower_bound(layers_.begin(), layers_.end(), layer);
-  if (found == layers_.end() || *found != layer) return;
-  const auto slot = static_cast<std::size_t>(found - layers_.begin());
-  std::int64_t& filled = filled_[slot];
-  const std::int64_t count = std::min(output.size(0), outputs_[slot].size(0) - filled);
-  if (count <= 0) return;
-  outputs_[slot].slice(0, filled, filled + count).copy_(output.slice(0, 0, count));
-  filled += count;
+  if (found == layers_.end() || *found != layer || !rows_->Fits(layer, output, images_)) return;
+  outputs_[static_cast<std::size_t>(found - layers_.begin())] = Wanted(layer, output).clone();
 }
 
-torch::Tensor OutputReference::Find(std::size_t layer) const {
+std::optional<OutputReference::Pair> OutputReference::Find(std::size_t layer, const torch::Tensor& output) const {
   const auto found = std::lower_bound(layers_.begin(), layers_.end(), layer);
-  if (found == layers_.end() || *found != layer) return {};
-  return outputs_[static_cast<std::size_t>(found - layers_.begin())];
+  if (found == layers_.end() || *found != layer || !rows_->Fits(layer, output, images_)) return std::nullopt;
+  const torch::Tensor& target = outputs_[static_cast<std::size_t>(found - layers_.begin())];
+  if (!target.defined()) return std::nullopt;
+  torch::Tensor wanted = Wanted(layer, output);
+  if (wanted.sizes() != target.sizes()) return std::nullopt;
+  return Pair{std::move(wanted), target};
 }
 
-void FitOutput(const Layer& layer, torch::jit::Module& quantized, const torch::Tensor& target,
+void FitOutput(const Layer& layer, torch::jit::Module& quantized, const OutputReference::Pair& pair,
                const torch::Tensor& output, bool one_scale) {
-  const std::int64_t channel = ChannelDim(layer, output);
+  const auto& [used, target] = pair;
+  const std::int64_t channel = ChannelDim(layer, used);
   std::vector<std::int64_t> dims;
-  for (std::int64_t d = 0; d < output.dim(); ++d) {
+  for (std::int64_t d = 0; d < used.dim(); ++d) {
     if (d != channel) dims.push_back(d);
   }
-  const torch::Tensor used = output.slice(0, 0, target.size(0));
   constexpr double kConstant = 1e-10;  // share of a channel's power that may be rounding
   torch::Tensor mean_q, mean_f;        // zero through the origin
   if (layer.bias.empty()) {
-    mean_q = torch::zeros({output.size(channel)});
+    mean_q = torch::zeros({used.size(channel)});
     mean_f = mean_q;
   } else {
     mean_q = used.mean(dims);
     mean_f = target.mean(dims);
   }
-  const torch::Tensor centred = used - Along(mean_q, channel, output.dim());
+  const torch::Tensor centred = used - Along(mean_q, channel, used.dim());
   torch::Tensor variance = centred.square().mean(dims);
-  torch::Tensor covariance = (centred * (target - Along(mean_f, channel, output.dim()))).mean(dims);
+  torch::Tensor covariance = (centred * (target - Along(mean_f, channel, used.dim()))).mean(dims);
   if (one_scale) {
     covariance = covariance.sum().expand_as(mean_q);
     variance = variance.sum().expand_as(mean_q);
@@ -103,11 +104,12 @@ void FitOutput(const Layer& layer, torch::jit::Module& quantized, const torch::T
                                            torch::ones_like(mean_q));
   const torch::Tensor shift = mean_f - scale * mean_q;
 
-  output.mul_(Along(scale, channel, output.dim()));
+  const std::int64_t spread = ChannelDim(layer, output);
+  output.mul_(Along(scale, spread, output.dim()));
   GetTensor(quantized, layer.parameter)
       .mul_(Along(scale, layer.output_dim, static_cast<std::int64_t>(layer.shape.size())));
   if (layer.bias.empty()) return;
-  output.add_(Along(shift, channel, output.dim()));
+  output.add_(Along(shift, spread, output.dim()));
   GetTensor(quantized, layer.bias).mul_(scale).add_(shift);
 }
 

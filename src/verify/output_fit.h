@@ -5,35 +5,47 @@
 #include <torch/types.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "bitplan/models/image_rows.h"
 #include "bitplan/models/network.h"
 
 namespace bitplan {
 
-// The outputs of the float network that quantized layers can be fitted to.
+// The outputs of the float network that quantized layers can be fitted to. Both networks get the same images in one
+// batch, so that their outputs correspond value for value wherever the images lie in them.
 class OutputReference {
  public:
   OutputReference() = default;  // of no layer
-  // Finds the layers by one pass of two images: used once, changed by quantization, and feeding no batch norm (which
+  // Finds the layers by passes of a few images: used once, changed by quantization, and feeding no batch norm (which
   // would undo the fit). How many images' outputs are kept is bounded by 256 MiB for all layers together.
   OutputReference(const Network& network, const torch::jit::Module& quantized, const torch::Tensor& images);
 
   [[nodiscard]] const std::vector<std::size_t>& layers() const { return layers_; }  // to be fitted, ascending
-  // The outputs of the next images at `layer`; ignored unless it is one of them and images are still wanted.
-  void Add(std::size_t layer, const torch::Tensor& output);
-  // The kept outputs [images, ...] of a layer, or an undefined tensor.
-  [[nodiscard]] torch::Tensor Find(std::size_t layer) const;
+  // Keeps what is wanted of the float layer's output for all images at once; ignored unless it is one of layers().
+  void Keep(std::size_t layer, const torch::Tensor& output);
+
+  struct Pair {
+    torch::Tensor quantized, target;  // [rows, C] or [rows, C, H, W], the same rows of both
+  };
+  // Rows of the quantized layer's `output` for the same images with those kept of the float one; empty for other
+  // layers, and where the two networks did not send the same rows through the layer.
+  [[nodiscard]] std::optional<Pair> Find(std::size_t layer, const torch::Tensor& output) const;
 
  private:
+  [[nodiscard]] torch::Tensor Wanted(std::size_t layer, const torch::Tensor& output) const;
+
   std::vector<std::size_t> layers_;
-  std::vector<torch::Tensor> outputs_;  // [images, ...], order of layers_
-  std::vector<std::int64_t> filled_;    // images so far
+  std::vector<torch::Tensor> outputs_;  // order of layers_
+  std::optional<ImageRows> rows_;
+  std::int64_t images_ = 0, kept_ = 0;
 };
 
-// Fits `output` (of the quantized layer, its first target.size(0) images are used) to `target`, writes scale and shift
-// into weight and bias of `layer` in `quantized`, and into `output` itself, in place.
-void FitOutput(const Layer& layer, torch::jit::Module& quantized, const torch::Tensor& target,
+// Fits pair.quantized to pair.target, writes scale and shift into weight and bias of `layer` in `quantized`, and into
+// `output`, all of the quantized layer's output, in place.
+void FitOutput(const Layer& layer, torch::jit::Module& quantized, const OutputReference::Pair& pair,
                const torch::Tensor& output, bool one_scale);
 
 }  // namespace bitplan

@@ -191,6 +191,9 @@ TEST_CASE("an override of the model's file replaces its architecture") {
   const Recipe recipe = Load(kSmall, {"model.file=a.pt"});
   CHECK(recipe.model.file == "a.pt");
   CHECK(recipe.model.architecture.empty());
+  const Recipe varying = Load(kSmall, {"model.file=a.pt", "model.answers_may_vary=true"});
+  CHECK(varying.model.file == "a.pt");
+  CHECK(varying.model.answers_may_vary);
 }
 
 TEST_CASE("a wrong override is quoted") {

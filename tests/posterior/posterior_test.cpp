@@ -137,5 +137,52 @@ TEST_CASE("an unknown estimator names the nearest one") {
   CHECK_THROWS_WITH(FindPosteriorEstimator("laplas"), ContainsSubstring("nearest: laplace"));
 }
 
+// fc1 - fc2, and for the images brighter than `above` another last layer.
+Network RareBranch(double above) {
+  torch::manual_seed(5);
+  torch::jit::Module module("rare_branch");
+  for (const char* name : {"fc1", "fc2", "rare"}) {
+    torch::jit::Module child(name);
+    child.register_parameter("weight", torch::randn({4, 4}), false);
+    module.register_module(name, child);
+  }
+  module.register_buffer("above", torch::full({}, above));
+  module.define(R"(
+def forward(self, x):
+  x = x.flatten(1)
+  h = torch.relu(torch.linear(x, self.fc1.weight))
+  y = torch.linear(h, self.fc2.weight)
+  bright = x.mean([1]) > self.above
+  if bool(bright.any()):
+    y = torch.where(bright.unsqueeze(1), torch.linear(h, self.rare.weight), y)
+  return y
+)");
+  return DescribeNetwork(module, "rare-branch", {1, 1, 4},
+                         torch::cat({torch::zeros({1, 1, 1, 4}), torch::full({1, 1, 1, 4}, 9.0)}));
+}
+
+TEST_CASE("a minibatch that reaches a layer with no image says nothing about it") {
+  const Network network = RareBranch(0.8);  // about one image in twenty
+  REQUIRE(network.layers.size() == 3);
+  const Dataset data = RandomImages(network, 2000);
+  const auto information = [&](int batch) {
+    return EstimatePosterior(network, data, Normalizer({}), Options(2000, batch), 1, SilentSink());
+  };
+  const Posterior few = information(8), all = information(50);
+  for (std::size_t l = 0; l < 3; ++l) {
+    INFO(network.layers[l].name);
+    const double ratio = (few.Information(l).sum() / all.Information(l).sum()).item<double>();
+    CHECK(ratio > 0.5);
+    CHECK(ratio < 2.0);
+  }
+}
+
+TEST_CASE("a layer that no training image reaches is named") {
+  const Network network = RareBranch(8.0);
+  const Dataset data = RandomImages(network, 100);
+  CHECK_THROWS_WITH(EstimatePosterior(network, data, Normalizer({}), Options(100, 8), 1, SilentSink()),
+                    ContainsSubstring("layer rare from any of 100 training images"));
+}
+
 }  // namespace
 }  // namespace bitplan

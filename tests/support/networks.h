@@ -51,6 +51,32 @@ def forward(self, x):
   return DescribeNetwork(module, "conv-batch-norm", {1, 8, 8});
 }
 
+// Eight rows of eight pixels through one linear layer with a bias, then all of them through the last one; `rows` brings
+// x [N, 8, 8] into the order that the first layer sees, `back` its outputs h into [N, 8, 16]. Same weights for the same
+// seed, whatever the order.
+inline Network RowNetwork(const std::string& rows, const std::string& back, std::uint64_t seed = 7) {
+  torch::manual_seed(seed);
+  torch::jit::Module module("rows");
+  const auto add = [&](const char* name, const torch::Tensor& weight, const torch::Tensor& bias) {
+    torch::jit::Module child(name);
+    child.register_parameter("weight", weight, false);
+    child.register_parameter("bias", bias, false);
+    module.register_module(name, child);
+  };
+  add("emb", torch::randn({16, 8}).pow(3) * 0.3, torch::randn(16));
+  add("fc", torch::randn({4, 128}) * 0.3, torch::randn(4));
+  module.define("def forward(self, x):\n  x = x.squeeze(1)\n  h = torch.relu(torch.linear(" + rows +
+                ", self.emb.weight, self.emb.bias))\n  h = " + back +
+                "\n  return torch.linear(h.flatten(1), self.fc.weight, self.fc.bias)\n");
+  module.eval();
+  return DescribeNetwork(module, "rows", {1, 8, 8});
+}
+inline Network ImagesFirst() { return RowNetwork("x", "h"); }
+inline Network RowsFirst() { return RowNetwork("x.transpose(0, 1)", "h.transpose(0, 1)"); }
+inline Network RowsFirstMerged() {
+  return RowNetwork("x.transpose(0, 1).reshape([-1, 8])", "h.reshape([8, -1, 16]).transpose(0, 1)");
+}
+
 // n float images ~ N(0, 1) of one shape, labels drawn from the network's own predictions.
 inline Dataset RandomImages(const Network& network, std::int64_t n, std::uint64_t seed = 11) {
   const torch::NoGradGuard no_grad;

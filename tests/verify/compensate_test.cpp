@@ -117,5 +117,22 @@ TEST_CASE("layers left in float and the statistics of batch norms stay what they
   }
 }
 
+TEST_CASE("rounding looks at the same images whatever the order of rows and images") {
+  const Network images_first = testing::ImagesFirst();
+  const Dataset data = RandomImages(images_first, 40);
+  const std::vector<int> bits = {2, 3};
+  const auto rounded = [&](const Network& network) {
+    AppliedPlan applied = ApplyBits(network, bits, {}, Options("off"), {});
+    CompensateRounding(network, applied, bits, Options("off"), data.images, SilentSink());
+    return applied.module;
+  };
+  const torch::jit::Module expected = rounded(images_first);
+  for (const Network& network : {testing::RowsFirst(), testing::RowsFirstMerged()}) {
+    const torch::jit::Module module = rounded(network);
+    CHECK(torch::allclose(GetTensor(module, "emb.weight"), GetTensor(expected, "emb.weight"), 1e-3, 1e-4));
+    CHECK(torch::allclose(GetTensor(module, "fc.weight"), GetTensor(expected, "fc.weight"), 1e-3, 1e-4));
+  }
+}
+
 }  // namespace
 }  // namespace bitplan

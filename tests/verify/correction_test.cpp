@@ -210,5 +210,47 @@ TEST_CASE("'auto' fits the outputs on top of the best batch norm when the calibr
   CHECK(correction.chosen.outputs == "fit");
 }
 
+TEST_CASE("a layer that sees rows first, images second is fitted to the same images as one that sees images first") {
+  const Network images_first = testing::ImagesFirst();
+  const Dataset data = RandomImages(images_first, 300);  // more than a minibatch of statistics
+  const std::vector<int> bits = {2, 2};
+  const auto corrected = [&](const Network& network) {
+    torch::jit::Module module = ApplyBits(network, bits, {}, {}, {}).module;
+    (void)CorrectNetwork(network, module, Outputs("fit"), data.images, data, Normalizer({}), SilentSink());
+    return module;
+  };
+  const torch::jit::Module expected = corrected(images_first);
+  for (const Network& network : {testing::RowsFirst(), testing::RowsFirstMerged()}) {
+    const torch::jit::Module module = corrected(network);
+    for (const char* path : {"emb.weight", "emb.bias", "fc.weight", "fc.bias"}) {
+      INFO(path);
+      CHECK(torch::allclose(GetTensor(module, path), GetTensor(expected, path), 1e-3, 1e-4));
+    }
+  }
+}
+
+TEST_CASE("a layer that gets other rows in the quantized network than in the float one is not fitted") {
+  torch::manual_seed(5);
+  torch::jit::Module module("routed");
+  module.register_parameter("first", torch::randn({6, 64}), false);
+  module.register_parameter("expert", torch::randn({6, 6}), false);
+  module.register_parameter("last", torch::randn({4, 6}), false);
+  module.define(R"(
+def forward(self, x):
+  h = torch.linear(x.flatten(1), self.first)
+  chosen = h[:, 0] > 0
+  rows = torch.linear(h[chosen], self.expert)
+  h[chosen] = rows
+  return torch.linear(torch.relu(h), self.last)
+)");
+  const Network network = DescribeNetwork(module, "routed", {1, 8, 8});
+  REQUIRE(network.layers.size() == 3);
+  const Dataset data = RandomImages(network, 100);
+  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, {}, {}).module;
+  const torch::Tensor expert = GetTensor(fitted, "expert").clone();
+  (void)CorrectNetwork(network, fitted, Outputs("fit"), data.images, data, Normalizer({}), SilentSink());
+  CHECK(torch::equal(GetTensor(fitted, "expert"), expert));
+}
+
 }  // namespace
 }  // namespace bitplan

@@ -14,6 +14,7 @@ namespace bitplan {
 struct ModelOptions {
   std::string architecture;  // built-in architecture, or
   std::string file;          // a TorchScript file, relative to the data folder or the recipe
+  bool answers_may_vary = false;  // whether a network may answer an image by its batch or by chance (models/answers.h)
 };
 
 struct DataOptions {

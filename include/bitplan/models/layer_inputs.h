@@ -16,7 +16,7 @@ namespace bitplan {
 // Whether GatherInputs can serve the layer: used once, and a convolution only when its window is known.
 [[nodiscard]] bool HasKnownInputs(const Layer& layer);
 
-// Positions in a layer's input [N, ...].
+// Positions in a layer's input [N, C, H, W] or [..., in].
 [[nodiscard]] std::int64_t InputPositions(const Layer& layer, const torch::Tensor& input);
 
 // int64 [min(count, positions)]: all of them in order when there are no more than `count`, else drawn with replacement.

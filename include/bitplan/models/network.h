@@ -53,7 +53,10 @@ struct Network {
   std::vector<Layer> layers;           // execution order
   std::vector<BatchNorm> batch_norms;  // execution order; only those used once, whose statistics mean one place
   std::vector<FloatParameter> left_in_float;
+  bool has_rare_layers = false;           // some of `layers` a zero input does not reach
   std::vector<std::int64_t> input_shape;  // of one input, [C, H, W]
+  // Buffers that every pass changes, such as running means in training mode, with their values before the first one.
+  std::vector<std::pair<std::string, torch::Tensor>> changed_by_forward;
 
   [[nodiscard]] std::int64_t quantizable_weights() const;
 };
@@ -84,11 +87,21 @@ void SetTraining(torch::jit::Module& module, bool training);
 [[nodiscard]] torch::jit::Module LoadModule(const std::filesystem::path& file);
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file);  // atomic
 
+// forward() of a batch [N, ...], of a network or a clone of it: its answers, usually [N, classes]. What it raises, or a
+// result that is no tensor, is Error(kData) in one line.
+[[nodiscard]] torch::Tensor RunForward(const torch::jit::Module& module, const torch::Tensor& images);
+
 // Finds the layers by one recorded forward pass of a zero batch of one input. Switches TorchScript's graph optimizer
-// off for the calling thread: every later run must be the same arithmetic on the same layers. Error(kData) when the
-// model does not take the input shape (says both) or holds no quantizable layer.
+// off for the calling thread: every later run must be the same arithmetic on the same layers. `images` [n, ...], if
+// any, are tried where that input leaves weights unused: a layer that only some inputs reach is a layer too. Buffers
+// that these passes change are put back. Error(kData) when the model does not take the input shape (says both), takes
+// batches of one size only, hides its layers in a fused operation, or holds no quantizable layer.
 [[nodiscard]] Network DescribeNetwork(torch::jit::Module module, const std::string& name,
-                                      const std::vector<std::int64_t>& input_shape);
+                                      const std::vector<std::int64_t>& input_shape, const torch::Tensor& images = {});
+
+// Puts back in `module`, network.module or a clone of it, the buffers that forward itself changes
+// (network.changed_by_forward): no pass of ours shall be seen in a network that is saved.
+void RestoreChangedByForward(const Network& network, const torch::jit::Module& module);
 
 // For `inspect`: tries the shapes of the known data sets when the user gives none, [1,28,28] and [3,32,32] first.
 [[nodiscard]] std::vector<std::int64_t> GuessInputShape(const torch::jit::Module& module);

@@ -37,6 +37,7 @@ struct InspectReport {
   std::int64_t weights = 0;  // of all layers
   std::int64_t macs = 0;
   int batch_norms = 0;
+  std::string note;  // what its answers depend on besides the image, one line (models/answers.h), or empty
 };
 
 // Error(kNotFound) for a missing file, Error(kUsage) for an unknown architecture, Error(kData) for a model that cannot
