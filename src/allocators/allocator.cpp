@@ -10,6 +10,7 @@
 #include "allocators/constrained_oracle.h"
 #include "allocators/select.h"
 #include "bitplan/core/constraints.h"
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 
@@ -28,21 +29,21 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
           ? fmt::format("{:g}",
                         std::ceil(1e3 * static_cast<double>(total) / static_cast<double>(constrained.weights)) / 1e3)
           : fmt::format("{}", total);
-  const auto bits_text = [](int bits) { return fmt::format("{} bit{}", bits, bits == 1 ? "" : "s"); };
   const int narrowest = constrained.free.widths.front();
   std::vector<std::pair<std::int64_t, std::string>> takers;
   for (std::size_t u = 0; u < costs.size(); ++u) {
     const Unit& unit = constrained.free.units[u];
     if (costs[u] == 0) continue;
-    takers.emplace_back(costs[u],
-                        fmt::format("{} ({} weights, at least {})", unit.name, unit.weights, bits_text(narrowest)));
+    takers.emplace_back(costs[u], fmt::format("{} ({}, at least {})", unit.name, Counted(unit.weights, "weight"),
+                                              Counted(narrowest, "bit")));
   }
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     const Unit& unit = problem.units[u];
     const int bits = constrained.fixed_bits[u];
     if (bits <= 0 || bits == kFloatBits) continue;  // free, removed or left out of the budget
-    takers.emplace_back(Cost(unit, bits, budget.kind),
-                        fmt::format("{} ({} weights, pinned at {})", unit.name, unit.weights, bits_text(bits)));
+    takers.emplace_back(
+        Cost(unit, bits, budget.kind),
+        fmt::format("{} ({}, pinned at {})", unit.name, Counted(unit.weights, "weight"), Counted(bits, "bit")));
   }
   std::stable_sort(takers.begin(), takers.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
   std::string blocking;

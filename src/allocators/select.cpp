@@ -5,6 +5,8 @@
 #include <queue>
 #include <utility>
 
+#include "bitplan/core/counted.h"
+
 namespace bitplan {
 namespace {
 
@@ -56,7 +58,7 @@ Allocation MakeUniform(const AllocationProblem& problem, const Budget& budget) {
     Allocation candidate = MakeAllocation(problem, budget.kind, std::vector<int>(problem.units.size(), column));
     if (column > 0 && candidate.cost > capacity) break;
     best = std::move(candidate);
-    best.note = fmt::format("every layer at {} bits", problem.widths[column]);
+    best.note = "every layer at " + Counted(problem.widths[column], "bit");
   }
   return best;
 }

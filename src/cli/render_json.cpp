@@ -33,8 +33,20 @@ ordered_json AchievedJson(const PlanAchieved& achieved) {
                        {"stored_bytes", achieved.stored_bytes},
                        {"compression", achieved.compression},
                        {"predicted_loss_rise", achieved.predicted_loss_rise}};
+  if (achieved.network_bytes > 0) {
+    json["network_bytes"] = achieved.network_bytes;
+    json["network_compression"] = achieved.network_compression;
+  }
   if (achieved.optimality_gap >= 0.0) json["optimality_gap"] = achieved.optimality_gap;
   return json;
+}
+
+ordered_json LeftInFloatJson(const LeftInFloat& left) {
+  ordered_json tensors = ordered_json::array();
+  for (const auto& tensor : left.tensors) {
+    tensors.push_back({{"name", tensor.name}, {"shape", tensor.shape}, {"reason", tensor.reason}});
+  }
+  return {{"weights", left.weights}, {"share", left.share}, {"tensors", tensors}};
 }
 
 ordered_json PinsJson(const std::vector<PinCost>& pins) {
@@ -68,6 +80,7 @@ ordered_json Json(const pipeline::RunReport& report) {
                       {"bits", layer.bits},
                       {"grid", layer.grid},
                       {"range", layer.range}});
+    if (layer.bits > 8) layers.back()["float"] = true;
     if (layer.confidence >= 0.0) layers.back()["confidence"] = layer.confidence;
   }
   ordered_json json = {
@@ -82,6 +95,7 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"output_correction", plan.quantizer.output_correction},
       {"corrections", CorrectionsJson(report.corrections)},
       {"layers", layers},
+      {"left_in_float", plan.left_in_float ? LeftInFloatJson(*plan.left_in_float) : ordered_json()},
       {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()},
       {"allocate_ms", report.allocate_ms},
       {"shadow_price", report.shadow_price > 0.0 ? ordered_json(report.shadow_price) : ordered_json()},
@@ -141,11 +155,16 @@ ordered_json Json(const pipeline::InspectReport& report) {
                       {"uses", layer.uses}});
   }
   for (const auto& item : report.left_in_float) {
-    floats.push_back({{"parameter", item.parameter}, {"shape", item.shape}, {"reason", item.reason}});
+    floats.push_back({{"parameter", item.parameter},
+                      {"shape", item.shape},
+                      {"reason", item.reason},
+                      {"bytes", item.bytes},
+                      {"weight", item.weight}});
   }
   return {{"name", report.name},       {"sha256", report.sha256}, {"input_shape", report.input_shape},
           {"weights", report.weights}, {"macs", report.macs},     {"batch_norms", report.batch_norms},
-          {"layers", layers},          {"left_in_float", floats},    {"note", report.note}};
+          {"layers", layers},          {"left_in_float", floats}, {"float_weights", report.float_weights},
+          {"bytes", report.bytes},     {"note", report.note}};
 }
 
 ordered_json Json(const pipeline::RankReport& report) {

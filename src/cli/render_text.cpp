@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "bitplan/allocators/allocator.h"
+#include "bitplan/core/counted.h"
 #include "cli/console.h"
 #include "cli/render.h"
 #include "cli/table.h"
@@ -25,7 +26,7 @@ std::string VerifiedText(const Verification& verified) {
                        m.brier, m.ece);
   };
   const auto& drop = verified.accuracy_drop;
-  return fmt::format("measured on        {}, {} samples\n", verified.data, Grouped(verified.samples)) +
+  return fmt::format("measured on        {}, {}\n", verified.data, Counted(verified.samples, "sample")) +
          row("float accuracy", verified.float_model) + row("quantized accuracy", verified.quantized) +
          fmt::format("drop               {:.2f} points, 95 % interval [{:.2f}, {:.2f}], McNemar p = {:.3g}\n",
                      100 * drop.drop, 100 * drop.ci_low, 100 * drop.ci_high, drop.mcnemar_p);
@@ -55,14 +56,64 @@ std::string RiseScale(const std::string& allocator) {
   return std::any_of(all.begin(), all.end(), own) ? fmt::format("on the scale of {}", allocator) : "nats per sample";
 }
 
+// Layers and tensors that stay in float for the same reason.
+struct FloatGroup {
+  std::string reason;
+  std::vector<std::string> names;
+  std::int64_t weights = 0;
+};
+
+// The share, then the groups, the heaviest first: "lstm.weight_hh_l0, lstm.weight_ih_l0 (used by aten::lstm); ...".
+std::string LeftInFloatText(const LeftInFloat& left) {
+  constexpr std::size_t kNamed = 3;
+  std::vector<FloatGroup> groups;
+  for (const auto& tensor : left.tensors) {
+    const auto same = [&](const FloatGroup& group) { return group.reason == tensor.reason; };
+    auto group = std::find_if(groups.begin(), groups.end(), same);
+    if (group == groups.end()) group = groups.insert(group, {tensor.reason, {}, 0});
+    group->names.push_back(tensor.name);
+    group->weights += tensor.weights();
+  }
+  std::stable_sort(groups.begin(), groups.end(), [](auto& a, auto& b) { return a.weights > b.weights; });
+  std::string text =
+      fmt::format("left in float      {:.2g} % of all weights, {}", 100.0 * left.share, Grouped(left.weights));
+  for (const auto& group : groups) {
+    text += &group == groups.data() ? ": " : "; ";
+    if (group.reason == "bias") {
+      text += fmt::format("{} in {}", Grouped(group.weights),
+                          group.names.size() == 1 ? "1 bias" : Grouped(std::ssize(group.names)) + " biases");
+      continue;
+    }
+    if (group.reason == "batch norm") {
+      text += fmt::format("{} of batch norms", Grouped(group.weights));
+      continue;
+    }
+    for (std::size_t i = 0; i < std::min(kNamed, group.names.size()); ++i) {
+      text += (i == 0 ? "" : ", ") + group.names[i];
+    }
+    if (group.names.size() > kNamed) text += fmt::format(" and {} more", group.names.size() - kNamed);
+    text += fmt::format(" ({})", group.reason);
+  }
+  return text + "\n";
+}
+
+std::string SizesText(const PlanAchieved& achieved) {
+  const auto line = [](const char* what, std::int64_t bytes, double compression) {
+    return fmt::format("{:<18} {} bytes of {} ({:.1f} times smaller)\n", what, Grouped(bytes),
+                       Grouped(std::llround(static_cast<double>(bytes) * compression)), compression);
+  };
+  std::string text;
+  if (achieved.stored_bytes > 0) text += line("planned layers", achieved.stored_bytes, achieved.compression);
+  if (achieved.network_bytes > 0) {
+    text += line("whole network", achieved.network_bytes, achieved.network_compression);
+  }
+  return text;
+}
+
 // What the totals leave out, and whether they keep the budget.
 std::string OutsideText(const Plan& plan) {
   std::string text;
-  for (const auto& layer : plan.layers) {
-    if (layer.bits <= 8) continue;
-    text += fmt::format("left in float      {}, {} weights, outside average and size\n", layer.name,
-                        Grouped(layer.weights()));
-  }
+  if (plan.left_in_float && plan.left_in_float->weights > 0) text += LeftInFloatText(*plan.left_in_float);
   const bool bytes = plan.budget.kind == BudgetKind::kBytes;
   const double spent = bytes ? static_cast<double>(plan.achieved.stored_bytes) : plan.achieved.average_bits;
   if (spent > plan.budget.value + 1e-6) {
@@ -79,7 +130,7 @@ std::string Text(const pipeline::RunReport& report) {
   const auto& plan = report.plan;
   Table table({"layer", "kind", "shape", ">weights", ">bits", "grid", ">sure"});
   for (const auto& layer : plan.layers) {
-    const bool excluded = layer.bits == kFloatBits;
+    const bool excluded = layer.bits > 8;
     table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights()),
                excluded ? "float" : std::to_string(layer.bits), layer.bits == 0 || excluded ? "" : layer.grid,
                layer.confidence < 0.0 || excluded ? "" : fmt::format("{:.0f} %", 100.0 * layer.confidence)});
@@ -87,8 +138,8 @@ std::string Text(const pipeline::RunReport& report) {
   auto text = table.Render() + "\n";
   const auto& achieved = plan.achieved;
   const std::string scale = RiseScale(plan.allocator);
-  text += fmt::format("model              {}, {} weights in {} layers\n", plan.model.name, Grouped(plan.model.weights),
-                      plan.layers.size());
+  text += fmt::format("model              {}, {} in {}\n", plan.model.name, Counted(plan.model.weights, "weight"),
+                      Counted(std::ssize(plan.layers), "layer"));
   if (plan.transferred) {
     text += fmt::format("widths from        {}, sha256 {}: other weights of the same layers\n", plan.transferred->model,
                         plan.transferred->sha256.substr(0, 12));
@@ -102,14 +153,13 @@ std::string Text(const pipeline::RunReport& report) {
     text += fmt::format("shadow price       one more {} is worth {:.3g} {}\n", unit, report.shadow_price, scale);
   }
   for (const auto& [pin, rise] : report.pins) {
-    text += fmt::format("pin                {} at {} bits {}\n", pin.pattern, pin.bits,
+    text += fmt::format("pin                {} at {} {}\n", pin.pattern, Counted(pin.bits, "bit"),
                         rise ? fmt::format("costs {:.3g} {}", std::abs(*rise) < kRounding ? 0.0 : *rise, scale)
                              : std::string("is what makes the budget possible"));
   }
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
                       achieved.average_bits_with_overhead);
-  text += fmt::format("stored bytes       {} ({:.1f} times smaller)\n", Grouped(achieved.stored_bytes),
-                      achieved.compression);
+  text += SizesText(achieved);
   text += OutsideText(plan);
   text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);
   text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,
@@ -138,7 +188,7 @@ std::string Text(const pipeline::PosteriorReport& report) {
                fmt::format("{:.4g}", layer.median_sigma)});
   }
   return table.Render() + "\n" + StagesText(report.stages) +
-         fmt::format("posterior          {} of {} images, {}\n", report.estimator, Grouped(report.data_size),
+         fmt::format("posterior          {} of {}, {}\n", report.estimator, Counted(report.data_size, "image"),
                      report.posterior_file.string());
 }
 
@@ -159,8 +209,14 @@ std::string Text(const pipeline::InspectReport& report) {
     text += floats.Render() + "\n";
   }
   text += fmt::format("model              {}, one input {}\n", report.name, ShapeText(report.input_shape));
-  text += fmt::format("layers             {} convolutions, {} linear, {} batch norms\n", convolutions,
-                      report.layers.size() - static_cast<std::size_t>(convolutions), report.batch_norms);
+  text += fmt::format("layers             {}, {} linear, {}\n", Counted(convolutions, "convolution"),
+                      report.layers.size() - static_cast<std::size_t>(convolutions),
+                      Counted(report.batch_norms, "batch norm"));
+  text += fmt::format(
+      "left in float      {:.2g} % of all weights, {}\n",
+      100.0 * static_cast<double>(report.float_weights) / static_cast<double>(report.weights + report.float_weights),
+      Grouped(report.float_weights));
+  text += fmt::format("whole network      {} bytes in float\n", Grouped(report.bytes));
   if (!report.note.empty()) text += fmt::format("note               {}\n", report.note);
   return text + fmt::format("sha256             {}\n", report.sha256);
 }
@@ -199,9 +255,9 @@ std::string Text(const pipeline::RankReport& report) {
                row.seconds > 0.0 ? fmt::format("{:.1f}", row.seconds) : "saved"});
   }
   return table.Render() + fmt::format(
-                              "\n{}: {} random plans of {} drawn; Spearman's correlation of predicted and "
+                              "\n{}: {} of {} drawn; Spearman's correlation of predicted and "
                               "measured rise\n",
-                              report.model, report.bits.size(), report.drawn);
+                              report.model, Counted(std::ssize(report.bits), "random plan"), report.drawn);
 }
 
 namespace {
@@ -282,8 +338,10 @@ std::string Text(const pipeline::CompareReport& report) {
   }
   auto text = table.Render() + "\n";
   text += fmt::format("model              {}\n", comparison.model);
-  text += fmt::format("measured on        {}, {} samples, float accuracy {:.2f} %, NLL {:.4f}\n", comparison.data,
-                      Grouped(comparison.samples), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
+  text += fmt::format("measured on        {}, {}, float accuracy {:.2f} %, NLL {:.4f}\n", comparison.data,
+                      Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy,
+                      comparison.float_model.nll);
+  if (comparison.left_in_float.weights > 0) text += LeftInFloatText(comparison.left_in_float);
   text +=
       "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0 (not corrected\n     "
       "              for choosing the best of so many)\n";
@@ -312,7 +370,8 @@ std::string Text(const pipeline::CurveReport& report) {
   Table table({">budget", ">average bits", ">bytes", ">predicted rise", ">shadow price", ">gap", "bits"});
   for (const auto& point : report.points) {
     std::string bits;
-    for (const int width : point.bits) bits += (bits.empty() ? "" : " ") + std::to_string(width);
+    for (const int width : point.bits)
+      bits += (bits.empty() ? "" : " ") + (width > 8 ? "float" : std::to_string(width));
     const double gap = point.achieved.optimality_gap;
     table.Row({fmt::format("{:.3f}", point.budget), fmt::format("{:.3f}", point.achieved.average_bits),
                Grouped(point.achieved.stored_bytes), fmt::format("{:.4g}", point.achieved.predicted_loss_rise),
@@ -320,8 +379,8 @@ std::string Text(const pipeline::CurveReport& report) {
                gap < 0.0 ? "" : fmt::format("{:.2g}", gap), bits});
   }
   return table.Render() +
-         fmt::format("\n{}: {} budgets by {} in {:.1f} ms; rises in nats per sample\n", report.model,
-                     report.points.size(), report.allocator, report.milliseconds) +
+         fmt::format("\n{}: {} by {} in {:.1f} ms; rises in nats per sample\n", report.model,
+                     Counted(std::ssize(report.points), "budget"), report.allocator, report.milliseconds) +
          StagesText(report.stages);
 }
 
@@ -376,8 +435,8 @@ std::string Text(const pipeline::BayesReport& report) {
     table.Row(std::move(cells));
   }
   auto text = table.Render() + "\n";
-  text += fmt::format("model              {}, {} draws of the weights, {} seed{}\n", comparison.model, comparison.draws,
-                      comparison.rows.front().seeds.size(), comparison.rows.front().seeds.size() == 1 ? "" : "s");
+  text += fmt::format("model              {}, {} of the weights, {}\n", comparison.model,
+                      Counted(comparison.draws, "draw"), Counted(std::ssize(comparison.rows.front().seeds), "seed"));
   text +=
       "drop               accuracy lost against float on all labelled images, paired 95 % interval, positive: worse\n"
       "alea./epi.         change of mean aleatoric / epistemic uncertainty against float on the same draws,\n"
@@ -395,8 +454,8 @@ std::string Text(const pipeline::MakeDataReport& report) {
                fmt::format("{:.1f} %", 100.0 * half.agreement)});
   }
   return table.Render() + "\n" +
-         fmt::format("data set           {}, {} labels for each image, seed {}\n", report.name, report.labels,
-                     report.seed) +
+         fmt::format("data set           {}, {} for each image, seed {}\n", report.name,
+                     Counted(report.labels, "label"), report.seed) +
          fmt::format("made by            bitplan {}, {}\n", report.version,
                      report.made ? Duration(report.seconds) : "already there") +
          "entropy            and mutual information: means over the images, nats\n"

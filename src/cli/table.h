@@ -21,8 +21,6 @@ class Table {
   std::vector<std::vector<std::string>> rows_;  // an empty row is a rule
 };
 
-// 1234567 -> "1,234,567".
-[[nodiscard]] std::string Grouped(long long value);
 // [20, 1, 5, 5] -> "20x1x5x5".
 [[nodiscard]] std::string ShapeText(const std::vector<std::int64_t>& shape);
 

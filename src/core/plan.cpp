@@ -9,4 +9,8 @@ std::int64_t PlanLayer::weights() const {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
+std::int64_t FloatWeights::weights() const {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
 }  // namespace bitplan

@@ -87,8 +87,22 @@ std::string DumpAchieved(const PlanAchieved& achieved) {
       "           predicted_loss_rise: {}",
       FormatNumber(achieved.average_bits), FormatNumber(achieved.average_bits_with_overhead), achieved.stored_bytes,
       FormatNumber(achieved.compression), FormatNumber(achieved.predicted_loss_rise));
+  if (achieved.network_bytes > 0) {
+    text += fmt::format(", network_bytes: {}, network_compression: {}", achieved.network_bytes,
+                        FormatNumber(achieved.network_compression));
+  }
   if (achieved.optimality_gap >= 0.0) text += ", optimality_gap: " + FormatNumber(achieved.optimality_gap);
   return text + "}\n";
+}
+
+std::string DumpLeftInFloat(const LeftInFloat& left) {
+  std::string text = fmt::format("left_in_float:\n  weights: {}\n  share: {}\n  tensors:{}\n", left.weights,
+                                 FormatNumber(left.share), left.tensors.empty() ? " []" : "");
+  for (const FloatWeights& tensor : left.tensors) {
+    text += fmt::format("    - {{name: {}, shape: [{}], reason: {}}}\n", FormatText(tensor.name),
+                        fmt::join(tensor.shape, ", "), FormatText(tensor.reason));
+  }
+  return text;
 }
 
 std::string DumpGuard(const PlanGuard& guard) {
@@ -158,6 +172,13 @@ PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
   achieved.stored_bytes = fields.Integer("stored_bytes", kNotNegative);
   achieved.compression = fields.Number("compression", kNotNegative);
   achieved.predicted_loss_rise = fields.Number("predicted_loss_rise", kNotNegative);
+  if (fields.Has("network_bytes") != fields.Has("network_compression")) {
+    source.Fail(node, "achieved must have both of the keys network_bytes and network_compression, or neither");
+  }
+  if (fields.Has("network_bytes")) {
+    achieved.network_bytes = fields.Integer("network_bytes", kAtLeastOne);
+    achieved.network_compression = fields.Number("network_compression", kNotNegative);
+  }
   if (fields.Has("optimality_gap")) achieved.optimality_gap = fields.Number("optimality_gap", kNotNegative);
   return achieved;
 }
@@ -195,6 +216,19 @@ std::vector<PlanLayer> ReadLayers(const YamlSource& source, const YAML::Node& no
     if (!names.insert(name).second) source.Fail(item, "layer '" + name + "' is given twice");
   }
   return layers;
+}
+
+LeftInFloat ReadLeftInFloat(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "left_in_float");
+  LeftInFloat left{fields.Integer("weights", kNotNegative), fields.Number("share", kShare), {}};
+  for (const YAML::Node& item : fields.List("tensors")) {
+    const Fields tensor(source, item, fmt::format("left_in_float.tensors[{}]", left.tensors.size()));
+    left.tensors.push_back({tensor.Text("name"), {}, tensor.Text("reason")});
+    for (const YAML::Node& size : tensor.List("shape")) {
+      left.tensors.back().shape.push_back(source.Integer(size, tensor.Path("shape"), kAtLeastOne));
+    }
+  }
+  return left;
 }
 
 Metrics ReadMetrics(const YamlSource& source, const YAML::Node& node, const std::string& path) {
@@ -271,6 +305,7 @@ std::string DumpPlan(const Plan& plan) {
     if (layer.confidence >= 0.0) text += ", confidence: " + FormatNumber(layer.confidence);
     text += "}\n";
   }
+  if (plan.left_in_float) text += DumpLeftInFloat(*plan.left_in_float);
   if (plan.transferred) {
     text += fmt::format("transferred: {{model: {}, sha256: {}}}\n", FormatText(plan.transferred->model),
                         FormatQuoted(plan.transferred->sha256));
@@ -300,6 +335,7 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   plan.budget = ReadBudget(source, fields.At("budget"));
   plan.achieved = ReadAchieved(source, fields.At("achieved"));
   plan.layers = ReadLayers(source, fields.At("layers"), plan.quantizer);
+  if (fields.Has("left_in_float")) plan.left_in_float = ReadLeftInFloat(source, fields.At("left_in_float"));
   if (fields.Has("transferred")) {
     const Fields source_fields(source, fields.At("transferred"), "transferred");
     plan.transferred = PlanSource{source_fields.Text("model"), source_fields.Text("sha256")};

@@ -1,14 +1,19 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <torch/csrc/jit/ir/constants.h>
+#include <torch/csrc/jit/ir/ir.h>
+
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <set>
 #include <unordered_map>
 #include <utility>
 
 #include "bitplan/core/error.h"
 #include "bitplan/models/network.h"
+#include "models/inlined_graph.h"
 #include "models/operation_matcher.h"
 #include "models/torch_reason.h"
 
@@ -17,13 +22,28 @@ namespace {
 
 constexpr const char* kUnused = "not used by forward";
 
-struct Parameter {
+// Where a tensor of the network is kept: it decides whether a plan can put another one there.
+enum class Home { kParameter, kBuffer, kInside, kConstant };  // kInside: of a list, tuple, dictionary or object
+
+struct Stored {
   std::string path;  // the first of several attributes that share the tensor
   torch::Tensor value;
+  Home home = Home::kParameter;
+  std::string inside = {};  // the list, or the like, that holds the same tensor
   std::optional<Layer> layer = std::nullopt;
   std::string reason = {};  // why it stays in float; empty while no operation said so
   int uses = 0;             // operations that took it
+  bool multiplied = false;  // an operation multiplied by it, as layers do
 };
+
+// An operation whose floating-point constants are what training made, not masks or encodings.
+bool MultipliesByWeights(std::string_view operation) {
+  for (const char* part : {"conv", "linear", "mm", "matmul", "mv", "dot", "einsum", "lstm", "gru", "rnn", "embedding",
+                           "attention", "transformer", "layer_norm", "group_norm", "instance_norm", "prelu"}) {
+    if (operation.find(part) != std::string_view::npos) return true;
+  }
+  return false;
+}
 
 std::string_view WithoutLastPart(std::string_view path) {
   const std::size_t dot = path.rfind('.');
@@ -42,20 +62,94 @@ bool IsFused(std::string_view operation) {
          operation == "aten::_native_decoder_only_multi_head_attention";
 }
 
+// What two views of one tensor share; a tensor without storage (sparse, MKL-DNN) is known by itself.
+const void* AddressOf(const torch::Tensor& tensor) {
+  return tensor.has_storage() ? tensor.data_ptr() : static_cast<const void*>(tensor.unsafeGetTensorImpl());
+}
+
+const void* StorageOf(const torch::Tensor& tensor) {
+  return tensor.has_storage() ? static_cast<const void*>(tensor.storage().unsafeGetStorageImpl()) : AddressOf(tensor);
+}
+
 bool SameData(const torch::Tensor& a, const torch::Tensor& b) {
-  return a.defined() && a.data_ptr() == b.data_ptr() && a.numel() == b.numel();
+  return a.defined() && AddressOf(a) == AddressOf(b) && a.numel() == b.numel();
+}
+
+// Whether the first number of `part` is one of `whole`.
+bool BeginsIn(const torch::Tensor& part, const torch::Tensor& whole) {
+  std::int64_t last = 0;
+  for (std::int64_t d = 0; d < whole.dim(); ++d) last += (whole.size(d) - 1) * whole.stride(d);
+  const auto* const begin = static_cast<const char*>(AddressOf(whole));
+  const auto* const at = static_cast<const char*>(AddressOf(part));
+  return begin <= at && at <= begin + last * whole.element_size();
+}
+
+// Every tensor in a value, with its place in it: "ws[0]".
+void ForEachTensor(const c10::IValue& value, const std::string& path,
+                   const std::function<void(const std::string&, const torch::Tensor&)>& visit) {
+  if (value.isTensor()) {
+    if (value.toTensor().defined()) visit(path, value.toTensor());
+  } else if (value.isList()) {
+    std::size_t index = 0;
+    for (const c10::IValue& item : value.toListRef()) ForEachTensor(item, fmt::format("{}[{}]", path, index++), visit);
+  } else if (value.isTuple()) {
+    std::size_t index = 0;
+    for (const c10::IValue& item : value.toTupleRef().elements()) {
+      ForEachTensor(item, fmt::format("{}[{}]", path, index++), visit);
+    }
+  } else if (value.isGenericDict()) {
+    std::size_t index = 0;
+    for (const auto& item : value.toGenericDict()) {
+      const c10::IValue& key = item.key();
+      const std::string name = key.isString() ? key.toStringRef() : std::to_string(index);
+      ForEachTensor(item.value(), fmt::format("{}[{}]", path, name), visit);
+      ++index;
+    }
+  } else if (value.isObject() && !value.isModule()) {
+    const auto object = value.toObject();
+    for (std::size_t slot = 0; slot < object->slots().size(); ++slot) {
+      ForEachTensor(object->getSlot(slot), path + "." + object->type()->getAttributeName(slot), visit);
+    }
+  }
+}
+
+void CheckNotQuantized(const torch::jit::Graph& graph, const std::string& name) {
+  ForEachNode(*graph.block(), [&](const torch::jit::Node& node) {
+    const std::string operation = node.kind().toQualString();
+    if (!operation.starts_with("quantized::") && !operation.starts_with("aten::quantized_")) return;
+    throw Error(ErrorKind::kData, fmt::format("model '{}' is quantized already: {} multiplies by packed integers; give "
+                                              "the float model that it was made from",
+                                              name, operation));
+  });
 }
 
 class Recorder {
  public:
-  explicit Recorder(const torch::jit::Module& module) {
-    for (const auto& entry : module.named_parameters()) {
-      if (entry.value.numel() == 0) continue;
-      if (by_address_.try_emplace(entry.value.data_ptr(), parameters_.size()).second) {
-        parameters_.push_back({.path = entry.name, .value = entry.value});
+  Recorder(const torch::jit::Module& module, const torch::jit::Graph& graph) {
+    for (const auto& entry : module.named_parameters()) Add(entry.name, entry.value, Home::kParameter);
+    for (const auto& entry : module.named_attributes()) {
+      if (entry.value.isTensor() && entry.value.toTensor().defined()) {
+        Add(entry.name, entry.value.toTensor(), Home::kBuffer);
       }
     }
-    for (const auto& entry : module.named_buffers()) buffers_.try_emplace(entry.value.data_ptr(), entry.name);
+    for (const auto& entry : module.named_attributes()) {
+      if (entry.value.isTensor() || entry.value.isModule()) continue;
+      ForEachTensor(entry.value, entry.name, [&](const std::string& path, const torch::Tensor& value) {
+        if (const auto known = Find(value); known && SameData(value, stored_[*known].value)) {
+          stored_[*known].inside = path;
+        } else {
+          Add(path, value, Home::kInside);
+        }
+      });
+    }
+    ForEachNode(*graph.block(), [&](const torch::jit::Node& node) {
+      if (node.kind() != c10::prim::Constant || node.outputs().size() != 1) return;
+      const auto constant = torch::jit::toIValue(node.output());
+      if (!constant) return;
+      ForEachTensor(*constant, "", [&](const std::string&, const torch::Tensor& value) {
+        if (value.dim() > 0) Add(fmt::format("constant {}", constants_ + 1), value, Home::kConstant);
+      });
+    });
   }
 
   bool Enter(std::string_view operation, Operands operands) {
@@ -63,13 +157,13 @@ class Recorder {
     used_.clear();
     form_ = FormOf(operation, operands);
     window_ = form_ && std::string_view(form_->kind) == "conv2d" ? WindowOf(operation, operands) : std::nullopt;
+    batch_norm_ = BatchNormOf(operation, operands);
     for (std::size_t i = 0; i < operands.size(); ++i) {
       if (operands[i].isTensor()) AddUse(i, operands[i].toTensor());
       if (operands[i].isTensorList()) {
         for (const torch::Tensor& tensor : operands[i].toTensorVector()) AddUse(i, tensor);
       }
     }
-    batch_norm_ = BatchNormOf(operation, operands);
     // One that normalizes with statistics of the batch has no use for its running ones.
     const bool by_batch = batch_norm_ && operands[batch_norm_->training].toBool();
     if (batch_norm_ && !by_batch) AddBatchNorm(operands);
@@ -80,12 +174,16 @@ class Recorder {
   }
 
   void Leave(Operands outputs) {
-    const auto output = std::find_if(outputs.begin(), outputs.end(), [](const auto& o) { return o.isTensor(); });
-    if (output == outputs.end()) return;  // a question such as aten::size
-    for (const auto& [index, operand, parameter] : used_) {
-      if (SameData(output->toTensor(), parameters_[parameter].value)) return;  // a view: its user comes later
+    std::vector<torch::Tensor> made;
+    for (const c10::IValue& output : outputs) {
+      ForEachTensor(output, "", [&](const std::string&, const torch::Tensor& tensor) { made.push_back(tensor); });
     }
-    for (const auto& use : used_) Judge(use, output->toTensor());
+    if (made.empty()) return;  // a question such as aten::size
+    for (const Use& use : used_) {
+      const auto view = [&](const torch::Tensor& tensor) { return StorageOf(tensor) == StorageOf(use.operand); };
+      if (std::any_of(made.begin(), made.end(), view)) return;  // a view: its user comes later
+    }
+    for (const Use& use : used_) Judge(use, made.front());
     NoteBias();
   }
 
@@ -96,19 +194,23 @@ class Recorder {
 
   void Finish(const torch::jit::Module& module, Network& network) {
     for (const std::size_t index : order_) {
-      if (!parameters_[index].reason.empty()) continue;
-      network.layers.push_back(*parameters_[index].layer);
+      if (!stored_[index].reason.empty()) continue;
+      network.layers.push_back(*stored_[index].layer);
       const auto bias = biases_.find(index);
       if (bias == biases_.end()) continue;
-      const Parameter& added = parameters_[bias->second];
+      const Stored& added = stored_[bias->second];
       Layer& layer = network.layers.back();
       if (added.uses == 1 && added.value.numel() == layer.output_channels()) layer.bias = added.path;
     }
-    for (const Parameter& parameter : parameters_) {
-      if (parameter.layer && parameter.reason.empty()) continue;
-      network.left_in_float.push_back({.parameter = parameter.path,
-                                       .shape = parameter.value.sizes().vec(),
-                                       .reason = parameter.reason.empty() ? kUnused : parameter.reason});
+    for (const Stored& stored : stored_) {
+      if (stored.layer && stored.reason.empty()) continue;
+      const bool weight = stored.home == Home::kParameter || stored.multiplied;
+      network.left_in_float.push_back(
+          {.parameter = stored.path,
+           .shape = stored.value.sizes().vec(),
+           .reason = ReasonOf(stored),
+           .bytes = stored.value.numel() * static_cast<std::int64_t>(stored.value.element_size()),
+           .weight = weight && (stored.value.is_floating_point() || stored.value.is_complex())});
     }
     for (BatchNorm& norm : batch_norms_) {
       if (!reused_batch_norms_.contains(norm.running_mean)) network.batch_norms.push_back(std::move(norm));
@@ -120,59 +222,114 @@ class Recorder {
   struct Use {
     std::size_t index;  // among the operands
     torch::Tensor operand;
-    std::size_t parameter;
+    std::size_t stored;
   };
 
-  void AddUse(std::size_t index, const torch::Tensor& operand) {
-    if (!operand.defined() || !operand.has_storage()) return;
-    const auto found = by_address_.find(operand.data_ptr());
-    if (found != by_address_.end() && SameData(operand, parameters_[found->second].value)) {
-      used_.push_back({index, operand, found->second});
+  static constexpr const char* kStatistics = "batch norm statistics";
+  static constexpr const char* kConstantWeight =
+      "constant of the graph: save the model unfrozen, with this weight as a parameter";
+
+  void Add(const std::string& path, const torch::Tensor& value, Home home) {
+    if (value.numel() == 0) return;
+    const auto known = Find(value);
+    if (known && SameData(value, stored_[*known].value)) return;
+    by_storage_[StorageOf(value)].push_back(stored_.size());
+    stored_.push_back({.path = path, .value = value, .home = home});
+    if (home == Home::kConstant) ++constants_;
+  }
+
+  // The tensor that this one is; otherwise the smallest one that it is a view into.
+  [[nodiscard]] std::optional<std::size_t> Find(const torch::Tensor& tensor) const {
+    const auto sharing = by_storage_.find(StorageOf(tensor));
+    if (sharing == by_storage_.end()) return std::nullopt;
+    std::optional<std::size_t> found;
+    for (const std::size_t index : sharing->second) {
+      const torch::Tensor& value = stored_[index].value;
+      if (SameData(tensor, value)) return index;
+      if (BeginsIn(tensor, value) && (!found || value.numel() < stored_[*found].value.numel())) found = index;
     }
+    return found;
+  }
+
+  void AddUse(std::size_t index, const torch::Tensor& operand) {
+    if (!operand.defined()) return;
+    if (const auto found = Find(operand)) used_.push_back({index, operand, *found});
   }
 
   void NoteWritten(std::initializer_list<c10::IValue> values) {
     for (const c10::IValue& value : values) {
-      if (!value.isTensor() || !value.toTensor().defined() || !value.toTensor().has_storage()) continue;
-      const auto found = buffers_.find(value.toTensor().data_ptr());
-      if (found != buffers_.end()) written_.insert(found->second);
+      if (!value.isTensor() || !value.toTensor().defined()) continue;
+      const auto found = Find(value.toTensor());
+      if (found && stored_[*found].home == Home::kBuffer) written_.insert(stored_[*found].path);
     }
   }
 
   void AddBatchNorm(Operands operands) {
-    const auto mean = buffers_.find(operands[batch_norm_->running_mean].toTensor().data_ptr());
-    const auto variance = buffers_.find(operands[batch_norm_->running_var].toTensor().data_ptr());
-    if (mean == buffers_.end() || variance == buffers_.end()) return;
-    const auto known = [&](const BatchNorm& other) { return other.running_mean == mean->second; };
+    const auto buffer = [&](std::size_t operand) -> const Stored* {
+      const auto found = Find(operands[operand].toTensor());
+      return found && stored_[*found].home == Home::kBuffer ? &stored_[*found] : nullptr;
+    };
+    const Stored* const mean = buffer(batch_norm_->running_mean);
+    const Stored* const variance = buffer(batch_norm_->running_var);
+    if (mean == nullptr || variance == nullptr) return;
+    const auto known = [&](const BatchNorm& other) { return other.running_mean == mean->path; };
     if (std::any_of(batch_norms_.begin(), batch_norms_.end(), known)) {
-      reused_batch_norms_.insert(mean->second);
+      reused_batch_norms_.insert(mean->path);
       return;
     }
-    batch_norms_.push_back({.name = std::string(WithoutLastPart(mean->second)),
-                            .running_mean = mean->second,
-                            .running_var = variance->second,
+    batch_norms_.push_back({.name = std::string(WithoutLastPart(mean->path)),
+                            .running_mean = mean->path,
+                            .running_var = variance->path,
                             .channels = operands[batch_norm_->running_mean].toTensor().numel()});
   }
 
+  // Why a plan cannot put another tensor in the place of this one; empty when it can.
+  static std::string OutOfReach(const Stored& stored) {
+    if (stored.home == Home::kConstant) return kConstantWeight;
+    if (stored.home == Home::kInside) return "inside a list or the like: give it an attribute of its own";
+    if (!stored.inside.empty()) return "also held as " + stored.inside + ": use only the attribute";
+    if (!stored.value.has_storage()) return "sparse or in a format of its own: save it dense";
+    if (!stored.value.is_floating_point()) return "not of floating point";
+    return {};
+  }
+
   void Judge(const Use& use, const torch::Tensor& output) {
-    Parameter& parameter = parameters_[use.parameter];
-    ++parameter.uses;
+    Stored& stored = stored_[use.stored];
+    ++stored.uses;
+    stored.multiplied = stored.multiplied || MultipliesByWeights(operation_);
     if (form_ && use.index == form_->weight) {
-      if (const auto output_dim = OutputDim(*form_, use.operand, parameter.value)) {
-        AddLayerUse(use.parameter, *output_dim, output);
+      std::string obstacle = OutOfReach(stored);
+      const auto output_dim = obstacle.empty() ? OutputDim(*form_, use.operand, stored.value) : std::nullopt;
+      if (output_dim) {
+        AddLayerUse(use.stored, *output_dim, output);
         return;
       }
+      stored.reason = obstacle.empty() ? fmt::format(
+                                             "a view into it is multiplied by {}: give that layer a parameter "
+                                             "of its own",
+                                             operation_)
+                                       : obstacle;
+      return;
     }
     const bool addition = operation_ == "aten::add" || operation_ == "aten::add_";
-    if ((form_ && form_->bias == use.index) || (addition && parameter.value.dim() <= 1)) {
-      parameter.reason = "bias";
+    if ((form_ && form_->bias == use.index) || (addition && stored.value.dim() <= 1)) {
+      stored.reason = "bias";
     } else if (batch_norm_) {
-      parameter.reason = "batch norm";
+      const bool statistics = use.index == batch_norm_->running_mean || use.index == batch_norm_->running_var;
+      stored.reason = statistics ? kStatistics : "batch norm";
+      stored.multiplied = stored.multiplied || !statistics;
     } else if (operation_.find("conv") != std::string::npos && use.index == 2) {
-      parameter.reason = "bias";
+      stored.reason = "bias";
     } else {
-      parameter.reason = "used by " + operation_;
+      stored.reason = "used by " + operation_;
     }
+  }
+
+  static std::string ReasonOf(const Stored& stored) {
+    if (stored.reason.empty()) return kUnused;
+    if (stored.home == Home::kParameter || stored.multiplied || stored.reason == kStatistics) return stored.reason;
+    return fmt::format("{}, not multiplied as a layer's weight",
+                       stored.home == Home::kConstant ? "constant of the graph" : "buffer");
   }
 
   void NoteBias() {
@@ -182,32 +339,34 @@ class Recorder {
     };
     const auto weight = at(form_->weight), bias = at(*form_->bias);
     if (weight == used_.end() || bias == used_.end() || bias->operand.dim() != 1) return;
-    biases_.try_emplace(weight->parameter, bias->parameter);
+    if (!OutOfReach(stored_[bias->stored]).empty()) return;
+    biases_.try_emplace(weight->stored, bias->stored);
   }
 
   void AddLayerUse(std::size_t index, int output_dim, const torch::Tensor& output) {
-    Parameter& parameter = parameters_[index];
-    if (!parameter.layer) {
-      parameter.layer = Layer{.name = LayerName(parameter.path),
-                              .parameter = parameter.path,
-                              .kind = form_->kind,
-                              .shape = parameter.value.sizes().vec(),
-                              .output_dim = output_dim,
-                              .macs = 0,
-                              .uses = 0,
-                              .window = window_};
+    Stored& stored = stored_[index];
+    if (!stored.layer) {
+      stored.layer = Layer{.name = LayerName(stored.path),
+                           .parameter = stored.path,
+                           .bias = {},
+                           .kind = form_->kind,
+                           .shape = stored.value.sizes().vec(),
+                           .output_dim = output_dim,
+                           .macs = 0,
+                           .uses = 0,
+                           .window = window_};
       order_.push_back(index);
     }
-    Layer& layer = *parameter.layer;
+    Layer& layer = *stored.layer;
     ++layer.uses;
-    layer.macs += output.numel() * (layer.weights() / parameter.value.size(output_dim));
+    layer.macs += output.numel() * (layer.weights() / stored.value.size(output_dim));
   }
 
-  std::vector<Parameter> parameters_;
-  std::unordered_map<const void*, std::size_t> by_address_;
-  std::unordered_map<const void*, std::string> buffers_;
+  std::vector<Stored> stored_;
+  int constants_ = 0;
+  std::unordered_map<const void*, std::vector<std::size_t>> by_storage_;
   std::vector<std::size_t> order_;                       // of the first use of every layer
-  std::unordered_map<std::size_t, std::size_t> biases_;  // of a weight's parameter
+  std::unordered_map<std::size_t, std::size_t> biases_;  // of a weight
   std::vector<BatchNorm> batch_norms_;
   std::set<std::string> reused_batch_norms_;  // running means
   std::set<std::string> written_;
@@ -305,8 +464,9 @@ NamedTensors Changed(const NamedTensors& before, const torch::jit::Module& modul
 }
 
 // One recorded pass; what it throws is its own affair.
-Network Record(torch::jit::Module& module, std::set<std::string>& written, const std::function<void()>& pass) {
-  Recorder recorder(module);
+Network Record(torch::jit::Module& module, const torch::jit::Graph& graph, std::set<std::string>& written,
+               const std::function<void()>& pass) {
+  Recorder recorder(module, graph);
   {
     OperationObserver observer([&](auto operation, auto operands) { return recorder.Enter(operation, operands); },
                                [&](Operands outputs) { recorder.Leave(outputs); });
@@ -328,7 +488,7 @@ Network Record(torch::jit::Module& module, std::set<std::string>& written, const
 
 bool HasUnused(const Network& network) {
   return std::any_of(network.left_in_float.begin(), network.left_in_float.end(),
-                     [](const FloatParameter& parameter) { return parameter.reason == kUnused; });
+                     [](const FloatParameter& parameter) { return parameter.weight && parameter.reason == kUnused; });
 }
 
 // Takes over what a pass of `count` other inputs shows of parameters that were unused so far.
@@ -352,20 +512,38 @@ void Merge(Network& network, const Network& other, std::int64_t count) {
   }
   for (const FloatParameter& parameter : other.left_in_float) {
     for (FloatParameter& left : network.left_in_float) {
-      if (left.parameter == parameter.parameter && left.reason == kUnused) left.reason = parameter.reason;
+      if (left.parameter != parameter.parameter || left.reason != kUnused) continue;
+      left.reason = parameter.reason;
+      left.weight = parameter.weight;
     }
   }
 }
 
 // Layers that only some of `images` reach.
-void DescribeRareLayers(Network& network, std::set<std::string>& written, const torch::Tensor& images) {
+void DescribeRareLayers(Network& network, std::set<std::string>& written, const torch::jit::Graph& graph,
+                        const torch::Tensor& images) {
   constexpr std::int64_t kBatch = 32, kMost = 2048;
   const torch::NoGradGuard no_grad;
   const std::int64_t count = std::min(kMost, images.size(0));
   for (std::int64_t begin = 0; begin < count && HasUnused(network); begin += kBatch) {
     const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, count));
-    Merge(network, Record(network.module, written, [&] { (void)RunForward(network.module, batch); }), batch.size(0));
+    Merge(network, Record(network.module, graph, written, [&] { (void)RunForward(network.module, batch); }), batch.size(0));
   }
+std::string NoLayerText(const Network& network) {
+  const auto& floats = network.left_in_float;
+  const auto constants = std::count_if(floats.begin(), floats.end(), [](const FloatParameter& tensor) {
+    return tensor.weight && tensor.parameter.starts_with("constant ");
+  });
+  if (constants > 0) {
+    return fmt::format(
+        "model '{}' has no layer to quantize: its weights are constants of the graph, as torch.jit.freeze "
+        "leaves them: save it unfrozen",
+        network.name);
+  }
+  return fmt::format(
+      "model '{}' has no layer to quantize: no conv2d or linear operation multiplies by one of its {} "
+      "parameters and buffers",
+      network.name, floats.size());
 }
 
 }  // namespace
@@ -378,11 +556,13 @@ Network DescribeNetwork(torch::jit::Module module, const std::string& name,
   if (!module.find_method("forward")) {
     throw Error(ErrorKind::kData, fmt::format("model '{}' has no forward method", name));
   }
+  const auto graph = InlinedGraph(module);
+  CheckNotQuantized(*graph, name);
   const NamedTensors buffers = BuffersOf(module);
   std::set<std::string> written;
   Network network;
   try {
-    network = Record(module, written, [&] { CheckOutput(RunZeros(module, input_shape, 1), name); });
+    network = Record(module, *graph, written, [&] { CheckOutput(RunZeros(module, input_shape, 1), name); });
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
@@ -391,15 +571,10 @@ Network DescribeNetwork(torch::jit::Module module, const std::string& name,
   network.name = name;
   network.input_shape = input_shape;
   if (!Takes(module, input_shape, 2)) throw OneBatchOnly(name, 1);
-  if (images.defined() && HasUnused(network)) DescribeRareLayers(network, written, images);
+  if (images.defined() && HasUnused(network)) DescribeRareLayers(network, written, *graph, images);
   network.changed_by_forward = Changed(buffers, module, written);
   RestoreChangedByForward(network, module);
-  if (network.layers.empty()) {
-    throw Error(ErrorKind::kData,
-                fmt::format("model '{}' has no layer to quantize: no conv2d or linear operation uses one of its {} "
-                            "parameters (a model that was frozen has none: save it unfrozen)",
-                            name, network.left_in_float.size()));
-  }
+  if (network.layers.empty()) throw Error(ErrorKind::kData, NoLayerText(network));
   return network;
 }
 
@@ -419,6 +594,7 @@ void RestoreChangedByForward(const Network& network, const torch::jit::Module& m
 std::vector<std::int64_t> GuessInputShape(const torch::jit::Module& module) {
   static const std::vector<std::vector<std::int64_t>> shapes = {{1, 28, 28}, {3, 32, 32}, {1, 32, 32},  {3, 28, 28},
                                                                 {3, 64, 64}, {784},       {3, 224, 224}};
+  if (module.find_method("forward")) CheckNotQuantized(*GraphOf(module), "given");
   std::string reason;
   for (const auto& shape : shapes) {
     try {

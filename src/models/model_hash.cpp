@@ -5,7 +5,6 @@
 // TorchScript invents for classes do not count, so a module and the same module saved and loaded have one hash.
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/ir/ir.h>
-#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 
 #include "bitplan/io/files.h"
 #include "bitplan/models/network.h"
+#include "models/inlined_graph.h"
 
 namespace bitplan {
 namespace {
@@ -199,10 +199,11 @@ class GraphHash {
   std::int64_t places_ = 0;
 };
 
-std::string CodeOf(torch::jit::Function& function) {
+// `open`: set when a call stays that only a running network can follow (through an interface).
+std::string CodeOf(const torch::jit::Function& function, bool& open) {
   if (!function.isGraphFunction()) return function.name();
-  const auto graph = torch::jit::toGraphFunction(function).graph()->copy();
-  torch::jit::Inline(*graph);
+  const auto graph = InlinedGraph(*torch::jit::toGraphFunction(const_cast<torch::jit::Function&>(function)).graph());
+  ForEachNode(*graph->block(), [&](const torch::jit::Node& node) { open = open || IsCall(node); });
   return GraphHash().Hash(*graph);
 }
 
@@ -235,10 +236,15 @@ std::string ModelHash(const torch::jit::Module& module) {
     HashTensor(hash, tensor);
   }
   HashAttributes(hash, module, "");
-  if (const auto forward = module.find_method("forward")) hash.Update(CodeOf(forward->function()));
+  bool open = false;
+  if (const auto forward = module.find_method("forward")) hash.Update(CodeOf(forward->function(), open));
   for (const torch::jit::Module& part : module.modules()) {
-    for (torch::jit::Function* hook : part.type()->getForwardPreHooks()) hash.Update(CodeOf(*hook));
-    for (torch::jit::Function* hook : part.type()->getForwardHooks()) hash.Update(CodeOf(*hook));
+    for (const torch::jit::Function* hook : part.type()->getForwardPreHooks()) hash.Update(CodeOf(*hook, open));
+    for (const torch::jit::Function* hook : part.type()->getForwardHooks()) hash.Update(CodeOf(*hook, open));
+  }
+  if (!open) return hash.Hex();
+  for (const torch::jit::Module& part : module.modules()) {  // who is called is not known: everything counts
+    for (const torch::jit::Function* method : part.type()->methods()) hash.Update(CodeOf(*method, open));
   }
   return hash.Hex();
 }

@@ -4,9 +4,11 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <set>
 #include <sstream>
 #include <tuple>
@@ -40,11 +42,19 @@ struct NamedTensor {
   torch::Tensor value;
 };
 
-// Parameters, then buffers (every other tensor attribute), as the module names them.
+// Parameters, then every other tensor attribute, registered as a buffer or not, as the module names them.
 std::vector<NamedTensor> Tensors(const torch::jit::Module& module) {
   std::vector<NamedTensor> result;
-  for (const auto& entry : module.named_parameters()) result.push_back({entry.name, entry.value});
-  for (const auto& entry : module.named_buffers()) result.push_back({entry.name, entry.value});
+  std::set<std::string> names;
+  for (const auto& entry : module.named_parameters()) {
+    result.push_back({entry.name, entry.value});
+    names.insert(entry.name);
+  }
+  for (const auto& entry : module.named_attributes()) {
+    if (entry.value.isTensor() && entry.value.toTensor().defined() && !names.contains(entry.name)) {
+      result.push_back({entry.name, entry.value.toTensor()});
+    }
+  }
   return result;
 }
 
@@ -110,15 +120,29 @@ void SetOne(const torch::jit::Module& module, const std::string& path, const tor
 }  // namespace
 
 std::int64_t Layer::weights() const {
-  std::int64_t count = 1;
-  for (const std::int64_t size : shape) count *= size;
-  return count;
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
+std::int64_t FloatParameter::weights() const {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
 std::int64_t Network::quantizable_weights() const {
   std::int64_t count = 0;
   for (const Layer& layer : layers) count += layer.weights();
   return count;
+}
+
+std::int64_t Network::weights_in_float() const {
+  std::int64_t count = 0;
+  for (const FloatParameter& tensor : left_in_float) count += tensor.weight ? tensor.weights() : 0;
+  return count;
+}
+
+std::int64_t Network::bytes_in_float() const {
+  std::int64_t bytes = 0;
+  for (const FloatParameter& tensor : left_in_float) bytes += tensor.bytes;
+  return bytes;
 }
 
 torch::Tensor GetTensor(const torch::jit::Module& module, const std::string& path) {

@@ -45,6 +45,7 @@ class Comparer {
     if (std::all_of(plans.begin(), plans.end(), [](const ComparedPlan& plan) { return !plan.failure.empty(); })) {
       throw Error(ErrorKind::kInfeasible, "none of compare.budgets can be met: " + plans.front().failure);
     }
+    comparison.left_in_float = LeftInFloatOf(plans);
     const auto reference = chain_.MeasureFloat();
     comparison.data = reference.verify.data;
     comparison.samples = static_cast<std::int64_t>(reference.verify.correct.size());
@@ -65,6 +66,17 @@ class Comparer {
   }
 
  private:
+  // Every plan leaves the same layers alone: those that allocate.exclude names.
+  LeftInFloat LeftInFloatOf(const std::vector<ComparedPlan>& plans) {
+    const auto made = [](const ComparedPlan& plan) { return plan.failure.empty(); };
+    const auto& bits = std::find_if(plans.begin(), plans.end(), made)->bits;
+    std::vector<PlanLayer> layers;
+    for (const Layer& layer : chain_.Model().layers) {
+      layers.push_back({.name = layer.name, .shape = layer.shape, .bits = bits[layers.size()]});
+    }
+    return chain_.FloatPart(layers);
+  }
+
   void Describe(Comparison& comparison) {
     const auto& units = chain_.Table().units;
     for (const auto& unit : units) {

@@ -11,6 +11,8 @@
 namespace bitplan::pipeline {
 namespace {
 
+constexpr std::int64_t kInspectFloatBytes = 4;
+
 bool LooksLikeFile(const std::string& model) {
   return model.find('/') != std::string::npos || std::filesystem::path(model).has_extension();
 }
@@ -52,6 +54,8 @@ InspectReport Inspect(const InspectOptions& options) {
                        .layers = {},
                        .left_in_float = {},
                        .weights = network.quantizable_weights(),
+                       .float_weights = network.weights_in_float(),
+                       .bytes = kInspectFloatBytes * network.quantizable_weights() + network.bytes_in_float(),
                        .macs = 0,
                        .batch_norms = static_cast<int>(network.batch_norms.size()),
                        .note = NoteOn(network)};
@@ -60,7 +64,7 @@ InspectReport Inspect(const InspectOptions& options) {
     report.macs += layer.macs;
   }
   for (const auto& item : network.left_in_float) {
-    report.left_in_float.push_back({item.parameter, item.shape, item.reason});
+    report.left_in_float.push_back({item.parameter, item.shape, item.reason, item.bytes, item.weight});
   }
   return report;
 }

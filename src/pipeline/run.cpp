@@ -89,6 +89,7 @@ void RefreshAchieved(StageChain& chain, Plan& plan) {
     for (auto& layer : plan.layers) layer.confidence = -1.0;
   }
   plan.achieved = achieved;
+  plan.left_in_float = chain.FloatPart(plan.layers);
   plan.guard.reset();  // it was about what was measured then
 }
 

@@ -96,6 +96,8 @@ class StageChain {
   [[nodiscard]] Plan Draft(const Solution& solution);
   // Sizes and prediction of the plan's bits.
   [[nodiscard]] PlanAchieved Achieved(const std::vector<int>& bits, double predicted_loss_rise);
+  // The weights that a plan with these layers leaves in float.
+  [[nodiscard]] LeftInFloat FloatPart(const std::vector<PlanLayer>& layers);
   // By the recipe's table, or by the one that an allocator of that name is defined by.
   [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits, const std::string& allocator = {});
   // Grids and ranges that the quantizer makes of the file's: at 0 and 1 bits there is only one grid.

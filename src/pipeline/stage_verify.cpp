@@ -25,6 +25,8 @@
 namespace bitplan::pipeline {
 namespace {
 
+constexpr std::int64_t kFloatBytes = 4;
+
 double Rounded(double value, int decimals) {
   const double factor = std::pow(10.0, decimals);
   return std::round(value * factor) / factor + 0.0;  // no negative zero
@@ -229,21 +231,46 @@ double StageChain::PredictedLossRise(const std::vector<int>& bits, const std::st
 
 PlanAchieved StageChain::Achieved(const std::vector<int>& bits, double predicted_loss_rise) {
   const auto& units = Table().units;
-  std::int64_t weight_bits = 0, stored_bits = 0, weights = 0;
+  std::int64_t weight_bits = 0, stored_bits = 0, weights = 0, left_alone = 0;
   for (std::size_t unit = 0; unit < bits.size(); ++unit) {
-    if (bits[unit] > 8) continue;  // left in float: outside the plan's average and size
+    if (bits[unit] > 8) {  // left in float: outside the plan's average and size
+      left_alone += units[unit].weights;
+      continue;
+    }
     weight_bits += units[unit].weights * bits[unit];
     stored_bits += StoredBits(units[unit], bits[unit]);
     weights += units[unit].weights;
   }
-  if (weights == 0) return {};
-  const auto count = static_cast<double>(weights);
   const std::int64_t bytes = (stored_bits + 7) / 8;
-  return {.average_bits = Rounded(static_cast<double>(weight_bits) / count, 6),
-          .average_bits_with_overhead = Rounded(static_cast<double>(stored_bits) / count, 6),
-          .stored_bytes = bytes,
-          .compression = Rounded(4.0 * count / static_cast<double>(bytes), 4),
-          .predicted_loss_rise = RoundedToDigits(predicted_loss_rise, 6)};
+  const std::int64_t others = kFloatBytes * left_alone + Model().bytes_in_float();
+  PlanAchieved achieved;
+  achieved.network_bytes = bytes + others;
+  achieved.network_compression = Rounded(static_cast<double>(kFloatBytes * weights + others) /
+                                             static_cast<double>(std::max<std::int64_t>(1, achieved.network_bytes)),
+                                         4);
+  if (weights == 0) return achieved;
+  const auto count = static_cast<double>(weights);
+  achieved.average_bits = Rounded(static_cast<double>(weight_bits) / count, 6);
+  achieved.average_bits_with_overhead = Rounded(static_cast<double>(stored_bits) / count, 6);
+  achieved.stored_bytes = bytes;
+  achieved.compression = Rounded(static_cast<double>(kFloatBytes) * count / static_cast<double>(bytes), 4);
+  achieved.predicted_loss_rise = RoundedToDigits(predicted_loss_rise, 6);
+  return achieved;
+}
+
+LeftInFloat StageChain::FloatPart(const std::vector<PlanLayer>& layers) {
+  const auto& network = Model();
+  LeftInFloat left;
+  for (const auto& layer : layers) {
+    if (layer.bits > 8) left.tensors.push_back({layer.name, layer.shape, "left alone"});
+  }
+  for (const auto& tensor : network.left_in_float) {
+    if (tensor.weight) left.tensors.push_back({tensor.parameter, tensor.shape, tensor.reason});
+  }
+  for (const auto& tensor : left.tensors) left.weights += tensor.weights();
+  const std::int64_t all = network.quantizable_weights() + network.weights_in_float();
+  left.share = Rounded(static_cast<double>(left.weights) / static_cast<double>(all), 6);
+  return left;
 }
 
 void StageChain::RefreshChoices(Plan& plan) { SetChoices(plan, Quantized(BitsOf(plan), ChoicesOf(plan)).choices); }
@@ -283,6 +310,7 @@ Plan StageChain::Draft(const Solution& solution) {
                            .range = solution.choices[i].range,
                            .confidence = solution.confidence.empty() ? -1.0 : Rounded(solution.confidence[i], 4)});
   }
+  plan.left_in_float = FloatPart(plan.layers);
   plan.provenance = {.bitplan = BITPLAN_VERSION, .libtorch = TORCH_VERSION, .recipe_sha256 = recipe_sha256_};
   return plan;
 }
@@ -323,6 +351,7 @@ void StageChain::Guard(Plan& plan) {
       plan.layers[i].bits = uniform[i];
       plan.layers[i].confidence = -1.0;
     }
+    plan.left_in_float = FloatPart(plan.layers);
     SetChoices(plan, Quantized(uniform, {}).choices);
     recipe_.quantizer.batch_norm = options.batch_norm;
     recipe_.quantizer.output_correction = options.output_correction;

@@ -40,12 +40,14 @@ GradientScope::GradientScope(const Network& network) {
   }
   for (const Layer& layer : network.layers) {
     weights_.push_back(GetTensor(network.module, layer.parameter));
+    flags_.emplace_back(weights_.back(), weights_.back().requires_grad());  // a buffer is not among the parameters
     weights_.back().set_requires_grad(true);
   }
 }
 
 GradientScope::~GradientScope() {
-  for (auto& [parameter, flag] : flags_) parameter.set_requires_grad(flag);
+  // Last in, first out: a weight that is a parameter is noted twice.
+  for (auto entry = flags_.rbegin(); entry != flags_.rend(); ++entry) entry->first.set_requires_grad(entry->second);
 }
 
 std::vector<torch::Tensor> GradientsOf(const torch::Tensor& scalar, const std::vector<torch::Tensor>& of,

@@ -146,6 +146,7 @@ std::string ComparisonJson(const Comparison& comparison) {
     entry.update({{"bits", plan.bits},
                   {"average_bits", plan.achieved.average_bits},
                   {"stored_bytes", plan.achieved.stored_bytes},
+                  {"network_bytes", plan.achieved.network_bytes},
                   {"predicted_loss_rise", plan.achieved.predicted_loss_rise},
                   {"common_loss_rise", plan.common_rise},
                   {"allocate_ms", plan.allocate_ms},
@@ -163,15 +164,22 @@ std::string ComparisonJson(const Comparison& comparison) {
                   {"note", plan.note}});
     plans.push_back(std::move(entry));
   }
-  const nlohmann::ordered_json json = {{"name", comparison.name},
-                                       {"model", comparison.model},
-                                       {"data", comparison.data},
-                                       {"samples", comparison.samples},
-                                       {"float", MetricsJson(comparison.float_model)},
-                                       {"layers", layers},
-                                       {"plans", plans},
-                                       {"leads", LeadsJson(comparison.leads)},
-                                       {"recommended", RecommendationsJson(comparison)}};
+  const LeftInFloat& left = comparison.left_in_float;
+  nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
+  for (const FloatWeights& tensor : left.tensors) {
+    tensors.push_back({{"name", tensor.name}, {"shape", tensor.shape}, {"reason", tensor.reason}});
+  }
+  const nlohmann::ordered_json json = {
+      {"name", comparison.name},
+      {"model", comparison.model},
+      {"data", comparison.data},
+      {"samples", comparison.samples},
+      {"float", MetricsJson(comparison.float_model)},
+      {"layers", layers},
+      {"left_in_float", {{"weights", left.weights}, {"share", left.share}, {"tensors", tensors}}},
+      {"plans", plans},
+      {"leads", LeadsJson(comparison.leads)},
+      {"recommended", RecommendationsJson(comparison)}};
   return JsonText(json, 1) + "\n";
 }
 

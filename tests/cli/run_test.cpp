@@ -39,7 +39,7 @@ TEST_CASE("a run ends with a verified plan, a quantized model and a table") {
        {"model.pt", "posterior.pt", "sensitivity.json", "quantized.pt", "plan.yaml", "manifest.json"}) {
     CHECK(std::filesystem::file_size(place / (std::string("out/") + file)) > 0);
   }
-  for (const char* word : {"average bits", "stored bytes", "float accuracy", "quantized accuracy", "95 % interval",
+  for (const char* word : {"average bits", "planned layers", "whole network", "left in float", "float accuracy", "quantized accuracy", "95 % interval",
                            "McNemar", "out/plan.yaml"}) {
     CHECK_THAT(outcome.out, ContainsSubstring(word));
   }

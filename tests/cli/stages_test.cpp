@@ -57,7 +57,51 @@ TEST_CASE("what a plan leaves in float, and a budget that it breaks, are said") 
   const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", "edited.yaml"});
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
-  CHECK_THAT(outcome.out, ContainsSubstring("left in float") && ContainsSubstring("over budget"));
+  CHECK_THAT(outcome.out, ContainsSubstring("(left alone)") && ContainsSubstring("over budget"));
+  CHECK_THAT(outcome.out, ContainsSubstring(" float ") && !ContainsSubstring("  16  "));
+}
+
+TEST_CASE("a network that is left in float for the most part is not called many times smaller") {
+  const Workplace place;
+  torch::manual_seed(1);
+  torch::jit::Module module("Net");
+  module.register_parameter("kernel", 0.1 * torch::randn({64, 28, 5}), false);
+  module.register_parameter("fc", torch::randn({4, 64}), false);
+  module.register_parameter("shift", torch::zeros({4}), false);
+  module.define(R"(
+def forward(self, x):
+    h = torch.relu(torch.conv1d(x.squeeze(1), self.kernel)).mean([2])
+    return torch.linear(h, self.fc, self.shift)
+)");
+  module.save((place / "model.pt").string());
+  place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
+  const auto outcome = place.Bitplan({"run", place.recipe(), "--out", "out"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  constexpr double kAll = 64 * 28 * 5 + 4 * 64 + 4;
+  CHECK_THAT(outcome.out, ContainsSubstring("256 weights in 1 layer\n"));
+  CHECK_THAT(outcome.out, ContainsSubstring("left in float      97 % of all weights, 8,964: kernel (used by "
+                                            "aten::conv1d); 4 in 1 bias\n"));
+  CHECK_THAT(outcome.out, ContainsSubstring("whole network") && ContainsSubstring("(1.0 times smaller)"));
+  CHECK_THAT(ReadText(place / "out/plan.yaml"), ContainsSubstring("{name: kernel, shape: [64, 28, 5], reason: "));
+  for (const char* command : {"run", "allocate", "verify"}) {
+    const auto json = place.Bitplan({command, place.recipe(), "--out", "out", "--json"});
+    REQUIRE(json.code == 0);
+    const auto report = nlohmann::json::parse(json.out);
+    const auto& left = report.at("left_in_float");
+    CHECK(left.at("weights") == 64 * 28 * 5 + 4);
+    CHECK(left.at("share").get<double>() == Approx((64 * 28 * 5 + 4) / kAll).margin(1e-6));
+    CHECK(left.at("tensors").at(0).at("name") == "kernel");
+    const auto& achieved = report.at("achieved");
+    CHECK(achieved.at("network_bytes") == achieved.at("stored_bytes").get<int>() + 4 * (64 * 28 * 5 + 4));
+    CHECK(achieved.at("network_compression").get<double>() ==
+          Approx(4 * kAll / achieved.at("network_bytes").get<double>()).margin(1e-4));
+    CHECK(achieved.at("compression").get<double>() > 4.0);
+  }
+  const auto inspect = place.Bitplan({"inspect", "model.pt", "--shape", "1,28,28"});
+  REQUIRE(inspect.code == 0);
+  CHECK_THAT(inspect.out, ContainsSubstring("left in float      97 % of all weights, 8,964\n"));
+  CHECK_THAT(inspect.out, ContainsSubstring("whole network      36,880 bytes in float\n"));
 }
 
 TEST_CASE("two plans are compared on the same samples") {

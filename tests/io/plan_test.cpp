@@ -70,6 +70,34 @@ TEST_CASE("where transferred widths came from survives the round trip, and may b
   CHECK(DumpPlan(read) == DumpPlan(plan));
 }
 
+TEST_CASE("what a plan leaves in float and the size of the whole network survive the round trip") {
+  Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
+  CHECK_FALSE(plan.left_in_float);
+  CHECK(plan.achieved.network_bytes == 0);
+  CHECK_THAT(DumpPlan(plan), !ContainsSubstring("network_bytes") && !ContainsSubstring("left_in_float"));
+  plan.achieved.network_bytes = 164927;
+  plan.achieved.network_compression = 10.455;
+  plan.left_in_float = LeftInFloat{
+      1100, 0.0025, {{"lstm.weight_ih_l0", {32, 34}, "used by aten::lstm"}, {"gain", {}, "used by aten::mul"}}};
+  const std::string text = DumpPlan(plan);
+  CHECK_THAT(text, ContainsSubstring("network_bytes: 164927, network_compression: 10.455"));
+  CHECK_THAT(text, ContainsSubstring("    - {name: lstm.weight_ih_l0, shape: [32, 34], reason: "));
+  const Plan read = ParsePlan(text, "plan.yaml");
+  CHECK(read.achieved.network_bytes == 164927);
+  REQUIRE(read.left_in_float);
+  CHECK(read.left_in_float->weights == 1100);
+  CHECK(read.left_in_float->share == 0.0025);
+  REQUIRE(read.left_in_float->tensors.size() == 2);
+  CHECK(read.left_in_float->tensors[0].weights() == 32 * 34);
+  CHECK(read.left_in_float->tensors[1].weights() == 1);
+  CHECK(read.left_in_float->tensors[0].reason == "used by aten::lstm");
+  CHECK(DumpPlan(read) == text);
+  plan.left_in_float->tensors.clear();
+  CHECK(ParsePlan(DumpPlan(plan), "plan.yaml").left_in_float->tensors.empty());
+  CHECK_THAT(PlanComplaint("compression: 10.5899", "compression: 10.5899, network_bytes: 7"),
+             ContainsSubstring("network_compression"));
+}
+
 TEST_CASE("the golden plan of format version 1 loads for ever") {
   const Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
   CHECK(plan.model.name == "lenet5-caffe");
@@ -162,7 +190,8 @@ TEST_CASE("an unknown key in a plan names file, line and the nearest key") {
         "plan.yaml:10: unknown key 'mac' in layers[0]; nearest known key: macs");
   CHECK_THAT(PlanComplaint("predicted_loss_rise", "predicted_lossrise"),
              ContainsSubstring("nearest known key: predicted_loss_rise"));
-  CHECK_THAT(PlanComplaint("ece: 0.002}", "ece: 0.002, f1: 1}"), ContainsSubstring("unknown key 'f1' in verified.float"));
+  CHECK_THAT(PlanComplaint("ece: 0.002}", "ece: 0.002, f1: 1}"),
+             ContainsSubstring("unknown key 'f1' in verified.float"));
 }
 
 TEST_CASE("a missing key in a plan is named with the map that lacks it") {
@@ -183,14 +212,18 @@ TEST_CASE("a bit width that no layer can have is refused") {
 }
 
 TEST_CASE("values that no plan can hold are refused") {
-  CHECK_THAT(PlanComplaint("grid: half", "grid: full"), ContainsSubstring("layers[2].grid is 'full'; it must be one of zero, half"));
-  CHECK_THAT(PlanComplaint("range: mse", "range: mean"), ContainsSubstring("quantizer.range is 'mean'; it must be one of max"));
+  CHECK_THAT(PlanComplaint("grid: half", "grid: full"),
+             ContainsSubstring("layers[2].grid is 'full'; it must be one of zero, half"));
+  CHECK_THAT(PlanComplaint("range: mse", "range: mean"),
+             ContainsSubstring("quantizer.range is 'mean'; it must be one of max"));
   CHECK_THAT(PlanComplaint("shape: [500, 800]", "shape: [500, -800]"), ContainsSubstring("layers[2].shape is -800"));
   CHECK_THAT(PlanComplaint("shape: [500, 800]", "shape: [400000]"), ContainsSubstring("at least two sizes"));
-  CHECK_THAT(PlanComplaint("accuracy: 0.9949", "accuracy: 99.49"), ContainsSubstring("verified.float.accuracy is 99.49"));
+  CHECK_THAT(PlanComplaint("accuracy: 0.9949", "accuracy: 99.49"),
+             ContainsSubstring("verified.float.accuracy is 99.49"));
   CHECK_THAT(PlanComplaint("nll: 0.0148", "nll: .nan"), ContainsSubstring("verified.float.nll"));
   CHECK_THAT(PlanComplaint("[-0.0002, 0.0009]", "[-0.0002]"), ContainsSubstring("must have two ends"));
-  CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{average_bits: 3.0, bytes: 5}"), ContainsSubstring("exactly one of the keys"));
+  CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{average_bits: 3.0, bytes: 5}"),
+             ContainsSubstring("exactly one of the keys"));
   CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{}"), ContainsSubstring("exactly one of the keys"));
 }
 

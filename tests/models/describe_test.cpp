@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <torch/csrc/jit/api/module.h>
+
 #include <numeric>
 
 #include "models/support.h"
@@ -37,7 +39,11 @@ TEST_CASE("biases and batch norms are left in float, each with its reason") {
   CHECK(ReasonOf(network, "fc_bias") == "bias");
   CHECK(ReasonOf(network, "scale") == "batch norm");
   CHECK(ReasonOf(network, "shift") == "batch norm");
-  CHECK(network.left_in_float.size() == 4);
+  CHECK(ReasonOf(network, "mean") == "batch norm statistics");
+  CHECK(ReasonOf(network, "variance") == "batch norm statistics");
+  CHECK(network.left_in_float.size() == 6);
+  CHECK(network.weights_in_float() == 4 + 4 + 4 + 3);  // statistics are no weights
+  CHECK(network.bytes_in_float() == 4 * (4 + 4 + 4 + 3 + 4 + 4));
   REQUIRE(network.batch_norms.size() == 1);
   CHECK(network.batch_norms[0].running_mean == "mean");
   CHECK(network.batch_norms[0].running_var == "variance");
@@ -158,6 +164,127 @@ TEST_CASE("a layer keeps the last part of its path unless it is called weight") 
   CHECK(network.layers[0].name == "inner.extra");
   CHECK(network.layers[1].name == "inner");
   CHECK(network.layers[1].parameter == "inner.weight");
+}
+
+TEST_CASE("a buffer that the forward multiplies by is a layer; masks, indices and encodings are no weights") {
+  const auto module = MakeModule({{"fc", torch::randn({3, 4})}}, R"(
+def forward(self, x):
+    h = torch.linear(x, self.mixing) + self.encoding[self.index]
+    h = h.masked_fill(self.mask, 0.0) * self.fixed.mean([0, 1])
+    return torch.linear(h, self.fc)
+)",
+                                 {{"mixing", torch::randn({4, 4})},
+                                  {"encoding", torch::randn({2, 4})},
+                                  {"index", torch::zeros({1}, torch::kLong)},
+                                  {"mask", torch::zeros({4}, torch::kBool)},
+                                  {"fixed", torch::randn({4, 4})},
+                                  {"unused", torch::randn({4, 4})}});
+  const Network network = DescribeNetwork(module, "buffers", {4});
+  REQUIRE(network.layers.size() == 2);
+  CHECK(network.layers[0].name == "mixing");
+  CHECK(network.layers[0].parameter == "mixing");
+  for (const char* buffer : {"encoding", "mask", "index", "fixed"}) {
+    CHECK(ReasonOf(network, buffer) == "buffer, not multiplied as a layer's weight");
+  }
+  CHECK(ReasonOf(network, "unused") == "not used by forward");
+  CHECK(network.weights_in_float() == 0);
+  CHECK(network.bytes_in_float() == 4 * 8 + 8 + 4 + 4 * 16 + 4 * 16);
+}
+
+TEST_CASE("a tensor attribute that nobody registered as a buffer is found as well") {
+  torch::jit::Module module("Test");
+  module.register_parameter("fc", torch::randn({3, 4}), false);
+  module.register_attribute("plain", c10::TensorType::get(), torch::randn({4, 4}));
+  module.define("def forward(self, x):\n    return torch.linear(torch.linear(x, self.plain), self.fc)\n");
+  const Network network = DescribeNetwork(module, "plain", {4});
+  REQUIRE(network.layers.size() == 2);
+  CHECK(network.layers[0].name == "plain");
+  const std::string before = ModelHash(module);
+  SetTensor(module, "plain", torch::zeros({4, 4}));
+  CHECK(ModelHash(module) != before);
+}
+
+TEST_CASE("a weight that only a list holds is listed, and one that a list holds too is not planned") {
+  const auto shared = torch::randn({4, 4});
+  torch::jit::Module module("Test");
+  module.register_parameter("fc", torch::randn({3, 4}), false);
+  module.register_parameter("shared", shared, false);
+  module.register_attribute("ws", c10::ListType::ofTensors(),
+                            c10::IValue(std::vector<torch::Tensor>{torch::randn({4, 4}), shared}));
+  module.define(R"(
+def forward(self, x):
+    h = torch.linear(torch.linear(x, self.ws[0]), self.shared)
+    return torch.linear(h, self.fc)
+)");
+  const Network network = DescribeNetwork(module, "list", {4});
+  REQUIRE(network.layers.size() == 1);
+  CHECK(network.layers[0].name == "fc");
+  CHECK_THAT(ReasonOf(network, "ws[0]"), ContainsSubstring("inside a list"));
+  CHECK_THAT(ReasonOf(network, "shared"), ContainsSubstring("also held as ws[1]"));
+  CHECK(network.weights_in_float() == 32);
+}
+
+TEST_CASE("layers whose weights are views into one flat parameter leave it in float and say so") {
+  const auto views = MakeModule({{"flat", torch::randn({16 + 12})}, {"fc", torch::randn({3, 3})}}, R"(
+def forward(self, x):
+    h = torch.linear(x, self.flat[:16].view(4, 4))
+    return torch.linear(torch.linear(h, self.flat[16:].view(3, 4)), self.fc)
+)");
+  const Network sliced = DescribeNetwork(views, "flat", {4});
+  REQUIRE(sliced.layers.size() == 1);
+  CHECK_THAT(ReasonOf(sliced, "flat"), ContainsSubstring("a view into it is multiplied by aten::linear"));
+  CHECK(sliced.weights_in_float() == 28);
+  const auto parts = MakeModule({{"all", torch::randn({8, 4})}, {"fc", torch::randn({3, 4})}}, R"(
+def forward(self, x):
+    first, second = self.all.chunk(2)
+    return torch.linear(torch.linear(x, first) + torch.linear(x, second), self.fc)
+)");
+  CHECK_THAT(ReasonOf(DescribeNetwork(parts, "chunks", {4}), "all"), ContainsSubstring("a view into it"));
+}
+
+TEST_CASE("weights that a frozen graph holds as constants are listed, or named as the reason when there are no others") {
+  const auto module = MakeModule({{"first", torch::randn({4, 4})}, {"fc", torch::randn({3, 4})}}, R"(
+def forward(self, x):
+    return torch.linear(torch.linear(x - 0.5, self.first), self.fc)
+)");
+  std::vector<std::string> kept{"fc"};
+  const auto partly = torch::jit::freeze(module, kept);
+  const Network network = DescribeNetwork(partly, "partly", {4});
+  REQUIRE(network.layers.size() == 1);
+  CHECK(network.layers[0].name == "fc");
+  CHECK_THAT(ReasonOf(network, "constant 1"), ContainsSubstring("save the model unfrozen"));
+  CHECK(network.weights_in_float() == 16);
+  CHECK(network.bytes_in_float() == 64);
+  const auto caught = CatchError([&] { (void)DescribeNetwork(torch::jit::freeze(module), "frozen", {4}); });
+  CHECK(caught.kind == ErrorKind::kData);
+  CHECK_THAT(caught.message, ContainsSubstring("constants of the graph") && ContainsSubstring("save it unfrozen"));
+}
+
+TEST_CASE("a bias that is a constant of the graph is no place for a correction") {
+  const auto module = MakeModule({{"fc", torch::randn({3, 4})}, {"shift", torch::randn({3})}}, R"(
+def forward(self, x):
+    return torch.linear(x, self.fc, self.shift)
+)");
+  CHECK(DescribeNetwork(module, "whole", {4}).layers.at(0).bias == "shift");
+  std::vector<std::string> kept{"fc"};
+  const Network network = DescribeNetwork(torch::jit::freeze(module, kept), "partly", {4});
+  REQUIRE(network.layers.size() == 1);
+  CHECK(network.layers[0].bias.empty());
+  CHECK(ReasonOf(network, "constant 1") == "bias");
+  CHECK(network.weights_in_float() == 3);
+}
+
+TEST_CASE("a model that PyTorch has quantized is refused with the float model as the remedy") {
+  torch::jit::Module module("Test");
+  module.register_parameter("fc", torch::randn({3, 4}), false);
+  module.define(R"(
+def forward(self, x):
+    q = torch.quantize_per_tensor(torch.linear(x, self.fc), 0.1, 0, 12)
+    return torch.dequantize(torch.ops.quantized.add(q, q, 0.1, 0))
+)");
+  const auto caught = CatchError([&] { (void)DescribeNetwork(module, "packed", {4}); });
+  CHECK(caught.kind == ErrorKind::kData);
+  CHECK_THAT(caught.message, ContainsSubstring("quantized already") && ContainsSubstring("give the float model"));
 }
 
 TEST_CASE("an input shape that the model does not take is named with the reason, on one line") {

@@ -51,6 +51,20 @@ TEST_CASE("the same weights with other code, constants or attributes are another
         hash_of("  if x.size(0) > 1:\n    x = x - 1\n  return torch.linear(torch.flatten(x, 1), self.fc)\n"));
 }
 
+TEST_CASE("code that is called three levels down belongs to a model's hash") {
+  const auto hash_of = [](const char* innermost) {
+    torch::jit::Module inner("inner"), middle("middle"), outer("outer");
+    inner.define(std::string("def forward(self, x):\n  return ") + innermost + "\n");
+    middle.register_module("inner", inner);
+    middle.define("def forward(self, x):\n  return self.inner(x) * 2\n");
+    outer.register_module("middle", middle);
+    outer.define("def forward(self, x):\n  return self.middle(x) + 1\n");
+    return ModelHash(outer);
+  };
+  CHECK(hash_of("x + 3") == hash_of("x + 3"));
+  CHECK(hash_of("x + 3") != hash_of("x + 4"));
+}
+
 TEST_CASE("code keeps its hash through a file, branches and loops included") {
   const testing::TemporaryFolder folder;
   torch::jit::Module module("net");

@@ -68,11 +68,29 @@ struct PlanSource {
   std::string sha256;
 };
 
+// What no layer of the plan rounds: parameters, buffers and constants that the network multiplies by, biases included,
+// and layers left alone.
+struct FloatWeights {
+  std::string name;                   // attribute path, or "constant 3" of the graph
+  std::vector<std::int64_t> shape{};  // empty: one number
+  std::string reason;                 // "bias", "used by aten::lstm", "left alone"
+
+  [[nodiscard]] std::int64_t weights() const;
+};
+
+struct LeftInFloat {
+  std::int64_t weights = 0;  // of all `tensors`
+  double share = 0.0;        // of all weights of the network, 0..1
+  std::vector<FloatWeights> tensors;
+};
+
 struct PlanAchieved {
   double average_bits = 0.0;
   double average_bits_with_overhead = 0.0;
   std::int64_t stored_bytes = 0;
-  double compression = 0.0;          // float32 bytes of the quantizable layers / stored bytes
+  double compression = 0.0;          // float32 bytes of the planned layers / stored bytes
+  std::int64_t network_bytes = 0;    // stored bytes and everything else that the network holds, in float; 0: not stated
+  double network_compression = 0.0;  // bytes of the float network / network_bytes
   double predicted_loss_rise = 0.0;  // nats per sample
   double optimality_gap = -1.0;      // relative; < 0: the allocator does not state one, and the key is left out
 };
@@ -93,7 +111,8 @@ struct Plan {
   QuantizerOptions quantizer;  // scheme, granularity, range and the batch-norm correction that was chosen
   Budget budget;
   PlanAchieved achieved;
-  std::vector<PlanLayer> layers;  // execution order
+  std::vector<PlanLayer> layers;             // execution order
+  std::optional<LeftInFloat> left_in_float;  // empty: the plan does not state it
   std::optional<PlanSource> transferred;
   std::optional<PlanGuard> guard;
   std::optional<Verification> verified;

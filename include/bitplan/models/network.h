@@ -20,8 +20,8 @@ struct LayerWindow {
 };
 
 struct Layer {
-  std::string name;                   // attribute path, "features.3"; its weight is the parameter `parameter`
-  std::string parameter;              // "features.3.weight"
+  std::string name;                   // attribute path, "features.3"; its weight is the tensor `parameter`
+  std::string parameter;              // "features.3.weight": a parameter, or a buffer that the forward multiplies by
   std::string bias;                   // parameter that the layer adds to its outputs and nobody else uses, or empty
   std::string kind;                   // conv2d, linear
   std::vector<std::int64_t> shape;    // [out, in / groups, kh, kw] or [out, in]; of the parameter as stored
@@ -41,10 +41,15 @@ struct BatchNorm {
   std::int64_t channels = 0;
 };
 
-struct FloatParameter {  // what the plan leaves in float, and why
-  std::string parameter;
+// A tensor that no layer plans, and why: a parameter, a buffer, or a constant of the graph.
+struct FloatParameter {
+  std::string parameter;  // attribute path, or "constant 3" for the third tensor that the graph itself holds
   std::vector<std::int64_t> shape;
-  std::string reason;  // "bias", "batch norm", "used by aten::lstm", "not used by forward"
+  std::string reason;      // "bias", "batch norm", "used by aten::lstm", "not used by forward"
+  std::int64_t bytes = 0;  // what it takes in the file of a model
+  bool weight = true;      // false: no weight but a mask, an index, a positional encoding, a running statistic
+
+  [[nodiscard]] std::int64_t weights() const;  // how many numbers it holds
 };
 
 struct Network {
@@ -59,6 +64,9 @@ struct Network {
   std::vector<std::pair<std::string, torch::Tensor>> changed_by_forward;
 
   [[nodiscard]] std::int64_t quantizable_weights() const;
+  // Of everything in `left_in_float`: how many weights, and how many bytes whether weights or not.
+  [[nodiscard]] std::int64_t weights_in_float() const;
+  [[nodiscard]] std::int64_t bytes_in_float() const;
 };
 
 // The tensor at an attribute path ("features.3.weight"); shares storage with the module.
@@ -91,11 +99,12 @@ void SaveModule(const torch::jit::Module& module, const std::filesystem::path& f
 // result that is no tensor, is Error(kData) in one line.
 [[nodiscard]] torch::Tensor RunForward(const torch::jit::Module& module, const torch::Tensor& images);
 
-// Finds the layers by one recorded forward pass of a zero batch of one input. Switches TorchScript's graph optimizer
-// off for the calling thread: every later run must be the same arithmetic on the same layers. `images` [n, ...], if
-// any, are tried where that input leaves weights unused: a layer that only some inputs reach is a layer too. Buffers
-// that these passes change are put back. Error(kData) when the model does not take the input shape (says both), takes
-// batches of one size only, hides its layers in a fused operation, or holds no quantizable layer.
+// Finds the layers by one recorded forward pass of a zero batch of one input. Every tensor that the module or its graph
+// holds is then either a layer's weight or in `left_in_float`. Switches TorchScript's graph optimizer off for the
+// calling thread: every later run must be the same arithmetic on the same layers. `images` [n, ...], if any, are tried
+// where that input leaves weights unused: a layer that only some inputs reach is a layer too. Buffers that these passes
+// change are put back. Error(kData) when the model does not take the input shape (says both), takes batches of one size
+// only, is quantized already, hides its layers in a fused operation, or holds no quantizable layer.
 [[nodiscard]] Network DescribeNetwork(torch::jit::Module module, const std::string& name,
                                       const std::vector<std::int64_t>& input_shape, const torch::Tensor& images = {});
 

@@ -26,6 +26,8 @@ struct InspectFloat {
   std::string parameter;
   std::vector<std::int64_t> shape;
   std::string reason;
+  std::int64_t bytes = 0;
+  bool weight = true;  // false: a mask, an index, a positional encoding, a running statistic
 };
 
 struct InspectReport {
@@ -34,7 +36,9 @@ struct InspectReport {
   std::vector<std::int64_t> input_shape;
   std::vector<InspectLayer> layers;  // execution order
   std::vector<InspectFloat> left_in_float;
-  std::int64_t weights = 0;  // of all layers
+  std::int64_t weights = 0;        // of all layers
+  std::int64_t float_weights = 0;  // of everything left in float that is a weight
+  std::int64_t bytes = 0;          // of all tensors of the network
   std::int64_t macs = 0;
   int batch_norms = 0;
   std::string note;  // what its answers depend on besides the image, one line (models/answers.h), or empty

@@ -69,6 +69,7 @@ struct Comparison {
   std::int64_t samples = 0;
   Metrics float_model;
   std::vector<LayerSummary> layers;
+  LeftInFloat left_in_float;        // by every plan
   std::vector<ComparedPlan> plans;  // by budget, then in the order of the allocators
   std::vector<BudgetLead> leads;    // of the budgets where both sides have a plan
   Recommendations recommended;

@@ -1,0 +1,23 @@
+// The code of a module in one piece.
+#pragma once
+
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/ir/ir.h>
+
+#include <functional>
+#include <memory>
+
+namespace bitplan {
+
+// Visits the nodes of a block in order, those of inner blocks right after the node that holds them.
+void ForEachNode(const torch::jit::Block& block, const std::function<void(const torch::jit::Node&)>& visit);
+
+// Whether a node calls code that stands elsewhere.
+[[nodiscard]] bool IsCall(const torch::jit::Node& node);
+
+// A copy of a graph with every call in its place; a call through an interface stays one.
+[[nodiscard]] std::shared_ptr<torch::jit::Graph> InlinedGraph(const torch::jit::Graph& graph);
+// Of `forward`, which the module must have.
+[[nodiscard]] std::shared_ptr<torch::jit::Graph> InlinedGraph(const torch::jit::Module& module);
+
+}  // namespace bitplan
