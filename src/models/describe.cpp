@@ -159,10 +159,8 @@ class Recorder {
     window_ = form_ && std::string_view(form_->kind) == "conv2d" ? WindowOf(operation, operands) : std::nullopt;
     batch_norm_ = BatchNormOf(operation, operands);
     for (std::size_t i = 0; i < operands.size(); ++i) {
-      if (operands[i].isTensor()) AddUse(i, operands[i].toTensor());
-      if (operands[i].isTensorList()) {
-        for (const torch::Tensor& tensor : operands[i].toTensorVector()) AddUse(i, tensor);
-      }
+      if (!operands[i].isTensor() && !operands[i].isList()) continue;
+      ForEachTensor(operands[i], "", [&](const std::string&, const torch::Tensor& tensor) { AddUse(i, tensor); });
     }
     // One that normalizes with statistics of the batch has no use for its running ones.
     const bool by_batch = batch_norm_ && operands[batch_norm_->training].toBool();

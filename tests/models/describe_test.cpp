@@ -282,9 +282,16 @@ def forward(self, x):
     q = torch.quantize_per_tensor(torch.linear(x, self.fc), 0.1, 0, 12)
     return torch.dequantize(torch.ops.quantized.add(q, q, 0.1, 0))
 )");
-  const auto caught = CatchError([&] { (void)DescribeNetwork(module, "packed", {4}); });
-  CHECK(caught.kind == ErrorKind::kData);
-  CHECK_THAT(caught.message, ContainsSubstring("quantized already") && ContainsSubstring("give the float model"));
+  torch::jit::Module middle("Middle"), outer("Outer");
+  middle.register_module("inner", module);
+  middle.define("def forward(self, x):\n    return self.inner.forward(x)\n");
+  outer.register_module("middle", middle);
+  outer.define("def forward(self, x):\n    return self.middle.forward(x)\n");
+  for (const auto& packed : {module, middle, outer}) {
+    const auto caught = CatchError([&] { (void)DescribeNetwork(packed, "packed", {4}); });
+    CHECK(caught.kind == ErrorKind::kData);
+    CHECK_THAT(caught.message, ContainsSubstring("quantized already") && ContainsSubstring("give the float model"));
+  }
 }
 
 TEST_CASE("an input shape that the model does not take is named with the reason, on one line") {
