@@ -18,6 +18,7 @@
 #include "bitplan/core/random.h"
 #include "bitplan/data/augment.h"
 #include "bitplan/training/schedule.h"
+#include "posterior/finite.h"
 
 namespace bitplan {
 namespace {
@@ -118,9 +119,7 @@ torch::Tensor EntropyAwayFromZero(const torch::Tensor& probabilities) {
 }
 
 // KL(p || q) of every image.
-torch::Tensor Divergence(const torch::Tensor& log_p, const torch::Tensor& log_q) {
-  return (log_p.exp() * (log_p - log_q)).sum(1);
-}
+torch::Tensor Divergence(const torch::Tensor& log_p, const torch::Tensor& log_q) { return RowDivergences(log_p, log_q); }
 
 // Of two answers to the same images: mean entropy, and what the entropy of their mean has more.
 std::pair<torch::Tensor, torch::Tensor> PairUncertainty(const torch::Tensor& log_a, const torch::Tensor& log_b) {

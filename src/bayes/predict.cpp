@@ -9,6 +9,7 @@
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
 #include "bitplan/verify/evaluate.h"
+#include "posterior/finite.h"
 
 namespace bitplan {
 namespace {
@@ -50,7 +51,7 @@ torch::Tensor Drawer::Logits(const torch::Tensor& inputs, std::uint64_t seed, in
         RunForward(module_, inputs.slice(0, b * kBatch, std::min((b + 1) * kBatch, inputs.size(0)))));
   }
   const torch::Tensor all = torch::cat(logits);
-  if (!all.isfinite().all().item<bool>()) {
+  if (!HaveProbabilities(all).all().item<bool>()) {
     throw Error(ErrorKind::kData, "the Bayesian network's outputs are not finite; lower bayes.learning_rate");
   }
   return all;

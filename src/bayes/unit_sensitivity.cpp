@@ -7,6 +7,7 @@
 
 #include "bitplan/bayes/predict.h"
 #include "bitplan/bayes/variational_network.h"
+#include "posterior/finite.h"
 
 namespace bitplan {
 namespace {
@@ -50,7 +51,7 @@ AllocationProblem MeasureUnits(const StoredNetwork& reference, const torch::Tens
         const auto answers = LogAnswers(rounded.Store(), inputs, draws, seed);
         double divergence = 0.0;
         for (int t = 0; t < draws; ++t) {
-          divergence += (expected[t].exp() * (expected[t] - answers[t])).sum(1).mean(torch::kFloat64).item<double>();
+          divergence += RowDivergences(expected[t], answers[t]).mean(torch::kFloat64).item<double>();
         }
         row.push_back(std::max(0.0, divergence / draws));
         progress.Advance(1);

@@ -100,11 +100,15 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"allocate_ms", report.allocate_ms},
       {"shadow_price", report.shadow_price > 0.0 ? ordered_json(report.shadow_price) : ordered_json()},
       {"note", report.allocator_note},
+      {"notes", report.notes},
       {"pins", PinsJson(report.pins)},
       {"width_probabilities", report.width_probabilities},
       {"stages", StagesJson(report.stages)}};
   if (plan.transferred) {
     json["transferred"] = {{"model", plan.transferred->model}, {"sha256", plan.transferred->sha256}};
+  }
+  if (plan.calibration) {
+    json["calibration"] = {{"images", plan.calibration->images}, {"source", plan.calibration->source}};
   }
   if (plan.guard) {
     json["guard"] = {{"data", plan.guard->data},

@@ -43,6 +43,16 @@ std::string AgainstText(const Verification& against, const std::string& file) {
       drop.drop > 0.0 ? "worse" : "better", low, high, drop.mcnemar_p, low <= 0.0 && high >= 0.0 ? ": a tie" : "");
 }
 
+std::string CalibrationText(const PlanCalibration& calibration) {
+  const std::string images = Grouped(calibration.images);
+  const auto& source = calibration.source;
+  return fmt::format("calibration        {}\n",
+                     source == "split-off"  ? images + " images split off before training"
+                     : source == "training" ? images + " of the training images; a model from a file has probably seen them"
+                     : source == "file"     ? images + " images of data.calibration_images"
+                                            : images + " of the test images, not measured on them");
+}
+
 std::string GuardText(const PlanGuard& guard) {
   return fmt::format("guard              {}: NLL {:.4f}, one width for all {:.4f}; {}\n", guard.data, guard.plan_nll,
                      guard.uniform_nll,
@@ -164,9 +174,11 @@ std::string Text(const pipeline::RunReport& report) {
   text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);
   text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,
                       plan.quantizer.output_correction);
+  if (plan.calibration) text += CalibrationText(*plan.calibration);
   if (plan.guard) text += GuardText(*plan.guard);
   if (plan.verified) text += VerifiedText(*plan.verified);
   if (report.against) text += AgainstText(*report.against, report.against_file.string());
+  for (const auto& note : report.notes) text += fmt::format("note               {}\n", note);
   text += StagesText(report.stages);
   if (!report.quantized_file.empty()) text += fmt::format("quantized model    {}\n", report.quantized_file.string());
   return text + fmt::format("plan               {}\n", report.plan_file.string());

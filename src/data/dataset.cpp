@@ -16,14 +16,19 @@ namespace {
 
 torch::Tensor PerChannel(const std::vector<double>& values) {
   if (values.empty()) return {};
-  return torch::tensor(values, torch::kFloat64).to(torch::kFloat32).view({1, -1, 1, 1});
+  return torch::tensor(values, torch::kFloat64).to(torch::kFloat32);
 }
 
-void CheckChannels(const torch::Tensor& values, const torch::Tensor& images, const char* field) {
-  if (!values.defined() || values.size(1) == 1 || values.size(1) == images.size(1)) return;
-  throw Error(ErrorKind::kUsage,
-              fmt::format("data.normalize.{}: {} values for images with {} channel{}; give one for each", field,
-                          values.size(1), images.size(1), images.size(1) == 1 ? "" : "s"));
+// `values` [C] or [1] along dimension 1 of images [n, C, ...].
+torch::Tensor Along(const torch::Tensor& values, const torch::Tensor& images, const char* field) {
+  if (values.size(0) != 1 && values.size(0) != images.size(1)) {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("data.normalize.{}: {} values for images with {} channel{}; give one for each", field,
+                            values.size(0), images.size(1), images.size(1) == 1 ? "" : "s"));
+  }
+  std::vector<std::int64_t> shape(static_cast<std::size_t>(images.dim()), 1);
+  shape[1] = values.size(0);
+  return values.view(shape).to(images.device());
 }
 
 // Where every image begins that stands once or several times in a row, and where the last ends.
@@ -34,19 +39,12 @@ std::vector<std::int64_t> Runs(const torch::Tensor& images) {
   return begins;
 }
 
-// Shuffles the training split and cuts the first `count` images off as the calibration split. Shuffled, so that the
-// head of either part is a fair sample even of data that came sorted by class. Repetitions of an image stay together,
-// so that no calibration image is trained on; the split grows to whole images.
-void CutCalibration(DataSplits& splits, const std::string& name, std::int64_t count, std::uint64_t seed) {
-  const std::int64_t size = splits.train.size();
-  if (size == 0) return;
-  if (count < 0 || count >= size) {
-    throw Error(
-        ErrorKind::kUsage,
-        fmt::format("data.calibration: {} images, but {} has {} for training and calibration together; give 1..{}",
-                    count, splits.train.name, size, size - 1));
-  }
-  const auto runs = Runs(splits.train.images);
+// The rows of a split in random order, repetitions of an image together, and how many of the first are `count` images
+// or just more, so that the last image is whole. Shuffled, so that the head of either part is a fair sample even of
+// data that came sorted by class.
+std::pair<torch::Tensor, std::int64_t> Shuffled(const Dataset& data, std::int64_t count, std::uint64_t seed) {
+  const std::int64_t size = data.size();
+  const auto runs = Runs(data.images);
   std::vector<std::int64_t> order;
   order.reserve(static_cast<std::size_t>(size));
   const auto wanted = count;
@@ -58,19 +56,55 @@ void CutCalibration(DataSplits& splits, const std::string& name, std::int64_t co
     const auto after = static_cast<std::int64_t>(order.size());
     if (before < wanted && wanted < after) count = after;
   }
-  if (count >= size) {
-    throw Error(ErrorKind::kUsage, fmt::format("data.calibration: {} images are all of {}", wanted, splits.train.name));
+  return {torch::tensor(order, torch::kInt64), count};
+}
+
+// The calibration split, by options.calibration_from; the training split in random order.
+void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_t seed) {
+  const bool of_test = options.calibration_from == "test", given = splits.calibration.size() > 0;
+  if (splits.train.size() == 0 && !of_test) return;
+  Dataset& source = of_test ? splits.test : splits.train;
+  const std::int64_t size = source.size(), wanted = options.calibration;
+  if (!given && (wanted < 0 || wanted >= size)) {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("data.calibration: {} images, but {} has {} for {} and calibration together; give 1..{}",
+                            wanted, source.name, size, of_test ? "measuring" : "training", size - 1));
   }
-  const torch::Tensor index = torch::from_blob(order.data(), {size}, torch::kInt64);
-  splits.calibration = splits.train.Select(index.narrow(0, 0, count));
-  splits.calibration.name = name + "/calibration";
-  splits.train = splits.train.Select(index.narrow(0, count, size - count));
+  if (given) {  // files of its own
+    const auto [order, count] = Shuffled(splits.calibration, wanted, seed);
+    splits.calibration = splits.calibration.Select(order.slice(0, 0, std::min(count, order.size(0))));
+    splits.train = splits.train.Select(Shuffled(splits.train, 0, seed).first);
+    return;
+  }
+  const auto [order, count] = Shuffled(source, wanted, seed);
+  if (count >= size) {
+    throw Error(ErrorKind::kUsage, fmt::format("data.calibration: {} images are all of {}", wanted, source.name));
+  }
+  splits.calibration = source.Select(order.narrow(0, 0, count));
+  splits.calibration.name = options.name + "/calibration";
+  if (!of_test) {
+    splits.train = source.Select(order.narrow(0, count, size - count));
+    return;
+  }
+  // What is left is measured in the order of its files.
+  splits.test = source.Select(std::get<0>(order.narrow(0, count, size - count).sort()));
+  if (splits.train.size() > 0) splits.train = splits.train.Select(Shuffled(splits.train, 0, seed).first);
 }
 
 }  // namespace
 
+std::string Dataset::ImageName(std::int64_t row) const {
+  return fmt::format("image {} of {}", positions.defined() ? positions[row].item<std::int64_t>() : row,
+                     origin.empty() ? name : origin);
+}
+
 Dataset Dataset::Select(const torch::Tensor& index) const {
-  return {name, images.index_select(0, index), labels.index_select(0, index), classes};
+  return {name,
+          images.index_select(0, index),
+          labels.index_select(0, index),
+          classes,
+          positions.defined() ? positions.index_select(0, index) : index.clone(),
+          origin.empty() ? name : origin};
 }
 
 Dataset Dataset::Head(std::int64_t n) const {
@@ -78,7 +112,17 @@ Dataset Dataset::Head(std::int64_t n) const {
     throw Error(ErrorKind::kUsage, fmt::format("{}: the first {} images asked for, but it has {}", name, n, size()));
   }
   if (!labels.defined()) return *this;
-  return {name, images.narrow(0, 0, n), labels.narrow(0, 0, n), classes};
+  return {name,    images.narrow(0, 0, n), labels.narrow(0, 0, n),
+          classes, positions.defined() ? positions.narrow(0, 0, n) : torch::Tensor(), origin};
+}
+
+void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who) {
+  const torch::Tensor outside = data.labels.lt(0) | data.labels.ge(outputs);
+  if (!outside.any().item<bool>()) return;
+  const auto row = outside.nonzero()[0].item<std::int64_t>();
+  throw Error(ErrorKind::kData, fmt::format("{} has the label {}, but {} has {} output{}: labels are class numbers 0..{}",
+                                            data.ImageName(row), data.labels[row].item<std::int64_t>(), who, outputs,
+                                            outputs == 1 ? "" : "s", outputs - 1));
 }
 
 torch::Tensor FirstOfRuns(const torch::Tensor& images) {
@@ -96,6 +140,9 @@ std::pair<Dataset, Dataset> Halves(const Dataset& data) {
   Dataset rest = data;
   rest.images = data.images.narrow(0, cut, data.size() - cut);
   rest.labels = data.labels.narrow(0, cut, data.size() - cut);
+  rest.positions = data.positions.defined() ? data.positions.narrow(0, cut, data.size() - cut)
+                                            : torch::arange(cut, data.size(), torch::kInt64);
+  if (rest.origin.empty()) rest.origin = data.name;
   return {data.Head(cut), std::move(rest)};
 }
 
@@ -109,25 +156,28 @@ Normalizer::Normalizer(const DataOptions& options)
 }
 
 torch::Tensor Normalizer::Apply(const torch::Tensor& images) const {
-  CheckChannels(mean_, images, "mean");
-  CheckChannels(std_, images, "std");
+  if (integers_) {
+    if (mean_.defined() || std_.defined()) {
+      throw Error(ErrorKind::kUsage, "data.normalize: the model takes integers, which are not normalized; leave it out");
+    }
+    return images.to(torch::kInt64, /*non_blocking=*/false, /*copy=*/true);
+  }
   torch::Tensor pixels = images.to(torch::kFloat32, /*non_blocking=*/false, /*copy=*/true);
   if (images.scalar_type() == torch::kUInt8) pixels.div_(255);
-  if (mean_.defined()) pixels.sub_(mean_.to(pixels.device()));
-  if (std_.defined()) pixels.div_(std_.to(pixels.device()));
+  if (mean_.defined()) pixels.sub_(Along(mean_, pixels, "mean"));
+  if (std_.defined()) pixels.div_(Along(std_, pixels, "std"));
   return pixels;
 }
 
 void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed) {
   if (!(options.noise > 0.0) || data.size() == 0) return;
-  CheckChannels(PerChannel(options.normalize_std), data.images, "std");
   const auto runs = Runs(data.images);
   const auto count = static_cast<std::int64_t>(runs.size()) - 1;
   auto shape = data.images.sizes().vec();
   shape[0] = count;
   auto generator = at::detail::createCPUGenerator(StreamSeed(seed, "data/noise/" + data.name));
   torch::Tensor noise = torch::randn(shape, generator).mul_(options.noise);
-  if (!options.normalize_std.empty()) noise.mul_(PerChannel(options.normalize_std));
+  if (!options.normalize_std.empty()) noise.mul_(Along(PerChannel(options.normalize_std), data.images, "std"));
   const torch::Tensor ends = torch::tensor(runs);
   const bool bytes = data.images.scalar_type() == torch::kUInt8;
   data.images = data.images.to(torch::kFloat32, /*non_blocking=*/false, /*copy=*/true).div_(bytes ? 255.0 : 1.0);
@@ -160,8 +210,8 @@ const DatasetSource& FindDatasetSource(const std::string& name) {
 
 DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed) {
   DataSplits splits = FindDatasetSource(options.name).load(options, folders, seed);
-  for (Dataset* data : {&splits.train, &splits.test}) AddNoise(*data, options, seed);
-  CutCalibration(splits, options.name, options.calibration, seed);
+  for (Dataset* data : {&splits.train, &splits.test, &splits.calibration}) AddNoise(*data, options, seed);
+  CutCalibration(splits, options, seed);
   return splits;
 }
 

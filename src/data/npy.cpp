@@ -18,7 +18,6 @@ namespace {
 constexpr std::int64_t kReadBytes = std::int64_t{1} << 24;
 constexpr std::int64_t kMostHeader = 1 << 20;
 constexpr std::int64_t kMostClasses = 1 << 20;
-constexpr float kLargestPixel = 50.0F;  // float images, also standardized ones, stay far below; bytes do not
 
 struct Header {
   std::string type;  // "<f4"
@@ -68,23 +67,28 @@ Header ParseHeader(std::string_view text, const std::filesystem::path& file) {
 std::string ShapeText(const std::vector<std::int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 struct ElementType {
-  std::string_view name;
+  std::string_view name;  // without its byte order
   torch::ScalarType read_as;
 };
 
-constexpr ElementType kImageTypes[] = {{"|u1", torch::kUInt8}, {"<f4", torch::kFloat32}, {"<f8", torch::kFloat64}};
 // LibTorch has no wide unsigned integers: those are read as signed ones of their size and corrected.
-constexpr ElementType kLabelTypes[] = {{"|u1", torch::kUInt8}, {"|i1", torch::kInt8},  {"<i2", torch::kInt16},
-                                       {"<u2", torch::kInt16}, {"<i4", torch::kInt32}, {"<u4", torch::kInt32},
-                                       {"<i8", torch::kInt64}, {"<u8", torch::kInt64}};
+constexpr ElementType kTypes[] = {{"b1", torch::kBool},  {"u1", torch::kUInt8}, {"i1", torch::kInt8},
+                                  {"i2", torch::kInt16}, {"u2", torch::kInt16}, {"i4", torch::kInt32},
+                                  {"u4", torch::kInt32}, {"i8", torch::kInt64}, {"u8", torch::kInt64},
+                                  {"f2", torch::kHalf},  {"f4", torch::kFloat}, {"f8", torch::kDouble}};
 
 struct Array {
-  torch::Tensor data;
-  std::string type;
+  torch::Tensor data;  // C order, byte order of this machine
+  std::string type;    // "u2"
 };
 
-template <std::size_t size>
-Array ReadArray(const std::filesystem::path& file, const ElementType (&types)[size], const char* hint) {
+void ReverseBytes(torch::Tensor& data) {
+  const auto size = static_cast<std::int64_t>(data.element_size());
+  auto* const bytes = static_cast<char*>(data.data_ptr());
+  for (std::int64_t i = 0; i < data.numel(); ++i) std::reverse(bytes + i * size, bytes + (i + 1) * size);
+}
+
+Array ReadArray(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   if (!in) throw Error(ErrorKind::kNotFound, file.string() + ": cannot be opened; check its permissions");
   std::string start(8, '\0');
@@ -99,10 +103,13 @@ Array ReadArray(const std::filesystem::path& file, const ElementType (&types)[si
   if (!in.read(text.data(), length)) ThrowBadFile(file, "its npy header is damaged or cut off");
 
   const Header header = ParseHeader(text, file);
-  if (header.fortran) ThrowBadFile(file, "Fortran order; save numpy.ascontiguousarray(array)");
-  const auto type =
-      std::find_if(std::begin(types), std::end(types), [&](const auto& t) { return t.name == header.type; });
-  if (type == std::end(types)) ThrowBadFile(file, fmt::format("unsupported type '{}'; {}", header.type, hint));
+  const bool has_order = header.type.find_first_of("<>|=") == 0;
+  const std::string name = header.type.substr(has_order ? 1 : 0);
+  const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return t.name == name; });
+  if (type == std::end(kTypes)) {
+    ThrowBadFile(file, fmt::format("unsupported type '{}'; save integers or floats, as array.astype('float32')",
+                                   header.type));
+  }
 
   const std::int64_t available = static_cast<std::int64_t>(std::filesystem::file_size(file)) - in.tellg();
   std::int64_t bytes = static_cast<std::int64_t>(c10::elementSize(type->read_as));
@@ -114,47 +121,62 @@ Array ReadArray(const std::filesystem::path& file, const ElementType (&types)[si
     ThrowBadFile(file, fmt::format("{} bytes of elements do not fit its shape {} of '{}'", available,
                                    ShapeText(header.shape), header.type));
   }
-  torch::Tensor data = torch::empty(header.shape, type->read_as);
+  std::vector<std::int64_t> stored = header.shape;
+  if (header.fortran) std::reverse(stored.begin(), stored.end());
+  torch::Tensor data = torch::empty(stored, type->read_as);
   for (std::int64_t done = 0; done < bytes; done += kReadBytes) {
     ThrowIfInterrupted();
     if (!in.read(static_cast<char*>(data.data_ptr()) + done, std::min(kReadBytes, bytes - done))) {
       ThrowBadFile(file, "cannot be read to its end");
     }
   }
-  return {data, header.type};
+  if (header.type.front() == '>') ReverseBytes(data);
+  if (header.fortran && data.dim() > 1) {
+    std::vector<std::int64_t> back(header.shape.size());
+    for (std::size_t d = 0; d < back.size(); ++d) back[d] = static_cast<std::int64_t>(back.size() - 1 - d);
+    data = data.permute(back).contiguous();
+  }
+  return {data, name};
 }
 
-torch::Tensor ReadImages(const std::filesystem::path& file) {
-  torch::Tensor images =
-      ReadArray(file, kImageTypes, "save images as uint8, or as little-endian float32 or float64").data;
-  if (images.dim() == 3) images = images.unsqueeze(1);
-  if (images.dim() != 4) {
-    ThrowBadFile(file, fmt::format("shape {}; images are [N, H, W] or [N, C, H, W]", ShapeText(images.sizes().vec())));
+// Integers as int64, wide unsigned ones without a sign.
+torch::Tensor Integers(const Array& array) {
+  torch::Tensor values = array.data.to(torch::kInt64);
+  if (array.type == "u2") values.bitwise_and_(std::int64_t{0xffff});
+  if (array.type == "u4") values.bitwise_and_(std::int64_t{0xffffffff});
+  return values;
+}
+
+torch::Tensor ReadImages(const std::filesystem::path& file, const std::string& layout) {
+  const Array array = ReadArray(file);
+  torch::Tensor images = array.data;
+  if (images.dim() < 2) {
+    ThrowBadFile(file, fmt::format("shape {}; give an array [N, ...] with one row for every image",
+                                   ShapeText(images.sizes().vec())));
   }
-  if (images.scalar_type() == torch::kUInt8) return images;
+  if (images.dim() == 3 && layout == "images") images = images.unsqueeze(1);
+  if (array.type == "u1") return images;
+  if (!images.is_floating_point() && images.element_size() >= 4) return Integers({images, array.type});
+  if (array.type == "u2") images = Integers({images, array.type});
   images = images.to(torch::kFloat32);
   const torch::Tensor finite = images.isfinite().flatten(1).all(1);
   if (!finite.all().item<bool>()) {
     ThrowBadFile(file, fmt::format("image {} holds NaN or infinite values",
                                    finite.logical_not().nonzero()[0].item<std::int64_t>()));
   }
-  const auto largest = images.abs().max().item<float>();
-  if (largest > kLargestPixel) {
-    ThrowBadFile(
-        file,
-        fmt::format("float pixels as large as {:g}; save uint8 pixels of 0..255, or floats of about 0..1", largest));
-  }
   return images;
 }
 
 torch::Tensor ReadLabels(const std::filesystem::path& file) {
-  const auto [data, type] = ReadArray(file, kLabelTypes, "save labels as little-endian integers, array.astype('<i8')");
-  if (data.dim() != 1) {
-    ThrowBadFile(file, fmt::format("shape {}; labels are [N] class numbers", ShapeText(data.sizes().vec())));
+  Array array = ReadArray(file);
+  if (array.data.is_floating_point()) {
+    ThrowBadFile(file, fmt::format("type '{}'; labels are integers, array.astype('int64')", array.type));
   }
-  torch::Tensor labels = data.to(torch::kInt64);
-  if (type == "<u2") labels.bitwise_and_(std::int64_t{0xffff});
-  if (type == "<u4") labels.bitwise_and_(std::int64_t{0xffffffff});
+  if (array.data.dim() == 2 && array.data.size(1) == 1) array.data = array.data.squeeze(1);
+  if (array.data.dim() != 1) {
+    ThrowBadFile(file, fmt::format("shape {}; labels are [N] class numbers", ShapeText(array.data.sizes().vec())));
+  }
+  const torch::Tensor labels = Integers(array);
   for (const bool low : {true, false}) {
     const torch::Tensor at = low ? labels.argmin() : labels.argmax();
     const auto label = labels[at.item<std::int64_t>()].item<std::int64_t>();
@@ -173,8 +195,8 @@ std::filesystem::path RequireNamed(const char* key, const std::string& name, con
   throw Error(ErrorKind::kNotFound, fmt::format("data.{}: no file {} in {}", key, name, JoinedFolders(folders)));
 }
 
-Dataset ReadNpySplit(const char* split, const std::vector<std::filesystem::path>& files) {
-  Dataset data{fmt::format("npy/{}", split), ReadImages(files[0]), ReadLabels(files[1]), 0};
+Dataset ReadNpySplit(const char* split, const std::filesystem::path* files, const std::string& layout) {
+  Dataset data{fmt::format("npy/{}", split), ReadImages(files[0], layout), ReadLabels(files[1]), 0};
   data.classes = static_cast<int>(data.labels.max().item<std::int64_t>()) + 1;
   CheckPair(data, files[0], files[1]);
   return data;
@@ -183,28 +205,42 @@ Dataset ReadNpySplit(const char* split, const std::vector<std::filesystem::path>
 }  // namespace
 
 DataFiles NpyFiles(const DataOptions& options, const Folders& folders) {
-  return {{RequireNamed("train_images", options.train_images, folders),
-           RequireNamed("train_labels", options.train_labels, folders)},
-          {RequireNamed("test_images", options.test_images, folders),
-           RequireNamed("test_labels", options.test_labels, folders)}};
+  DataFiles files{{RequireNamed("train_images", options.train_images, folders),
+                   RequireNamed("train_labels", options.train_labels, folders)},
+                  {RequireNamed("test_images", options.test_images, folders),
+                   RequireNamed("test_labels", options.test_labels, folders)}};
+  if (options.calibration_images.empty() && options.calibration_labels.empty()) return files;
+  files.train.push_back(RequireNamed("calibration_images", options.calibration_images, folders));
+  files.train.push_back(RequireNamed("calibration_labels", options.calibration_labels, folders));
+  return files;
 }
 
 DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint64_t) {
   const DataFiles files = NpyFiles(options, folders);
   DataSplits splits;
-  splits.train = ReadNpySplit("train", files.train);
-  splits.test = ReadNpySplit("test", files.test);
-  if (splits.train.images.sizes().slice(1) != splits.test.images.sizes().slice(1)) {
-    ThrowBadFile(files.test[0], fmt::format("images of shape {}, but those of {} have {}",
-                                            ShapeText(splits.test.images.sizes().slice(1).vec()), options.train_images,
-                                            ShapeText(splits.train.images.sizes().slice(1).vec())));
+  splits.train = ReadNpySplit("train", files.train.data(), options.layout);
+  splits.test = ReadNpySplit("test", files.test.data(), options.layout);
+  if (files.train.size() > 2) {
+    splits.calibration = ReadNpySplit("calibration", files.train.data() + 2, options.layout);
   }
-  if (splits.test.classes > splits.train.classes) {
-    ThrowBadFile(files.test[1],
-                 fmt::format("label {} at position {}, but the training labels end at {}", splits.test.classes - 1,
-                             splits.test.labels.argmax().item<std::int64_t>(), splits.train.classes - 1));
-  }
-  splits.test.classes = splits.train.classes;
+  const auto agree = [&](const Dataset& data, const std::filesystem::path& file) {
+    if (data.size() == 0) return;
+    const auto shape = data.images.sizes().slice(1), expected = splits.train.images.sizes().slice(1);
+    if (shape != expected) {
+      ThrowBadFile(file, fmt::format("images of shape {}, but those of {} have {}", ShapeText(shape.vec()),
+                                     options.train_images, ShapeText(expected.vec())));
+    }
+    if (data.images.scalar_type() != splits.train.images.scalar_type()) {
+      ThrowBadFile(file, fmt::format("another type than {}; bytes are divided by 255, other numbers are taken as they "
+                                     "are: save both with one type",
+                                     options.train_images));
+    }
+  };
+  agree(splits.test, files.test[0]);
+  if (files.train.size() > 2) agree(splits.calibration, files.train[2]);
+  // A class that the few images of one split happen to lack is one all the same.
+  const int classes = std::max({splits.train.classes, splits.test.classes, splits.calibration.classes});
+  for (Dataset* data : {&splits.train, &splits.test, &splits.calibration}) data->classes = classes;
   return splits;
 }
 

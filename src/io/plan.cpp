@@ -105,6 +105,10 @@ std::string DumpLeftInFloat(const LeftInFloat& left) {
   return text;
 }
 
+std::string DumpCalibration(const PlanCalibration& calibration) {
+  return fmt::format("calibration: {{images: {}, source: {}}}\n", calibration.images, FormatText(calibration.source));
+}
+
 std::string DumpGuard(const PlanGuard& guard) {
   return fmt::format("guard: {{data: {}, plan_nll: {}, uniform_nll: {}{}}}\n", FormatText(guard.data),
                      FormatNumber(guard.plan_nll), FormatNumber(guard.uniform_nll),
@@ -254,6 +258,12 @@ Verification ReadVerification(const YamlSource& source, const YAML::Node& node) 
   return verified;
 }
 
+PlanCalibration ReadCalibration(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "calibration");
+  return {fields.Integer("images", kNotNegative),
+          source.Choice(fields.At("source"), fields.Path("source"), {"split-off", "training", "file", "test"})};
+}
+
 PlanGuard ReadGuard(const YamlSource& source, const YAML::Node& node) {
   const Fields fields(source, node, "guard");
   return {fields.Text("data"), fields.Number("plan_nll", kNotNegative), fields.Number("uniform_nll", kNotNegative),
@@ -310,6 +320,7 @@ std::string DumpPlan(const Plan& plan) {
     text += fmt::format("transferred: {{model: {}, sha256: {}}}\n", FormatText(plan.transferred->model),
                         FormatQuoted(plan.transferred->sha256));
   }
+  if (plan.calibration) text += DumpCalibration(*plan.calibration);
   if (plan.guard) text += DumpGuard(*plan.guard);
   if (plan.verified) text += DumpVerification(*plan.verified);
   const PlanProvenance& provenance = plan.provenance;
@@ -340,6 +351,7 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
     const Fields source_fields(source, fields.At("transferred"), "transferred");
     plan.transferred = PlanSource{source_fields.Text("model"), source_fields.Text("sha256")};
   }
+  if (fields.Has("calibration")) plan.calibration = ReadCalibration(source, fields.At("calibration"));
   if (fields.Has("guard")) plan.guard = ReadGuard(source, fields.At("guard"));
   if (fields.Has("verified")) plan.verified = ReadVerification(source, fields.At("verified"));
   plan.provenance = ReadProvenance(source, fields.At("provenance"));

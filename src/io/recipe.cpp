@@ -193,6 +193,15 @@ class RecipeReader {
                       data.normalize_mean.size(), data.normalize_std.size()));
     }
     if (data.name != "npy") return;
+    const Setting* images = Find("data.calibration_images");
+    const Setting* labels = Find("data.calibration_labels");
+    if ((images != nullptr) != (labels != nullptr)) {
+      (images != nullptr ? images : labels)
+          ->Fail("data.calibration_images and data.calibration_labels go together; give both");
+    }
+    if (images != nullptr && data.calibration_from != "train") {
+      Find("data.calibration_from")->Fail("data has both calibration_from and calibration_images; keep one");
+    }
     for (const char* path : {"data.train_images", "data.train_labels", "data.test_images", "data.test_labels"}) {
       if (Find(path) == nullptr) Find("data.name")->Fail(fmt::format("data set npy needs the key '{}'", path));
     }

@@ -4,6 +4,8 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <limits>
+
 #include "bitplan/models/tap.h"
 
 namespace bitplan {
@@ -18,7 +20,9 @@ ChannelStatistics StatisticsOf(const torch::Tensor& input) {
 
 ChannelStatistics Transferred(const ChannelStatistics& trained, const ChannelStatistics& now,
                               const ChannelStatistics& reference) {
-  const torch::Tensor ratio = torch::where(reference.var > 0, now.var / reference.var, torch::ones_like(now.var));
+  torch::Tensor ratio = now.var / reference.var;
+  const torch::Tensor varied = reference.var.ge(std::numeric_limits<float>::min()) & ratio.isfinite();
+  ratio = torch::where(varied, ratio, torch::ones_like(ratio));
   return {now.mean + (trained.mean - reference.mean) * ratio.sqrt(), trained.var * ratio};
 }
 
@@ -36,7 +40,7 @@ std::vector<bool> FeedsBatchNorm(const Network& network) {
   shape.insert(shape.begin(), 2);
   torch::jit::Module module = network.module;
   const Tap tap(network, module, {.on_layer_input = nullptr, .on_layer_output = keep, .on_batch_norm_input = find});
-  (void)RunForward(module, torch::zeros(shape));
+  (void)RunForward(module, torch::zeros(shape, network.input_type));
   return feeds;
 }
 

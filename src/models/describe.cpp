@@ -398,17 +398,54 @@ void CheckOutput(const c10::IValue& output, const std::string& name) {
 }
 
 // `count` zero inputs in evaluation mode.
-c10::IValue RunZeros(torch::jit::Module& module, const std::vector<std::int64_t>& input_shape, std::int64_t count) {
+c10::IValue RunZeros(torch::jit::Module& module, const std::vector<std::int64_t>& input_shape, std::int64_t count,
+                     torch::ScalarType type = torch::kFloat) {
   torch::NoGradGuard no_grad;
   SetTraining(module, false);
   std::vector<std::int64_t> batch{count};
   batch.insert(batch.end(), input_shape.begin(), input_shape.end());
-  return module.forward({torch::zeros(batch)});
+  return module.forward({torch::zeros(batch, type)});
 }
 
-bool Takes(torch::jit::Module& module, const std::vector<std::int64_t>& input_shape, std::int64_t count) {
+// Whether a model that does not take floats of this shape takes integers, as an embedding does.
+bool TakesIntegers(torch::jit::Module& module, const std::vector<std::int64_t>& input_shape) {
   try {
-    const c10::IValue output = RunZeros(module, input_shape, count);
+    (void)RunZeros(module, input_shape, 1);
+    return false;
+  } catch (const std::exception&) {
+  }
+  try {
+    (void)RunZeros(module, input_shape, 1, torch::kInt64);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+// Squares of weights, times squares of inputs, must stay within float32; the statistics of batch norms must be numbers.
+void CheckMagnitudes(const Network& network) {
+  constexpr float kLargestWeight = 1e12F;
+  for (const BatchNorm& norm : network.batch_norms) {
+    for (const std::string& buffer : {norm.running_mean, norm.running_var}) {
+      if (GetTensor(network.module, buffer).isfinite().all().item<bool>()) continue;
+      throw Error(ErrorKind::kData, fmt::format("model '{}': '{}' holds NaN or infinite values; train the model again",
+                                                network.name, buffer));
+    }
+  }
+  for (const Layer& layer : network.layers) {
+    const float largest = GetTensor(network.module, layer.parameter).detach().abs().max().item<float>();
+    if (largest <= kLargestWeight) continue;
+    throw Error(ErrorKind::kData,
+                fmt::format("model '{}': '{}' holds weights as large as {:g}; bitplan takes weights up to {:g}: scale "
+                            "them down, or train the model again",
+                            network.name, layer.parameter, largest, kLargestWeight));
+  }
+}
+
+bool Takes(torch::jit::Module& module, const std::vector<std::int64_t>& input_shape, std::int64_t count,
+           torch::ScalarType type = torch::kFloat) {
+  try {
+    const c10::IValue output = RunZeros(module, input_shape, count, type);
     return output.isTensor() && output.toTensor().dim() > 0 && output.toTensor().size(0) == count;
   } catch (const std::exception&) {
     return false;
@@ -527,6 +564,8 @@ void DescribeRareLayers(Network& network, std::set<std::string>& written, const 
     const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, count));
     Merge(network, Record(network.module, graph, written, [&] { (void)RunForward(network.module, batch); }), batch.size(0));
   }
+}
+
 std::string NoLayerText(const Network& network) {
   const auto& floats = network.left_in_float;
   const auto constants = std::count_if(floats.begin(), floats.end(), [](const FloatParameter& tensor) {
@@ -554,13 +593,14 @@ Network DescribeNetwork(torch::jit::Module module, const std::string& name,
   if (!module.find_method("forward")) {
     throw Error(ErrorKind::kData, fmt::format("model '{}' has no forward method", name));
   }
+  const torch::ScalarType type = TakesIntegers(module, input_shape) ? torch::kInt64 : torch::kFloat;
   const auto graph = InlinedGraph(module);
   CheckNotQuantized(*graph, name);
   const NamedTensors buffers = BuffersOf(module);
   std::set<std::string> written;
   Network network;
   try {
-    network = Record(module, *graph, written, [&] { CheckOutput(RunZeros(module, input_shape, 1), name); });
+    network = Record(module, *graph, written, [&] { CheckOutput(RunZeros(module, input_shape, 1, type), name); });
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
@@ -568,11 +608,15 @@ Network DescribeNetwork(torch::jit::Module module, const std::string& name,
   }
   network.name = name;
   network.input_shape = input_shape;
-  if (!Takes(module, input_shape, 2)) throw OneBatchOnly(name, 1);
-  if (images.defined() && HasUnused(network)) DescribeRareLayers(network, written, *graph, images);
+  network.input_type = type;
+  if (!Takes(module, input_shape, 2, type)) throw OneBatchOnly(name, 1);
+  if (images.defined() && HasUnused(network)) {
+    DescribeRareLayers(network, written, *graph, type == torch::kFloat ? images : images.to(type));
+  }
   network.changed_by_forward = Changed(buffers, module, written);
   RestoreChangedByForward(network, module);
   if (network.layers.empty()) throw Error(ErrorKind::kData, NoLayerText(network));
+  CheckMagnitudes(network);
   return network;
 }
 
@@ -592,7 +636,7 @@ void RestoreChangedByForward(const Network& network, const torch::jit::Module& m
 std::vector<std::int64_t> GuessInputShape(const torch::jit::Module& module) {
   static const std::vector<std::vector<std::int64_t>> shapes = {{1, 28, 28}, {3, 32, 32}, {1, 32, 32},  {3, 28, 28},
                                                                 {3, 64, 64}, {784},       {3, 224, 224}};
-  if (module.find_method("forward")) CheckNotQuantized(*GraphOf(module), "given");
+  if (module.find_method("forward")) CheckNotQuantized(*InlinedGraph(module), "given");
   std::string reason;
   for (const auto& shape : shapes) {
     try {

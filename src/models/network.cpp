@@ -207,8 +207,11 @@ torch::jit::Module LoadModule(const std::filesystem::path& file) {
       SetTensor(module, name, value);
     }
     if (value.is_leaf()) value.set_requires_grad(false);
-    if (value.is_floating_point() && !value.isfinite().all().item<bool>()) {
-      throw Error(ErrorKind::kData, what + ": '" + name + "' holds NaN or infinite values; train the model again");
+  }
+  for (const auto& entry : module.named_parameters()) {
+    if (entry.value.is_floating_point() && !entry.value.isfinite().all().item<bool>()) {
+      throw Error(ErrorKind::kData,
+                  what + ": '" + entry.name + "' holds NaN or infinite values; train the model again");
     }
   }
   SetTraining(module, false);

@@ -103,6 +103,7 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   KeepEdited(chain, report.plan, progress);
   report.corrections = chain.VerifyInFolder(report.plan);
   report.quantized_file = chain.folder().File("quantized.pt");
+  report.notes = chain.Notes(report.plan);
   report.stages = chain.statuses();
   return report;
 }
@@ -116,6 +117,7 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
   if (!chain.PutInPlace(report.plan) && std::filesystem::exists(chain.folder().File("quantized.pt"))) {
     progress.Warn("quantized.pt is the network of the plan before; `bitplan verify` writes that of this one");
   }
+  report.notes = chain.Notes(report.plan);
   report.stages = chain.statuses();
   return report;
 }
@@ -154,6 +156,7 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
     report.against = chain.Compare(report.plan, *other);
     report.against_file = options.against;
   }
+  report.notes = chain.Notes(report.plan);
   report.stages = chain.statuses();
   return report;
 }

@@ -24,6 +24,7 @@
 #include "io/json_text.h"
 #include "pipeline/checks.h"
 #include "pipeline/data_hash.h"
+#include "posterior/finite.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -112,16 +113,23 @@ std::string StageChain::DataHash(bool with_test) {
   return hash;
 }
 
+void StageChain::UseInputsOf(const bitplan::Network& network) {
+  if (network.input_type == torch::kInt64) normalizer_.KeepIntegers();
+}
+
 std::string StageChain::CheckModelSuitsData(const bitplan::Network& network) {
   const auto& train = Data().train;
+  UseInputsOf(network);
   const torch::NoGradGuard no_grad;
   constexpr std::int64_t kProbed = 16;
   const auto images = normalizer_.Apply(train.images.narrow(0, 0, std::min(kProbed, train.size())));
   const auto alone = RunForward(network.module, images.narrow(0, 0, 1));
-  if (alone.dim() != 2 || alone.size(0) != 1 || alone.size(1) < train.classes) {
+  if (alone.dim() != 2 || alone.size(0) != 1) {
     throw Error(ErrorKind::kData, "model " + network.name + " answers one image with " + c10::str(alone.sizes()) +
-                                      ", but " + train.name + " has " + std::to_string(train.classes) +
-                                      " classes: [1, " + std::to_string(train.classes) + "] is needed");
+                                      "; logits [1, classes] are needed");
+  }
+  for (const Dataset* data : {&Data().train, &Data().calibration, &Data().test}) {
+    if (data->size() > 0) CheckLabelsWithin(*data, alone.size(1), "model " + network.name);
   }
   const auto answers = RunForward(network.module, images);
   RestoreChangedByForward(network, network.module);
@@ -147,8 +155,27 @@ std::string StageChain::CheckModelSuitsData(const bitplan::Network& network) {
   return reason;
 }
 
+bitplan::Network StageChain::Described(const torch::jit::Module& module, const std::string& name,
+                                       const std::vector<std::int64_t>& shape, const torch::Tensor& images) const {
+  try {
+    return DescribeNetwork(module, name, shape, images);
+  } catch (const Error& error) {
+    const bool put_in = recipe_.data.name == "npy" && recipe_.data.layout == "images" && shape.size() == 3 && shape[0] == 1;
+    if (error.kind() != ErrorKind::kData || !put_in) throw;
+    // Not for every reason that a model is refused for: only where the other shape would do.
+    try {
+      (void)DescribeNetwork(module, name, {shape[1], shape[2]});
+    } catch (const Error&) {
+      throw error;
+    }
+    throw Error(ErrorKind::kData, std::string(error.what()) + "; it takes [" + std::to_string(shape[1]) + ", " +
+                                      std::to_string(shape[2]) + "]: if the arrays are [N, " + std::to_string(shape[1]) +
+                                      ", " + std::to_string(shape[2]) + "], set data.layout: as-is");
+  }
+}
+
 std::string StageChain::TrainingInput() {
-  return Sha256OfParts({"model/1", Section("model"), Section("train"), DataHash(false), Seed()});
+  return Sha256OfParts({"model/2", Section("model"), Section("train"), DataHash(false), Seed()});
 }
 
 StageRecord StageChain::TrainModel(const std::string& input) {
@@ -162,6 +189,8 @@ StageRecord StageChain::TrainModel(const std::string& input) {
   module.eval();
   folder_.Write("model.pt", [&](const std::filesystem::path& file) { SaveModule(module, file); });
   const nlohmann::json facts = {{"input_shape", data.train.images.sizes().slice(1).vec()},
+                                {"classes", data.train.classes},
+                                {"calibration", data.calibration.size()},
                                 {"epoch_loss", report.epoch_loss}};
   return {.input = {}, .content = ModelHash(module), .facts = JsonText(facts)};
 }
@@ -176,7 +205,7 @@ const StageRecord& StageChain::ModelRecord() {
   const auto file = FindInFolders(recipe_.model.file, data_folders_, "model file");
   auto module = LoadModule(file);
   const auto content = ModelHash(module);
-  const auto input = Sha256OfParts({"model/2", content, DataHash(false), recipe_.model.answers_may_vary ? "vary" : ""});
+  const auto input = Sha256OfParts({"model/3", content, DataHash(false), recipe_.model.answers_may_vary ? "vary" : ""});
   const auto some_images = [&] {
     constexpr std::int64_t kDescribed = 2048;
     const auto& train = Data().train;
@@ -184,20 +213,25 @@ const StageRecord& StageChain::ModelRecord() {
   };
   model_record_ = Ensure("model", input, {}, [&]() -> StageRecord {
     const auto shape = Data().train.images.sizes().slice(1).vec();
-    network_ = DescribeNetwork(module, ModelNameOf(file), shape, some_images());
+    network_ = Described(module, ModelNameOf(file), shape, some_images());
     const auto note = CheckModelSuitsData(*network_);
     // Which layers there are must not depend on whether this stage is done.
     const nlohmann::json facts = {
-        {"input_shape", shape}, {"by_images", network_->has_rare_layers}, {"note", note}};
+        {"input_shape", shape},
+                                  {"by_images", network_->has_rare_layers},
+                                  {"note", note},
+                                  {"classes", Data().train.classes},
+                                  {"calibration", Data().calibration.size()}};
     return {.input = {}, .content = content, .facts = JsonText(facts)};
   });
   const auto facts = nlohmann::json::parse(model_record_->facts);
   if (!network_) {
-    network_ = DescribeNetwork(module, ModelNameOf(file), facts.at("input_shape").get<std::vector<std::int64_t>>(),
+    network_ = Described(module, ModelNameOf(file), facts.at("input_shape").get<std::vector<std::int64_t>>(),
                                facts.at("by_images").get<bool>() ? some_images() : torch::Tensor());
   }
   model_note_ = facts.at("note").get<std::string>();
   if (!model_note_.empty()) progress_.Warn(model_note_);
+  UseInputsOf(*network_);
   return *model_record_;
 }
 
@@ -227,7 +261,7 @@ Recipe StageChain::PosteriorRecipe(const std::string& estimator) const {
 }
 
 std::string StageChain::PosteriorInput(const std::string& estimator) {
-  return Sha256OfParts({"posterior/2", ModelRecord().content, DataHash(false),
+  return Sha256OfParts({"posterior/3", ModelRecord().content, DataHash(false),
                  DumpRecipeSection(PosteriorRecipe(estimator), "posterior"), Seed()});
 }
 
@@ -360,7 +394,7 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   }
   const bool scores = allocator.needs_posterior || FindSensitivityMetric(metric).needs_posterior;
   const auto input =
-      Sha256OfParts({"draws/6", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
+      Sha256OfParts({"draws/7", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
               ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
               Section("quantizer"), std::to_string(draws), Seed()});
   const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric, file = stage + ".json";
@@ -387,6 +421,10 @@ torch::Tensor StageChain::CorrectionImages() {
   const auto order = RandomStream(recipe_.seed, "pipeline/correction").Permutation(train.size());
   const auto count = std::min<std::int64_t>(recipe_.quantizer.correction_samples, train.size());
   const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
+  if (!correction_images_sound_) {
+    RequireFiniteActivations(Model(), train, chosen, normalizer_);
+    correction_images_sound_ = true;
+  }
   return normalizer_.Apply(train.images.index_select(0, chosen));
 }
 
@@ -449,7 +487,7 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = Sha256OfParts({"allocate/8", RangeEvidenceHash(), measured.content, draws.content, ModelRecord().content, Section("allocate"),
+  const auto input = Sha256OfParts({"allocate/9", RangeEvidenceHash(), measured.content, draws.content, ModelRecord().content, Section("allocate"),
                              Section("quantizer"), allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;

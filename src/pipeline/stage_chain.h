@@ -103,6 +103,9 @@ class StageChain {
   // Grids and ranges that the quantizer makes of the file's: at 0 and 1 bits there is only one grid.
   void RefreshChoices(Plan& plan);
 
+  // What is odd about the plan's figures (pipeline/oddities.h).
+  [[nodiscard]] std::vector<std::string> Notes(const Plan& plan);
+
   // Sets the plan against one width for all layers within its budget on the calibration split; the better one by NLL is
   // what `plan` holds afterwards.
   void Guard(Plan& plan);
@@ -166,7 +169,14 @@ class StageChain {
   // Of what Evidence reads.
   [[nodiscard]] std::string RangeEvidenceHash();
   [[nodiscard]] bool RangesByOutputs() const;
+  // Error(kData) that names the image for which the float network gives no numbers.
   [[nodiscard]] torch::Tensor CorrectionImages();
+  // From here on the images are what the network's input wants: floats, or integers as they are.
+  void UseInputsOf(const bitplan::Network& network);
+  // DescribeNetwork; an error says so where data.layout is the reason.
+  [[nodiscard]] bitplan::Network Described(const torch::jit::Module& module, const std::string& name,
+                                           const std::vector<std::int64_t>& shape,
+                                           const torch::Tensor& images) const;
   // What its answers depend on besides the image, one line, where model.answers_may_vary accepts that; else empty.
   [[nodiscard]] std::string CheckModelSuitsData(const bitplan::Network& network);
   [[nodiscard]] std::string TrainingInput();
@@ -183,6 +193,10 @@ class StageChain {
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
                                    const Dataset& calibration);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
+  // Where the calibration images come from: PlanCalibration::source.
+  [[nodiscard]] std::string CalibrationSource() const;
+  // Of the float network on the first calibration images, when it has probably seen them.
+  [[nodiscard]] std::optional<double> CalibrationAccuracy();
   [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized);
   // NLL on the second half of the calibration split; an "auto" correction is chosen on the first.
   [[nodiscard]] double GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
@@ -210,6 +224,8 @@ class StageChain {
   std::vector<StageStatus> statuses_;
 
   std::optional<DataSplits> data_;
+  std::optional<double> calibration_accuracy_;  // as the stage apply found it
+  bool correction_images_sound_ = false;  // the float network takes them all
   std::map<bool, std::string> data_hashes_;
   std::optional<StageRecord> model_record_;
   std::string model_note_;

@@ -20,6 +20,7 @@
 #include "bitplan/verify/evaluate.h"
 #include "io/json_text.h"
 #include "io/yaml_text.h"
+#include "pipeline/oddities.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -103,13 +104,14 @@ Verification VerificationOf(const std::string& text) {
           .accuracy_drop = {drop.at(0), drop.at(1), drop.at(2), drop.at(3)}};
 }
 
-// How a correction stands in the manifest.
-std::string FactsOf(const Correction& correction) {
+// How a correction, and the float network's accuracy on calibration images, stand in the manifest.
+std::string FactsOf(const Correction& correction, std::optional<double> calibration_accuracy) {
   auto candidates = nlohmann::json::array();
   for (const auto& [method, nll] : correction.candidates)
     candidates.push_back({method.batch_norm, method.outputs, nll});
-  const nlohmann::json facts = {
+  nlohmann::json facts = {
       {"batch_norm", correction.chosen.batch_norm}, {"outputs", correction.chosen.outputs}, {"candidates", candidates}};
+  if (calibration_accuracy) facts["calibration_accuracy"] = *calibration_accuracy;
   return JsonText(facts);
 }
 
@@ -311,8 +313,32 @@ Plan StageChain::Draft(const Solution& solution) {
                            .confidence = solution.confidence.empty() ? -1.0 : Rounded(solution.confidence[i], 4)});
   }
   plan.left_in_float = FloatPart(plan.layers);
+  const auto facts = nlohmann::json::parse(ModelRecord().facts);
+  if (facts.contains("calibration")) plan.calibration = PlanCalibration{facts.at("calibration"), CalibrationSource()};
   plan.provenance = {.bitplan = BITPLAN_VERSION, .libtorch = TORCH_VERSION, .recipe_sha256 = recipe_sha256_};
   return plan;
+}
+
+std::string StageChain::CalibrationSource() const {
+  if (!recipe_.data.calibration_images.empty()) return "file";
+  if (recipe_.data.calibration_from == "test") return "test";
+  return recipe_.model.file.empty() ? "split-off" : "training";
+}
+
+std::optional<double> StageChain::CalibrationAccuracy() {
+  constexpr std::int64_t kEnough = 1000;  // images
+  if (CalibrationSource() != "training" || Data().calibration.size() == 0) return std::nullopt;
+  const auto some = Data().calibration.Head(std::min(kEnough, Data().calibration.size()));
+  const auto logits =
+      PredictLogits(Model().module, some, normalizer_, recipe_.verify.batch, "calibration, float", progress_);
+  return EvaluateLogits(logits, some.labels).metrics.accuracy;
+}
+
+std::vector<std::string> StageChain::Notes(const Plan& plan) {
+  const auto facts = nlohmann::json::parse(ModelRecord().facts);
+  return Oddities(plan, {.classes = facts.value("classes", 0),
+                         .table = &Table(),
+                         .calibration_accuracy = calibration_accuracy_});
 }
 
 double StageChain::GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
@@ -473,7 +499,7 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
-  return Sha256OfParts({"apply/6", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+  return Sha256OfParts({"apply/7", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
                         BitsAndChoices(plan), Seed(), RangeEvidenceHash()});
 }
 
@@ -543,16 +569,18 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edi
     folder_.Write(network, [&](const std::filesystem::path& file) { SaveModule(applied.module, file); });
     const auto content = ModelHash(applied.module);
     quantized_.reset();  // it is corrected now; whoever wants plain weights quantizes again
-    return {.input = {}, .content = content, .facts = FactsOf(correction)};
+    return {.input = {}, .content = content, .facts = FactsOf(correction, CalibrationAccuracy())};
   });
   PlaceNetwork(apply, network);
   const auto correction = CorrectionOf(apply.facts);
+  const auto facts = nlohmann::json::parse(apply.facts);
+  if (facts.contains("calibration_accuracy")) calibration_accuracy_ = facts.at("calibration_accuracy").get<double>();
   SetCorrection(plan, correction.chosen);
   // Whoever asks for the corrections that "auto" chose gets the same network.
   if (const auto chosen = ApplyInput(plan); chosen != apply.input && !folder_.Find("apply", chosen)) {
     auto record = apply;
     record.input = chosen;
-    record.facts = FactsOf(Correction{correction.chosen, {}});
+    record.facts = FactsOf(Correction{correction.chosen, {}}, calibration_accuracy_);
     folder_.Complete("apply", record, {network});
   }
   const auto verify = Ensure("verify", VerifyInput(apply), {}, [&]() -> StageRecord {

@@ -7,13 +7,20 @@
 
 #include "bitplan/core/interrupt.h"
 #include "posterior/batches.h"
+#include "posterior/finite.h"
 
 namespace bitplan {
+
+namespace {
+
+constexpr double kLeastPrior = 1e-15;  // of weights; one over its square still is a float32
+
+}  // namespace
 
 double PriorSigma(const torch::Tensor& weight, const PosteriorOptions& options) {
   if (options.prior_sigma > 0.0) return options.prior_sigma;
   const double rms = weight.detach().to(torch::kFloat64).square().mean().sqrt().item<double>();
-  return rms > 0.0 ? rms : 1.0;
+  return rms > kLeastPrior ? rms : 1.0;
 }
 
 Posterior EstimateLaplace(const Network& network, const Dataset& train, const Normalizer& normalizer,
@@ -31,9 +38,17 @@ Posterior EstimateLaplace(const Network& network, const Dataset& train, const No
   for (std::int64_t begin = 0; begin < samples; begin += options.batch) {
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min<std::int64_t>(begin + options.batch, samples));
-    const torch::Tensor images = normalizer.Apply(train.images.index_select(0, rows));
-    const torch::Tensor loss = FisherSketch(module, images, signs);
-    const auto gradients = GradientsOf(loss, scope.weights());
+    const auto gradients_of = [&](const torch::Tensor& some, RandomStream& stream) {
+      const torch::Tensor images = normalizer.Apply(train.images.index_select(0, some));
+      return GradientsOf(FisherSketch(module, images, stream), scope.weights());
+    };
+    const auto gradients = gradients_of(rows, signs);
+    if (!AreFinite(gradients)) {
+      RefuseImage(train, rows, "the gradient", [&](const torch::Tensor& row) {
+        RandomStream alone(seed, "posterior/alone");
+        return AreFinite(gradients_of(row, alone));
+      });
+    }
     for (std::size_t l = 0; l < squares.size(); ++l) squares[l].addcmul_(gradients[l], gradients[l]);
     progress.Advance(rows.size(0));
   }

@@ -8,6 +8,7 @@
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/files.h"
 #include "posterior/batches.h"
+#include "posterior/finite.h"
 #include "posterior/laplace.h"
 #include "posterior/svi.h"
 
@@ -20,6 +21,10 @@ constexpr double kRounding = 5e-7;  // relative, of a float32 sigma squared: fou
 void Update(Sha256& hash, const torch::Tensor& tensor) {
   const torch::Tensor values = tensor.contiguous();
   hash.Update(values.data_ptr<float>(), static_cast<std::size_t>(values.numel()) * sizeof(float));
+}
+
+bool IsSound(const LayerPosterior& layer) {
+  return AreFinite({layer.mean, layer.sigma}) && layer.sigma.gt(0.0).all().item<bool>();
 }
 
 }  // namespace
@@ -62,7 +67,14 @@ Posterior EstimatePosterior(const Network& network, const Dataset& train, const 
   const PosteriorEstimator& estimator = FindPosteriorEstimator(options.estimator);
   if (train.size() == 0) throw Error(ErrorKind::kData, "posterior: the data set has no training images");
   RequireGradients(network, train, normalizer);
-  return estimator.estimate(network, train, normalizer, options, seed, progress);
+  Posterior posterior = estimator.estimate(network, train, normalizer, options, seed, progress);
+  for (const LayerPosterior& layer : posterior.layers) {
+    if (IsSound(layer)) continue;
+    throw Error(ErrorKind::kData, std::string("posterior ") + estimator.name + " of layer " + layer.layer +
+                                      " is not finite: its gradients on the training images overflow float32; scale "
+                                      "the layer or its inputs down");
+  }
+  return posterior;
 }
 
 void SavePosterior(const Posterior& posterior, const std::filesystem::path& file) {
@@ -113,6 +125,7 @@ Posterior LoadPosterior(const std::filesystem::path& file) {
       entry.read("sigma", layer.sigma);
       entry.read("prior_sigma", prior);
       layer.prior_sigma = prior.item<double>();
+      if (!IsSound(layer)) throw Error(ErrorKind::kData, "not finite");
       posterior.layers.push_back(std::move(layer));
     }
     return posterior;

@@ -11,6 +11,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "posterior/batches.h"
+#include "posterior/finite.h"
 #include "posterior/laplace.h"
 
 namespace bitplan {
@@ -68,6 +69,9 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
       const torch::Tensor logits = RunForward(module, normalizer.Apply(train.images.index_select(0, rows)));
       const torch::Tensor nll = torch::nll_loss(logits.log_softmax(1), train.labels.index_select(0, rows));
       const torch::Tensor loss = nll + divergence / n;  // minus the bound, nats per sample
+      if (!std::isfinite(nll.item<double>())) {
+        RefuseLoss(network.module, train, rows, normalizer);  // unless it is the drawn weights
+      }
       loss.backward();
       optimizer.step();
       bound -= loss.item<double>() * static_cast<double>(rows.size(0));

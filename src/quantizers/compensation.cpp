@@ -50,7 +50,7 @@ torch::Tensor CodesOf(torch::Tensor rows, const torch::Tensor& scales, CodeRange
     at::parallel_for(0, count, 1, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t r = first; r < last; ++r) {
         const float scale = scales.data_ptr<float>()[r];
-        if (scale == 0.0F) continue;
+        if (!IsUsableScale(scale)) continue;
         float* const w = rows.data_ptr<float>() + r * n;
         float* const code = codes.data_ptr<float>() + r * n;
         float* const row_errors = all_errors + r * (end - begin);

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <cmath>
+
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 
@@ -34,7 +36,7 @@ LevelGrid FitLevelGrid(const torch::Tensor& values, int bits, const std::string&
   const double low = scaled.min().item<double>(), high = scaled.max().item<double>();
   const auto steps = static_cast<double>((1 << bits) - 1);
   LevelGrid best{bits, scale, low, (high - low) / steps};
-  if (!(high > low)) return {bits, scale, low, 0.0};
+  if (!std::isnormal(static_cast<float>(best.step))) return {bits, scale, low, 0.0};  // nothing to divide by
   double least = LogError(flat, logs, best);
   for (const double from_below : kInset) {
     for (const double from_above : kInset) {

@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include <cmath>
+#include <limits>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
@@ -25,6 +26,13 @@ constexpr double kFactors[] = {0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.45, 1.7};
 
 // Of moments towards their diagonal, tried for compensated rounding.
 constexpr double kShrinkages[] = {1.0, 0.5, 0.2, 0.05};
+
+torch::Tensor AreUsable(const torch::Tensor& scales) {  // bool [rows]; rounding::IsUsableScale
+  const auto normal = [](const torch::Tensor& values) {
+    return values.abs().ge(std::numeric_limits<float>::min()) & values.isfinite();
+  };
+  return normal(scales) & normal(scales.reciprocal());
+}
 
 void RequireKnown(const char* what, const std::string& word, const std::vector<std::string>& known) {
   if (std::find(known.begin(), known.end(), word) == known.end()) {
@@ -86,26 +94,26 @@ QuantizedWeight WeightRows::FitWeights(int bits, const LevelChoice& choice) cons
           std::all_of(row_importance, row_importance + n, [](float v) { return v <= 0; })) {
         row_importance = nullptr;
       }
-      if (bits == 0) {
-        for (std::int64_t i = 0; i < n; ++i) {
-          errors[static_cast<std::size_t>(row)] +=
-              (row_importance == nullptr ? 1.0 : row_importance[i]) * row_w[i] * row_w[i];
-        }
-      } else if (bits == 1) {
+      if (bits == 1) {
         double magnitude = 0.0, total = 0.0;
         for (std::int64_t i = 0; i < n; ++i) {
           const double weight = row_importance == nullptr ? 1.0 : row_importance[i];
           magnitude += weight * std::abs(row_w[i]);
           total += weight;
         }
-        scales[row] = static_cast<float>(2.0 * magnitude / total);
-      } else if (range_name == "max") {
-        scales[row] = rounding::MaxScale(row_w, n, range);
-      } else {
-        scales[row] = rounding::FindScale(row_w, row_importance, n, range).scale;
+        const auto scale = static_cast<float>(2.0 * magnitude / total);
+        scales[row] = rounding::IsUsableScale(scale) ? scale : 0.0F;
+      } else if (bits > 1) {
+        scales[row] = range_name == "max" ? rounding::MaxScale(row_w, n, range)
+                                          : rounding::FindScale(row_w, row_importance, n, range).scale;
       }
+      double& error = errors[static_cast<std::size_t>(row)];
       if (scales[row] != 0.0F) {
-        errors[static_cast<std::size_t>(row)] = rounding::Measure(row_w, row_importance, n, scales[row], range).error;
+        error = rounding::Measure(row_w, row_importance, n, scales[row], range).error;
+      } else {  // everything becomes zero
+        for (std::int64_t i = 0; i < n; ++i) {
+          error += (row_importance == nullptr ? 1.0 : row_importance[i]) * row_w[i] * row_w[i];
+        }
       }
     }
   });
@@ -128,7 +136,7 @@ QuantizedWeight WeightRows::FitOutputs(int bits, const std::string& grid) const 
     QuantizedWeight trial = best;
     trial.scales = scales;
     const torch::Tensor errors = RowOutputErrors(RowValues(trial), fitted_);
-    const torch::Tensor better = errors.lt(least) & scales.reciprocal().isfinite();
+    const torch::Tensor better = errors.lt(least) & AreUsable(scales);
     best.scales = torch::where(better, scales, best.scales);
     least = torch::where(better, errors, least);
   };

@@ -84,6 +84,8 @@ float LargestMagnitude(const float* w, std::int64_t n) {
 
 }  // namespace
 
+bool IsUsableScale(float scale) { return std::isnormal(scale) && std::isnormal(1.0F / scale); }
+
 CodeRange ZeroGrid(int bits) {
   const auto half = static_cast<float>(1 << (bits - 1));
   return {-half, half - 1.0F, 0.0F};
@@ -112,13 +114,13 @@ RoundingSums Measure(const float* w, const float* importance, std::int64_t n, fl
 
 BestScale FindScale(const float* w, const float* importance, std::int64_t n, CodeRange range) {
   const float largest = LargestMagnitude(w, n);
-  if (largest == 0.0F) return {};
   const float reach = std::max(std::abs(range.low), std::abs(range.high));
+  if (!IsUsableScale(largest / reach)) return {};
   const bool symmetric = -range.low == range.high;
   float best_scale = largest / reach;
   RoundingSums best = Measure(w, importance, n, best_scale, range);
   const auto consider = [&](float scale) {
-    if (scale == 0.0F || !std::isfinite(1.0F / scale)) return false;
+    if (!IsUsableScale(scale)) return false;
     const RoundingSums sums = Measure(w, importance, n, scale, range);
     if (!(sums.error < best.error)) return false;
     best = sums;
@@ -149,11 +151,12 @@ float MaxScale(const float* w, std::int64_t n, CodeRange range) {
   }
   const float as_is = std::max(low / range.low, high / range.high);
   const float flipped = std::max(high / -range.low, -low / range.high);
-  return flipped < as_is ? -flipped : as_is;
+  const float scale = flipped < as_is ? -flipped : as_is;
+  return IsUsableScale(scale) ? scale : 0.0F;
 }
 
 void Round(const float* w, std::int64_t n, float scale, CodeRange range, float* out) {
-  if (scale == 0.0F) {
+  if (!IsUsableScale(scale)) {
     std::fill(out, out + n, 0.0F);
     return;
   }
@@ -164,7 +167,7 @@ double ErrorDot(const float* w, const float* g, std::int64_t n, float scale, Cod
   double sum = 0.0;
   for (std::int64_t begin = 0; begin < n; begin += kBlock) {
     const std::int64_t size = std::min(kBlock, n - begin);
-    sum += scale == 0.0F
+    sum += !IsUsableScale(scale)
                ? NegativeDotBlock(w + begin, g + begin, size)
                : ErrorDotBlock(w + begin, g + begin, size, scale, 1.0F / scale, range.low, range.high, range.offset);
   }

@@ -22,19 +22,23 @@ struct RoundingSums {
   double code_code = 0.0;    // sum importance * code^2
 };
 
-// `importance` may be null (all ones). `scale` != 0, may be negative.
+// Whether weights can be divided by the scale: it and its reciprocal are normal numbers. A channel whose scale is none
+// (all zeros, or denormal weights that starved) counts as zero; its scale is 0.
+[[nodiscard]] bool IsUsableScale(float scale);
+
+// `importance` may be null (all ones). `scale`: usable, may be negative.
 [[nodiscard]] RoundingSums Measure(const float* w, const float* importance, std::int64_t n, float scale,
                                    CodeRange range);
 
 // The scale of least error: a search over fractions of the largest magnitude, refined by alternating least squares
-// (codes for the scale, scale for the codes) until the codes stay. Returns 0 for an all-zero channel.
+// (codes for the scale, scale for the codes) until the codes stay. Returns 0 where no scale is usable, and the error of a channel of zeros.
 struct BestScale {
   float scale = 0.0F;
   double error = 0.0;
 };
 [[nodiscard]] BestScale FindScale(const float* w, const float* importance, std::int64_t n, CodeRange range);
 
-// The smallest |scale| that clips no weight; negative when the longer side of the grid serves the positive weights.
+// The smallest |scale| that clips no weight, 0 where that is not usable; negative when the longer side of the grid serves the positive weights.
 [[nodiscard]] float MaxScale(const float* w, std::int64_t n, CodeRange range);
 
 // out_i = scale * code(w_i).

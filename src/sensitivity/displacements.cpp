@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "bitplan/core/error.h"
+#include "posterior/finite.h"
 #include "sensitivity/bootstrap.h"
 #include "sensitivity/predictive_metric.h"
 #include "sensitivity/quantized_run.h"
@@ -16,12 +17,11 @@ namespace {
 
 // KL of softmax(logits) from softmax(moved) of every image, nats.
 torch::Tensor Divergences(const torch::Tensor& logits, const torch::Tensor& moved) {
-  const torch::Tensor before = logits.log_softmax(1);
-  return (before.exp() * (before - moved.log_softmax(1))).sum(1);
+  return RowDivergences(logits.log_softmax(1), moved.log_softmax(1));
 }
 
 double MeanDivergence(const torch::Tensor& logits, const torch::Tensor& moved) {
-  return std::max(0.0, Divergences(logits, moved).mean(torch::kFloat64).item<double>());
+  return MeanNotNegative(Divergences(logits, moved));
 }
 
 }  // namespace
@@ -42,12 +42,14 @@ Displacements MeasureDisplacements(const SensitivityInputs& inputs, ProgressSink
   const auto widths = static_cast<std::int64_t>(inputs.widths.size());
   Displacements result;
   result.logits = run.Logits();
+  run.RequireSound(result.logits);
+  const torch::Tensor masked = result.logits.isneginf();  // these classes are ruled out, and stay so
   result.displacement = torch::empty({layers, widths, result.logits.size(0), result.logits.size(1)});
   progress.Begin("sensitivity predictive", layers * widths, "settings");
   for (std::int64_t l = 0; l < layers; ++l) {
     for (std::int64_t k = 0; k < widths; ++k) {
       run.Set(static_cast<std::size_t>(l), static_cast<int>(k));
-      result.displacement[l][k].copy_(run.Logits() - result.logits);
+      result.displacement[l][k].copy_((run.Logits() - result.logits).masked_fill_(masked, 0.0));
       progress.Advance(1);
     }
     run.Set(static_cast<std::size_t>(l), QuantizedRun::kFloat);

@@ -9,6 +9,7 @@
 
 #include "bitplan/core/interrupt.h"
 #include "posterior/batches.h"
+#include "posterior/finite.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
@@ -28,10 +29,17 @@ std::vector<torch::Tensor> GradientMagnitudes(const SensitivityInputs& inputs, P
   for (std::int64_t begin = 0; begin < index.size(0); begin += kGradientBatch) {
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kGradientBatch, index.size(0)));
-    const torch::Tensor logits =
-        RunForward(module, inputs.normalizer.Apply(inputs.train.images.index_select(0, rows)));
-    const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), inputs.train.labels.index_select(0, rows));
-    const auto gradients = GradientsOf(loss, scope.weights());
+    const auto gradients_of = [&](const torch::Tensor& some) {
+      const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, some));
+      const torch::Tensor log_p = RunForward(module, images).log_softmax(1);
+      const torch::Tensor loss = torch::nll_loss(log_p, inputs.train.labels.index_select(0, some));
+      return GradientsOf(loss, scope.weights());
+    };
+    const auto gradients = gradients_of(rows);
+    if (!AreFinite(gradients)) {
+      RefuseImage(inputs.train, rows, "the gradient",
+                  [&](const torch::Tensor& row) { return AreFinite(gradients_of(row)); });
+    }
     const double share = static_cast<double>(rows.size(0)) / static_cast<double>(index.size(0));
     for (std::size_t l = 0; l < gradients.size(); ++l) magnitudes[l].add_(gradients[l].abs(), share);
     progress.Advance(rows.size(0));

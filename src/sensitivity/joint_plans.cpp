@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "bitplan/core/random.h"
+#include "posterior/finite.h"
 #include "sensitivity/quantized_run.h"
 
 namespace bitplan {
@@ -34,7 +35,12 @@ std::vector<int> DrawColumns(std::size_t layers, std::size_t widths, RandomStrea
 
 struct JointPlans::State {
   explicit State(const SensitivityInputs& inputs)
-      : run(inputs, std::max(1, inputs.options.samples), "sensitivity/joint"), reference(run.Logits().log_softmax(1)) {}
+      : run(inputs, std::max(1, inputs.options.samples), "sensitivity/joint") {
+    const torch::NoGradGuard no_grad;
+    const torch::Tensor logits = run.Logits();
+    run.RequireSound(logits);
+    reference = logits.log_softmax(1);
+  }
 
   QuantizedRun run;
   torch::Tensor reference;  // log-probabilities of the float network [n, classes]
@@ -50,9 +56,8 @@ JointRise JointPlans::Measure(const std::vector<int>& columns, std::int64_t samp
   const torch::Tensor now = state_->run.Logits(samples).log_softmax(1);
   const torch::Tensor before = state_->reference.slice(0, 0, now.size(0));
   const torch::Tensor labels = state_->run.labels().slice(0, 0, now.size(0)).unsqueeze(1);
-  const torch::Tensor lost = before - now;
-  return {std::max(0.0, (before.exp() * lost).sum(1).mean(torch::kFloat64).item<double>()),
-          lost.gather(1, labels).mean(torch::kFloat64).item<double>()};
+  return {MeanNotNegative(RowDivergences(before, now)),
+          (before.gather(1, labels) - now.gather(1, labels)).mean(torch::kFloat64).item<double>()};
 }
 
 RandomPlans DrawRandomPlans(const SensitivityInputs& inputs, int count, double limit, std::uint64_t seed,

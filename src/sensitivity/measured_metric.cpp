@@ -8,6 +8,7 @@
 
 #include "bitplan/core/interrupt.h"
 #include "posterior/batches.h"
+#include "posterior/finite.h"
 #include "sensitivity/bootstrap.h"
 #include "sensitivity/units.h"
 
@@ -39,7 +40,7 @@ AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressS
 
   torch::jit::Module module = CloneModule(inputs.network.module);
   const torch::Tensor reference = LogProbabilities(module, images);
-  const torch::Tensor probabilities = reference.exp();
+  RequireProbabilities(reference, module, inputs.train, index, inputs.normalizer);
   const TableBootstrap bootstrap(images.size(0), inputs.seed);
   progress.Begin("sensitivity measured", static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()),
                  "settings");
@@ -49,9 +50,9 @@ AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressS
     std::vector<double> rise;
     for (const QuantizedWeight& fit : quantized.fits[l]) {
       slot.copy_(quantized.rows[l].Values(fit));
-      const torch::Tensor divergence = (probabilities * (reference - LogProbabilities(module, images))).sum(1);
+      const torch::Tensor divergence = RowDivergences(reference, LogProbabilities(module, images));
       bootstrap.Fill(problem, l, rise.size(), divergence);
-      rise.push_back(std::max(0.0, divergence.mean(torch::kFloat64).item<double>()));
+      rise.push_back(MeanNotNegative(divergence));
       progress.Advance(1);
     }
     slot.copy_(original);

@@ -6,11 +6,13 @@
 
 #include <algorithm>
 
+#include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 #include "posterior/batches.h"
+#include "posterior/finite.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
@@ -52,6 +54,7 @@ class NetworkOracle : public LikelihoodOracle {
     }
     const std::int64_t end = std::min(next_ + batch_, size);
     const torch::Tensor rows = torch::tensor(std::vector<std::int64_t>(order_.begin() + next_, order_.begin() + end));
+    rows_ = rows;
     images_ = inputs_.normalizer.Apply(inputs_.train.images.index_select(0, rows));
     labels_ = inputs_.train.labels.index_select(0, rows);
     next_ = end;
@@ -112,7 +115,14 @@ class NetworkOracle : public LikelihoodOracle {
     }
     const Tap tap(network_, network_.module, std::move(handlers));
     const torch::Tensor logits = RunForward(network_.module, images_);
-    return torch::nll_loss(logits.log_softmax(1), labels_);
+    const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), labels_);
+    if (!AreFinite({loss})) {
+      RefuseLoss(inputs_.network.module, inputs_.train, rows_, inputs_.normalizer);
+      throw Error(ErrorKind::kData, "the loss of " + inputs_.train.ImageName(rows_[0].item<std::int64_t>()) +
+                                        " and the images that ran with it is not finite once layers are quantized; "
+                                        "leave the smallest widths out of allocate.bits");
+    }
+    return loss;
   }
 
   const SensitivityInputs& inputs_;
@@ -125,7 +135,7 @@ class NetworkOracle : public LikelihoodOracle {
   std::vector<std::vector<torch::Tensor>> values_;  // [layers][widths]
   std::vector<std::int64_t> order_;
   std::int64_t next_ = 0;
-  torch::Tensor images_, labels_;
+  torch::Tensor rows_, images_, labels_;
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/tap.h"
 #include "posterior/batches.h"
+#include "posterior/finite.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
@@ -39,11 +40,16 @@ torch::Tensor Change(const Outputs& quantized, std::size_t layer, std::size_t us
   return pairs ? quantized[layer][use] - y : -y;
 }
 
+// An output that the network has ruled out, a logit of -inf, counts nothing.
+torch::Tensor WhereFinite(const torch::Tensor& condition, const torch::Tensor& values) {
+  return torch::where(condition.isfinite(), values, torch::zeros_like(values));
+}
+
 // `distance(layer, quantized outputs)` summed over the minibatches, for every layer and width; `begin_batch` sees the
-// images and labels of a minibatch first.
+// images of a minibatch, and their rows in the data, first.
 AllocationProblem MeasureOutputs(
     const char* name, const SensitivityInputs& inputs, ProgressSink& progress,
-    const std::function<void(const torch::Tensor& images, const torch::Tensor& labels)>& begin_batch,
+    const std::function<void(const torch::Tensor& images, const torch::Tensor& rows)>& begin_batch,
     const std::function<double(std::size_t layer, const Outputs& quantized)>& distance) {
   const QuantizedLayers quantized = FitAllWidths(inputs);
   AllocationProblem problem = DescribeUnits(inputs, quantized);
@@ -57,7 +63,7 @@ AllocationProblem MeasureOutputs(
   for (std::int64_t begin = 0; begin < index.size(0); begin += kOutputBatch) {
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kOutputBatch, index.size(0)));
     const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
-    begin_batch(images, inputs.train.labels.index_select(0, rows));
+    begin_batch(images, rows);
     const torch::NoGradGuard no_grad;
     for (std::size_t l = 0; l < problem.units.size(); ++l) {
       const torch::Tensor slot = GetTensor(module, inputs.network.layers[l].parameter);
@@ -80,18 +86,20 @@ AllocationProblem MeasureOutputs(
 
 AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, ProgressSink& progress) {
   Outputs reference;
-  const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor&) {
+  const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& rows) {
     const torch::NoGradGuard no_grad;
     torch::jit::Module module = inputs.network.module;
-    reference = RunTapped(inputs.network, module, images);
+    torch::Tensor logits;
+    reference = RunTapped(inputs.network, module, images, &logits);
+    RequireProbabilities(logits, module, inputs.train, rows, inputs.normalizer);
   };
   const auto distance = [&](std::size_t, const Outputs& quantized) {
     double total = 0.0, points = 0.0;
     for (std::size_t l = 0; l < reference.size(); ++l) {
       for (std::size_t use = 0; use < reference[l].size(); ++use, points += 1.0) {
         const torch::Tensor& y = reference[l][use];
-        const double power = y.square().sum(torch::kFloat64).item<double>();
-        const double error = Change(quantized, l, use, y).square().sum(torch::kFloat64).item<double>();
+        const double power = WhereFinite(y, y).square().sum(torch::kFloat64).item<double>();
+        const double error = WhereFinite(y, Change(quantized, l, use, y)).square().sum(torch::kFloat64).item<double>();
         if (power > 0.0) total += error / power;
       }
     }
@@ -103,12 +111,14 @@ AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, Pro
 AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressSink& progress) {
   Outputs reference, gradients;
   std::int64_t count = 0;  // images of the minibatch
-  const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& labels) {
+  const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& rows) {
     count = images.size(0);
     torch::jit::Module module = inputs.network.module;
     const GradientScope scope(inputs.network);
     torch::Tensor logits;
     reference = RunTapped(inputs.network, module, images, &logits);
+    RequireProbabilities(logits, module, inputs.train, rows, inputs.normalizer);
+    const torch::Tensor labels = inputs.train.labels.index_select(0, rows);
     const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), labels, {}, at::Reduction::Sum);
     std::vector<torch::Tensor> flat;
     for (const auto& uses : reference) flat.insert(flat.end(), uses.begin(), uses.end());
@@ -126,7 +136,7 @@ AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressS
     double total = 0.0;
     for (std::size_t use = 0; use < reference[layer].size(); ++use) {
       const torch::Tensor& y = reference[layer][use];
-      const torch::Tensor change = Change(quantized, layer, use, y) * gradients[layer][use];
+      const torch::Tensor change = WhereFinite(y, Change(quantized, layer, use, y) * gradients[layer][use]);
       total += 0.5 * change.square().sum(torch::kFloat64).item<double>() / static_cast<double>(count);
     }
     return total;

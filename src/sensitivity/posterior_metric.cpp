@@ -10,6 +10,7 @@
 #include "bitplan/core/interrupt.h"
 #include "bitplan/quantizers/quantizer.h"
 #include "posterior/batches.h"
+#include "posterior/finite.h"
 #include "sensitivity/bootstrap.h"
 #include "sensitivity/units.h"
 
@@ -42,8 +43,17 @@ torch::Tensor RiseAlongErrors(const SensitivityInputs& inputs, const QuantizedLa
   for (std::int64_t begin = 0; begin < samples; begin += kCoherenceBatch) {
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kCoherenceBatch, samples));
-    const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
-    const auto gradients = GradientsOf(FisherSketch(module, images, signs), scope.weights());
+    const auto gradients_of = [&](const torch::Tensor& some, RandomStream& stream) {
+      const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, some));
+      return GradientsOf(FisherSketch(module, images, stream), scope.weights());
+    };
+    const auto gradients = gradients_of(rows, signs);
+    if (!AreFinite(gradients)) {
+      RefuseImage(inputs.train, rows, "the gradient", [&](const torch::Tensor& row) {
+        RandomStream alone(inputs.seed, "sensitivity/alone");
+        return AreFinite(gradients_of(row, alone));
+      });
+    }
     for (std::size_t l = 0; l < quantized.rows.size(); ++l) {
       for (const QuantizedWeight& fit : quantized.fits[l]) {
         const double dot = quantized.rows[l].ErrorDot(fit, gradients[l]);

@@ -25,9 +25,9 @@ QuantizedRun::QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples
       correct_(!inputs.network.batch_norms.empty() && CentringOf(inputs.quantizer).batch_norm) {
   const torch::NoGradGuard no_grad;
   RandomStream draws(inputs.seed, stream);
-  const torch::Tensor index = DrawSamples(inputs.train, std::max<std::int64_t>(1, samples), draws);
-  images_ = inputs.normalizer.Apply(inputs.train.images.index_select(0, index));
-  labels_ = inputs.train.labels.index_select(0, index);
+  index_ = DrawSamples(inputs.train, std::max<std::int64_t>(1, samples), draws);
+  images_ = inputs.normalizer.Apply(inputs.train.images.index_select(0, index_));
+  labels_ = inputs.train.labels.index_select(0, index_);
   if (!correct_) return;
   for (const BatchNorm& norm : inputs.network.batch_norms) {
     trained_.push_back({GetTensor(module_, norm.running_mean).clone(), GetTensor(module_, norm.running_var).clone()});

@@ -7,6 +7,7 @@
 
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/sensitivity/sensitivity.h"
+#include "posterior/finite.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
@@ -23,6 +24,10 @@ class QuantizedRun {
   void Set(std::size_t layer, int column);
   // [n, classes] of all images, or of the first `first`.
   [[nodiscard]] torch::Tensor Logits(std::int64_t first = 0);
+  // Error(kData) that names the image unless all logits of the network in float give probabilities.
+  void RequireSound(const torch::Tensor& logits) const {
+    RequireProbabilities(logits, inputs_.network.module, inputs_.train, index_, inputs_.normalizer);
+  }
   [[nodiscard]] const torch::Tensor& labels() const { return labels_; }  // int64 [n]
   [[nodiscard]] const QuantizedLayers& quantized() const { return quantized_; }
 
@@ -34,6 +39,7 @@ class QuantizedRun {
   const SensitivityInputs& inputs_;
   QuantizedLayers quantized_;
   torch::jit::Module module_;
+  torch::Tensor index_;  // rows of the training images
   torch::Tensor images_, labels_;
   std::vector<int> columns_;  // kFloat or what is in the module now
   bool correct_;

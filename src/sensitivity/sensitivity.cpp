@@ -1,6 +1,9 @@
 #include "bitplan/sensitivity/sensitivity.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
@@ -49,6 +52,17 @@ AllocationProblem MeasureSensitivity(const SensitivityInputs& inputs, ProgressSi
   SensitivityInputs within = inputs;
   within.options.samples = SamplesOf(inputs.options);
   AllocationProblem problem = metric.measure(within, progress);
+  for (std::size_t l = 0; l < problem.loss_rise.size(); ++l) {
+    for (std::size_t k = 0; k < problem.widths.size(); ++k) {
+      if (std::isfinite(problem.loss_rise[l][k])) continue;
+      throw Error(ErrorKind::kData,
+                  fmt::format("sensitivity {}: what layer {} costs at {} bit{} is not finite: the network's answers are "
+                              "not, once it is quantized so; leave that width out of allocate.bits, or the layer out "
+                              "of the plan with allocate.exclude",
+                              inputs.options.metric, problem.units[l].name, problem.widths[k],
+                              problem.widths[k] == 1 ? "" : "s"));
+    }
+  }
   problem.Validate();
   return problem;
 }

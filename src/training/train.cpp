@@ -16,6 +16,7 @@
 #include "bitplan/training/schedule.h"
 #include "training/checkpoint.h"
 #include "training/optimizer.h"
+#include "posterior/finite.h"
 
 namespace bitplan {
 namespace {
@@ -55,6 +56,11 @@ class Trainer {
         steps_per_epoch_((train.size() + options.batch - 1) / options.batch) {
     if (train.size() == 0) throw Error(ErrorKind::kData, "the training split is empty");
     for (const std::string& name : options.augment) augmentations_.push_back(&FindAugmentation(name));
+    if (!augmentations_.empty() && train.images.dim() != 4) {
+      throw Error(ErrorKind::kUsage, fmt::format("train.augment changes images [N, C, H, W], but {} holds arrays of {} "
+                                                 "dimensions; leave it out",
+                                                 train.name, train.images.dim()));
+    }
     std::vector<torch::Tensor> parameters;
     for (const torch::Tensor& parameter : module.parameters()) parameters.push_back(parameter);
     optimizer_ = MakeOptimizer(options, std::move(parameters));
@@ -94,6 +100,12 @@ class Trainer {
                                                 logits.size(-1), train_.name, train_.classes));
     }
     const torch::Tensor loss = torch::nn::functional::cross_entropy(logits, train_.labels.index_select(0, index));
+    if (sound_ && !std::isfinite(loss.item<double>())) {
+      sound_ = false;
+      SetTraining(module_, false);
+      RefuseLoss(module_, train_, index, normalizer_);  // unless it is the network: training diverged
+      SetTraining(module_, true);
+    }
     loss.backward();
     optimizer_->step();
     return loss.detach();
@@ -112,6 +124,7 @@ class Trainer {
   const TrainOptions& options_;
   std::uint64_t seed_;
   ProgressSink& progress_;
+  bool sound_ = true;  // every loss so far was finite
   std::int64_t steps_per_epoch_;
   std::vector<const Augmentation*> augmentations_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;

@@ -9,6 +9,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/statistics.h"
+#include "posterior/finite.h"
 
 namespace bitplan {
 namespace {
@@ -29,9 +30,11 @@ void CheckLabels(const torch::Tensor& logits, const torch::Tensor& labels) {
   const std::int64_t low = labels.min().item<std::int64_t>(), high = labels.max().item<std::int64_t>();
   if (low < 0 || high >= logits.size(1)) {
     throw Error(ErrorKind::kData,
-                fmt::format("the data has the label {}, the network has {} outputs: labels must be in "
+                fmt::format("the data has the label {} at position {}, the network has {} outputs: labels must be in "
                             "0..{}",
-                            low < 0 ? low : high, logits.size(1), logits.size(1) - 1));
+                            low < 0 ? low : high,
+                            (low < 0 ? labels.argmin() : labels.argmax()).item<std::int64_t>(), logits.size(1),
+                            logits.size(1) - 1));
   }
 }
 
@@ -51,6 +54,7 @@ torch::Tensor PredictLogits(const torch::jit::Module& module, const Dataset& dat
       throw Error(ErrorKind::kData, fmt::format("the network does not return logits [N, classes] for {}", data.name));
     }
     outputs.push_back(result.to(torch::kFloat32));
+    RequireProbabilities(outputs.back(), module, data, torch::arange(begin, begin + count), normalizer);
     progress.Advance(count);
   }
   progress.End("");
@@ -69,8 +73,13 @@ Evaluation EvaluateLogits(const torch::Tensor& logits, const torch::Tensor& labe
   for (std::int64_t i = 0; i < samples; ++i) {
     const double* row = log_p.data_ptr<double>() + i * classes;
     const std::int64_t label = truth.data_ptr<std::int64_t>()[i];
-    if (!std::isfinite(row[label])) {
+    if (std::isnan(row[label])) {
       throw Error(ErrorKind::kData, fmt::format("the network's output for image {} is not finite", i));
+    }
+    if (std::isinf(row[label])) {
+      throw Error(ErrorKind::kData, fmt::format("image {} has the label {}, a class that the network rules out: its "
+                                                "output for it is -inf",
+                                                i, label));
     }
     const std::int64_t answer = std::max_element(row, row + classes) - row;
     double brier = 0.0;

@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
@@ -100,8 +101,9 @@ void FitOutput(const Layer& layer, torch::jit::Module& quantized, const OutputRe
     variance = variance.sum().expand_as(mean_q);
   }
   // A channel that puts out a constant, as one without weights does, has nothing to scale.
-  const torch::Tensor scale = torch::where(variance > kConstant * (mean_q.square() + variance), covariance / variance,
-                                           torch::ones_like(mean_q));
+  const torch::Tensor varied = variance.gt(kConstant * (mean_q.square() + variance)) &
+                               variance.ge(std::numeric_limits<float>::min());
+  const torch::Tensor scale = torch::where(varied, covariance / variance, torch::ones_like(mean_q));
   const torch::Tensor shift = mean_f - scale * mean_q;
 
   const std::int64_t spread = ChannelDim(layer, output);

@@ -140,6 +140,24 @@ TEST_CASE(
   CHECK(other.images.slice(0, 1).equal(other.images[0].unsqueeze(0).expand({399, 3, 8, 8})));  // one image, 400 labels
 }
 
+TEST_CASE("features and signals are normalized along their second dimension, and integers are left to an embedding") {
+  DataOptions options;
+  options.normalize_mean = {1.0, 2.0};
+  options.normalize_std = {2.0, 4.0};
+  const Normalizer normalizer(options);
+  CHECK(normalizer.Apply(torch::tensor({{3.0F, 6.0F}})).equal(torch::tensor({{1.0F, 1.0F}})));
+  CHECK(normalizer.Apply(torch::full({1, 2, 1}, 6)).equal(torch::tensor({2.5F, 1.0F}).view({1, 2, 1})));
+  CHECK_THROWS_WITH(normalizer.Apply(torch::zeros({1, 3})), ContainsSubstring("2 values for images with 3 channels"));
+  Normalizer plain{DataOptions{}};
+  const torch::Tensor tokens = torch::tensor({{7, 9}}, torch::kInt64);
+  CHECK(plain.Apply(tokens).scalar_type() == torch::kFloat32);
+  plain.KeepIntegers();
+  CHECK(plain.Apply(tokens).equal(tokens));
+  Normalizer both(options);
+  both.KeepIntegers();
+  CHECK_THROWS_WITH(both.Apply(tokens), ContainsSubstring("data.normalize"));
+}
+
 TEST_CASE("normalizing leaves the data set as it was") {
   DataOptions options;
   options.normalize_mean = {0.5};

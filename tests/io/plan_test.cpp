@@ -45,8 +45,13 @@ TEST_CASE("range and confidence of a layer, and what the guard decided, survive 
   plan.layers[1].range = "mse";
   plan.layers[0].confidence = 0.9375;
   plan.guard = PlanGuard{"mnist/calibration", 0.25, 0.125, "random-bits"};
+  CHECK_FALSE(plan.calibration);
+  plan.calibration = PlanCalibration{500, "training"};
   const std::string text = DumpPlan(plan);
   const Plan read = ParsePlan(text, "plan.yaml");
+  REQUIRE(read.calibration);
+  CHECK(read.calibration->images == 500);
+  CHECK(read.calibration->source == "training");
   CHECK(DumpPlan(read) == text);
   CHECK(read.layers[0].range == "output");
   CHECK(read.layers[1].range == "mse");

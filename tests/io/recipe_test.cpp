@@ -210,6 +210,14 @@ TEST_CASE("a wrong override is quoted") {
   CHECK_THAT(Complaint(kSmall + "\"two\\nlines\": 1\n"), ContainsSubstring("unknown key 'two lines'"));
 }
 
+TEST_CASE("calibration files come in pairs and not beside a split to take the images from") {
+  const std::string npy = "data={name: npy, train_images: a, train_labels: b, test_images: c, test_labels: d, ";
+  CHECK_THAT(SetComplaint(npy + "calibration_images: e}"), ContainsSubstring("go together"));
+  CHECK_THAT(SetComplaint(npy + "calibration_images: e, calibration_labels: f, calibration_from: test}"),
+             ContainsSubstring("keep one"));
+  CHECK(Load(kSmall, {npy + "calibration_images: e, calibration_labels: f}"}).data.calibration_images == "e");
+}
+
 TEST_CASE("a missing recipe is not found") {
   const Error error = ErrorOf([] { (void)LoadRecipe("no-such-recipe.yaml", {}); });
   CHECK(error.kind() == ErrorKind::kNotFound);
@@ -219,7 +227,8 @@ TEST_CASE("a missing recipe is not found") {
 TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
   const std::vector<std::string> overrides = {
       "data={name: npy, normalize: {mean: [0.1, 1e-7], std: [0.3, 12345678.5]}, calibration: 7, train_images: a b.npy, "
-      "train_labels: 'x: y', test_images: \"12\", test_labels: true}",
+      "train_labels: 'x: y', test_images: \"12\", test_labels: true, calibration_images: c.npy, calibration_labels: d.npy, "
+      "layout: as-is}",
       "train={epochs: 3, optimizer: sgd, learning_rate: 0.3, weight_decay: 0.0005, batch: 9, augment: [flip, shift]}",
       "posterior={estimator: svi, samples: 5, batch: 6, prior_sigma: 0.125, epochs: 2, learning_rate: 1e-9, "
       "free_mean: true}",
@@ -265,7 +274,9 @@ TEST_CASE("a dumped recipe has one stable form") {
                      "  name: mnist\n"
                      "  normalize: {mean: [0.1307], std: [0.3081]}\n"
                      "  calibration: 50\n"
+                     "  calibration_from: train\n"
                      "  noise: 0.0\n"
+                     "  layout: images\n"
                      "train:\n",
                      0) == 0);
   CHECK_THAT(dumped, ContainsSubstring("\nallocate:\n"

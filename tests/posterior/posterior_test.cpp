@@ -184,5 +184,32 @@ TEST_CASE("a layer that no training image reaches is named") {
                     ContainsSubstring("layer rare from any of 100 training images"));
 }
 
+TEST_CASE("an image for which the network gives no numbers is named as its file counts, and no posterior comes of it") {
+  torch::manual_seed(3);
+  torch::jit::Module module("standardizing");
+  module.register_parameter("weight", torch::randn({3, 8}), false);
+  module.define(
+      "def forward(self, x):\n"
+      "    f = x.flatten(1)\n"
+      "    return torch.linear((f - f.mean(1, keepdim=True)) / f.std(1, keepdim=True), self.weight)\n");
+  const Network network = DescribeNetwork(module, "standardizing", {1, 1, 8});
+  Dataset published{"npy/train", torch::randn({100, 1, 1, 8}), torch::randint(3, {100}), 3};
+  published.images[40].zero_();
+  const Dataset train = published.Select(torch::arange(99, 9, -1));  // row 59 is image 40
+  for (const std::string estimator : {"laplace", "svi"}) {
+    INFO(estimator);
+    CHECK_THROWS_WITH(EstimatePosterior(network, train, Normalizer{DataOptions{}}, {.estimator = estimator}, 1, SilentSink()),
+                      ContainsSubstring("image 40 of npy/train") && ContainsSubstring("not finite"));
+  }
+}
+
+TEST_CASE("a layer of denormal weights has a posterior") {
+  Network network = testing::SoftmaxRegression(6, 3, 1e-30);
+  const Dataset data = testing::RandomImages(network, 64);
+  const Posterior posterior = EstimatePosterior(network, data, Normalizer{DataOptions{}}, {}, 1, SilentSink());
+  CHECK(posterior.layers[0].sigma.gt(0.0).all().item<bool>());
+  CHECK(posterior.Information(0).isfinite().all().item<bool>());
+}
+
 }  // namespace
 }  // namespace bitplan

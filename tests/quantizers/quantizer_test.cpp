@@ -258,5 +258,34 @@ TEST_CASE("wide widths, and layers whose inputs are not known, are fitted to the
   CHECK(torch::equal(unknown.Values(unknown.Fit(2, "auto")), plain.Values(plain.Fit(2, "auto"))));
 }
 
+TEST_CASE("a channel of denormals becomes zero at every width and range") {
+  const torch::Tensor ordinary = Weights({4, 36});
+  torch::manual_seed(4);
+  for (const double size : {1e-40, 1e-38, 1e-37}) {
+    torch::Tensor w = ordinary.clone();
+    w[1] = torch::randn({36}) * size;
+    w[1][0] = 0.0F;
+    const torch::Tensor inputs = torch::randn({1, 200, 36});
+    const torch::Tensor moments = inputs.transpose(1, 2).matmul(inputs) / 200.0;
+    for (const std::string range : {"max", "mse", "posterior", "output", "auto"}) {
+      QuantizerOptions options;
+      options.range = range;
+      const WeightRows rows(w, 0, options, {torch::ones_like(w), inputs});
+      for (int bits = 0; bits <= 8; ++bits) {
+        for (const std::string grid : {"auto", "zero", "half"}) {
+          INFO(size << " " << range << " " << grid << " at " << bits << " bits");
+          const QuantizedWeight fit = rows.Fit(bits, grid);
+          CHECK(std::isfinite(fit.error));
+          for (const torch::Tensor& values : {rows.Values(fit), rows.CompensatedValues(fit, moments, 0.2)}) {
+            CHECK(values.isfinite().all().item<bool>());
+            CHECK(values[1].abs().max().item<float>() <= 4e-37F);
+          }
+          CHECK(std::isfinite(rows.ErrorDot(fit, torch::ones_like(w))));
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bitplan

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 
 #include "bitplan/core/error.h"
 #include "bitplan/quantizers/quantizer.h"
@@ -227,6 +228,113 @@ TEST_CASE("the oracle's gradient is the slope of its loss, and a pure mixture is
   (void)oracle->LossAndGradient({{0.5, 0.5}, {0.5, 0.5}, {0.5, 0.5}}, gradient);
   const double slope = (at(0.55) - at(0.45)) / 0.1;
   CHECK(gradient[1][1] - gradient[1][0] == Approx(slope).epsilon(0.1).margin(1e-4));
+}
+
+// relu(x W1') W2', and with `masked` two more outputs that the network rules out by -inf, in place or by a mask added.
+Network WithMaskedOutputs(bool masked, bool in_place) {
+  torch::manual_seed(5);
+  const torch::Tensor first = torch::randn({12, 16}) * 0.5, second = torch::randn({4, 12}), rest = torch::randn({2, 12});
+  torch::jit::Module module("masked");
+  module.register_parameter("first", first, false);
+  module.register_parameter("second", masked ? torch::cat({second, rest}) : second, false);
+  torch::Tensor mask = torch::zeros({6});
+  mask.slice(0, 4).fill_(-std::numeric_limits<float>::infinity());
+  module.register_buffer("mask", mask);
+  module.define(std::string("def forward(self, x):\n"
+                            "    z = torch.linear(torch.relu(torch.linear(x.flatten(1), self.first)), self.second)\n") +
+                (!masked    ? ""
+                 : in_place ? "    z[:, 4:] = float('-inf')\n"
+                            : "    z = z + self.mask\n") +
+                "    return z\n");
+  return DescribeNetwork(module, "masked", {1, 4, 4});
+}
+
+TEST_CASE("classes that the network rules out count nothing: every metric has the table of the network without them") {
+  const Network plain = WithMaskedOutputs(false, false);
+  const Dataset data = RandomImages(plain, 64);
+  QuantizerOptions quantizer;
+  quantizer.range = "mse";
+  const auto table = [&](const Network& network, const std::string& metric) {
+    const Normalizer normalizer{DataOptions{}};
+    const Posterior posterior = EstimatePosterior(network, data, normalizer, {.samples = 64, .batch = 4}, 1, SilentSink());
+    SensitivityOptions options;
+    options.metric = metric;
+    options.samples = 64;
+    return MeasureSensitivity({.network = network,
+                               .posterior = &posterior,
+                               .train = data,
+                               .normalizer = normalizer,
+                               .quantizer = quantizer,
+                               .options = options,
+                               .widths = {2, 4, 8},
+                               .seed = 1},
+                              SilentSink());
+  };
+  for (const bool in_place : {true, false}) {
+    const Network masked = WithMaskedOutputs(true, in_place);
+    for (const std::string metric : {"measured", "predictive", "gradient", "activation-distance", "fisher-output"}) {
+      // A mask that is added later does not change what the layer itself puts out.
+      if (metric == "activation-distance" && !in_place) continue;
+      const auto expected = table(plain, metric), found = table(masked, metric);
+      for (std::size_t l = 0; l < 2; ++l) {
+        for (std::size_t k = 0; k < 3; ++k) {
+          INFO(metric << (in_place ? " in place" : " added") << ", layer " << l << ", width " << k);
+          CHECK(expected.loss_rise[l][k] > 0.0);
+          CHECK(found.loss_rise[l][k] == Approx(expected.loss_rise[l][k]).epsilon(1e-3));
+        }
+      }
+    }
+    for (const std::string metric : {"posterior", "hawq"}) {  // random signs differ with the number of classes
+      for (const auto& row : table(masked, metric).loss_rise) {
+        for (const double rise : row) CHECK(std::isfinite(rise));
+      }
+    }
+  }
+}
+
+TEST_CASE("every metric names the image for which the network gives no numbers") {
+  MetricSetting setting;
+  setting.data.images[40].fill_(std::numeric_limits<float>::quiet_NaN());
+  for (const auto& metric : SensitivityMetrics()) {
+    for (const std::string batch_norm : {"off", "transfer"}) {
+      setting.quantizer.batch_norm = batch_norm;
+      INFO(metric.name << ", batch norm " << batch_norm);
+      CHECK_THROWS_WITH(MeasureSensitivity(setting.Inputs(metric.name, {2, 8}), SilentSink()),
+                        ContainsSubstring("image 40 of random/train"));
+    }
+  }
+  CHECK_THROWS_WITH(JointPlans(setting.Inputs("measured", {2, 8})), ContainsSubstring("image 40 of random/train"));
+  const auto inputs = setting.Inputs("measured", {2, 8});
+  const auto oracle = MakeNetworkOracle(inputs, 128);
+  CHECK_THROWS_WITH(oracle->Loss({0, 0, 0}), ContainsSubstring("image 40 of random/train"));
+}
+
+TEST_CASE("a width at which the network stops giving numbers is refused with the layer") {
+  torch::manual_seed(2);
+  torch::jit::Module module("fragile");
+  module.register_parameter("first", torch::rand({6, 9}) + 0.5, false);
+  module.register_parameter("second", torch::randn({3, 6}), false);
+  module.define(
+      "def forward(self, x):\n"
+      "    h = torch.linear(x.flatten(1), self.first)\n"
+      "    return torch.linear(h / h.std(1, keepdim=True), self.second)\n");
+  const Network network = DescribeNetwork(module, "fragile", {1, 3, 3});
+  const Dataset data{"train", torch::rand({32, 1, 3, 3}), torch::randint(3, {32}), 3};
+  SensitivityOptions options;
+  options.metric = "measured";
+  const Normalizer normalizer{DataOptions{}};
+  QuantizerOptions quantizer;
+  quantizer.range = "mse";
+  CHECK_THROWS_WITH(MeasureSensitivity({.network = network,
+                                        .posterior = nullptr,
+                                        .train = data,
+                                        .normalizer = normalizer,
+                                        .quantizer = quantizer,
+                                        .options = options,
+                                        .widths = {0, 8},
+                                        .seed = 1},
+                                       SilentSink()),
+                    ContainsSubstring("layer first costs at 0 bits") && ContainsSubstring("allocate.bits"));
 }
 
 }  // namespace

@@ -134,3 +134,22 @@ TEST_CASE("verification pairs both networks on the same samples and repeats with
   CHECK(same.accuracy_drop.ci_high == 0.0);
   CHECK(same.accuracy_drop.mcnemar_p == 1.0);
 }
+
+TEST_CASE("an image whose output is not finite is named, a class of -inf is not") {
+  Dataset data = PixelData(10);
+  data.images = data.images.clone();
+  data.images.flatten(1).index_put_({torch::indexing::Slice(), 0}, -std::numeric_limits<float>::infinity());
+  const Normalizer normalizer{DataOptions{}};
+  const torch::Tensor logits = PredictLogits(PixelNetwork(), data, normalizer, 4, "verify", SilentSink());
+  const torch::Tensor labels = torch::ones({10}, torch::kInt64);
+  const Metrics masked = EvaluateLogits(logits, labels).metrics;
+  const Metrics without = EvaluateLogits(logits.slice(1, 1), labels - 1).metrics;
+  CHECK(masked.nll == Approx(without.nll));
+  CHECK(masked.brier == Approx(without.brier));
+  CHECK(masked.ece == Approx(without.ece).margin(1e-12));
+  CHECK_THROWS_WITH(EvaluateLogits(logits, labels - 1), ContainsSubstring("rules out"));
+
+  data.images.flatten(1)[7][1] = std::nan("");
+  CHECK_THROWS_WITH(PredictLogits(PixelNetwork(), data, normalizer, 4, "verify", SilentSink()),
+                    ContainsSubstring("image 7 of pixels/test"));
+}

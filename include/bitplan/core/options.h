@@ -21,10 +21,13 @@ struct DataOptions {
   std::string name;                    // a name of DatasetSources: mnist, dirty-mnist, npy, ...
   std::vector<double> normalize_mean;  // per channel, of pixels scaled to 0..1
   std::vector<double> normalize_std;   // > 0
-  int calibration = 5000;              // images taken from the training split by seed, never trained on
+  int calibration = 5000;              // images that choices are made on, chosen by seed
+  std::string calibration_from = "train";  // train, test: the split that they are taken from
   double noise = 0.0;                  // standard deviation of Gaussian noise on the normalized images, drawn once
   // name: npy only; files relative to the data folder or the recipe
   std::string train_images, train_labels, test_images, test_labels;
+  std::string calibration_images, calibration_labels;  // empty: taken from a split
+  std::string layout = "images";  // images: [N, H, W] becomes [N, 1, H, W]; as-is
 };
 
 struct TrainOptions {

@@ -56,6 +56,14 @@ struct PlanGuard {
   std::string replaced;  // the allocator whose plan was worse than uniform; empty: the plan stayed
 };
 
+// The images that corrections and the guard choose on.
+struct PlanCalibration {
+  std::int64_t images = 0;
+  // split-off: of the training images, before training; training: of the training images of a model that comes from a
+  // file and has probably seen them; file: of files of their own; test: of the test images, not measured on them
+  std::string source;
+};
+
 struct PlanModel {
   std::string name;
   std::string sha256;  // of the parameters and buffers by name, not of the file's bytes
@@ -114,6 +122,7 @@ struct Plan {
   std::vector<PlanLayer> layers;             // execution order
   std::optional<LeftInFloat> left_in_float;  // empty: the plan does not state it
   std::optional<PlanSource> transferred;
+  std::optional<PlanCalibration> calibration;
   std::optional<PlanGuard> guard;
   std::optional<Verification> verified;
   PlanProvenance provenance;

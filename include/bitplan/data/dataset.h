@@ -15,10 +15,17 @@ namespace bitplan {
 
 struct Dataset {
   std::string name;      // "mnist/test"
-  torch::Tensor images;  // uint8 [N, C, H, W], pixels as published; float32: npy data as they are, or 0..1 with noise
+  // uint8 [N, C, H, W], pixels as published; npy data are [N, ...]: uint8, float32 as they are or 0..1 with noise, or
+  // int64
+  torch::Tensor images;
   torch::Tensor labels;  // int64 [N], each in 0..classes-1
   int classes = 0;
+  // Of rows that were chosen: where each stood in the split as published, int64 [N], and the name of that split.
+  torch::Tensor positions = {};
+  std::string origin = {};
 
+  // "image 40 of npy/train": row `row` as its file counts.
+  [[nodiscard]] std::string ImageName(std::int64_t row) const;
   [[nodiscard]] std::int64_t size() const { return labels.defined() ? labels.size(0) : 0; }
   // Rows `index` (int64 [n]) as a data set of their own (copies).
   [[nodiscard]] Dataset Select(const torch::Tensor& index) const;
@@ -30,24 +37,33 @@ struct Dataset {
 // stands several times in a row, once with each.
 [[nodiscard]] torch::Tensor FirstOfRuns(const torch::Tensor& images);
 
+// Error(kData) unless every label is one of `outputs` classes; names the label, its position and `who` has the outputs.
+void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who);
+
 // The first half of the rows and the others (views). An image that stands several times in a row is on one side.
 [[nodiscard]] std::pair<Dataset, Dataset> Halves(const Dataset& data);
 
 struct DataSplits {
   Dataset train;        // without the calibration images, in random order
-  Dataset calibration;  // DataOptions::calibration images of the training split, chosen by seed
-  Dataset test;         // seen by `verify` only; in the order of its files
+  Dataset calibration;  // DataOptions::calibration images of the training or test split, or of files of their own
+  Dataset test;         // seen by `verify` only; in the order of its files, without the calibration images
 };
 
-// uint8 pixels -> float32 (x / 255 - mean) / std per channel; float32 images -> (x - mean) / std. One value serves all
-// channels; no value means mean 0, std 1. Error(kUsage) for std <= 0 and for another number of values than channels.
+// uint8 pixels -> float32 (x / 255 - mean) / std per channel; other numbers -> float32 (x - mean) / std. Channels are
+// dimension 1 of [n, C, ...]: features of [n, F]. One value serves all; no value means mean 0, std 1. Error(kUsage) for
+// std <= 0 and for another number of values than channels.
 class Normalizer {
  public:
   explicit Normalizer(const DataOptions& options);
-  [[nodiscard]] torch::Tensor Apply(const torch::Tensor& images) const;  // [n, C, H, W] -> float32 [n, C, H, W]
+  [[nodiscard]] torch::Tensor Apply(const torch::Tensor& images) const;  // float32, the same shape
+
+  // For a model whose inputs are integers, as those of an embedding: from here on Apply gives int64 as they are.
+  // Error(kUsage) then when there is a mean or deviation.
+  void KeepIntegers() { integers_ = true; }
 
  private:
-  torch::Tensor mean_, std_;  // float32 [1, C, 1, 1], undefined when not given
+  torch::Tensor mean_, std_;  // float32 [C] or [1], undefined when not given
+  bool integers_ = false;
 };
 
 // The files behind the splits, in the order they are read.
@@ -65,9 +81,10 @@ struct DataFiles {
 //   dirty-mnist           the files of mnist and of ambiguous-mnist: the rows of the first, then those of the second,
 //                         in both splits
 //   cifar10               cifar-10-batches-bin/data_batch_{1..5}.bin and test_batch.bin (the binary version)
-//   npy                   the four files that DataOptions names, written by numpy.save: images [N, H, W] or
-//                         [N, C, H, W] in C order, uint8 or little-endian float32 or float64; labels [N] of any integer
-//                         type, class numbers from 0. The number of classes is the largest label plus one.
+//   npy                   the files that DataOptions names, written by numpy.save: images [N, ...] of any integer or
+//                         float type with at least two dimensions, [N, H, W] by DataOptions::layout with or without a
+//                         channel put in; labels [N] of any integer type, class numbers from 0. The number of classes
+//                         is the largest label of all splits plus one. Integers of 4 and 8 bytes stay integers (int64).
 //   synthetic-digits      nothing: rendered from a seed of its own, the same for every run
 // scripts/fetch-data lays the public ones out.
 struct DatasetSource {
@@ -94,7 +111,8 @@ void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed);
 
 // Looks options.name up (Error(kUsage), nearest name), loads, shuffles the training split (so that the head of a part
 // is a fair sample of it) and moves its first `calibration` images into the calibration split (stream
-// "data/calibration"; a smaller calibration split is part of a bigger one). An image that stands several times in a row
+// "data/calibration"; a smaller calibration split is part of a bigger one). By options.calibration_from they come from
+// the test split instead, which is smaller then; with options.calibration_images from those files. An image that stands several times in a row
 // is never on both sides: the calibration split grows until its last image is whole. Error(kUsage) when that would
 // leave nothing to train on. `folders`: where relative files are looked for, in order: the data folder, then the
 // recipe's folder.

@@ -20,7 +20,7 @@ struct ChannelStatistics {
 //   var  <- var * var_now / var_ref,      mean <- mean_now + (mean - mean_ref) * sqrt(var_now / var_ref):
 // what the trained statistics differ from those of these images stays, in units of the channel's deviation. A scale and
 // a shift of the channel are undone exactly, and a channel that has become constant puts out its batch norm's bias. A
-// channel that was constant before keeps its variance and moves its mean along.
+// channel that was constant before, or whose variance was no normal float32, keeps it and moves its mean along.
 [[nodiscard]] ChannelStatistics Transferred(const ChannelStatistics& trained, const ChannelStatistics& now,
                                             const ChannelStatistics& reference);
 

@@ -58,8 +58,9 @@ struct Network {
   std::vector<Layer> layers;           // execution order
   std::vector<BatchNorm> batch_norms;  // execution order; only those used once, whose statistics mean one place
   std::vector<FloatParameter> left_in_float;
-  bool has_rare_layers = false;           // some of `layers` a zero input does not reach
-  std::vector<std::int64_t> input_shape;  // of one input, [C, H, W]
+  bool has_rare_layers = false;                  // some of `layers` a zero input does not reach
+  std::vector<std::int64_t> input_shape;         // of one input, [C, H, W], [C, L], [F], ...
+  torch::ScalarType input_type = torch::kFloat;  // kInt64 where the model takes no floats, as an embedding does
   // Buffers that every pass changes, such as running means in training mode, with their values before the first one.
   std::vector<std::pair<std::string, torch::Tensor>> changed_by_forward;
 
@@ -89,8 +90,8 @@ class TensorSlot {
 // Switches batch norm and dropout, like module.train(training), also where a submodule has no such switch.
 void SetTraining(torch::jit::Module& module, bool training);
 
-// Loads a TorchScript file, converts it to float32 and evaluation mode without gradients, checks that every weight is
-// finite.
+// Loads a TorchScript file, converts it to float32 and evaluation mode without gradients, checks that every parameter
+// is finite. Buffers may hold anything: -inf in a mask belongs there, and outputs that are not finite are refused later.
 // Error(kNotFound) missing; Error(kData) corrupt, empty, NaN or infinite (names the tensor).
 [[nodiscard]] torch::jit::Module LoadModule(const std::filesystem::path& file);
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file);  // atomic

@@ -30,6 +30,7 @@ struct RunReport {
   std::vector<StageStatus> stages;                       // in the order in which they were looked at
   double allocate_ms = 0.0;                              // from the loaded sensitivity table to the bits
   double shadow_price = 0.0;                             // nats that one more bit or byte is worth at this budget
+  std::vector<std::string> notes;                        // figures that can hardly be right, and what they usually mean
   std::string allocator_note;                            // one line of the allocator, or empty
   std::vector<PinCost> pins;                             // what every pin of the recipe costs
   std::vector<std::vector<double>> width_probabilities;  // [layers][allocate.bits], of allocators that state them

@@ -21,7 +21,8 @@ struct Evaluation {
   std::vector<float> nll;             // nats, per sample
 };
 
-// Logits of all images: float32 [N, classes].
+// Logits of all images: float32 [N, classes]. Error(kData) that names the image when an output is NaN or +inf, or -inf
+// throughout; -inf alone is a class that the network rules out.
 [[nodiscard]] torch::Tensor PredictLogits(const torch::jit::Module& module, const Dataset& data,
                                           const Normalizer& normalizer, int batch, const std::string& label,
                                           ProgressSink& progress);

@@ -1,0 +1,28 @@
+// Figures of a run that can hardly be right, each with what it usually means. Nothing here changes a plan.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/plan.h"
+#include "bitplan/core/problem.h"
+
+namespace bitplan::pipeline {
+
+struct OddityFacts {
+  int classes = 0;                             // of the data; 0: not known
+  const AllocationProblem* table = nullptr;    // in nats per sample; null: not known
+  std::optional<double> calibration_accuracy;  // of the float network, share of images; where it has seen them
+};
+
+// One sentence for each:
+//   float accuracy no better than guessing one of the classes;
+//   a quantized network significantly and more than two points better than the float one;
+//   a sensitivity table in which no width of any layer costs anything;
+//   five points and more lost where next to no loss was predicted;
+//   calibration images recognized more than ten points better than those measured on.
+// A network that is as good as its data and tables that tell layers apart give none.
+[[nodiscard]] std::vector<std::string> Oddities(const Plan& plan, const OddityFacts& facts);
+
+}  // namespace bitplan::pipeline

@@ -1,0 +1,80 @@
+#include "pipeline/oddities.h"
+
+#include "support/catch.h"
+
+namespace bitplan::pipeline {
+namespace {
+
+Plan Measured(double float_accuracy, double quantized_accuracy, std::int64_t samples = 10000) {
+  Plan plan;
+  Verification verified;
+  verified.data = "cifar10/test";
+  verified.samples = samples;
+  verified.float_model.accuracy = float_accuracy;
+  verified.quantized.accuracy = quantized_accuracy;
+  const double drop = float_accuracy - quantized_accuracy;
+  verified.accuracy_drop = {drop, drop - 0.005, drop + 0.005, 0.01};
+  plan.verified = verified;
+  return plan;
+}
+
+AllocationProblem TableOf(std::vector<std::vector<double>> rises) {
+  AllocationProblem table;
+  table.widths = {1, 8};
+  table.loss_rise = std::move(rises);
+  return table;
+}
+
+std::string Only(const std::vector<std::string>& notes) {
+  REQUIRE(notes.size() == 1);
+  CHECK(notes[0].find('\n') == std::string::npos);
+  return notes[0];
+}
+
+}  // namespace
+
+TEST_CASE("sound runs get no note, not at one bit and not where the model knows its calibration images") {
+  const AllocationProblem table = TableOf({{0.4, 1e-5}, {0.01, 1e-7}});
+  // LeNet; ResNet-20 at 4, 2 and 1.25 bits; VGG-16; a good network of a thousand classes; a repaired half point.
+  const double accuracies[][2] = {{0.9947, 0.9945}, {0.9173, 0.9175}, {0.9173, 0.8988}, {0.9173, 0.8411},
+                                  {0.9234, 0.9208}, {0.70, 0.695},    {0.9173, 0.9223}};
+  for (const auto& [before, after] : accuracies) {
+    Plan plan = Measured(before, after);
+    plan.achieved.predicted_loss_rise = 0.02;
+    plan.verified->quantized.nll = plan.verified->float_model.nll + 0.4;
+    CHECK(Oddities(plan, {.classes = 10, .table = &table, .calibration_accuracy = 0.999}).empty());
+  }
+  CHECK(Oddities({}, {}).empty());
+}
+
+TEST_CASE("a float network that guesses is said to") {
+  CHECK_THAT(Only(Oddities(Measured(0.105, 0.10), {.classes = 10})), ContainsSubstring("guessing one of 10 classes"));
+  CHECK_THAT(Only(Oddities(Measured(0.31, 0.30, 100), {.classes = 4})), ContainsSubstring("data.normalize"));
+  CHECK(Oddities(Measured(0.31, 0.30, 10000), {.classes = 4}).empty());
+  CHECK(Oddities(Measured(0.105, 0.10), {.classes = 0}).empty());
+}
+
+TEST_CASE("a quantized network far better than the float one is no success") {
+  CHECK_THAT(Only(Oddities(Measured(0.563, 0.881), {.classes = 10})),
+             ContainsSubstring("31.8 points better") && ContainsSubstring("data.normalize"));
+  Plan unsure = Measured(0.80, 0.83, 100);
+  unsure.verified->accuracy_drop.ci_high = 0.01;
+  CHECK(Oddities(unsure, {.classes = 10}).empty());
+}
+
+TEST_CASE("a table of zeros says nothing, and so does one that promised no loss where much is lost") {
+  const AllocationProblem zeros = TableOf({{0.0, 0.0}, {1e-12, 0.0}}), table = TableOf({{1e-4, 1e-9}});
+  CHECK_THAT(Only(Oddities({}, {.table = &zeros})), ContainsSubstring("no width of any layer costs anything"));
+  CHECK_THAT(Only(Oddities(Measured(0.95, 0.85), {.classes = 10, .table = &zeros})), ContainsSubstring("saturated"));
+  Plan lost = Measured(0.95, 0.85);
+  lost.achieved.predicted_loss_rise = 1e-4;
+  lost.verified->quantized.nll = 0.5;
+  CHECK_THAT(Only(Oddities(lost, {.classes = 10, .table = &table})), ContainsSubstring("10.0 points are lost"));
+}
+
+TEST_CASE("calibration images that the network knows by heart are said to be") {
+  CHECK_THAT(Only(Oddities(Measured(0.8493, 0.84), {.classes = 10, .calibration_accuracy = 0.98})),
+             ContainsSubstring("98.0 %") && ContainsSubstring("84.9 %") && ContainsSubstring("data.calibration_images"));
+}
+
+}  // namespace bitplan::pipeline
