@@ -15,6 +15,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
+#include "models/inlined_graph.h"
 
 namespace bitplan {
 namespace {
@@ -42,15 +43,6 @@ Network WithOwnGraph(const Network& network, std::shared_ptr<Graph>& graph) {
   graph = own.module.get_method("forward").graph();
   torch::jit::Inline(*graph);
   return own;
-}
-
-template <typename Visit>
-void ForEachNode(torch::jit::Block* block, const Visit& visit) {
-  for (auto it = block->nodes().begin(); it != block->nodes().end();) {
-    Node* node = *it++;  // `visit` may remove it
-    for (torch::jit::Block* inner : node->blocks()) ForEachNode(inner, visit);
-    visit(node);
-  }
 }
 
 // round(x / step - offset), clipped to low .. high, back on the scale of x.
@@ -122,7 +114,7 @@ Network WithActivation(const Network& network, const ActivationFunction& functio
   Network changed = WithOwnGraph(network, graph);
   if (std::string(function.name) == "relu") return changed;
   int found = 0;
-  ForEachNode(graph->block(), [&](Node* node) {
+  VisitNodes(graph->block(), [&](Node* node) {
     if (node->kind() != c10::aten::relu && node->kind() != c10::aten::relu_) return;
     const torch::jit::WithInsertPoint here(node);
     Value* output = graph->insert(c10::aten::hardtanh, {node->input(0), function.low, function.high});
@@ -153,7 +145,7 @@ Network WithQuantizedActivations(const Network& network, int bits, const std::ve
     }
   }
   std::map<std::size_t, int> seen;
-  ForEachNode(graph->block(), [&](Node* node) {
+  VisitNodes(graph->block(), [&](Node* node) {
     const auto operands = LayerOperands(node);
     if (!operands) return;
     const auto found = layers.find(AttributePath(node->input(operands->weight)));

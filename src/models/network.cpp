@@ -16,6 +16,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
+#include "models/inlined_graph.h"
 #include "models/torch_reason.h"
 
 namespace bitplan {
@@ -72,15 +73,6 @@ std::string UnknownKind(const torch::Tensor& tensor) {
   if (tensor.is_complex()) return "complex";
   if (tensor.is_meta()) return "meta";
   return "";
-}
-
-template <typename Visit>
-void VisitNodes(torch::jit::Block* block, const Visit& visit) {
-  for (auto it = block->nodes().begin(); it != block->nodes().end();) {
-    torch::jit::Node* node = *it++;
-    for (torch::jit::Block* inner : node->blocks()) VisitNodes(inner, visit);
-    visit(node);
-  }
 }
 
 // nn.TransformerEncoderLayer and nn.MultiheadAttention run as one operation, without layers and without derivative, when
