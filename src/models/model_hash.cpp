@@ -228,8 +228,14 @@ void HashAttributes(Sha256& hash, const torch::jit::Module& module, const std::s
 std::string ModelHash(const torch::jit::Module& module) {
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
   for (const auto& entry : module.named_parameters()) tensors.emplace_back(entry.name, entry.value);
-  for (const auto& entry : module.named_buffers()) tensors.emplace_back(entry.name, entry.value);
-  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& entry : module.named_attributes()) {  // registered as a buffer or not
+    const bool tensor = entry.value.isTensor() && entry.value.toTensor().defined();
+    if (tensor) tensors.emplace_back(entry.name, entry.value.toTensor());
+  }
+  const auto by_name = [](const auto& a, const auto& b) { return a.first < b.first; };
+  const auto same = [](const auto& a, const auto& b) { return a.first == b.first; };
+  std::stable_sort(tensors.begin(), tensors.end(), by_name);
+  tensors.erase(std::unique(tensors.begin(), tensors.end(), same), tensors.end());
   Sha256 hash;
   for (const auto& [name, tensor] : tensors) {
     hash.Update(name);

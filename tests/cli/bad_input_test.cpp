@@ -325,3 +325,23 @@ TEST_CASE("a result that cannot be written to stdout is a failure") {
   const Workplace place;
   CHECK(place.Bitplan({"help", "recipe"}, 16).code == 74);
 }
+
+TEST_CASE("a training image for which the model gives no numbers is named, and no posterior of it is kept") {
+  const Workplace place;
+  SaveLinear(place, "torch.linear((x / x.sum([1, 2, 3], True)).flatten(1), self.weight)");
+  std::string images = ReadText(place / "train-images.npy");
+  constexpr std::size_t kImage = 784;
+  const std::size_t first = images.size() - 300 * kImage;
+  images.replace(first + 40 * kImage, 10 * kImage, std::string(10 * kImage, '\0'));  // images 40..49 are blank
+  WriteText(place / "train-images.npy", images);
+  CHECK_THAT(RefusedRun(place, 65, {"--set", "posterior.samples=300"}),
+             ContainsSubstring("the gradient of image 4") && ContainsSubstring("of npy/train is not finite"));
+  CHECK_FALSE(std::filesystem::exists(place / "out/posterior.pt"));
+}
+
+TEST_CASE("a label beyond the model's outputs is named with its position and the number of outputs") {
+  const Workplace place;
+  SaveLinear(place, "torch.linear(x.flatten(1), self.weight)[:, :3]");
+  CHECK_THAT(RefusedRun(place, 65),
+             ContainsSubstring("has the label 3, but model model has 3 outputs: labels are class numbers 0..2"));
+}

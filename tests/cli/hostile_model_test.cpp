@@ -80,10 +80,10 @@ const std::vector<Hostile>& HostileModels() {
       {"returns a dictionary", [] { return Linear("return {'logits': " + std::string(kLogits) + "}"); }, 65,
        "dictionary"},
       {"returns a number", [] { return Linear(Return(std::string(kLogits) + ".sum()")); }, 65, "shape"},
-      {"raises", [] { return Linear("raise RuntimeError('no images today')"); }, 65, "no images today"},
+      {"raises", [] { return Linear("assert False, 'no images today'\n  return x"); }, 65, "no images today"},
       {"raises on some images",
        [] {
-         return Linear("if bool((x.mean([1, 2, 3]) > 0.235).any()):\n    raise RuntimeError('too bright')\n  return " +
+         return Linear("assert not bool((x.mean([1, 2, 3]) > 0.252).any()), 'too bright'\n  return " +
                        std::string(kLogits));
        },
        65, "too bright"},

@@ -32,7 +32,8 @@ TEST_CASE("every architecture has the published number of weights, names and out
     CHECK(network.layers.back().name == entry.last);
     CHECK(network.layers.back().output_channels() == architecture.classes);
     for (const FloatParameter& parameter : network.left_in_float) {
-      CHECK((parameter.reason == "bias" || parameter.reason == "batch norm"));
+      CHECK(parameter.weight == (parameter.reason != "batch norm statistics"));
+      CHECK((parameter.reason == "bias" || parameter.reason.starts_with("batch norm")));
     }
   }
 }

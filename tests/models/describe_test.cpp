@@ -1,5 +1,5 @@
-#include <algorithm>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <numeric>
 
@@ -279,8 +279,8 @@ TEST_CASE("a model that PyTorch has quantized is refused with the float model as
   module.register_parameter("fc", torch::randn({3, 4}), false);
   module.define(R"(
 def forward(self, x):
-    q = torch.quantize_per_tensor(torch.linear(x, self.fc), 0.1, 0, 12)
-    return torch.dequantize(torch.ops.quantized.add(q, q, 0.1, 0))
+    q = torch.quantize_per_tensor(torch.linear(x, self.fc).unsqueeze(0), 0.1, 0, 12)
+    return torch.dequantize(torch.quantized_max_pool1d(q, [1])).squeeze(0)
 )");
   torch::jit::Module middle("Middle"), outer("Outer");
   middle.register_module("inner", module);
@@ -292,6 +292,27 @@ def forward(self, x):
     CHECK(caught.kind == ErrorKind::kData);
     CHECK_THAT(caught.message, ContainsSubstring("quantized already") && ContainsSubstring("give the float model"));
   }
+}
+
+TEST_CASE("the code of a method that a method calls belongs to a model's hash, whatever the optimizer does") {
+  const torch::Tensor weight = torch::ones({3, 4});
+  const auto nested = [&](const std::string& activation) {
+    torch::jit::Module inner = MakeModule({{"fc", weight}}, "def forward(self, x):\n    return torch.linear(torch." +
+                                                                activation + "(x), self.fc)\n");
+    for (const char* name : {"Middle", "Outer"}) {
+      torch::jit::Module outer(name);
+      outer.register_module("inner", inner);
+      outer.define("def forward(self, x):\n    return self.inner.forward(x)\n");
+      inner = outer;
+    }
+    return inner;
+  };
+  const torch::jit::GraphOptimizerEnabledGuard off(false);
+  const std::string plain = ModelHash(nested("relu"));
+  CHECK(ModelHash(nested("relu")) == plain);
+  CHECK(ModelHash(nested("tanh")) != plain);
+  const torch::jit::GraphOptimizerEnabledGuard on(true);
+  CHECK(ModelHash(nested("relu")) == plain);
 }
 
 TEST_CASE("an input shape that the model does not take is named with the reason, on one line") {

@@ -169,6 +169,26 @@ class MaskedLogits(nn.Module):
         return self.fc(F.relu(self.fc1(x.flatten(1)))) + self.never
 
 
+class HiddenWeights(nn.Module):
+    """Weights in a buffer (planned), in a constant of the trace and in views into one parameter (left in float)."""
+
+    hidden = 2 * 32 * 32  # weights that are no parameters
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc = nn.Linear(64, 32), nn.Linear(32, CLASSES)
+        self.register_buffer("buffer", torch.randn(32, 32) * 0.3)
+        self.constant = torch.randn(32, 32) * 0.3
+        self.flat = nn.Parameter(torch.randn(2 * 32 * 32) * 0.3)
+
+    def forward(self, x):
+        x = F.relu(F.linear(F.relu(self.fc1(x.flatten(1))), self.buffer))
+        x = F.relu(F.linear(x, self.constant))
+        for part in self.flat.view(2, 32, 32):
+            x = F.relu(F.linear(x, part))
+        return self.fc(x)
+
+
 class Answers(nn.Module):
     """A dictionary instead of logits."""
 
@@ -208,6 +228,10 @@ NETWORKS = {
     "lstm time first scripted": (Lstm, scripted, None),
     "tied weights scripted": (Tied, scripted, None),
     "masked logits scripted": (MaskedLogits, scripted, None),
+    "weights in a buffer, a constant and views traced": (HiddenWeights, traced, None),
+    "partly frozen cnn": (Cnn, lambda m: torch.jit.freeze(scripted(m), preserved_attrs=["fc"]), None),
+    "dynamically quantized cnn": (Cnn, lambda m: scripted(torch.quantization.quantize_dynamic(m, {nn.Linear})),
+                                  "quantized already"),
     "cnn traced in training mode": (lambda: Cnn(0.5), traced_in_training, "train"),
     "frozen cnn": (Cnn, lambda m: torch.jit.freeze(scripted(m)), "frozen"),
     "dictionary of answers": (Answers, lambda m: traced(m, strict=False), "dictionary"),
@@ -247,7 +271,10 @@ def write(folder, name):
                      "       test_images: test-images.npy, test_labels: test-labels.npy, calibration: 100}\n"
                      "posterior: {samples: 300}\nverify: {bootstrap: 100}\n"
                      "allocate: {allocator: exact, budget: {average_bits: 4.0}}\n")
-    return images["test"], labels["test"], refusal
+    weights = sum(parameter.numel() for parameter in model.parameters()) + getattr(model, "hidden", 0)
+    if "frozen" in name:  # freezing folds the batch norms into the convolutions before them
+        weights -= sum(2 * m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    return images["test"], labels["test"], weights, refusal
 
 
 def fail(text):
@@ -261,7 +288,7 @@ def main():
         return
     program, name = os.path.abspath(sys.argv[1]), sys.argv[2]
     with tempfile.TemporaryDirectory() as folder:
-        images, labels, refusal = write(folder, name)
+        images, labels, weights, refusal = write(folder, name)
         run = subprocess.run([program, "run", "recipe.yaml", "--data", ".", "--out", "out", "--json", "--quiet"],
                              cwd=folder, capture_output=True, text=True, check=False)
         lines = run.stderr.strip().splitlines()
@@ -277,11 +304,17 @@ def main():
         report = json.loads(run.stdout)
         verified = report["plan"]["verified"] if "plan" in report else report["verified"]
         stated = verified["quantized"]["accuracy"]
+        planned, left = sum(layer["weights"] for layer in report["layers"]), report["left_in_float"]
+        if planned + left["weights"] != weights:
+            fail(f"{planned} weights planned and {left['weights']} left in float are not all {weights}")
+        if abs(left["share"] - left["weights"] / weights) > 1e-5:
+            fail(f"the share left in float is {left['share']}, not {left['weights'] / weights}")
         network = torch.jit.load(f"{folder}/out/quantized.pt").eval()
         with torch.no_grad():
             answers = torch.cat([network(part) for part in torch.from_numpy(images).split(37)])
         measured = float((answers.argmax(1).numpy() == labels).mean())
-        print(f"{name}: float {verified['float']['accuracy']:.4f}, plan {stated:.4f}, Python {measured:.4f}")
+        print(f"{name}: float {verified['float']['accuracy']:.4f}, plan {stated:.4f}, Python {measured:.4f}, "
+              f"{100 * left['share']:.1f} % left in float")
         if abs(verified["float"]["accuracy"] - 1.0) > 0.5 / TEST:
             fail("the float network is not right on every image")
         if abs(stated - measured) > 0.5 / TEST:
