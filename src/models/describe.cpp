@@ -45,6 +45,15 @@ bool MultipliesByWeights(std::string_view operation) {
   return false;
 }
 
+// Whether such an operation adds its operand `index` to a product, as it does with an attention mask.
+bool IsAdded(std::string_view operation, std::size_t index) {
+  if (operation.find("scaled_dot_product") != std::string_view::npos) return index >= 3;
+  for (const char* sum : {"aten::addmm", "aten::addmv", "aten::addbmm", "aten::baddbmm"}) {
+    if (operation.starts_with(sum)) return index == 0;
+  }
+  return false;
+}
+
 std::string_view WithoutLastPart(std::string_view path) {
   const std::size_t dot = path.rfind('.');
   return dot == std::string_view::npos ? std::string_view{} : path.substr(0, dot);
@@ -294,7 +303,7 @@ class Recorder {
   void Judge(const Use& use, const torch::Tensor& output) {
     Stored& stored = stored_[use.stored];
     ++stored.uses;
-    stored.multiplied = stored.multiplied || MultipliesByWeights(operation_);
+    stored.multiplied = stored.multiplied || (MultipliesByWeights(operation_) && !IsAdded(operation_, use.index));
     if (form_ && use.index == form_->weight) {
       std::string obstacle = OutOfReach(stored);
       const auto output_dim = obstacle.empty() ? OutputDim(*form_, use.operand, stored.value) : std::nullopt;
@@ -593,10 +602,10 @@ Network DescribeNetwork(torch::jit::Module module, const std::string& name,
   if (!module.find_method("forward")) {
     throw Error(ErrorKind::kData, fmt::format("model '{}' has no forward method", name));
   }
-  const torch::ScalarType type = TakesIntegers(module, input_shape) ? torch::kInt64 : torch::kFloat;
   const auto graph = InlinedGraph(module);
   CheckNotQuantized(*graph, name);
-  const NamedTensors buffers = BuffersOf(module);
+  const NamedTensors buffers = BuffersOf(module);  // before the first pass
+  const torch::ScalarType type = TakesIntegers(module, input_shape) ? torch::kInt64 : torch::kFloat;
   std::set<std::string> written;
   Network network;
   try {

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "allocators/problems.h"
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "support/catch.h"
 
@@ -155,7 +156,7 @@ TEST_CASE("every allocator refuses a budget below the cheapest plan with the nea
       CAPTURE(message);
       const auto largest = std::max_element(problem.units.begin(), problem.units.end(),
                                             [](const Unit& a, const Unit& b) { return a.weights < b.weights; });
-      CHECK_THAT(message, ContainsSubstring("are " + largest->name + " (" + std::to_string(largest->weights) + " weights"));
+      CHECK_THAT(message, ContainsSubstring("are " + largest->name + " (" + Counted(largest->weights, "weight")));
       CHECK_THAT(message, ContainsSubstring("and 3 more"));
       CHECK_THAT(message, ContainsSubstring("narrower widths"));
       CHECK(message.find('\n') == std::string::npos);

@@ -270,6 +270,7 @@ TEST_CASE("a dumped recipe has one stable form") {
                      "seed: 1\n"
                      "model:\n"
                      "  architecture: lenet5-caffe\n"
+                     "  answers_may_vary: false\n"
                      "data:\n"
                      "  name: mnist\n"
                      "  normalize: {mean: [0.1307], std: [0.3081]}\n"
@@ -294,7 +295,7 @@ TEST_CASE("a section's text changes with its own keys only") {
   const Recipe before = Load(kSmall), after = Load(kSmall, {"train.epochs=3"});
   CHECK(DumpRecipeSection(before, "train") != DumpRecipeSection(after, "train"));
   CHECK(DumpRecipeSection(before, "data") == DumpRecipeSection(after, "data"));
-  CHECK(DumpRecipeSection(before, "model") == "model:\n  architecture: lenet5-caffe\n");
+  CHECK(DumpRecipeSection(before, "model") == "model:\n  architecture: lenet5-caffe\n  answers_may_vary: false\n");
   CHECK(ErrorOf([&] { (void)DumpRecipeSection(before, "trian"); }).kind() == ErrorKind::kInternal);
 }
 

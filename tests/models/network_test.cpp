@@ -56,9 +56,9 @@ TEST_CASE("code that is called three levels down belongs to a model's hash") {
     torch::jit::Module inner("inner"), middle("middle"), outer("outer");
     inner.define(std::string("def forward(self, x):\n  return ") + innermost + "\n");
     middle.register_module("inner", inner);
-    middle.define("def forward(self, x):\n  return self.inner(x) * 2\n");
+    middle.define("def forward(self, x):\n  return self.inner.forward(x) * 2\n");
     outer.register_module("middle", middle);
-    outer.define("def forward(self, x):\n  return self.middle(x) + 1\n");
+    outer.define("def forward(self, x):\n  return self.middle.forward(x) + 1\n");
     return ModelHash(outer);
   };
   CHECK(hash_of("x + 3") == hash_of("x + 3"));
