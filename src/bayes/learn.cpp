@@ -119,7 +119,9 @@ torch::Tensor EntropyAwayFromZero(const torch::Tensor& probabilities) {
 }
 
 // KL(p || q) of every image.
-torch::Tensor Divergence(const torch::Tensor& log_p, const torch::Tensor& log_q) { return RowDivergences(log_p, log_q); }
+torch::Tensor Divergence(const torch::Tensor& log_p, const torch::Tensor& log_q) {
+  return RowDivergences(log_p, log_q);
+}
 
 // Of two answers to the same images: mean entropy, and what the entropy of their mean has more.
 std::pair<torch::Tensor, torch::Tensor> PairUncertainty(const torch::Tensor& log_a, const torch::Tensor& log_b) {

@@ -47,10 +47,11 @@ std::string CalibrationText(const PlanCalibration& calibration) {
   const std::string images = Grouped(calibration.images);
   const auto& source = calibration.source;
   return fmt::format("calibration        {}\n",
-                     source == "split-off"  ? images + " images split off before training"
-                     : source == "training" ? images + " of the training images; a model from a file has probably seen them"
-                     : source == "file"     ? images + " images of data.calibration_images"
-                                            : images + " of the test images, not measured on them");
+                     source == "split-off" ? images + " images split off before training"
+                     : source == "training"
+                         ? images + " of the training images; a model from a file has probably seen them"
+                     : source == "file" ? images + " images of data.calibration_images"
+                                        : images + " of the test images, not measured on them");
 }
 
 std::string GuardText(const PlanGuard& guard) {

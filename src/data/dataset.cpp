@@ -112,17 +112,22 @@ Dataset Dataset::Head(std::int64_t n) const {
     throw Error(ErrorKind::kUsage, fmt::format("{}: the first {} images asked for, but it has {}", name, n, size()));
   }
   if (!labels.defined()) return *this;
-  return {name,    images.narrow(0, 0, n), labels.narrow(0, 0, n),
-          classes, positions.defined() ? positions.narrow(0, 0, n) : torch::Tensor(), origin};
+  return {name,
+          images.narrow(0, 0, n),
+          labels.narrow(0, 0, n),
+          classes,
+          positions.defined() ? positions.narrow(0, 0, n) : torch::Tensor(),
+          origin};
 }
 
 void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who) {
   const torch::Tensor outside = data.labels.lt(0) | data.labels.ge(outputs);
   if (!outside.any().item<bool>()) return;
   const auto row = outside.nonzero()[0].item<std::int64_t>();
-  throw Error(ErrorKind::kData, fmt::format("{} has the label {}, but {} has {} output{}: labels are class numbers 0..{}",
-                                            data.ImageName(row), data.labels[row].item<std::int64_t>(), who, outputs,
-                                            outputs == 1 ? "" : "s", outputs - 1));
+  throw Error(
+      ErrorKind::kData,
+      fmt::format("{} has the label {}, but {} has {} output{}: labels are class numbers 0..{}", data.ImageName(row),
+                  data.labels[row].item<std::int64_t>(), who, outputs, outputs == 1 ? "" : "s", outputs - 1));
 }
 
 torch::Tensor FirstOfRuns(const torch::Tensor& images) {
@@ -158,7 +163,8 @@ Normalizer::Normalizer(const DataOptions& options)
 torch::Tensor Normalizer::Apply(const torch::Tensor& images) const {
   if (integers_) {
     if (mean_.defined() || std_.defined()) {
-      throw Error(ErrorKind::kUsage, "data.normalize: the model takes integers, which are not normalized; leave it out");
+      throw Error(ErrorKind::kUsage,
+                  "data.normalize: the model takes integers, which are not normalized; leave it out");
     }
     return images.to(torch::kInt64, /*non_blocking=*/false, /*copy=*/true);
   }

@@ -107,8 +107,8 @@ Array ReadArray(const std::filesystem::path& file) {
   const std::string name = header.type.substr(has_order ? 1 : 0);
   const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return t.name == name; });
   if (type == std::end(kTypes)) {
-    ThrowBadFile(file, fmt::format("unsupported type '{}'; save integers or floats, as array.astype('float32')",
-                                   header.type));
+    ThrowBadFile(
+        file, fmt::format("unsupported type '{}'; save integers or floats, as array.astype('float32')", header.type));
   }
 
   const std::int64_t available = static_cast<std::int64_t>(std::filesystem::file_size(file)) - in.tellg();
@@ -229,11 +229,6 @@ DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint
     if (shape != expected) {
       ThrowBadFile(file, fmt::format("images of shape {}, but those of {} have {}", ShapeText(shape.vec()),
                                      options.train_images, ShapeText(expected.vec())));
-    }
-    if (data.images.scalar_type() != splits.train.images.scalar_type()) {
-      ThrowBadFile(file, fmt::format("another type than {}; bytes are divided by 255, other numbers are taken as they "
-                                     "are: save both with one type",
-                                     options.train_images));
     }
   };
   agree(splits.test, files.test[0]);

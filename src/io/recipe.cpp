@@ -192,9 +192,17 @@ class RecipeReader {
                       "channel",
                       data.normalize_mean.size(), data.normalize_std.size()));
     }
-    if (data.name != "npy") return;
     const Setting* images = Find("data.calibration_images");
     const Setting* labels = Find("data.calibration_labels");
+    if (data.name != "npy") {
+      for (const Setting* given : {images, labels}) {
+        if (given == nullptr) continue;
+        given->Fail(
+            "only the data set npy takes calibration files; 'calibration_from: test' takes the images off the "
+            "test split");
+      }
+      return;
+    }
     if ((images != nullptr) != (labels != nullptr)) {
       (images != nullptr ? images : labels)
           ->Fail("data.calibration_images and data.calibration_labels go together; give both");

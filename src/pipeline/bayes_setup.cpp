@@ -130,9 +130,10 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
   data = LoadData(recipe.data, folders, recipe.seed);
   if (data.train.size() == 0) throw Error(ErrorKind::kData, recipe.data.name + " has no training images");
   if (data.train.images.dim() != 4) {
-    throw Error(ErrorKind::kData, fmt::format("bayes: fine-tuning distorts images [N, C, H, W], but {} holds arrays of {} "
-                                              "dimensions",
-                                              data.train.name, data.train.images.dim()));
+    throw Error(ErrorKind::kData,
+                fmt::format("bayes: fine-tuning distorts images [N, C, H, W], but {} holds arrays of {} "
+                            "dimensions",
+                            data.train.name, data.train.images.dim()));
   }
   train_hash = DataHash(recipe, folders, false);
   auto module = file.empty() ? BuildArchitecture(recipe.model.architecture, recipe.seed) : LoadModule(model_file);

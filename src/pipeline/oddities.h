@@ -11,9 +11,9 @@
 namespace bitplan::pipeline {
 
 struct OddityFacts {
-  int classes = 0;                             // of the data; 0: not known
-  const AllocationProblem* table = nullptr;    // in nats per sample; null: not known
-  std::optional<double> calibration_accuracy;  // of the float network, share of images; where it has seen them
+  int classes = 0;                                  // of the data; 0: not known
+  const AllocationProblem* table = nullptr;         // in nats per sample; null: not known
+  std::optional<double> calibration_accuracy = {};  // of the float network, share of images; where it has seen them
 };
 
 // One sentence for each:

@@ -160,7 +160,8 @@ bitplan::Network StageChain::Described(const torch::jit::Module& module, const s
   try {
     return DescribeNetwork(module, name, shape, images);
   } catch (const Error& error) {
-    const bool put_in = recipe_.data.name == "npy" && recipe_.data.layout == "images" && shape.size() == 3 && shape[0] == 1;
+    const bool put_in =
+        recipe_.data.name == "npy" && recipe_.data.layout == "images" && shape.size() == 3 && shape[0] == 1;
     if (error.kind() != ErrorKind::kData || !put_in) throw;
     // Not for every reason that a model is refused for: only where the other shape would do.
     try {
@@ -169,8 +170,9 @@ bitplan::Network StageChain::Described(const torch::jit::Module& module, const s
       throw error;
     }
     throw Error(ErrorKind::kData, std::string(error.what()) + "; it takes [" + std::to_string(shape[1]) + ", " +
-                                      std::to_string(shape[2]) + "]: if the arrays are [N, " + std::to_string(shape[1]) +
-                                      ", " + std::to_string(shape[2]) + "], set data.layout: as-is");
+                                      std::to_string(shape[2]) + "]: if the arrays are [N, " +
+                                      std::to_string(shape[1]) + ", " + std::to_string(shape[2]) +
+                                      "], set data.layout: as-is");
   }
 }
 
@@ -262,7 +264,7 @@ Recipe StageChain::PosteriorRecipe(const std::string& estimator) const {
 
 std::string StageChain::PosteriorInput(const std::string& estimator) {
   return Sha256OfParts({"posterior/3", ModelRecord().content, DataHash(false),
-                 DumpRecipeSection(PosteriorRecipe(estimator), "posterior"), Seed()});
+                        DumpRecipeSection(PosteriorRecipe(estimator), "posterior"), Seed()});
 }
 
 const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
@@ -342,9 +344,9 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {
     return Sha256OfParts({"sensitivity/5", ModelRecord().content, posterior,
-                   recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(), DataHash(false),
-                   DumpRecipeSection(recipe, "sensitivity"), DumpRecipeSection(recipe, "quantizer"), Join(Widths()),
-                   Seed()});
+                          recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
+                          DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
+                          DumpRecipeSection(recipe, "quantizer"), Join(Widths()), Seed()});
   };
   std::string input = input_with(with_posterior ? PosteriorRecord(estimator).content : "");
   if (!with_posterior) {
@@ -395,8 +397,8 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   const bool scores = allocator.needs_posterior || FindSensitivityMetric(metric).needs_posterior;
   const auto input =
       Sha256OfParts({"draws/7", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
-              ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
-              Section("quantizer"), std::to_string(draws), Seed()});
+                     ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
+                     Section("quantizer"), std::to_string(draws), Seed()});
   const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric, file = stage + ".json";
   const auto record = Ensure(stage, input, {file}, [&]() -> StageRecord {
     const auto text = DumpPosteriorDraws(MeasurePosteriorDraws(Inputs(metric, estimator, true), measured.problem,
@@ -487,8 +489,9 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = Sha256OfParts({"allocate/9", RangeEvidenceHash(), measured.content, draws.content, ModelRecord().content, Section("allocate"),
-                             Section("quantizer"), allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
+  const auto input = Sha256OfParts({"allocate/9", RangeEvidenceHash(), measured.content, draws.content,
+                                    ModelRecord().content, Section("allocate"), Section("quantizer"),
+                                    allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
     const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;
     const auto start = Clock::now();

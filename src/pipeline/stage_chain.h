@@ -225,7 +225,7 @@ class StageChain {
 
   std::optional<DataSplits> data_;
   std::optional<double> calibration_accuracy_;  // as the stage apply found it
-  bool correction_images_sound_ = false;  // the float network takes them all
+  bool correction_images_sound_ = false;        // the float network takes them all
   std::map<bool, std::string> data_hashes_;
   std::optional<StageRecord> model_record_;
   std::string model_note_;

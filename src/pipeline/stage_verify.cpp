@@ -336,9 +336,8 @@ std::optional<double> StageChain::CalibrationAccuracy() {
 
 std::vector<std::string> StageChain::Notes(const Plan& plan) {
   const auto facts = nlohmann::json::parse(ModelRecord().facts);
-  return Oddities(plan, {.classes = facts.value("classes", 0),
-                         .table = &Table(),
-                         .calibration_accuracy = calibration_accuracy_});
+  return Oddities(
+      plan, {.classes = facts.value("classes", 0), .table = &Table(), .calibration_accuracy = calibration_accuracy_});
 }
 
 double StageChain::GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,

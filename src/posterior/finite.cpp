@@ -4,7 +4,6 @@
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
@@ -31,9 +30,9 @@ torch::Tensor HaveProbabilities(const torch::Tensor& logits) {
 }
 
 torch::Tensor RowDivergences(const torch::Tensor& log_p, const torch::Tensor& log_q) {
-  const torch::Tensor p = log_p.exp();
-  const torch::Tensor terms = p * (log_p - log_q);
-  return torch::where(p.gt(0.0), terms, torch::zeros_like(terms)).sum(1);
+  const torch::Tensor p = log_p.exp(), difference = log_p - log_q;
+  // Chosen before it is multiplied, so that gradients stay finite too.
+  return (p * torch::where(p.gt(0.0), difference, torch::zeros_like(difference))).sum(1);
 }
 
 double MeanNotNegative(const torch::Tensor& values) {

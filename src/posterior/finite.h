@@ -17,8 +17,8 @@ namespace bitplan {
 // throughout. A class with the logit -inf has probability zero: that is how classes are masked.
 [[nodiscard]] torch::Tensor HaveProbabilities(const torch::Tensor& logits);
 
-// KL(p || q) of every row in nats, from log-probabilities [n, classes]. Where p is zero a class counts nothing, whatever
-// q says of it.
+// KL(p || q) of every row in nats, from log-probabilities [n, classes]. Where p is zero a class counts nothing,
+// whatever q says of it.
 [[nodiscard]] torch::Tensor RowDivergences(const torch::Tensor& log_p, const torch::Tensor& log_q);
 
 // The mean of non-negative values whose rounding errors may lie below zero; NaN stays NaN.

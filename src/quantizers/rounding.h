@@ -31,14 +31,15 @@ struct RoundingSums {
                                    CodeRange range);
 
 // The scale of least error: a search over fractions of the largest magnitude, refined by alternating least squares
-// (codes for the scale, scale for the codes) until the codes stay. Returns 0 where no scale is usable, and the error of a channel of zeros.
+// (codes for the scale, scale for the codes) until the codes stay. Returns 0 where no scale is usable.
 struct BestScale {
   float scale = 0.0F;
   double error = 0.0;
 };
 [[nodiscard]] BestScale FindScale(const float* w, const float* importance, std::int64_t n, CodeRange range);
 
-// The smallest |scale| that clips no weight, 0 where that is not usable; negative when the longer side of the grid serves the positive weights.
+// The smallest |scale| that clips no weight, 0 where that is not usable; negative when the longer side of the grid
+// serves the positive weights.
 [[nodiscard]] float MaxScale(const float* w, std::int64_t n, CodeRange range);
 
 // out_i = scale * code(w_i).

@@ -14,9 +14,9 @@
 #include "bitplan/data/augment.h"
 #include "bitplan/models/network.h"
 #include "bitplan/training/schedule.h"
+#include "posterior/finite.h"
 #include "training/checkpoint.h"
 #include "training/optimizer.h"
-#include "posterior/finite.h"
 
 namespace bitplan {
 namespace {
@@ -53,9 +53,11 @@ class Trainer {
         options_(options),
         seed_(seed),
         progress_(progress),
+        first_(CloneModule(module)),
         steps_per_epoch_((train.size() + options.batch - 1) / options.batch) {
     if (train.size() == 0) throw Error(ErrorKind::kData, "the training split is empty");
     for (const std::string& name : options.augment) augmentations_.push_back(&FindAugmentation(name));
+    SetTraining(first_, false);
     if (!augmentations_.empty() && train.images.dim() != 4) {
       throw Error(ErrorKind::kUsage, fmt::format("train.augment changes images [N, C, H, W], but {} holds arrays of {} "
                                                  "dimensions; leave it out",
@@ -100,11 +102,9 @@ class Trainer {
                                                 logits.size(-1), train_.name, train_.classes));
     }
     const torch::Tensor loss = torch::nn::functional::cross_entropy(logits, train_.labels.index_select(0, index));
-    if (sound_ && !std::isfinite(loss.item<double>())) {
+    if (sound_ && loss.is_cpu() && !std::isfinite(loss.item<double>())) {
       sound_ = false;
-      SetTraining(module_, false);
-      RefuseLoss(module_, train_, index, normalizer_);  // unless it is the network: training diverged
-      SetTraining(module_, true);
+      RefuseLoss(first_, train_, index, normalizer_);  // unless it is the network: training diverged
     }
     loss.backward();
     optimizer_->step();
@@ -124,7 +124,8 @@ class Trainer {
   const TrainOptions& options_;
   std::uint64_t seed_;
   ProgressSink& progress_;
-  bool sound_ = true;  // every loss so far was finite
+  torch::jit::Module first_;  // the network before training, in evaluation mode: an image that it cannot take is bad
+  bool sound_ = true;         // every loss so far was finite
   std::int64_t steps_per_epoch_;
   std::vector<const Augmentation*> augmentations_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;

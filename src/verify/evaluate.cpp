@@ -32,9 +32,8 @@ void CheckLabels(const torch::Tensor& logits, const torch::Tensor& labels) {
     throw Error(ErrorKind::kData,
                 fmt::format("the data has the label {} at position {}, the network has {} outputs: labels must be in "
                             "0..{}",
-                            low < 0 ? low : high,
-                            (low < 0 ? labels.argmin() : labels.argmax()).item<std::int64_t>(), logits.size(1),
-                            logits.size(1) - 1));
+                            low < 0 ? low : high, (low < 0 ? labels.argmin() : labels.argmax()).item<std::int64_t>(),
+                            logits.size(1), logits.size(1) - 1));
   }
 }
 

@@ -101,8 +101,8 @@ void FitOutput(const Layer& layer, torch::jit::Module& quantized, const OutputRe
     variance = variance.sum().expand_as(mean_q);
   }
   // A channel that puts out a constant, as one without weights does, has nothing to scale.
-  const torch::Tensor varied = variance.gt(kConstant * (mean_q.square() + variance)) &
-                               variance.ge(std::numeric_limits<float>::min());
+  const torch::Tensor varied =
+      variance.gt(kConstant * (mean_q.square() + variance)) & variance.ge(std::numeric_limits<float>::min());
   const torch::Tensor scale = torch::where(varied, covariance / variance, torch::ones_like(mean_q));
   const torch::Tensor shift = mean_f - scale * mean_q;
 

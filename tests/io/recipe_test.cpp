@@ -216,6 +216,8 @@ TEST_CASE("calibration files come in pairs and not beside a split to take the im
   CHECK_THAT(SetComplaint(npy + "calibration_images: e, calibration_labels: f, calibration_from: test}"),
              ContainsSubstring("keep one"));
   CHECK(Load(kSmall, {npy + "calibration_images: e, calibration_labels: f}"}).data.calibration_images == "e");
+  CHECK_THAT(SetComplaint("data={name: mnist, calibration_images: e, calibration_labels: f}"),
+             ContainsSubstring("only the data set npy"));
 }
 
 TEST_CASE("a missing recipe is not found") {
@@ -227,7 +229,8 @@ TEST_CASE("a missing recipe is not found") {
 TEST_CASE("a dumped recipe loads to the same recipe, every key included") {
   const std::vector<std::string> overrides = {
       "data={name: npy, normalize: {mean: [0.1, 1e-7], std: [0.3, 12345678.5]}, calibration: 7, train_images: a b.npy, "
-      "train_labels: 'x: y', test_images: \"12\", test_labels: true, calibration_images: c.npy, calibration_labels: d.npy, "
+      "train_labels: 'x: y', test_images: \"12\", test_labels: true, calibration_images: c.npy, calibration_labels: "
+      "d.npy, "
       "layout: as-is}",
       "train={epochs: 3, optimizer: sgd, learning_rate: 0.3, weight_decay: 0.0005, batch: 9, augment: [flip, shift]}",
       "posterior={estimator: svi, samples: 5, batch: 6, prior_sigma: 0.125, epochs: 2, learning_rate: 1e-9, "

@@ -207,10 +207,11 @@ TEST_CASE("a failed save leaves the old file as it was") {
 TEST_CASE("a mask of -inf in a buffer is loaded, and a weight too large for float32 squares is refused by name") {
   const testing::TemporaryFolder folder;
   const torch::Tensor mask = torch::full({4, 4}, -std::numeric_limits<float>::infinity()).triu(1);
-  torch::jit::Module module = MakeModule({{"weight", torch::ones({4, 4})}},
-                                         "def forward(self, x):\n"
-                                         "    return (x.unsqueeze(2) + self.mask).softmax(2).sum(1).matmul(self.weight)\n",
-                                         {{"mask", mask}});
+  torch::jit::Module module =
+      MakeModule({{"weight", torch::ones({4, 4})}},
+                 "def forward(self, x):\n"
+                 "    return (x.unsqueeze(2) + self.mask).softmax(2).sum(1).matmul(self.weight)\n",
+                 {{"mask", mask}});
   SaveModule(module, folder / "masked.pt");
   const torch::jit::Module loaded = LoadModule(folder / "masked.pt");
   CHECK(torch::equal(GetTensor(loaded, "mask"), mask));

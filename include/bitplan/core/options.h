@@ -27,7 +27,7 @@ struct DataOptions {
   // name: npy only; files relative to the data folder or the recipe
   std::string train_images, train_labels, test_images, test_labels;
   std::string calibration_images, calibration_labels;  // empty: taken from a split
-  std::string layout = "images";  // images: [N, H, W] becomes [N, 1, H, W]; as-is
+  std::string layout = "images";                       // images: [N, H, W] becomes [N, 1, H, W]; as-is
 };
 
 struct TrainOptions {

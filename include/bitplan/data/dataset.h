@@ -112,10 +112,10 @@ void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed);
 // Looks options.name up (Error(kUsage), nearest name), loads, shuffles the training split (so that the head of a part
 // is a fair sample of it) and moves its first `calibration` images into the calibration split (stream
 // "data/calibration"; a smaller calibration split is part of a bigger one). By options.calibration_from they come from
-// the test split instead, which is smaller then; with options.calibration_images from those files. An image that stands several times in a row
-// is never on both sides: the calibration split grows until its last image is whole. Error(kUsage) when that would
-// leave nothing to train on. `folders`: where relative files are looked for, in order: the data folder, then the
-// recipe's folder.
+// the test split instead, which is smaller then; with options.calibration_images from those files. An image that stands
+// several times in a row is never on both sides: the calibration split grows until its last image is whole.
+// Error(kUsage) when that would leave nothing to train on. `folders`: where relative files are looked for, in order:
+// the data folder, then the recipe's folder.
 [[nodiscard]] DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders,
                                   std::uint64_t seed);
 

@@ -91,8 +91,8 @@ class TensorSlot {
 void SetTraining(torch::jit::Module& module, bool training);
 
 // Loads a TorchScript file, converts it to float32 and evaluation mode without gradients, checks that every parameter
-// is finite. Buffers may hold anything: -inf in a mask belongs there, and outputs that are not finite are refused later.
-// Error(kNotFound) missing; Error(kData) corrupt, empty, NaN or infinite (names the tensor).
+// is finite. Buffers may hold anything: -inf in a mask belongs there, and outputs that are not finite are refused
+// later. Error(kNotFound) missing; Error(kData) corrupt, empty, NaN or infinite (names the tensor).
 [[nodiscard]] torch::jit::Module LoadModule(const std::filesystem::path& file);
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file);  // atomic
 
