@@ -15,6 +15,7 @@
 #include "bitplan/io/tables.h"
 #include "bitplan/models/answers.h"
 #include "bitplan/models/architectures.h"
+#include "bitplan/models/at_once.h"
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/sensitivity/network_oracle.h"
 #include "bitplan/sensitivity/posterior_draws.h"
@@ -421,7 +422,13 @@ bool StageChain::RangesByOutputs() const {
 torch::Tensor StageChain::CorrectionImages() {
   const auto& train = Data().train;
   const auto order = RandomStream(recipe_.seed, "pipeline/correction").Permutation(train.size());
-  const auto count = std::min<std::int64_t>(recipe_.quantizer.correction_samples, train.size());
+  const auto wanted = std::min<std::int64_t>(recipe_.quantizer.correction_samples, train.size());
+  const auto count = std::min(wanted, ImagesAtOnce(Model()));  // rounding and corrections pass them at once
+  if (count < wanted && !few_images_said_) {
+    progress_.Info("rounding and corrections look at " + std::to_string(count) + " of " + std::to_string(wanted) +
+                   " images: as many as pass the network at once in bounded memory");
+    few_images_said_ = true;
+  }
   const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
   if (!correction_images_sound_) {
     RequireFiniteActivations(Model(), train, chosen, normalizer_);

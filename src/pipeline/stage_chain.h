@@ -202,6 +202,8 @@ class StageChain {
   [[nodiscard]] double GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
                                 const QuantizerOptions& options);
   [[nodiscard]] const Dataset& VerifySplit();
+  // verify.batch, or fewer images where so many would not pass the network in bounded memory.
+  [[nodiscard]] int Batch();
   [[nodiscard]] SplitMeasurement Evaluated(const torch::jit::Module& module, const Dataset& split,
                                            const std::string& label);
   [[nodiscard]] PlanMeasurement EvaluatedOnBoth(const torch::jit::Module& module, const std::string& what);
@@ -233,6 +235,7 @@ class StageChain {
   std::map<std::string, Estimate> posteriors_;        // by estimator
   std::map<std::string, Measured> tables_;            // by the name of the stage
   std::unique_ptr<SensitivityInputs> oracle_inputs_;  // of the last oracle, which refers to them
+  bool few_images_said_ = false;
   std::optional<std::vector<QuantizerEvidence>> evidence_;
   std::optional<AppliedPlan> quantized_;
   std::vector<int> quantized_bits_;

@@ -15,6 +15,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/io/recipe.h"
+#include "bitplan/models/at_once.h"
 #include "bitplan/verify/compensate.h"
 #include "bitplan/verify/correction.h"
 #include "bitplan/verify/evaluate.h"
@@ -347,7 +348,7 @@ double StageChain::GuardNll(const std::vector<int>& bits, const std::vector<Leve
   auto applied = ApplyBits(Model(), bits, choices, options, Evidence());
   (void)Correct(applied, bits, options, calibration.Head(half));
   const Dataset judged = calibration.Select(torch::arange(half, calibration.size()));
-  const auto logits = PredictLogits(applied.module, judged, normalizer_, recipe_.verify.batch, "guard", progress_);
+  const auto logits = PredictLogits(applied.module, judged, normalizer_, Batch(), "guard", progress_);
   return Rounded(EvaluateLogits(logits, judged.labels).metrics.nll, 6);
 }
 
@@ -407,11 +408,17 @@ Verification StageChain::Compare(const Plan& plan, const Plan& other) {
   return Measure(Built(other), module);
 }
 
+int StageChain::Batch() {
+  return static_cast<int>(std::min<std::int64_t>(recipe_.verify.batch, ImagesAtOnce(Model())));
+}
+
 const Dataset& StageChain::VerifySplit() { return recipe_.verify.split == "test" ? Data().test : Data().calibration; }
 
 Verification StageChain::Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized) {
+  auto options = recipe_.verify;
+  options.batch = Batch();
   return RoundedVerification(
-      VerifyPaired(reference, quantized, VerifySplit(), normalizer_, recipe_.verify, recipe_.seed, progress_));
+      VerifyPaired(reference, quantized, VerifySplit(), normalizer_, options, recipe_.seed, progress_));
 }
 
 Verification StageChain::RoundedVerification(Verification result) const {
@@ -426,7 +433,7 @@ Verification StageChain::RoundedVerification(Verification result) const {
 SplitMeasurement StageChain::Evaluated(const torch::jit::Module& module, const Dataset& split,
                                        const std::string& label) {
   const auto evaluation =
-      EvaluateLogits(PredictLogits(module, split, normalizer_, recipe_.verify.batch, label, progress_), split.labels);
+      EvaluateLogits(PredictLogits(module, split, normalizer_, Batch(), label, progress_), split.labels);
   SplitMeasurement measured{split.name, evaluation.metrics, evaluation.correct, evaluation.nll};
   for (float& value : measured.nll) value = static_cast<float>(RoundedToDigits(value, 4));  // as the file keeps them
   return measured;
@@ -498,7 +505,7 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
-  return Sha256OfParts({"apply/7", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+  return Sha256OfParts({"apply/8", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
                         BitsAndChoices(plan), Seed(), RangeEvidenceHash()});
 }
 

@@ -13,11 +13,7 @@
 namespace bitplan {
 namespace {
 
-std::string BitsText(const std::vector<int>& bits) {
-  std::string text;
-  for (const int b : bits) text += (text.empty() ? "" : " ") + std::to_string(b);
-  return text;
-}
+std::string BitsText(const std::vector<int>& bits) { return fmt::format("{}", fmt::join(bits, " ")); }
 
 // Notes hold commas and quotes.
 std::string CsvText(const std::string& text) {

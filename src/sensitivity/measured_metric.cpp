@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "bitplan/core/interrupt.h"
+#include "bitplan/models/at_once.h"
 #include "posterior/batches.h"
 #include "posterior/finite.h"
 #include "sensitivity/bootstrap.h"
@@ -18,11 +19,11 @@ namespace {
 constexpr std::int64_t kLossBatch = 256;
 
 // Log-probabilities of all images, [n, classes] float32.
-torch::Tensor LogProbabilities(torch::jit::Module& module, const torch::Tensor& images) {
+torch::Tensor LogProbabilities(torch::jit::Module& module, const torch::Tensor& images, std::int64_t step) {
   std::vector<torch::Tensor> parts;
-  for (std::int64_t begin = 0; begin < images.size(0); begin += kLossBatch) {
+  for (std::int64_t begin = 0; begin < images.size(0); begin += step) {
     ThrowIfInterrupted();
-    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kLossBatch, images.size(0)));
+    const torch::Tensor batch = images.slice(0, begin, std::min(begin + step, images.size(0)));
     parts.push_back(RunForward(module, batch).log_softmax(1));
   }
   return torch::cat(parts);
@@ -39,7 +40,8 @@ AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressS
   const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, index));
 
   torch::jit::Module module = CloneModule(inputs.network.module);
-  const torch::Tensor reference = LogProbabilities(module, images);
+  const std::int64_t step = std::min(kLossBatch, ImagesAtOnce(inputs.network));
+  const torch::Tensor reference = LogProbabilities(module, images, step);
   RequireProbabilities(reference, module, inputs.train, index, inputs.normalizer);
   const TableBootstrap bootstrap(images.size(0), inputs.seed);
   progress.Begin("sensitivity measured", static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()),
@@ -50,7 +52,7 @@ AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressS
     std::vector<double> rise;
     for (const QuantizedWeight& fit : quantized.fits[l]) {
       slot.copy_(quantized.rows[l].Values(fit));
-      const torch::Tensor divergence = RowDivergences(reference, LogProbabilities(module, images));
+      const torch::Tensor divergence = RowDivergences(reference, LogProbabilities(module, images, step));
       bootstrap.Fill(problem, l, rise.size(), divergence);
       rise.push_back(MeanNotNegative(divergence));
       progress.Advance(1);

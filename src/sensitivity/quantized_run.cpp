@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "bitplan/core/interrupt.h"
+#include "bitplan/models/at_once.h"
 #include "bitplan/models/tap.h"
 #include "posterior/batches.h"
 
@@ -25,6 +26,7 @@ QuantizedRun::QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples
       correct_(!inputs.network.batch_norms.empty() && CentringOf(inputs.quantizer).batch_norm) {
   const torch::NoGradGuard no_grad;
   RandomStream draws(inputs.seed, stream);
+  if (correct_) samples = std::min(samples, ImagesAtOnce(inputs.network));  // they all pass at once
   index_ = DrawSamples(inputs.train, std::max<std::int64_t>(1, samples), draws);
   images_ = inputs.normalizer.Apply(inputs.train.images.index_select(0, index_));
   labels_ = inputs.train.labels.index_select(0, index_);
@@ -82,9 +84,10 @@ torch::Tensor QuantizedRun::Logits(std::int64_t first) {
   const std::int64_t count = first > 0 ? std::min(first, images_.size(0)) : images_.size(0);
   if (correct_) return Corrected(images_.slice(0, 0, count));
   std::vector<torch::Tensor> parts;
-  for (std::int64_t begin = 0; begin < count; begin += kRunBatch) {
+  const std::int64_t step = std::min(kRunBatch, ImagesAtOnce(inputs_.network));
+  for (std::int64_t begin = 0; begin < count; begin += step) {
     ThrowIfInterrupted();
-    parts.push_back(RunForward(module_, images_.slice(0, begin, std::min(begin + kRunBatch, count))));
+    parts.push_back(RunForward(module_, images_.slice(0, begin, std::min(begin + step, count))));
   }
   return torch::cat(parts);
 }

@@ -8,6 +8,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
+#include "bitplan/models/at_once.h"
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/verify/evaluate.h"
@@ -121,9 +122,10 @@ class Corrector {
   std::vector<torch::Tensor> original_;
 };
 
-double CalibrationNll(const torch::jit::Module& module, const Dataset& calibration, const Normalizer& normalizer,
-                      ProgressSink& progress) {
-  const torch::Tensor logits = PredictLogits(module, calibration, normalizer, kStatisticsBatch, "calibration", progress);
+double CalibrationNll(const Network& network, const torch::jit::Module& module, const Dataset& calibration,
+                      const Normalizer& normalizer, ProgressSink& progress) {
+  const int batch = static_cast<int>(std::min(kStatisticsBatch, ImagesAtOnce(network)));
+  const torch::Tensor logits = PredictLogits(module, calibration, normalizer, batch, "calibration", progress);
   return EvaluateLogits(logits, calibration.labels).metrics.nll;
 }
 
@@ -164,7 +166,7 @@ Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized,
   double least = 0.0;
   const auto attempt = [&](const CorrectionMethod& method) {
     corrector.Apply(method);
-    const double nll = CalibrationNll(quantized, calibration, normalizer, progress);
+    const double nll = CalibrationNll(network, quantized, calibration, normalizer, progress);
     correction.candidates.push_back({method, nll});
     if (best.empty() || nll < least) {
       least = nll;
