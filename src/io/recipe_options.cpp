@@ -276,8 +276,7 @@ const std::vector<RecipeSection>& RecipeSections() {
       {"", "The run."},
       {"model", "The network to plan: built in and trained by the run, or a trained file."},
       {"data",
-       "Images and labels. Allocation and corrections use the training split, choices the calibration images; the test "
-       "split is measured."},
+       "Images and labels. Allocation uses the training split, choices the calibration images, verify the test split."},
       {"train", "Training of a built-in architecture; skipped when the model is a file."},
       {"posterior", "How precisely every weight is known."},
       {"sensitivity", "What every width of every layer is expected to cost."},

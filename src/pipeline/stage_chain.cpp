@@ -125,7 +125,7 @@ std::string StageChain::CheckModelSuitsData(const bitplan::Network& network) {
   constexpr std::int64_t kProbed = 16;
   const auto images = normalizer_.Apply(train.images.narrow(0, 0, std::min(kProbed, train.size())));
   const auto alone = RunForward(network.module, images.narrow(0, 0, 1));
-  if (alone.dim() != 2 || alone.size(0) != 1) {
+  if (alone.dim() != 2 || alone.size(0) != 1 || alone.size(1) == 0) {
     throw Error(ErrorKind::kData, "model " + network.name + " answers one image with " + c10::str(alone.sizes()) +
                                       "; logits [1, classes] are needed");
   }

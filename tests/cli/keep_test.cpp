@@ -215,7 +215,7 @@ TEST_CASE("data that were moved, and options that nothing reads, run nothing aga
             .empty());
 }
 
-TEST_CASE("--set takes several overrides, before or after the recipe") {
+TEST_CASE("overrides: --set takes several overrides, before or after the recipe") {
   const Workplace place;
   const auto bits = [&](std::vector<std::string> words) {
     words.insert(words.begin(), "allocate");
@@ -337,7 +337,7 @@ TEST_CASE("verify --transfer takes the widths of a plan for the same layers trai
   CHECK_THAT(ErrorLine(wrong), ContainsSubstring("[784, 300]"));
 }
 
-TEST_CASE("--out-plan overwrites no file that is not a plan, and moves an edited plan aside") {
+TEST_CASE("verify --out-plan overwrites no file that is not a plan, and moves an edited plan aside") {
   const Workplace place;
   REQUIRE(RunAt(place, "3.0").code == 0);
   const auto verify = [&](const std::string& target) {

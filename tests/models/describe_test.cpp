@@ -166,7 +166,7 @@ TEST_CASE("a layer keeps the last part of its path unless it is called weight") 
   CHECK(network.layers[1].parameter == "inner.weight");
 }
 
-TEST_CASE("a buffer that the forward multiplies by is a layer; masks, indices and encodings are no weights") {
+TEST_CASE("a buffer that the forward multiplies by is a layer, and masks, indices and encodings are no weights") {
   const auto module = MakeModule({{"fc", torch::randn({3, 4})}}, R"(
 def forward(self, x):
     h = torch.linear(x, self.mixing) + self.encoding[self.index]
