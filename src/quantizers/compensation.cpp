@@ -1,7 +1,6 @@
 #include "quantizers/compensation.h"
 
 #include <ATen/Parallel.h>
-#include <torch/linalg.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
