@@ -108,15 +108,22 @@ std::string LeftInFloatText(const LeftInFloat& left) {
   return text + "\n";
 }
 
-std::string SizesText(const PlanAchieved& achieved) {
-  const auto line = [](const char* what, std::int64_t bytes, double compression) {
-    return fmt::format("{:<18} {} bytes of {} ({:.1f} times smaller)\n", what, Grouped(bytes),
-                       Grouped(std::llround(static_cast<double>(bytes) * compression)), compression);
+std::string SizesText(const Plan& plan) {
+  const auto line = [](const char* what, std::int64_t bytes, std::int64_t in_float) {
+    return fmt::format("{:<18} {} bytes of {} ({:.1f} times smaller)\n", what, Grouped(bytes), Grouped(in_float),
+                       static_cast<double>(in_float) / static_cast<double>(bytes));
   };
+  const auto& achieved = plan.achieved;
+  std::int64_t planned = 0;  // bytes in float32
+  for (const PlanLayer& layer : plan.layers) {
+    std::int64_t weights = 1;
+    for (const std::int64_t size : layer.shape) weights *= size;
+    if (layer.bits <= 8) planned += 4 * weights;
+  }
   std::string text;
-  if (achieved.stored_bytes > 0) text += line("planned layers", achieved.stored_bytes, achieved.compression);
+  if (achieved.stored_bytes > 0) text += line("planned layers", achieved.stored_bytes, planned);
   if (achieved.network_bytes > 0) {
-    text += line("whole network", achieved.network_bytes, achieved.network_compression);
+    text += line("whole network", achieved.network_bytes, achieved.network_bytes - achieved.stored_bytes + planned);
   }
   return text;
 }
@@ -170,7 +177,7 @@ std::string Text(const pipeline::RunReport& report) {
   }
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
                       achieved.average_bits_with_overhead);
-  text += SizesText(achieved);
+  text += SizesText(plan);
   text += OutsideText(plan);
   text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);
   text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,
