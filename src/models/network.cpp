@@ -87,17 +87,24 @@ void TakeOrdinaryPath(const torch::jit::Module& module) {
     for (const torch::jit::Method& method : part.get_methods()) {
       const std::shared_ptr<torch::jit::Graph> graph = method.graph();
       if (!seen.insert(graph.get()).second) continue;
-      std::vector<torch::jit::Node*> asks;
+      std::set<torch::jit::Node*> asks;
       bool has_fused = false;
       VisitNodes(graph->block(), [&](torch::jit::Node* node) {
         const std::string kind = node->kind().toQualString();
         has_fused = has_fused || fused.contains(kind);
-        if (questions.contains(kind)) asks.push_back(node);
+        if (questions.contains(kind)) asks.insert(node);
+        // Later versions of PyTorch ask in a function of its own.
+        if (node->kind() != c10::prim::CallFunction) return;
+        const auto type = node->input(0)->type()->cast<c10::FunctionType>();
+        if (!type || !type->function()->isGraphFunction()) return;
+        VisitNodes(torch::jit::toGraphFunction(*type->function()).graph()->block(), [&](torch::jit::Node* inner) {
+          if (questions.contains(inner->kind().toQualString())) asks.insert(inner);
+        });
       });
       if (!has_fused) continue;
       for (torch::jit::Node* node : asks) {
         const torch::jit::WithInsertPoint here(node);
-        node->output()->replaceAllUsesWith(graph->insertConstant(true));
+        node->output()->replaceAllUsesWith(node->owningGraph()->insertConstant(true));
         node->destroy();
       }
     }
