@@ -206,21 +206,78 @@ torch::Tensor WeightRows::RowValues(const QuantizedWeight& fit) const {
 
 torch::Tensor WeightRows::Values(const QuantizedWeight& fit) const { return FromRows(RowValues(fit)); }
 
-torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
-                                            double shrinkage) const {
-  const torch::Tensor rows = rows_.reshape({-1, moments.size(1)});
+torch::Tensor WeightRows::ChannelRows(const torch::Tensor& rows, const OutputMoments& moments) const {
+  return rows.reshape({-1, moments.inputs.size(1)});
+}
+
+torch::Tensor WeightRows::ScalesFor(const torch::Tensor& target, const QuantizedWeight& fit,
+                                    const OutputMoments& moments) const {
+  const torch::Tensor rows = target.reshape_as(rows_).contiguous();
+  const torch::Tensor power = moments.inputs.diagonal(0, 1, 2).repeat_interleave(
+      target.size(0) / moments.inputs.size(0), 0).reshape_as(rows_).contiguous();
+  const rounding::CodeRange range = RangeOf(fit.bits, fit.grid);
+  torch::Tensor best = fit.scales.clone(), least;
+  const auto consider = [&](const torch::Tensor& scales) {
+    torch::Tensor values = torch::empty_like(rows);
+    for (std::int64_t r = 0; r < rows.size(0); ++r) {
+      rounding::Round(rows[r].data_ptr<float>(), rows.size(1), scales[r].item<float>(), range,
+                      values[r].data_ptr<float>());
+    }
+    const torch::Tensor errors = rounding::RowErrors(target, ChannelRows(values, moments), moments.inputs)
+                                     .reshape({rows_.size(0), -1})
+                                     .sum(1);
+    if (!least.defined()) {
+      least = errors;
+      best = scales;
+      return;
+    }
+    const torch::Tensor better = errors.lt(least) & AreUsable(scales);
+    best = torch::where(better, scales, best);
+    least = torch::where(better, errors, least);
+  };
+  const auto found = [&](bool weighted) {
+    torch::Tensor scales = torch::zeros_like(fit.scales);
+    at::parallel_for(0, rows.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        const std::int64_t at = r * rows.size(1);
+        scales.data_ptr<float>()[r] = rounding::FindScale(rows.data_ptr<float>() + at,
+                                                          weighted ? power.data_ptr<float>() + at : nullptr,
+                                                          rows.size(1), range)
+                                          .scale;
+      }
+    });
+    return scales;
+  };
+  consider(fit.scales);
+  consider(found(false));
+  consider(found(true));
+  return best;
+}
+
+torch::Tensor WeightRows::Compensated(const torch::Tensor& target, const torch::Tensor& scales,
+                                      const QuantizedWeight& fit, const OutputMoments& moments,
+                                      double shrinkage) const {
   const torch::Tensor values =
-      fit.bits == 0 ? torch::zeros_like(rows)
-                    : rounding::RoundCompensated(rows, fit.scales, RangeOf(fit.bits, fit.grid), moments, shrinkage);
+      rounding::RoundCompensated(target, scales, RangeOf(fit.bits, fit.grid), moments.inputs, shrinkage);
   return FromRows(values.reshape_as(rows_));
 }
 
-torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
-                                            const torch::Tensor& held_out) const {
+torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
+                                            double shrinkage) const {
+  if (fit.bits == 0) return FromRows(torch::zeros_like(rows_));
+  const torch::Tensor target = rounding::TargetRows(ChannelRows(rows_, moments), moments.inputs, moments.targets);
+  return Compensated(target, ScalesFor(target, fit, moments), fit, moments, shrinkage);
+}
+
+torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
+                                            const OutputMoments& held_out) const {
   torch::Tensor best = Values(fit);
+  if (fit.bits == 0) return best;
   double least = OutputError(best, held_out);
+  const torch::Tensor target = rounding::TargetRows(ChannelRows(rows_, moments), moments.inputs, moments.targets);
+  const torch::Tensor scales = ScalesFor(target, fit, moments);
   for (const double shrinkage : kShrinkages) {
-    const torch::Tensor values = CompensatedValues(fit, moments, shrinkage);
+    const torch::Tensor values = Compensated(target, scales, fit, moments, shrinkage);
     const double error = OutputError(values, held_out);
     if (!(error < least)) continue;
     least = error;
@@ -229,9 +286,20 @@ torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const to
   return best;
 }
 
-double WeightRows::OutputError(const torch::Tensor& values, const torch::Tensor& moments) const {
-  const std::vector<std::int64_t> shape = {-1, moments.size(1)};
-  return rounding::OutputError(rows_.reshape(shape), ToRows(values).reshape(shape), moments);
+double WeightRows::OutputError(const torch::Tensor& values, const OutputMoments& moments) const {
+  const torch::Tensor rows = ChannelRows(ToRows(values), moments);
+  const std::int64_t groups = moments.inputs.size(0);
+  const torch::Tensor products =
+      rows.reshape({groups, rows.size(0) / groups, rows.size(1)}).matmul(moments.inputs).reshape_as(rows);
+  return (rows * (products - 2.0 * moments.targets)).sum(torch::kFloat64).item<double>() + moments.power;
+}
+
+OutputMoments WeightRows::OwnOutputs(const torch::Tensor& inputs) const {
+  OutputMoments moments{inputs, {}, 0.0};
+  const torch::Tensor rows = ChannelRows(rows_, moments);
+  moments.targets = rows.reshape({inputs.size(0), -1, rows.size(1)}).matmul(inputs).reshape_as(rows);
+  moments.power = (moments.targets * rows).sum(torch::kFloat64).item<double>();
+  return moments;
 }
 
 double WeightRows::ErrorDot(const QuantizedWeight& fit, const torch::Tensor& gradient) const {

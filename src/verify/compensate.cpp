@@ -5,6 +5,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/batch_norm.h"
@@ -13,33 +14,21 @@
 #include "bitplan/models/tap.h"
 #include "bitplan/quantizers/quantizer.h"
 #include "bitplan/verify/correction.h"
-#include "verify/statistics_pool.h"
 
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kMomentBatch = 256;
 constexpr std::int64_t kInputsPerWeight = 8;  // positions drawn for the moments, per weight of an output channel
 constexpr std::int64_t kLeastInputs = 8192;
 constexpr std::int64_t kGathered = std::int64_t{1} << 24;  // values gathered at once
 
-std::vector<ChannelStatistics> FloatStatistics(const Network& network, const torch::Tensor& images) {
-  torch::jit::Module module = network.module;
-  StatisticsPool pool(network.batch_norms.size());
-  double share = 0.0;
-  const Tap tap(
-      network, module,
-      {.on_layer_input = nullptr,
-       .on_layer_output = nullptr,
-       .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) { pool.Add(index, input, share); }});
-  for (std::int64_t begin = 0; begin < images.size(0); begin += kMomentBatch) {
-    ThrowIfInterrupted();
-    const torch::Tensor batch = images.slice(0, begin, std::min(begin + kMomentBatch, images.size(0)));
-    share = static_cast<double>(batch.size(0)) / static_cast<double>(images.size(0));
-    (void)RunForward(module, batch);
-  }
-  return pool.Take();
-}
+// Where a layer's moments are taken, and what the float network has there.
+struct Sample {
+  torch::Tensor positions;  // int64 [positions], into the rows of the images
+  torch::Tensor input;      // the rows of these images that the float layer sees, or undefined where outputs take less
+  torch::Tensor outputs;    // of the float layer without its bias, [groups, positions, channels per group]
+  std::vector<std::int64_t> sizes;  // of the rows
+};
 
 class Compensation {
  public:
@@ -51,22 +40,24 @@ class Compensation {
         options_(options),
         centred_(CentredLayers(network, options)),
         images_(images),
+        kept_(std::max<std::int64_t>(1, images.size(0) * 3 / 4)),
         image_rows_(network, images),
         progress_(progress),
+        samples_(network.layers.size()),
         generator_(at::detail::createCPUGenerator(1)) {}
 
   void Run() {
     const bool move = !network_.batch_norms.empty() && CentringOf(options_).batch_norm;
-    std::vector<ChannelStatistics> reference, trained;
+    RunFloat(move);
+    std::vector<ChannelStatistics> trained;
     TapHandlers handlers;
     handlers.on_layer_input = [&](std::size_t layer, const torch::Tensor& input) { Round(layer, input); };
     if (move) {
-      reference = FloatStatistics(network_, images_);
       for (const BatchNorm& norm : network_.batch_norms) {
         trained.push_back({Slot(norm.running_mean).clone(), Slot(norm.running_var).clone()});
       }
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-        Write(network_.batch_norms[index], Transferred(trained[index], StatisticsOf(input), reference[index]));
+        Write(network_.batch_norms[index], Transferred(trained[index], StatisticsOf(input), reference_[index]));
       };
     }
     progress_.Begin("rounding", static_cast<std::int64_t>(network_.layers.size()), "layers");
@@ -86,43 +77,117 @@ class Compensation {
     Slot(norm.running_var).copy_(statistics.var);
   }
 
+  [[nodiscard]] bool IsRounded(std::size_t index) const {
+    return bits_[index] <= 8 && HasKnownInputs(network_.layers[index]);
+  }
+
+  // The float network on all images at once, as the quantized one will run: rows correspond one to one.
+  void RunFloat(bool statistics) {
+    torch::jit::Module module = network_.module;
+    TapHandlers handlers;
+    handlers.on_layer_input = [&](std::size_t index, const torch::Tensor& input) {
+      if (!IsRounded(index)) return;
+      samples_[index] = {Drawn(index, input, 0, kept_)};
+      if (kept_ < images_.size(0)) samples_[index].push_back(Drawn(index, input, kept_, images_.size(0)));
+    };
+    if (statistics) {
+      reference_.resize(network_.batch_norms.size());
+      handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
+        reference_[index] = StatisticsOf(input);
+      };
+    }
+    const Tap tap(network_, module, std::move(handlers));
+    (void)RunForward(module, images_);
+  }
+
+  Sample Drawn(std::size_t index, const torch::Tensor& input, std::int64_t begin, std::int64_t end) {
+    ThrowIfInterrupted();
+    const Layer& layer = network_.layers[index];
+    const torch::Tensor rows = image_rows_.Of(index, input, images_.size(0), begin, end);
+    Sample sample;
+    sample.sizes = rows.sizes().vec();
+    if (rows.numel() == 0) return sample;
+    const std::int64_t count = std::max(kLeastInputs, kInputsPerWeight * WeightsPerChannel(layer));
+    sample.positions = DrawPositions(InputPositions(layer, rows), count, generator_);
+    if (rows.numel() <= sample.positions.size(0) * layer.output_channels()) {
+      sample.input = rows.clone();
+      return sample;
+    }
+    std::vector<torch::Tensor> outputs;
+    for (const torch::Tensor& part : Parts(layer, sample.positions)) {
+      outputs.push_back(FloatOutputs(layer, GatherInputs(layer, rows, part)));
+    }
+    sample.outputs = torch::cat(outputs, 1);
+    return sample;
+  }
+
+  static std::int64_t WeightsPerChannel(const Layer& layer) { return layer.weights() / layer.output_channels(); }
+
+  static std::vector<torch::Tensor> Parts(const Layer& layer, const torch::Tensor& positions) {
+    return positions.split(std::max<std::int64_t>(1, kGathered / WeightsPerChannel(layer)));
+  }
+
+  // `inputs`: [groups, positions, n].
+  [[nodiscard]] torch::Tensor FloatOutputs(const Layer& layer, const torch::Tensor& inputs) const {
+    const torch::Tensor weight = GetTensor(network_.module, layer.parameter).detach().movedim(layer.output_dim, 0);
+    return inputs.matmul(weight.reshape({inputs.size(0), -1, inputs.size(2)}).transpose(1, 2));
+  }
+
   void Round(std::size_t index, const torch::Tensor& input) {
     ThrowIfInterrupted();
     const Layer& layer = network_.layers[index];
     progress_.Advance(1);
-    if (bits_[index] > 8 || !HasKnownInputs(layer)) return;
+    if (!IsRounded(index) || samples_[index].empty()) return;
     QuantizerOptions plain = options_;
     plain.range = "mse";  // the scales are there already
     const WeightRows rows(GetTensor(network_.module, layer.parameter), layer.output_dim, plain);
     const QuantizedWeight& fit = applied_.fits[index];
-    const std::int64_t images = images_.size(0), kept = std::max<std::int64_t>(1, images * 3 / 4);
-    const torch::Tensor moments = Moments(layer, image_rows_.Of(index, input, images, 0, kept), centred_[index]);
-    if (!moments.defined()) return;
-    torch::Tensor held_out;
-    if (kept < images) held_out = Moments(layer, image_rows_.Of(index, input, images, kept, images), centred_[index]);
-    if (!held_out.defined()) held_out = moments;
-    Slot(layer.parameter).copy_(rows.CompensatedValues(fit, moments, held_out));
+    const std::int64_t images = images_.size(0);
+    const auto moments = Moments(index, image_rows_.Of(index, input, images, 0, kept_), samples_[index].front());
+    if (!moments) return;
+    std::optional<OutputMoments> held_out;
+    if (kept_ < images) {
+      held_out = Moments(index, image_rows_.Of(index, input, images, kept_, images), samples_[index].back());
+    }
+    samples_[index].clear();
+    Slot(layer.parameter).copy_(rows.CompensatedValues(fit, *moments, held_out ? *held_out : *moments));
   }
 
-  // E[x x^T] of the inputs of an output channel, [groups, n, n]; of a mean that a correction takes out of the outputs
-  // anyway only what is left, the covariance. Undefined when no input reaches the layer.
-  torch::Tensor Moments(const Layer& layer, const torch::Tensor& input, bool centred) {
-    const std::int64_t per_channel = layer.weights() / layer.output_channels();
-    const torch::Tensor positions =
-        DrawPositions(InputPositions(layer, input), std::max(kLeastInputs, kInputsPerWeight * per_channel), generator_);
-    if (positions.numel() == 0) return {};
-    torch::Tensor sum, total;
-    for (const torch::Tensor& part : positions.split(std::max<std::int64_t>(1, kGathered / per_channel))) {
-      const torch::Tensor inputs = GatherInputs(layer, input, part);
-      const torch::Tensor products = inputs.transpose(1, 2).matmul(inputs);
-      sum = sum.defined() ? sum.add_(products) : products;
-      total = total.defined() ? total.add_(inputs.sum(1)) : inputs.sum(1);
+  // Of the inputs that the quantized layer really gets, `rows`, and the outputs of the float layer; where a correction
+  // takes the mean out of the outputs anyway, only of what is left. Nothing when no input reaches the layer, or others
+  // than in the float network do.
+  [[nodiscard]] std::optional<OutputMoments> Moments(std::size_t index, const torch::Tensor& rows,
+                                                     const Sample& sample) const {
+    const Layer& layer = network_.layers[index];
+    if (!sample.positions.defined() || rows.sizes() != c10::IntArrayRef(sample.sizes)) return std::nullopt;
+    torch::Tensor squares, products, input_sum, output_sum;
+    const auto add = [](torch::Tensor& sum, const torch::Tensor& part) {
+      sum = sum.defined() ? sum.add_(part) : part;
+    };
+    double power = 0.0;
+    std::int64_t begin = 0;
+    for (const torch::Tensor& part : Parts(layer, sample.positions)) {
+      const torch::Tensor inputs = GatherInputs(layer, rows, part);
+      const torch::Tensor outputs = sample.input.defined()
+                                        ? FloatOutputs(layer, GatherInputs(layer, sample.input, part))
+                                        : sample.outputs.slice(1, begin, begin + part.size(0));
+      begin += part.size(0);
+      add(squares, inputs.transpose(1, 2).matmul(inputs));
+      add(products, outputs.transpose(1, 2).matmul(inputs));
+      add(input_sum, inputs.sum(1));
+      add(output_sum, outputs.sum(1));
+      power += outputs.square().sum(torch::kFloat64).item<double>();
     }
-    const auto count = static_cast<double>(positions.size(0));
-    sum.div_(count);
-    if (!centred) return sum;
-    const torch::Tensor mean = total.div_(count);
-    return sum.sub_(mean.unsqueeze(2) * mean.unsqueeze(1));
+    const auto count = static_cast<double>(sample.positions.size(0));
+    OutputMoments moments{squares.div_(count), products.div_(count), power / count};
+    if (centred_[index]) {
+      const torch::Tensor input_mean = input_sum.div_(count), output_mean = output_sum.div_(count);
+      moments.inputs.sub_(input_mean.unsqueeze(2) * input_mean.unsqueeze(1));
+      moments.targets.sub_(output_mean.unsqueeze(2) * input_mean.unsqueeze(1));
+      moments.power -= output_mean.square().sum(torch::kFloat64).item<double>();
+    }
+    moments.targets = moments.targets.flatten(0, 1);
+    return moments;
   }
 
   const Network& network_;
@@ -131,8 +196,11 @@ class Compensation {
   const QuantizerOptions& options_;
   std::vector<bool> centred_;
   const torch::Tensor& images_;
+  std::int64_t kept_;  // images that the codes are fitted to; the others choose among ways of rounding
   ImageRows image_rows_;
   ProgressSink& progress_;
+  std::vector<std::vector<Sample>> samples_;  // of every layer until it is rounded
+  std::vector<ChannelStatistics> reference_;  // of every batch norm in the float network
   at::Generator generator_;
 };
 

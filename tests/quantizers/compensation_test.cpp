@@ -21,9 +21,9 @@ TEST_CASE("errors of correlated inputs cancel, and every row keeps its levels") 
   for (const int bits : {1, 2, 3, 4, 8}) {
     const WeightRows rows(w, 0, {});
     const QuantizedWeight fit = rows.Fit(bits, "auto");
-    const torch::Tensor values = rows.CompensatedValues(fit, moments, 0.05);
+    const torch::Tensor values = rows.CompensatedValues(fit, rows.OwnOutputs(moments), 0.05);
     INFO(bits << " bits");
-    CHECK(rows.OutputError(values, moments) < 0.6 * rows.OutputError(rows.Values(fit), moments));
+    CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) < 0.6 * rows.OutputError(rows.Values(fit), rows.OwnOutputs(moments)));
     for (int row = 0; row < 6; ++row) {
       const float* const data = values[row].data_ptr<float>();
       CHECK(std::set<float>(data, data + 60).size() <= (1U << bits));
@@ -39,7 +39,7 @@ TEST_CASE("fully shrunk moments give the nearest levels, with the scale of least
   const QuantizedWeight fit = rows.Fit(3, "zero");
   const torch::Tensor codes = rows.Values(fit) / fit.scales.unsqueeze(1);
   const torch::Tensor scale = (codes * w * power).sum(1, true) / (codes * codes * power).sum(1, true);
-  CHECK(torch::allclose(rows.CompensatedValues(fit, moments, 1.0), codes * scale, 1e-4, 1e-6));
+  CHECK(torch::allclose(rows.CompensatedValues(fit, rows.OwnOutputs(moments), 1.0), codes * scale, 1e-4, 1e-6));
 }
 
 TEST_CASE("the output error is that of the outputs") {
@@ -49,7 +49,7 @@ TEST_CASE("the output error is that of the outputs") {
   const torch::Tensor values = rows.Values(rows.Fit(2, "auto"));
   const double expected = x.matmul((values - w).t()).square().sum(1).mean().item<double>();
   const torch::Tensor moments = (x.t().matmul(x) / 500.0).unsqueeze(0);
-  CHECK(rows.OutputError(values, moments) == Approx(expected).epsilon(1e-4));
+  CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) == Approx(expected).epsilon(1e-4));
 }
 
 TEST_CASE("rows of a group are rounded for the inputs of that group") {
@@ -57,10 +57,10 @@ TEST_CASE("rows of a group are rounded for the inputs of that group") {
   const torch::Tensor first = Correlated(27, 1), second = Correlated(27, 2);
   const WeightRows rows(w, 0, {});
   const QuantizedWeight fit = rows.Fit(3, "zero");
-  const torch::Tensor values = rows.CompensatedValues(fit, torch::cat({first, second}), 0.1);
+  const torch::Tensor values = rows.CompensatedValues(fit, rows.OwnOutputs(torch::cat({first, second})), 0.1);
   for (const int group : {0, 1}) {
     const WeightRows part(w.slice(0, 4 * group, 4 * group + 4), 0, {});
-    const torch::Tensor alone = part.CompensatedValues(part.Fit(3, "zero"), group == 0 ? first : second, 0.1);
+    const torch::Tensor alone = part.CompensatedValues(part.Fit(3, "zero"), part.OwnOutputs(group == 0 ? first : second), 0.1);
     CHECK(torch::allclose(values.slice(0, 4 * group, 4 * group + 4), alone));
   }
 }
@@ -72,10 +72,10 @@ TEST_CASE("a transposed weight and one scale for all are compensated alike") {
     QuantizerOptions options;
     options.granularity = granularity;
     const WeightRows rows(w, 0, options), transposed(w.t(), 1, options);
-    const torch::Tensor values = rows.CompensatedValues(rows.Fit(2, "half"), moments, 0.1);
-    CHECK(torch::allclose(transposed.CompensatedValues(transposed.Fit(2, "half"), moments, 0.1), values.t()));
+    const torch::Tensor values = rows.CompensatedValues(rows.Fit(2, "half"), rows.OwnOutputs(moments), 0.1);
+    CHECK(torch::allclose(transposed.CompensatedValues(transposed.Fit(2, "half"), transposed.OwnOutputs(moments), 0.1), values.t()));
 
-    CHECK(rows.OutputError(values, moments) < rows.OutputError(rows.Values(rows.Fit(2, "half")), moments));
+    CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) < rows.OutputError(rows.Values(rows.Fit(2, "half")), rows.OwnOutputs(moments)));
   }
 }
 
@@ -88,7 +88,7 @@ TEST_CASE("inputs that are always zero, and rows of zeros, do no harm") {
   const WeightRows rows(w, 0, {});
   const torch::Tensor residue = -1e-7 * Correlated(30);  // of a covariance of inputs that never vary
   for (const torch::Tensor& h : {moments, torch::zeros_like(moments), residue}) {
-    const torch::Tensor values = rows.CompensatedValues(rows.Fit(2, "auto"), h, 0.05);
+    const torch::Tensor values = rows.CompensatedValues(rows.Fit(2, "auto"), rows.OwnOutputs(h), 0.05);
     CHECK(values.isfinite().all().item<bool>());
     CHECK(values[2].abs().max().item<float>() == 0.0F);
   }

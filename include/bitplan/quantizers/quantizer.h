@@ -51,6 +51,14 @@ struct QuantizedWeight {
   double error = 0.0;
 };
 
+// What a layer meets and what it should put out, over positions of images (models/layer_inputs.h): x the n inputs that an
+// output channel's weights are multiplied with, y the outputs wanted. Groups divide the channels.
+struct OutputMoments {
+  torch::Tensor inputs;   // E[x x^T], float32 [groups, n, n]
+  torch::Tensor targets;  // E[y x^T], float32 [channels, n]
+  double power = 0.0;     // E|y|^2, summed over the channels
+};
+
 // A weight laid out for quantization: one contiguous row per scale. Made once, quantized at many widths.
 class WeightRows {
  public:
@@ -67,18 +75,20 @@ class WeightRows {
   // Q(w), shape of the weight.
   [[nodiscard]] torch::Tensor Values(const QuantizedWeight& fit) const;
 
-  // The same codes and scales, but rounded so that errors cancel in the layer's outputs (GPTQ): Q(w), shape of the
-  // weight, with the scales fitted again. `moments`: second moments of the inputs, float32 [groups, n, n], n weights
-  // per output channel, groups dividing the channels; `shrinkage` 0..1 moves them towards their diagonal, at 1 every
-  // weight takes its nearest level.
-  [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
+  // The same levels, but rounded so that errors cancel in the layer's outputs (src/quantizers/compensation.h): Q, shape
+  // of the weight, with the scales fitted again. `shrinkage` 0..1 moves the moments of the inputs towards their
+  // diagonal, at 1 every weight takes its nearest level.
+  [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
                                                 double shrinkage) const;
   // With the shrinkage (1, 0.5, 0.2 or 0.05) that gives the least output error under `held_out`, moments of other
   // inputs, or Q(w) as it is when none gives less.
-  [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const torch::Tensor& moments,
-                                                const torch::Tensor& held_out) const;
-  // The mean squared error of the layer's outputs with `values` for weights, summed over the channels.
-  [[nodiscard]] double OutputError(const torch::Tensor& values, const torch::Tensor& moments) const;
+  [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
+                                                const OutputMoments& held_out) const;
+  // The mean squared difference of the layer's outputs, with `values` for weights, from those wanted, summed over the
+  // channels.
+  [[nodiscard]] double OutputError(const torch::Tensor& values, const OutputMoments& moments) const;
+  // Moments of outputs y = w x: what this very weight computes from the same inputs. `inputs`: E[x x^T].
+  [[nodiscard]] OutputMoments OwnOutputs(const torch::Tensor& inputs) const;
 
   // sum_i g_i (Q(w_i) - w_i); `gradient` has the shape of the weight.
   [[nodiscard]] double ErrorDot(const QuantizedWeight& fit, const torch::Tensor& gradient) const;
@@ -95,6 +105,14 @@ class WeightRows {
   [[nodiscard]] QuantizedWeight FitWeights(int bits, const LevelChoice& choice) const;
   [[nodiscard]] QuantizedWeight FitOutputs(int bits, const std::string& grid) const;
   [[nodiscard]] torch::Tensor RowValues(const QuantizedWeight& fit) const;
+  // One row for every output channel, whatever the rows are for: float32 [channels, n].
+  [[nodiscard]] torch::Tensor ChannelRows(const torch::Tensor& rows, const OutputMoments& moments) const;
+  // Scales for `target` ([channels, n]) on the grid of `fit`: of a few, the ones of least output error.
+  [[nodiscard]] torch::Tensor ScalesFor(const torch::Tensor& target, const QuantizedWeight& fit,
+                                        const OutputMoments& moments) const;
+  [[nodiscard]] torch::Tensor Compensated(const torch::Tensor& target, const torch::Tensor& scales,
+                                          const QuantizedWeight& fit, const OutputMoments& moments,
+                                          double shrinkage) const;
   // Mean squared output error of every scale's channels: float64 [rows].
   [[nodiscard]] torch::Tensor RowOutputErrors(const torch::Tensor& row_values, const torch::Tensor& inputs) const;
   [[nodiscard]] torch::Tensor ToRows(const torch::Tensor& like_weight) const;

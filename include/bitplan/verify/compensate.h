@@ -1,7 +1,8 @@
-// Compensated rounding: the quantized weights of every layer are rounded so that their errors cancel in the layer's
-// outputs on training images, in one forward pass of the quantized network: each layer sees the inputs that the layers
-// before it, already rounded anew, really give it. Codes, grids and sizes are those of plain rounding; only which code
-// a weight gets changes, and the scale that goes with it (WeightRows::CompensatedValues).
+// Compensated rounding: the quantized weights of every layer are rounded so that its outputs come closest to those of the
+// float network on training images, in one forward pass of the quantized network: each layer sees the inputs that the
+// layers before it, already rounded anew, really give it, and takes back what they did wrong. Grids and sizes are those
+// of plain rounding; only which code a weight gets changes, and the scale that goes with it
+// (src/quantizers/compensation.h).
 #pragma once
 
 #include "bitplan/core/options.h"
