@@ -571,7 +571,8 @@ void DescribeRareLayers(Network& network, std::set<std::string>& written, const 
   const std::int64_t count = std::min(kMost, images.size(0));
   for (std::int64_t begin = 0; begin < count && HasUnused(network); begin += kBatch) {
     const torch::Tensor batch = images.slice(0, begin, std::min(begin + kBatch, count));
-    Merge(network, Record(network.module, graph, written, [&] { (void)RunForward(network.module, batch); }), batch.size(0));
+    Merge(network, Record(network.module, graph, written, [&] { (void)RunForward(network.module, batch); }),
+          batch.size(0));
   }
 }
 

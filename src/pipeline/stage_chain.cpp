@@ -219,8 +219,7 @@ const StageRecord& StageChain::ModelRecord() {
     network_ = Described(module, ModelNameOf(file), shape, some_images());
     const auto note = CheckModelSuitsData(*network_);
     // Which layers there are must not depend on whether this stage is done.
-    const nlohmann::json facts = {
-        {"input_shape", shape},
+    const nlohmann::json facts = {{"input_shape", shape},
                                   {"by_images", network_->has_rare_layers},
                                   {"note", note},
                                   {"classes", Data().train.classes},
@@ -230,7 +229,7 @@ const StageRecord& StageChain::ModelRecord() {
   const auto facts = nlohmann::json::parse(model_record_->facts);
   if (!network_) {
     network_ = Described(module, ModelNameOf(file), facts.at("input_shape").get<std::vector<std::int64_t>>(),
-                               facts.at("by_images").get<bool>() ? some_images() : torch::Tensor());
+                         facts.at("by_images").get<bool>() ? some_images() : torch::Tensor());
   }
   model_note_ = facts.at("note").get<std::string>();
   if (!model_note_.empty()) progress_.Warn(model_note_);
