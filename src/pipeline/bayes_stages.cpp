@@ -6,7 +6,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -21,11 +20,11 @@
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
 #include "io/json_text.h"
+#include "pipeline/clock.h"
 
 namespace bitplan::pipeline {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kFitImages = 1024;  // training images that activation steps are fitted to
@@ -65,7 +64,7 @@ StageRecord BayesFolder::Ensure(const std::string& stage, const std::string& inp
   const auto start = Clock::now();
   StageRecord record = work();
   record.input = input;
-  record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  record.seconds = SecondsSince(start);
   const std::lock_guard lock(mutex_);
   folder_.Complete(stage, record, files);
   statuses_.push_back({stage, false, record.seconds});

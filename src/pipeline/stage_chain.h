@@ -3,6 +3,9 @@
 //
 // The input hash of a stage covers a version number of the stage, the content hashes of the stages that it reads, the
 // recipe sections that it reads, the data it reads and the seed. Raise a version when a stage computes something else.
+//
+// Bodies in the order of the stages: stage_model.cpp, stage_tables.cpp, stage_solve.cpp, stage_draft.cpp,
+// stage_measure.cpp, stage_verify.cpp; what they share is in stage_chain.cpp.
 #pragma once
 
 #include <functional>
@@ -82,6 +85,8 @@ class StageChain {
   [[nodiscard]] SensitivityInputs Inputs(const std::string& metric, const std::string& estimator, bool with_posterior);
   // By another metric or estimator, kept beside the recipe's in files of their own. `estimator` empty: the recipe's.
   [[nodiscard]] const AllocationProblem& Table(const std::string& metric, const std::string& estimator = {});
+  // Of the table that an allocator is defined by, else the recipe's.
+  [[nodiscard]] std::string MetricOf(const Allocator& allocator) const;
   [[nodiscard]] Solution Solve();
   // The answer of `options.allocator` at `options.budget`, by the table that it is defined by, and how long it took. Of
   // an allocator that learns from the network it is kept in the folder; `learned`: it was not there.
@@ -175,8 +180,7 @@ class StageChain {
   void UseInputsOf(const bitplan::Network& network);
   // DescribeNetwork; an error says so where data.layout is the reason.
   [[nodiscard]] bitplan::Network Described(const torch::jit::Module& module, const std::string& name,
-                                           const std::vector<std::int64_t>& shape,
-                                           const torch::Tensor& images) const;
+                                           const std::vector<std::int64_t>& shape, const torch::Tensor& images) const;
   // What its answers depend on besides the image, one line, where model.answers_may_vary accepts that; else empty.
   [[nodiscard]] std::string CheckModelSuitsData(const bitplan::Network& network);
   [[nodiscard]] std::string TrainingInput();
