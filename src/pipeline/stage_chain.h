@@ -73,6 +73,8 @@ class StageChain {
 
   [[nodiscard]] const StageRecord& ModelRecord();
   [[nodiscard]] const bitplan::Network& Model();
+  // What its answers depend on besides the image, one line, where the recipe accepts that; else empty.
+  [[nodiscard]] std::string ModelNote();
   [[nodiscard]] const StageRecord& PosteriorRecord() { return PosteriorRecord(recipe_.posterior.estimator); }
   [[nodiscard]] const bitplan::Posterior& LoadedPosterior() { return LoadedPosterior(recipe_.posterior.estimator); }
   // By the recipe's metric and estimator.
@@ -107,6 +109,9 @@ class StageChain {
   [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits, const std::string& allocator = {});
   // Grids and ranges that the quantizer makes of the file's: at 0 and 1 bits there is only one grid.
   void RefreshChoices(Plan& plan);
+
+  // Where the calibration images come from: PlanCalibration::source.
+  [[nodiscard]] std::string CalibrationSource() const;
 
   // What is odd about the plan's figures (pipeline/oddities.h).
   [[nodiscard]] std::vector<std::string> Notes(const Plan& plan);
@@ -197,8 +202,6 @@ class StageChain {
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
                                    const Dataset& calibration);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
-  // Where the calibration images come from: PlanCalibration::source.
-  [[nodiscard]] std::string CalibrationSource() const;
   // Of the float network on the first calibration images, when it has probably seen them.
   [[nodiscard]] std::optional<double> CalibrationAccuracy();
   [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized);

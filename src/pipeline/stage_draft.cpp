@@ -108,7 +108,10 @@ void StageChain::RefreshChoices(Plan& plan) { SetChoices(plan, Quantized(BitsOf(
 Plan StageChain::Draft(const Solution& solution) {
   Plan plan;
   const auto& network = Model();
-  plan.model = {.name = network.name, .sha256 = ModelRecord().content, .weights = network.quantizable_weights()};
+  plan.model = {.name = network.name,
+                .sha256 = ModelRecord().content,
+                .weights = network.quantizable_weights(),
+                .note = ModelNote()};
   plan.allocator = recipe_.allocate.allocator;
   if (plan.allocator == "quantile-inform") {
     plan.allocator_options = {{"mode", recipe_.allocate.mode},

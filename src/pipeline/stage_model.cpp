@@ -146,6 +146,11 @@ const bitplan::Network& StageChain::Model() {
   return *network_;
 }
 
+std::string StageChain::ModelNote() {
+  (void)ModelRecord();
+  return model_note_;
+}
+
 bitplan::Network StageChain::Outline() {
   if (!recipe_.model.file.empty() || folder_.Find("model", TrainingInput())) return Model();
   const auto& name = recipe_.model.architecture;
