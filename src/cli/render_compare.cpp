@@ -41,29 +41,32 @@ std::string RecommendationText(const Comparison& comparison) {
   if (recommended.budgets.empty()) return "";
   const auto line = [&](std::size_t index) {
     const auto& plan = comparison.plans[index];
-    return fmt::format("{}{}, {} bytes, drop {}: {}", plan.allocator, plan.random ? fmt::format(" #{}", plan.seed) : "",
-                       Grouped(plan.achieved.stored_bytes), PairedPoints(plan.drop, 1.0), plan.file);
+    return fmt::format("{}{}, {} ({} with what stays in float), drop {}: {}", plan.allocator,
+                       plan.random ? fmt::format(" #{}", plan.seed) : "", Counted(plan.achieved.stored_bytes, "byte"),
+                       Grouped(plan.achieved.network_bytes), PairedPoints(plan.drop, 1.0), plan.file);
   };
   std::string text;
   for (const auto index : recommended.budgets) {
-    text += fmt::format("{:<18} {:g} bits: {}\n", index == recommended.budgets.front() ? "recommended" : "",
-                        comparison.plans[index].budget, line(index));
+    text += fmt::format("{:<18} {}: {}\n", index == recommended.budgets.front() ? "recommended" : "",
+                        Quantity(comparison.plans[index].budget, "bit"), line(index));
   }
-  text += recommended.overall ? fmt::format("                   over all: {:g} bits, {}\n",
-                                            comparison.plans[*recommended.overall].budget, line(*recommended.overall))
-                              : fmt::format("                   over all: none is surely within {:g} points of float\n",
-                                            100.0 * recommended.tolerance);
+  text += recommended.overall
+              ? fmt::format("                   over all: {}, {}\n",
+                            Quantity(comparison.plans[*recommended.overall].budget, "bit"), line(*recommended.overall))
+              : fmt::format("                   over all: none is surely within {} of float\n",
+                            Quantity(100.0 * recommended.tolerance, "point"));
   text += Labelled("rule", RecommendationRule(comparison));
-  return text + Labelled("chosen on", fmt::format("{}, {} samples. {}", recommended.data, Grouped(recommended.samples),
-                                                  RecommendationCaveat(comparison)));
+  return text +
+         Labelled("chosen on", fmt::format("{}, {}. {}", recommended.data, Counted(recommended.samples, "sample"),
+                                           RecommendationCaveat(comparison)));
 }
 
 }  // namespace
 
 std::string Text(const pipeline::CompareReport& report) {
   const auto& comparison = report.comparison;
-  Table table(
-      {">budget", "allocator", ">used", ">bytes", ">accuracy", ">NLL", ">drop", ">over uniform", "best", "choice"});
+  Table table({">budget", "allocator", ">used", ">bytes", ">whole network", ">accuracy", ">NLL", ">drop",
+               ">over uniform", "best", "choice"});
   double budget = -1.0;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
     const auto& plan = comparison.plans[i];
@@ -76,8 +79,9 @@ std::string Text(const pipeline::CompareReport& report) {
       continue;
     }
     table.Row({shown, name, fmt::format("{:.3f}", plan.achieved.average_bits), Grouped(plan.achieved.stored_bytes),
-               fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy), fmt::format("{:.4f}", plan.metrics.nll),
-               PairedPoints(plan.drop, 1.0), PairedPoints(plan.below_uniform, -1.0),
+               Grouped(plan.achieved.network_bytes), fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy),
+               fmt::format("{:.4f}", plan.metrics.nll), PairedPoints(plan.drop, 1.0),
+               PairedPoints(plan.below_uniform, -1.0),
                plan.below_best.drop == 0.0 ? "best"
                : plan.tie_with_best        ? "tie"
                                            : "",
@@ -92,12 +96,13 @@ std::string Text(const pipeline::CompareReport& report) {
                       comparison.float_model.nll);
   if (comparison.left_in_float.weights > 0) text += LeftInFloatText(comparison.left_in_float);
   text +=
+      "bytes              of the planned layers, packed; whole network: with what stays in float\n"
       "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0 (not corrected\n     "
       "              for choosing the best of so many)\n";
   for (const auto& lead : comparison.leads) {
-    text += fmt::format("{:<18} {:g} bits: {} {:+.2f} over {}, p {:.2g}\n",
-                        &lead == comparison.leads.data() ? "ours, baselines" : "", lead.budget, lead.ours,
-                        100.0 * lead.lead + 0.0, lead.baseline, lead.p);
+    text += fmt::format("{:<18} {}: {} {:+.2f} over {}, p {:.2g}\n",
+                        &lead == comparison.leads.data() ? "ours, baselines" : "", Quantity(lead.budget, "bit"),
+                        lead.ours, 100.0 * lead.lead + 0.0, lead.baseline, lead.p);
   }
   if (!comparison.leads.empty())
     text += "                   (best against best; p corrected for choosing the one ahead and its rival)\n";

@@ -44,8 +44,7 @@ std::string LeftInFloatText(const LeftInFloat& left) {
   for (const auto& group : groups) {
     text += &group == groups.data() ? ": " : "; ";
     if (group.reason == "bias") {
-      text += fmt::format("{} in {}", Grouped(group.weights),
-                          group.names.size() == 1 ? "1 bias" : Grouped(std::ssize(group.names)) + " biases");
+      text += fmt::format("{} in {}", Grouped(group.weights), Counted(std::ssize(group.names), "bias", "biases"));
       continue;
     }
     if (group.reason == "batch norm") {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "bitplan/core/plan.h"
-#include "bitplan/pipeline/run_folder.h"
+#include "bitplan/pipeline/options.h"
 
 namespace bitplan::cli {
 

@@ -36,14 +36,14 @@ std::string AgainstText(const Verification& against, const std::string& file) {
 }
 
 std::string CalibrationText(const PlanCalibration& calibration) {
-  const std::string images = Grouped(calibration.images);
+  const std::string images = Counted(calibration.images, "image");
   const auto& source = calibration.source;
   return fmt::format("calibration        {}\n",
-                     source == "split-off" ? images + " images split off before training"
-                     : source == "training"
-                         ? images + " of the training images; a model from a file has probably seen them"
-                     : source == "file" ? images + " images of data.calibration_images"
-                                        : images + " of the test images, not measured on them");
+                     source == "split-off"  ? images + " split off before training"
+                     : source == "training" ? Grouped(calibration.images) +
+                                                  " of the training images; a model from a file has probably seen them"
+                     : source == "file" ? images + " of data.calibration_images"
+                                        : Grouped(calibration.images) + " of the test images, not measured on them");
 }
 
 std::string GuardText(const PlanGuard& guard) {
@@ -61,7 +61,7 @@ std::string RiseScale(const std::string& allocator) {
 
 std::string SizesText(const Plan& plan) {
   const auto line = [](const char* what, std::int64_t bytes, std::int64_t in_float) {
-    return fmt::format("{:<18} {} bytes of {} ({:.1f} times smaller)\n", what, Grouped(bytes), Grouped(in_float),
+    return fmt::format("{:<18} {} of {} ({:.1f} times smaller)\n", what, Counted(bytes, "byte"), Grouped(in_float),
                        static_cast<double>(in_float) / static_cast<double>(bytes));
   };
   const auto& achieved = plan.achieved;

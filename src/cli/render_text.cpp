@@ -74,8 +74,7 @@ std::string Text(const pipeline::ListReport& report) {
                newest ? "newest" : "", plan_file.string()});
   }
   auto text = report.plans.empty() ? std::string() : table.Render() + "\n";
-  text += fmt::format("folder             {}, {} plan{}\n", report.folder.string(), report.plans.size(),
-                      report.plans.size() == 1 ? "" : "s");
+  text += fmt::format("folder             {}, {}\n", report.folder.string(), Counted(std::ssize(report.plans), "plan"));
   for (const auto& line : report.unreadable) text += fmt::format("no plan            {}\n", line);
   if (!report.plans.empty()) {
     text += "to delete one      remove its folder; what lies beside plan.yaml there is its network, quantized.pt\n";

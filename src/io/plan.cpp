@@ -361,8 +361,8 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   std::int64_t weights = 0;
   for (const PlanLayer& layer : plan.layers) weights += layer.weights();
   if (weights != plan.model.weights) {
-    source.Fail(fields.At("layers"), fmt::format("the shapes of the layers hold {} weights, but model.weights is {}",
-                                                 weights, plan.model.weights));
+    source.Fail(fields.At("layers"), fmt::format("model.weights is {}, but the shapes of the layers make {}",
+                                                 plan.model.weights, weights));
   }
   return plan;
 }

@@ -24,8 +24,8 @@ std::string NoLayerText(const Network& network) {
         network.name);
   }
   return fmt::format(
-      "model '{}' has no layer to quantize: no conv2d or linear operation multiplies by one of its {} "
-      "parameters and buffers",
+      "model '{}' has no layer to quantize: no conv2d or linear operation multiplies by one of its "
+      "parameters and buffers ({})",
       network.name, floats.size());
 }
 

@@ -13,6 +13,7 @@
 #include "bitplan/bayes/learn.h"
 #include "bitplan/bayes/unit_sensitivity.h"
 #include "bitplan/bayes/variational_network.h"
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/statistics.h"
@@ -229,10 +230,10 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
           Quantized(widths, Width(b.activation_bits, kPlanBits), "log", "fine-tuned", fitted, progress);
       const auto broken = capped ? BrokenCap(stored, judged, progress) : std::string();
       if (broken.empty() || widest) {
-        if (!broken.empty()) progress.Warn(fmt::format("{}: {} even at {:g} bits", Name(name), broken, budget));
+        if (!broken.empty()) progress.Warn(fmt::format("{}: {} even at {}", Name(name), broken, Quantity(budget, "bit")));
         return Save(stored, name);
       }
-      progress.Info(fmt::format("{}: {} at {:g} bits; the budget rises", Name(name), broken, budget));
+      progress.Info(fmt::format("{}: {} at {}; the budget rises", Name(name), broken, Quantity(budget, "bit")));
     }
   });
   return Measured(record, name, progress);

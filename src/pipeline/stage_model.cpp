@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
@@ -35,9 +36,8 @@ std::string StageChain::CheckModelSuitsData(const bitplan::Network& network) {
   const auto answers = RunForward(network.module, images);
   RestoreChangedByForward(network, network.module);
   if (answers.dim() != 2 || answers.size(0) != images.size(0)) {
-    throw Error(ErrorKind::kData, "model " + network.name + " answers " + std::to_string(images.size(0)) +
-                                      " images with " + c10::str(answers.sizes()) +
-                                      ": one row of logits for every image is needed");
+    throw Error(ErrorKind::kData, "model " + network.name + " answers " + Counted(images.size(0), "image") + " with " +
+                                      c10::str(answers.sizes()) + ": one row of logits for every image is needed");
   }
   if (!answers.is_floating_point()) {
     throw Error(ErrorKind::kData, "model " + network.name + " answers " + c10::toString(answers.scalar_type()) +

@@ -245,7 +245,7 @@ TEST_CASE("values that no plan can hold are refused") {
 
 TEST_CASE("a plan whose layers do not add up to the model is refused") {
   CHECK_THAT(PlanComplaint("shape: [500, 800]", "shape: [500, 801]"),
-             ContainsSubstring("the shapes of the layers hold 431000 weights, but model.weights is 430500"));
+             ContainsSubstring("model.weights is 430500, but the shapes of the layers make 431000"));
   CHECK_THAT(PlanComplaint("name: conv2,", "name: conv1,"), ContainsSubstring("layer 'conv1' is given twice"));
 }
 
