@@ -1,4 +1,6 @@
 // What `bitplan compare` promises: every plan on the same samples, in tables that programs and people can read.
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -224,6 +226,12 @@ TEST_CASE("that a model from a file may know the images that choose is said of t
   CHECK_THAT(caveat({}), known);
   const auto of_test = caveat({"--set", "data.calibration_from=test"});
   CHECK_THAT(of_test, !known && ContainsSubstring("has not seen"));
+  for (const char* part : {"images", "labels"}) {
+    std::filesystem::copy_file(place / fmt::format("test-{}.npy", part), place / fmt::format("own-{}.npy", part));
+  }
+  CHECK_THAT(caveat({"--set", "data.calibration_images=own-images.npy", "--set",
+                     "data.calibration_labels=own-labels.npy"}),
+             !known);
 }
 
 TEST_CASE("the plan file of every row measures as the row does") {
