@@ -51,7 +51,7 @@ std::string Text(const pipeline::InspectReport& report) {
       "left in float      {:.2g} % of all weights, {}\n",
       100.0 * static_cast<double>(report.float_weights) / static_cast<double>(report.weights + report.float_weights),
       Grouped(report.float_weights));
-  text += fmt::format("whole network      {} bytes in float\n", Grouped(report.bytes));
+  text += fmt::format("whole network      {} in float\n", Counted(report.bytes, "byte"));
   if (!report.note.empty()) text += fmt::format("note               {}\n", report.note);
   return text + fmt::format("sha256             {}\n", report.sha256);
 }

@@ -32,10 +32,10 @@ void CheckLabels(const torch::Tensor& logits, const torch::Tensor& labels) {
   const std::int64_t low = labels.min().item<std::int64_t>(), high = labels.max().item<std::int64_t>();
   if (low < 0 || high >= logits.size(1)) {
     throw Error(ErrorKind::kData,
-                fmt::format("the data has the label {} at position {}, the network has {} outputs: labels must be in "
+                fmt::format("the data has the label {} at position {}, the network has {}: labels must be in "
                             "0..{}",
                             low < 0 ? low : high, (low < 0 ? labels.argmin() : labels.argmax()).item<std::int64_t>(),
-                            logits.size(1), logits.size(1) - 1));
+                            Counted(logits.size(1), "output"), logits.size(1) - 1));
   }
 }
 
