@@ -82,8 +82,7 @@ bool Recommendations::Holds(std::size_t plan) const {
 std::string RecommendationRule(const Comparison& comparison) {
   return fmt::format(
       "At a budget: of the plans not shown to be worse than the one of least NLL on {} (paired 95 % intervals of NLL "
-      "and "
-      "accuracy hold 0) the one of fewest bytes. Over all: the smallest of these that costs at most {} of "
+      "and accuracy hold 0) the one of fewest bytes. Over all: the smallest of these that costs at most {} of "
       "accuracy there, at the upper end of the paired 95 % interval against float.",
       comparison.recommended.data, Quantity(100.0 * comparison.recommended.tolerance, "point"));
 }
@@ -108,8 +107,8 @@ std::string RecommendationCaveat(const Comparison& comparison) {
 
 std::string ComparisonCsv(const Comparison& comparison) {
   std::string text =
-      "budget,allocator,seed,average_bits,stored_bytes,network_bytes,accuracy,nll,drop,drop_low,drop_high,drop_p,below_"
-      "uniform,"
+      "budget,allocator,seed,average_bits,stored_bytes,network_bytes,accuracy,nll,drop,drop_low,drop_high,drop_p,"
+      "below_uniform,"
       "below_uniform_low,below_uniform_high,below_uniform_p,below_best,below_best_low,below_best_high,predicted_rise,"
       "common_rise,allocate_ms,batch_norm,outputs,bits,choice_accuracy,choice_nll,choice_drop,choice_drop_low,"
       "choice_drop_high,recommended,plan,note\n";

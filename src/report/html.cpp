@@ -91,9 +91,9 @@ std::string Recommended(const Comparison& comparison) {
   if (recommended.budgets.empty()) return "";
   std::string html = fmt::format(
       "<h2>Recommended</h2>\n<p>{}</p>\n<p>Chosen on {}, {}. {} A plan's name is a link to its file, which "
-      "<code>bitplan verify --plan</code> takes.</p>\n<table><tr><th>budget</th><th>plan</th><th>bytes</th><th>bytes "
-      "of the whole network</th>"
-      "<th>accuracy</th><th>drop from float on {}</th><th>the same where it was chosen</th></tr>\n",
+      "<code>bitplan verify --plan</code> takes.</p>\n<table><tr><th>budget</th><th>plan</th><th>bytes</th>"
+      "<th>bytes of the whole network</th><th>accuracy</th><th>drop from float on {}</th>"
+      "<th>the same where it was chosen</th></tr>\n",
       HtmlText(RecommendationRule(comparison)), HtmlText(recommended.data), Counted(recommended.samples, "sample"),
       HtmlText(RecommendationCaveat(comparison)), HtmlText(comparison.data));
   const auto row = [&](std::size_t index, const std::string& where) {
@@ -118,10 +118,8 @@ std::string Row(const ComparedPlan& plan, bool recommended) {
   }
   const char* kind = plan.tie_with_best ? "best" : plan.baseline ? "baseline" : "";
   return fmt::format(
-      "<tr "
-      "class=\"{}\"><td>{}</td><td>{:.3f}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{:.4f}</td><td>{}</td><td>{}</"
-      "td>"
-      "<td>{}</td><td class=note>{}</td></tr>\n",
+      "<tr class=\"{}\"><td>{}</td><td>{:.3f}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{:.4f}</td><td>{}</td>"
+      "<td>{}</td><td>{}</td><td class=note>{}</td></tr>\n",
       kind, name, plan.achieved.average_bits, plan.achieved.stored_bytes, plan.achieved.network_bytes,
       100.0 * plan.metrics.accuracy, plan.metrics.nll, Points(plan.drop, 1.0), Points(plan.below_uniform, -1.0),
       plan.tie_with_best ? (plan.below_best.drop == 0.0 ? "best" : "tie") : Points(plan.below_best, 1.0),
@@ -135,8 +133,7 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
       "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3}; float accuracy {4:.2f} %, NLL {5:.4f}. Every plan saw "
       "the same samples. Intervals are paired, 95 %, in points of accuracy; a plan whose interval to the best of its "
       "budget holds 0 is a tie (shaded). Bytes are those of the planned layers, packed; the whole network has what "
-      "stays in "
-      "float too. No fine-tuning.</p>\n",
+      "stays in float too. No fine-tuning.</p>\n",
       HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data),
       Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
   html += Recommended(comparison) + HtmlFigures(figures);
