@@ -122,7 +122,7 @@ bool AllThere(const Files& files, const std::optional<Made>& made) {
 }
 
 std::string Pickled(const torch::Tensor& tensor) {
-  const std::vector<char> bytes = torch::pickle_save(tensor);
+  const std::vector<char> bytes = torch::jit::pickle_save(tensor);
   return {bytes.data(), bytes.size()};
 }
 
