@@ -54,7 +54,7 @@ TEST_CASE("an inconsistent problem names the field that is wrong") {
   CHECK_THAT(Complaint([](P& p) { p.widths.clear(); }), ContainsSubstring("widths is empty"));
   CHECK_THAT(Complaint([](P& p) { p.widths[3] = 9; }), ContainsSubstring("widths[3] is 9"));
   CHECK_THAT(Complaint([](P& p) { p.widths[2] = 1; }), ContainsSubstring("must ascend"));
-  CHECK_THAT(Complaint([](P& p) { p.loss_rise.pop_back(); }), ContainsSubstring("1 rows for 2 units"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise.pop_back(); }), ContainsSubstring("1 row for 2 units"));
   CHECK_THAT(Complaint([](P& p) { p.loss_rise[1].pop_back(); }), ContainsSubstring("loss_rise[1] (fc1) has 3 entries"));
   CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = -1e-9; }), ContainsSubstring("loss_rise[0] (conv1) at width 3"));
   CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = std::nan(""); }), ContainsSubstring("must be finite"));
