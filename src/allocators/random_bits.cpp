@@ -24,6 +24,7 @@
 
 #include "allocators/random_bits_estimators.h"
 #include "allocators/select.h"
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 
@@ -222,7 +223,7 @@ class Learner {
     const KnapsackSolution solution = SolveKnapsack(classes, Capacity(inputs_.problem, inputs_.budget));
     Allocation result = MakeAllocation(inputs_.problem, inputs_.budget.kind, solution.chosen);
     result.width_probabilities = std::move(probabilities);
-    result.note = fmt::format("{} steps, {}; mean entropy of a width {:.3f} bits", options_.steps,
+    result.note = fmt::format("{}, {}; mean entropy of a width {:.3f} bits", Counted(options_.steps, "step"),
                               estimator_ ? options_.estimator : "sensitivity table only, no likelihood",
                               MeanEntropyBits(result.width_probabilities));
     return result;

@@ -13,6 +13,7 @@
 
 #include "bayes/digit_autoencoder.h"
 #include "bitplan/bayes/uncertainty.h"
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
@@ -52,7 +53,7 @@ void CheckData(const Dataset& data, int parents) {
   const auto classes = (data.labels.bincount() > 0).sum().item<std::int64_t>();
   if (classes < parents) {
     throw Error(ErrorKind::kData,
-                fmt::format("{}: images of {} classes; mixtures need {}", data.name, classes, parents));
+                fmt::format("{}: images of {}; mixtures need {}", data.name, Counted(classes, "class", "classes"), parents));
   }
 }
 
@@ -177,8 +178,8 @@ class HalfMaker {
     progress.End(fmt::format("{} of {} kept", pool_.kept, pool_.drawn));
     if (pool_.kept < wanted) {
       throw Error(ErrorKind::kData, fmt::format("only {} of {} mixtures of {} images are ambiguous in the sense asked "
-                                                "for; {} images are wanted",
-                                                pool_.kept, pool_.drawn, name_, wanted));
+                                                "for; {} wanted",
+                                                pool_.kept, pool_.drawn, name_, Counted(wanted, "image") + (wanted == 1 ? " is" : " are")));
     }
     const auto join = [&](torch::Tensor AmbiguousHalf::*field) {
       std::vector<torch::Tensor> parts;

@@ -104,6 +104,7 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"pins", PinsJson(report.pins)},
       {"width_probabilities", report.width_probabilities},
       {"stages", StagesJson(report.stages)}};
+  if (!plan.model.note.empty()) json["model"]["note"] = plan.model.note;
   if (plan.transferred) {
     json["transferred"] = {{"model", plan.transferred->model}, {"sha256", plan.transferred->sha256}};
   }

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 
@@ -82,8 +83,9 @@ void SpreadPins(const AllocationProblem& problem, const std::vector<int>& group,
     std::size_t& first = pinned[group[u]];
     if (first == kNobody) first = u;
     if (fixed_bits[first] != fixed_bits[u]) {
-      Refuse(fmt::format("allocate.groups: {} is pinned to {} bits and {} to {}, but they share one width",
-                         problem.units[first].name, fixed_bits[first], problem.units[u].name, fixed_bits[u]));
+      Refuse(fmt::format("allocate.groups: {} is pinned to {} and {} to {}, but they share one width",
+                         problem.units[first].name, Counted(fixed_bits[first], "bit"), problem.units[u].name,
+                         fixed_bits[u]));
     }
   }
   for (std::size_t u = 0; u < group.size(); ++u) {

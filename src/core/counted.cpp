@@ -1,5 +1,7 @@
 #include "bitplan/core/counted.h"
 
+#include <fmt/format.h>
+
 namespace bitplan {
 
 std::string Grouped(std::int64_t value) {
@@ -12,8 +14,14 @@ std::string Grouped(std::int64_t value) {
   return text;
 }
 
-std::string Counted(std::int64_t count, std::string_view noun) {
-  return Grouped(count) + " " + std::string(noun) + (count == 1 ? "" : "s");
+std::string Counted(std::int64_t count, std::string_view noun, std::string_view plural) {
+  const std::string many = plural.empty() ? std::string(noun) + "s" : std::string(plural);
+  return Grouped(count) + " " + (count == 1 ? std::string(noun) : many);
+}
+
+std::string Quantity(double amount, std::string_view noun) {
+  const std::string number = fmt::format("{:g}", amount);
+  return fmt::format("{} {}{}", number, noun, number == "1" ? "" : "s");
 }
 
 }  // namespace bitplan

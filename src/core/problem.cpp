@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 
 namespace bitplan {
@@ -15,7 +16,8 @@ namespace {
 void ValidatePercentiles(const std::vector<double>& values, const std::string& where) {
   if (values.empty()) return;
   if (values.size() != static_cast<std::size_t>(kPercentiles)) {
-    Inconsistent(where + " has " + std::to_string(values.size()) + " entries, not " + std::to_string(kPercentiles));
+    Inconsistent(where + " has " + Counted(std::ssize(values), "entry", "entries") + ", not " +
+                 std::to_string(kPercentiles));
   }
   if (!std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); })) {
     Inconsistent(where + " has an entry that is not finite");
@@ -42,21 +44,21 @@ void AllocationProblem::Validate() const {
     if (w > 0 && widths[w] <= widths[w - 1]) Inconsistent(where + "; widths must ascend");
   }
   if (loss_rise.size() != units.size()) {
-    Inconsistent("loss_rise has " + std::to_string(loss_rise.size()) + " rows for " + std::to_string(units.size()) +
-                 " units");
+    Inconsistent("loss_rise has " + Counted(std::ssize(loss_rise), "row") + " for " +
+                 Counted(std::ssize(units), "unit"));
   }
   for (std::size_t u = 0; u < units.size(); ++u) {
     const std::string unit = "units[" + std::to_string(u) + "] (" + units[u].name + ")";
     ValidateUnit(units[u], unit);
     const std::string row = "loss_rise[" + std::to_string(u) + "] (" + units[u].name + ")";
     if (loss_rise[u].size() != widths.size()) {
-      Inconsistent(row + " has " + std::to_string(loss_rise[u].size()) + " entries for " +
-                   std::to_string(widths.size()) + " widths");
+      Inconsistent(row + " has " + Counted(std::ssize(loss_rise[u]), "entry", "entries") + " for " +
+                   Counted(std::ssize(widths), "width"));
     }
     const std::vector<double>& coherence = units[u].coherence;
     if (!coherence.empty() && coherence.size() != widths.size()) {
-      Inconsistent(unit + ".coherence has " + std::to_string(coherence.size()) + " entries for " +
-                   std::to_string(widths.size()) + " widths");
+      Inconsistent(unit + ".coherence has " + Counted(std::ssize(coherence), "entry", "entries") + " for " +
+                   Counted(std::ssize(widths), "width"));
     }
     for (const double value : coherence) {
       if (!std::isfinite(value) || value <= 0.0) {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <torch/csrc/jit/serialization/import_read.h>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "data/sources.h"
 
@@ -102,8 +103,8 @@ DataSplits LoadAmbiguousMnist(const DataOptions& options, const Folders& folders
   const torch::Tensor images = ReadSamples(files[0]), labels = ReadManyLabels(files[1]);
   const std::int64_t count = images.size(0), half = count / 2;
   if (labels.size(0) != count) {
-    ThrowBadFile(files[0],
-                 fmt::format("{} images, but {} has labels for {}", count, files[1].string(), labels.size(0)));
+    ThrowBadFile(files[0], fmt::format("{}, but {} has labels for {}", Counted(count, "image"), files[1].string(),
+                                       labels.size(0)));
   }
   if (half == 0) ThrowBadFile(files[0], "holds one image; a training and a test split need two");
   DataSplits splits;

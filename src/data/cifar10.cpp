@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "data/sources.h"
@@ -23,7 +24,7 @@ std::int64_t CountRecords(const std::filesystem::path& file) {
   if (size == 0) ThrowBadFile(file, "holds no images");
   if (size % kRecord != 0) {
     ThrowBadFile(file,
-                 fmt::format("{} bytes, not a multiple of the CIFAR-10 record size {}; fetch it again", size, kRecord));
+                 fmt::format("{}, not a multiple of the CIFAR-10 record size {}; fetch it again", Counted(size, "byte"), kRecord));
   }
   return size / kRecord;
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/random.h"
 #include "bitplan/core/suggest.h"
@@ -22,9 +23,8 @@ torch::Tensor PerChannel(const std::vector<double>& values) {
 // `values` [C] or [1] along dimension 1 of images [n, C, ...].
 torch::Tensor Along(const torch::Tensor& values, const torch::Tensor& images, const char* field) {
   if (values.size(0) != 1 && values.size(0) != images.size(1)) {
-    throw Error(ErrorKind::kUsage,
-                fmt::format("data.normalize.{}: {} values for images with {} channel{}; give one for each", field,
-                            values.size(0), images.size(1), images.size(1) == 1 ? "" : "s"));
+    throw Error(ErrorKind::kUsage, fmt::format("data.normalize.{}: {} for images with {}; give one for each", field,
+                                               Counted(values.size(0), "value"), Counted(images.size(1), "channel")));
   }
   std::vector<std::int64_t> shape(static_cast<std::size_t>(images.dim()), 1);
   shape[1] = values.size(0);
@@ -67,8 +67,8 @@ void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_
   const std::int64_t size = source.size(), wanted = options.calibration;
   if (!given && (wanted < 0 || wanted >= size)) {
     throw Error(ErrorKind::kUsage,
-                fmt::format("data.calibration: {} images, but {} has {} for {} and calibration together; give 1..{}",
-                            wanted, source.name, size, of_test ? "measuring" : "training", size - 1));
+                fmt::format("data.calibration: {}, but {} has {} for {} and calibration together; give 1..{}",
+                            Counted(wanted, "image"), source.name, size, of_test ? "measuring" : "training", size - 1));
   }
   if (given) {  // files of its own
     const auto [order, count] = Shuffled(splits.calibration, wanted, seed);
@@ -78,7 +78,8 @@ void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_
   }
   const auto [order, count] = Shuffled(source, wanted, seed);
   if (count >= size) {
-    throw Error(ErrorKind::kUsage, fmt::format("data.calibration: {} images are all of {}", wanted, source.name));
+    throw Error(ErrorKind::kUsage,
+                fmt::format("data.calibration: {} would be all of {}", Counted(wanted, "image"), source.name));
   }
   splits.calibration = source.Select(order.narrow(0, 0, count));
   splits.calibration.name = options.name + "/calibration";
@@ -109,7 +110,8 @@ Dataset Dataset::Select(const torch::Tensor& index) const {
 
 Dataset Dataset::Head(std::int64_t n) const {
   if (n < 0 || n > size()) {
-    throw Error(ErrorKind::kUsage, fmt::format("{}: the first {} images asked for, but it has {}", name, n, size()));
+    throw Error(ErrorKind::kUsage,
+                fmt::format("{}: the first {} asked for, but it has {}", name, Counted(n, "image"), size()));
   }
   if (!labels.defined()) return *this;
   return {name,
@@ -124,10 +126,9 @@ void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::str
   const torch::Tensor outside = data.labels.lt(0) | data.labels.ge(outputs);
   if (!outside.any().item<bool>()) return;
   const auto row = outside.nonzero()[0].item<std::int64_t>();
-  throw Error(
-      ErrorKind::kData,
-      fmt::format("{} has the label {}, but {} has {} output{}: labels are class numbers 0..{}", data.ImageName(row),
-                  data.labels[row].item<std::int64_t>(), who, outputs, outputs == 1 ? "" : "s", outputs - 1));
+  throw Error(ErrorKind::kData,
+              fmt::format("{} has the label {}, but {} has {}: labels are class numbers 0..{}", data.ImageName(row),
+                          data.labels[row].item<std::int64_t>(), who, Counted(outputs, "output"), outputs - 1));
 }
 
 torch::Tensor FirstOfRuns(const torch::Tensor& images) {

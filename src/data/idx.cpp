@@ -8,6 +8,7 @@
 #include <array>
 #include <memory>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "data/sources.h"
@@ -31,10 +32,9 @@ class IdxFile {
     std::array<unsigned char, 4> magic{};
     if (Fill(magic.data(), 4) < 4) ThrowShort("the idx header", 4, 0);
     if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || magic[3] != dimensions) {
-      ThrowBadFile(path_, fmt::format("wrong idx magic {:02x}{:02x}{:02x}{:02x}; expected 000008{:02x} (uint8, {} "
-                                      "dimension{})",
-                                      magic[0], magic[1], magic[2], magic[3], dimensions, dimensions,
-                                      dimensions == 1 ? "" : "s"));
+      ThrowBadFile(path_,
+                   fmt::format("wrong idx magic {:02x}{:02x}{:02x}{:02x}; expected 000008{:02x} (uint8, {})", magic[0],
+                               magic[1], magic[2], magic[3], dimensions, Counted(dimensions, "dimension")));
     }
     const auto limit = static_cast<std::int64_t>(std::filesystem::file_size(path_)) * kMostDeflateExpansion;
     std::vector<std::int64_t> shape;

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string_view>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "data/sources.h"
@@ -118,7 +119,7 @@ Array ReadArray(const std::filesystem::path& file) {
     bytes = bytes > available / dimension ? available + 1 : bytes * dimension;
   }
   if (bytes != available) {
-    ThrowBadFile(file, fmt::format("{} bytes of elements do not fit its shape {} of '{}'", available,
+    ThrowBadFile(file, fmt::format("{} of elements do not fit its shape {} of '{}'", Counted(available, "byte"),
                                    ShapeText(header.shape), header.type));
   }
   std::vector<std::int64_t> stored = header.shape;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 
 namespace bitplan {
@@ -37,7 +38,8 @@ void ThrowBadFile(const std::filesystem::path& file, const std::string& what) {
 void CheckPair(const Dataset& data, const std::filesystem::path& image_file, const std::filesystem::path& label_file) {
   const std::int64_t images = data.images.size(0), labels = data.labels.size(0);
   if (images != labels) {
-    ThrowBadFile(image_file, fmt::format("{} images, but {} has {} labels", images, label_file.string(), labels));
+    ThrowBadFile(image_file, fmt::format("{}, but {} has {}", Counted(images, "image"), label_file.string(),
+                                         Counted(labels, "label")));
   }
   if (images == 0 || data.images.numel() == 0) ThrowBadFile(image_file, "holds no images");
   const std::int64_t* label = data.labels.data_ptr<std::int64_t>();

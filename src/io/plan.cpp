@@ -126,7 +126,8 @@ std::string DumpAllocator(const Plan& plan) {
 
 PlanModel ReadModel(const YamlSource& source, const YAML::Node& node) {
   const Fields fields(source, node, "model");
-  return {fields.Text("name"), fields.Text("sha256"), fields.Integer("weights", kAtLeastOne)};
+  return {fields.Text("name"), fields.Text("sha256"), fields.Integer("weights", kAtLeastOne),
+          fields.Has("note") ? fields.Text("note") : ""};
 }
 
 void ReadAllocator(const YamlSource& source, const YAML::Node& node, Plan& plan) {
@@ -290,8 +291,9 @@ void CheckVersion(const YamlSource& source, const YAML::Node& root) {
 
 std::string DumpPlan(const Plan& plan) {
   std::string text = fmt::format("bitplan: {}\n", kPlanVersion);
-  text += fmt::format("model: {{name: {}, sha256: {}, weights: {}}}\n", FormatText(plan.model.name),
-                      FormatQuoted(plan.model.sha256), plan.model.weights);
+  text += fmt::format("model: {{name: {}, sha256: {}, weights: {}{}}}\n", FormatText(plan.model.name),
+                      FormatQuoted(plan.model.sha256), plan.model.weights,
+                      plan.model.note.empty() ? "" : ", note: " + FormatQuoted(plan.model.note));
   text += DumpAllocator(plan);
   if (!plan.posterior_estimator.empty()) {
     text += fmt::format("posterior: {{estimator: {}, sha256: {}}}\n", FormatText(plan.posterior_estimator),
@@ -359,8 +361,8 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   std::int64_t weights = 0;
   for (const PlanLayer& layer : plan.layers) weights += layer.weights();
   if (weights != plan.model.weights) {
-    source.Fail(fields.At("layers"), fmt::format("the shapes of the layers hold {} weights, but model.weights is {}",
-                                                 weights, plan.model.weights));
+    source.Fail(fields.At("layers"), fmt::format("model.weights is {}, but the shapes of the layers make {}",
+                                                 plan.model.weights, weights));
   }
   return plan;
 }

@@ -24,6 +24,7 @@ const std::vector<PlanKey>& PlanKeys() {
       {"model", "name", kRequired, "its name, for people"},
       {"model", "sha256", kRequired, "its hash; a plan for another network is refused"},
       {"model", "weights", kRequired, "weights of all layers below"},
+      {"model", "note", kOptional, "what its answers depend on besides the image; none: nothing else"},
       {"", "allocator", kRequired, "who made the plan"},
       {"allocator", "name", kRequired, "see 'bitplan help allocators'; of a plan by hand any word"},
       {"allocator", "options", kOptional, "the options that it used"},

@@ -40,7 +40,8 @@ std::vector<RecipeOption> MakeOptions() {
       Any("model.file", FIELD(model.file),
           "trained TorchScript file, relative to the data folder or the recipe; this or architecture"),
       Any("model.answers_may_vary", FIELD(model.answers_may_vary),
-          "take a model whose answers depend on the other images of a batch or on chance; its figures then do too"),
+          "take a model whose answers depend on the other images of a batch or on chance; its figures then do too, and "
+          "the plan says so in model.note"),
 
       Required("data.name", FIELD(data.name), "data set; npy: files of your own"),
       Any("data.normalize.mean", FIELD(data.normalize_mean), "per channel, subtracted from pixels scaled to 0..1"),

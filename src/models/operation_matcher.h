@@ -1,5 +1,5 @@
 // Sees the operations of a forward pass and tells which of them multiply by a weight. Shared by the search for layers
-// (describe.cpp) and by the tap on them (tap.cpp), so that both agree on what a layer is.
+// (recorded_pass.cpp) and by the tap on them (tap.cpp), so that both agree on what a layer is.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -6,7 +6,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -14,6 +13,7 @@
 #include "bitplan/bayes/learn.h"
 #include "bitplan/bayes/unit_sensitivity.h"
 #include "bitplan/bayes/variational_network.h"
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/statistics.h"
@@ -21,11 +21,11 @@
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
 #include "io/json_text.h"
+#include "pipeline/clock.h"
 
 namespace bitplan::pipeline {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kFitImages = 1024;  // training images that activation steps are fitted to
@@ -65,7 +65,7 @@ StageRecord BayesFolder::Ensure(const std::string& stage, const std::string& inp
   const auto start = Clock::now();
   StageRecord record = work();
   record.input = input;
-  record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  record.seconds = SecondsSince(start);
   const std::lock_guard lock(mutex_);
   folder_.Complete(stage, record, files);
   statuses_.push_back({stage, false, record.seconds});
@@ -230,10 +230,10 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
           Quantized(widths, Width(b.activation_bits, kPlanBits), "log", "fine-tuned", fitted, progress);
       const auto broken = capped ? BrokenCap(stored, judged, progress) : std::string();
       if (broken.empty() || widest) {
-        if (!broken.empty()) progress.Warn(fmt::format("{}: {} even at {:g} bits", Name(name), broken, budget));
+        if (!broken.empty()) progress.Warn(fmt::format("{}: {} even at {}", Name(name), broken, Quantity(budget, "bit")));
         return Save(stored, name);
       }
-      progress.Info(fmt::format("{}: {} at {:g} bits; the budget rises", Name(name), broken, budget));
+      progress.Info(fmt::format("{}: {} at {}; the budget rises", Name(name), broken, Quantity(budget, "bit")));
     }
   });
   return Measured(record, name, progress);

@@ -197,7 +197,7 @@ class Comparer {
     recommended.data = reference.calibration.data;
     recommended.samples = static_cast<std::int64_t>(reference.calibration.correct.size());
     recommended.apart = recommended.data != comparison.data;
-    recommended.perhaps_known = !recipe.model.file.empty();
+    recommended.perhaps_known = chain_.CalibrationSource() == "training";
     recommended.tolerance = recipe.compare.tolerance;
     if (recommended.samples < 2) return;  // no choice on one image
     std::vector<ShipCandidate> picks;

@@ -1,12 +1,12 @@
 #include "bitplan/pipeline/curve.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/core/constraints.h"
 #include "bitplan/core/error.h"
+#include "pipeline/clock.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -37,12 +37,11 @@ CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& pr
                                        " learns from the network anew for every budget; take another one for a curve, "
                                        "or `bitplan compare` with a few budgets");
   }
-  const std::string metric = allocator.metric;
-  const auto& table = metric.empty() ? chain.Table() : chain.Table(metric);
+  const auto& table = chain.Table(chain.MetricOf(allocator));
   const auto [low, high] = FeasibleBudgets(table, allocate);
   CurveReport report{.folder = chain.folder().path(), .model = chain.Model().name, .allocator = allocator.name};
   for (const auto& unit : table.units) report.layers.push_back(unit.name);
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   for (int i = 0; i < count; ++i) {
     allocate.budget = {BudgetKind::kAverageBits, low + (high - low) * i / std::max(1, count - 1)};
     const auto answer = bitplan::Allocate(table, allocate, chain.recipe().seed);
@@ -53,7 +52,7 @@ CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& pr
     point.achieved.optimality_gap = answer.optimality_gap();
     report.points.push_back(std::move(point));
   }
-  report.milliseconds = 1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.milliseconds = 1e3 * SecondsSince(start);
   report.stages = chain.statuses();
   return report;
 }

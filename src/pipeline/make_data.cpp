@@ -4,7 +4,6 @@
 #include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/types.h>
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
@@ -15,6 +14,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/pipeline/run_folder.h"
 #include "io/json_text.h"
+#include "pipeline/clock.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -122,7 +122,7 @@ bool AllThere(const Files& files, const std::optional<Made>& made) {
 }
 
 std::string Pickled(const torch::Tensor& tensor) {
-  const std::vector<char> bytes = torch::pickle_save(tensor);
+  const std::vector<char> bytes = torch::jit::pickle_save(tensor);
   return {bytes.data(), bytes.size()};
 }
 
@@ -145,7 +145,7 @@ void Write(const Files& files, const AmbiguousDigits& digits, Made& made) {
 }
 
 MakeDataReport MakeAmbiguousMnist(const MakeDataOptions& options, ProgressSink& progress) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   options.digits.Validate();
   if (options.digits.train_images != options.digits.test_images) {
     throw Error(ErrorKind::kUsage, "ambiguous-mnist: its files are cut in the middle: both halves need the same size");
@@ -178,7 +178,7 @@ MakeDataReport MakeAmbiguousMnist(const MakeDataOptions& options, ProgressSink& 
   report.name = options.name;
   report.samples_file = files.samples;
   report.labels_file = files.labels;
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.seconds = SecondsSince(start);
   return report;
 }
 

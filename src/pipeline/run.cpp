@@ -66,9 +66,9 @@ void MakeRoom(const std::filesystem::path& target, ProgressSink& progress) {
 Plan LoadPlanFor(StageChain& chain, const std::filesystem::path& file, bool transfer) {
   const auto& network = chain.Model();
   const auto& hash = chain.ModelRecord().content;
-  if (!transfer) return FitPlan(LoadPlan(file), network, hash);
-  Plan plan = TransferPlan(LoadPlan(file), network, hash);
-  chain.Rebase(plan);
+  Plan plan = transfer ? TransferPlan(LoadPlan(file), network, hash) : FitPlan(LoadPlan(file), network, hash);
+  if (transfer) chain.Rebase(plan);
+  plan.model.note = chain.ModelNote();
   return plan;
 }
 

@@ -3,6 +3,9 @@
 //
 // The input hash of a stage covers a version number of the stage, the content hashes of the stages that it reads, the
 // recipe sections that it reads, the data it reads and the seed. Raise a version when a stage computes something else.
+//
+// Bodies in the order of the stages: stage_model.cpp, stage_tables.cpp, stage_solve.cpp, stage_draft.cpp,
+// stage_measure.cpp, stage_verify.cpp; what they share is in stage_chain.cpp.
 #pragma once
 
 #include <functional>
@@ -70,6 +73,8 @@ class StageChain {
 
   [[nodiscard]] const StageRecord& ModelRecord();
   [[nodiscard]] const bitplan::Network& Model();
+  // What its answers depend on besides the image, one line, where the recipe accepts that; else empty.
+  [[nodiscard]] std::string ModelNote();
   [[nodiscard]] const StageRecord& PosteriorRecord() { return PosteriorRecord(recipe_.posterior.estimator); }
   [[nodiscard]] const bitplan::Posterior& LoadedPosterior() { return LoadedPosterior(recipe_.posterior.estimator); }
   // By the recipe's metric and estimator.
@@ -82,6 +87,8 @@ class StageChain {
   [[nodiscard]] SensitivityInputs Inputs(const std::string& metric, const std::string& estimator, bool with_posterior);
   // By another metric or estimator, kept beside the recipe's in files of their own. `estimator` empty: the recipe's.
   [[nodiscard]] const AllocationProblem& Table(const std::string& metric, const std::string& estimator = {});
+  // Of the table that an allocator is defined by, else the recipe's.
+  [[nodiscard]] std::string MetricOf(const Allocator& allocator) const;
   [[nodiscard]] Solution Solve();
   // The answer of `options.allocator` at `options.budget`, by the table that it is defined by, and how long it took. Of
   // an allocator that learns from the network it is kept in the folder; `learned`: it was not there.
@@ -102,6 +109,9 @@ class StageChain {
   [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits, const std::string& allocator = {});
   // Grids and ranges that the quantizer makes of the file's: at 0 and 1 bits there is only one grid.
   void RefreshChoices(Plan& plan);
+
+  // Where the calibration images come from: PlanCalibration::source.
+  [[nodiscard]] std::string CalibrationSource() const;
 
   // What is odd about the plan's figures (pipeline/oddities.h).
   [[nodiscard]] std::vector<std::string> Notes(const Plan& plan);
@@ -175,8 +185,7 @@ class StageChain {
   void UseInputsOf(const bitplan::Network& network);
   // DescribeNetwork; an error says so where data.layout is the reason.
   [[nodiscard]] bitplan::Network Described(const torch::jit::Module& module, const std::string& name,
-                                           const std::vector<std::int64_t>& shape,
-                                           const torch::Tensor& images) const;
+                                           const std::vector<std::int64_t>& shape, const torch::Tensor& images) const;
   // What its answers depend on besides the image, one line, where model.answers_may_vary accepts that; else empty.
   [[nodiscard]] std::string CheckModelSuitsData(const bitplan::Network& network);
   [[nodiscard]] std::string TrainingInput();
@@ -193,8 +202,6 @@ class StageChain {
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
                                    const Dataset& calibration);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
-  // Where the calibration images come from: PlanCalibration::source.
-  [[nodiscard]] std::string CalibrationSource() const;
   // Of the float network on the first calibration images, when it has probably seen them.
   [[nodiscard]] std::optional<double> CalibrationAccuracy();
   [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/tap.h"
@@ -57,9 +58,9 @@ void RefuseImage(const Dataset& data, const torch::Tensor& rows, const std::stri
                             what, data.ImageName(row.item<std::int64_t>())));
   }
   throw Error(ErrorKind::kData,
-              fmt::format("{} of {} and the {} images that ran with it is not finite, though of each alone it is; give "
+              fmt::format("{} of {} and the {} that ran with it is not finite, though of each alone it is; give "
                           "the network a forward that takes images one by one",
-                          what, data.ImageName(rows[0].item<std::int64_t>()), rows.size(0) - 1));
+                          what, data.ImageName(rows[0].item<std::int64_t>()), Counted(rows.size(0) - 1, "image")));
 }
 
 void RequireProbabilities(const torch::Tensor& logits, const torch::jit::Module& module, const Dataset& data,

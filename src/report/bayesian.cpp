@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/io/files.h"
 #include "io/json_text.h"
 #include "report/gnuplot.h"
@@ -229,8 +230,13 @@ std::string BayesJson(const BayesComparison& comparison) {
   }
   Json data = Json::object();
   for (const auto& [role, name] : comparison.data) data[role] = name;
-  const Json json = {{"name", comparison.name},     {"model", comparison.model},   {"layers", comparison.layers}, {"data", data},
-                     {"images", comparison.images}, {"draws", comparison.draws},   {"rows", rows}};
+  const Json json = {{"name", comparison.name},
+                     {"model", comparison.model},
+                     {"layers", comparison.layers},
+                     {"data", data},
+                     {"images", comparison.images},
+                     {"draws", comparison.draws},
+                     {"rows", rows}};
   return JsonText(json, 2) + "\n";
 }
 
@@ -255,13 +261,13 @@ std::vector<std::string> WriteBayesComparison(const BayesComparison& comparison,
   }
   WriteFileAtomically(folder / "bayes.csv", csv);
   const std::string body = fmt::format(
-      "<h1>{}: quantized Bayesian networks, {}</h1>\n<p>{} draws of the weights; accuracy and AUROC are means over the "
+      "<h1>{}: quantized Bayesian networks, {}</h1>\n<p>{} of the weights; accuracy and AUROC are means over the "
       "seeds. "
       "A change of uncertainty is that of its mean over the images against the float network of the same seed on the "
       "same "
       "draws, the mean over the seeds; 95 % interval by the jackknife over the draws. Drop: accuracy lost on clean and "
       "ambiguous images together, with its paired 95 % interval, images resampled with all of their labels.</p>\n",
-      HtmlText(comparison.name), HtmlText(comparison.model), comparison.draws);
+      HtmlText(comparison.name), HtmlText(comparison.model), Counted(comparison.draws, "draw"));
   WriteFileAtomically(folder / "report.html",
                       HtmlPage(comparison.name, body + Table(comparison) + HtmlFigures(figures)));
   return {"bayes.json", "bayes.csv", "report.html"};

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/io/files.h"
 #include "io/json_text.h"
 #include "report/html.h"
@@ -55,6 +56,7 @@ nlohmann::ordered_json RecommendationsJson(const Comparison& comparison) {
             {"allocator", plan.allocator},
             {"seed", plan.seed},
             {"stored_bytes", plan.achieved.stored_bytes},
+            {"network_bytes", plan.achieved.network_bytes},
             {"drop", PairedJson(plan.drop)},
             {"choice_drop", PairedJson(plan.choice_drop)},
             {"plan", plan.file}};
@@ -79,50 +81,54 @@ bool Recommendations::Holds(std::size_t plan) const {
 
 std::string RecommendationRule(const Comparison& comparison) {
   return fmt::format(
-      "At a budget: of the plans not shown to be worse than the one of least NLL on {} (paired 95 % intervals of NLL and "
-      "accuracy hold 0) the one of fewest bytes. Over all: the smallest of these that costs at most {:g} point{} of "
+      "At a budget: of the plans not shown to be worse than the one of least NLL on {} (paired 95 % intervals of NLL "
+      "and accuracy hold 0) the one of fewest bytes. Over all: the smallest of these that costs at most {} of "
       "accuracy there, at the upper end of the paired 95 % interval against float.",
-      comparison.recommended.data, 100.0 * comparison.recommended.tolerance,
-      comparison.recommended.tolerance == 0.01 ? "" : "s");
+      comparison.recommended.data, Quantity(100.0 * comparison.recommended.tolerance, "point"));
 }
 
 std::string RecommendationCaveat(const Comparison& comparison) {
   const Recommendations& recommended = comparison.recommended;
   std::string text =
       recommended.apart
-          ? fmt::format("The choice has not seen the images of {}, so the drops stated for what it chose are fair.",
-                        comparison.data)
+          ? fmt::format(
+                "The choice has not seen the images of {} that plans are measured on, so the drops stated for what it "
+                "chose are fair.",
+                comparison.data)
           : "The choice was made on the same images as the measurement, so the drops stated for what it chose are too "
             "favourable.";
   if (recommended.perhaps_known) {
-    text += fmt::format(" The model came from a file: if it was trained on the images of {}, drops there are too small.",
-                        recommended.data);
+    text +=
+        fmt::format(" The model came from a file: if it was trained on the images of {}, drops there are too small.",
+                    recommended.data);
   }
   return text;
 }
 
 std::string ComparisonCsv(const Comparison& comparison) {
   std::string text =
-      "budget,allocator,seed,average_bits,stored_bytes,accuracy,nll,drop,drop_low,drop_high,drop_p,below_uniform,"
+      "budget,allocator,seed,average_bits,stored_bytes,network_bytes,accuracy,nll,drop,drop_low,drop_high,drop_p,"
+      "below_uniform,"
       "below_uniform_low,below_uniform_high,below_uniform_p,below_best,below_best_low,below_best_high,predicted_rise,"
       "common_rise,allocate_ms,batch_norm,outputs,bits,choice_accuracy,choice_nll,choice_drop,choice_drop_low,"
       "choice_drop_high,recommended,plan,note\n";
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
     const ComparedPlan& plan = comparison.plans[i];
     if (!plan.failure.empty()) {
-      text += fmt::format("{},{},{},,,,,,,,,,,,,,,,,,,,,,,,,,,,,{}\n", plan.budget, plan.allocator, plan.seed,
+      text += fmt::format("{},{},{},,,,,,,,,,,,,,,,,,,,,,,,,,,,,,{}\n", plan.budget, plan.allocator, plan.seed,
                           CsvText(plan.failure));
       continue;
     }
     text += fmt::format(
-        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{}\n", plan.budget, plan.allocator,
-        plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes, plan.metrics.accuracy, plan.metrics.nll,
-        plan.drop.drop, plan.drop.ci_low, plan.drop.ci_high, plan.drop.mcnemar_p, plan.below_uniform.drop,
-        plan.below_uniform.ci_low, plan.below_uniform.ci_high, plan.below_uniform.mcnemar_p, plan.below_best.drop,
-        plan.below_best.ci_low, plan.below_best.ci_high, plan.achieved.predicted_loss_rise, plan.common_rise,
-        plan.allocate_ms, plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits),
-        plan.choice.accuracy, plan.choice.nll, plan.choice_drop.drop, plan.choice_drop.ci_low, plan.choice_drop.ci_high,
-        Pick(comparison, i), CsvText(plan.file), CsvText(plan.note));
+        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{}\n",
+        plan.budget, plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
+        plan.achieved.network_bytes, plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low,
+        plan.drop.ci_high, plan.drop.mcnemar_p, plan.below_uniform.drop, plan.below_uniform.ci_low,
+        plan.below_uniform.ci_high, plan.below_uniform.mcnemar_p, plan.below_best.drop, plan.below_best.ci_low,
+        plan.below_best.ci_high, plan.achieved.predicted_loss_rise, plan.common_rise, plan.allocate_ms,
+        plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits), plan.choice.accuracy, plan.choice.nll,
+        plan.choice_drop.drop, plan.choice_drop.ci_low, plan.choice_drop.ci_high, Pick(comparison, i),
+        CsvText(plan.file), CsvText(plan.note));
   }
   return text;
 }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "bitplan/core/counted.h"
+
 namespace bitplan {
 namespace {
 
@@ -88,37 +90,38 @@ std::string Recommended(const Comparison& comparison) {
   const Recommendations& recommended = comparison.recommended;
   if (recommended.budgets.empty()) return "";
   std::string html = fmt::format(
-      "<h2>Recommended</h2>\n<p>{}</p>\n<p>Chosen on {}, {} samples. {} A plan's name is a link to its file, which "
-      "<code>bitplan verify --plan</code> takes.</p>\n<table><tr><th>budget</th><th>plan</th><th>bytes</th><th>accuracy</th>"
-      "<th>drop from float on {}</th><th>the same where it was chosen</th></tr>\n",
-      HtmlText(RecommendationRule(comparison)), HtmlText(recommended.data), recommended.samples,
+      "<h2>Recommended</h2>\n<p>{}</p>\n<p>Chosen on {}, {}. {} A plan's name is a link to its file, which "
+      "<code>bitplan verify --plan</code> takes.</p>\n<table><tr><th>budget</th><th>plan</th><th>bytes</th>"
+      "<th>bytes of the whole network</th><th>accuracy</th><th>drop from float on {}</th>"
+      "<th>the same where it was chosen</th></tr>\n",
+      HtmlText(RecommendationRule(comparison)), HtmlText(recommended.data), Counted(recommended.samples, "sample"),
       HtmlText(RecommendationCaveat(comparison)), HtmlText(comparison.data));
   const auto row = [&](std::size_t index, const std::string& where) {
     const ComparedPlan& plan = comparison.plans[index];
-    return fmt::format("<td>{}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{}</td><td>{}</td></tr>\n", where,
-                       Linked(plan), plan.achieved.stored_bytes, 100.0 * plan.metrics.accuracy, Points(plan.drop, 1.0),
-                       Points(plan.choice_drop, 1.0));
+    return fmt::format("<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{}</td><td>{}</td></tr>\n",
+                       where, Linked(plan), plan.achieved.stored_bytes, plan.achieved.network_bytes,
+                       100.0 * plan.metrics.accuracy, Points(plan.drop, 1.0), Points(plan.choice_drop, 1.0));
   };
   for (const std::size_t index : recommended.budgets)
-    html += "<tr>" + row(index, fmt::format("{:g} bits", comparison.plans[index].budget));
+    html += "<tr>" + row(index, Quantity(comparison.plans[index].budget, "bit"));
   html += recommended.overall
               ? "<tr class=best>" + row(*recommended.overall, "over all")
-              : fmt::format("<tr><td>over all</td><td class=note colspan=5>no plan is surely within {:g} points</td></tr>\n",
-                            100.0 * recommended.tolerance);
+              : fmt::format("<tr><td>over all</td><td class=note colspan=6>no plan is surely within {}</td></tr>\n",
+                            Quantity(100.0 * recommended.tolerance, "point"));
   return html + "</table>\n";
 }
 
 std::string Row(const ComparedPlan& plan, bool recommended) {
   const std::string name = Linked(plan) + (recommended ? "<br><strong>recommended</strong>" : "");
   if (!plan.failure.empty()) {
-    return fmt::format("<tr><td>{}</td><td class=note colspan=8>{}</td></tr>\n", name, HtmlText(plan.failure));
+    return fmt::format("<tr><td>{}</td><td class=note colspan=9>{}</td></tr>\n", name, HtmlText(plan.failure));
   }
   const char* kind = plan.tie_with_best ? "best" : plan.baseline ? "baseline" : "";
   return fmt::format(
-      "<tr class=\"{}\"><td>{}</td><td>{:.3f}</td><td>{}</td><td>{:.2f}</td><td>{:.4f}</td><td>{}</td><td>{}</td>"
-      "<td>{}</td><td class=note>{}</td></tr>\n",
-      kind, name, plan.achieved.average_bits, plan.achieved.stored_bytes, 100.0 * plan.metrics.accuracy,
-      plan.metrics.nll, Points(plan.drop, 1.0), Points(plan.below_uniform, -1.0),
+      "<tr class=\"{}\"><td>{}</td><td>{:.3f}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{:.4f}</td><td>{}</td>"
+      "<td>{}</td><td>{}</td><td class=note>{}</td></tr>\n",
+      kind, name, plan.achieved.average_bits, plan.achieved.stored_bytes, plan.achieved.network_bytes,
+      100.0 * plan.metrics.accuracy, plan.metrics.nll, Points(plan.drop, 1.0), Points(plan.below_uniform, -1.0),
       plan.tie_with_best ? (plan.below_best.drop == 0.0 ? "best" : "tie") : Points(plan.below_best, 1.0),
       HtmlText(plan.note));
 }
@@ -127,11 +130,12 @@ std::string Row(const ComparedPlan& plan, bool recommended) {
 
 std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figure>& figures) {
   std::string html = fmt::format(
-      "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3} samples; float accuracy {4:.2f} %, NLL {5:.4f}. Every plan saw "
+      "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3}; float accuracy {4:.2f} %, NLL {5:.4f}. Every plan saw "
       "the same samples. Intervals are paired, 95 %, in points of accuracy; a plan whose interval to the best of its "
-      "budget holds 0 is a tie (shaded). No fine-tuning.</p>\n",
-      HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data), comparison.samples,
-      100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
+      "budget holds 0 is a tie (shaded). Bytes are those of the planned layers, packed; the whole network has what "
+      "stays in float too. No fine-tuning.</p>\n",
+      HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data),
+      Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
   html += Recommended(comparison) + HtmlFigures(figures);
   double budget = -1.0;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
@@ -140,10 +144,11 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
       if (budget >= 0.0) html += "</table></div>\n";
       budget = plan.budget;
       html += fmt::format(
-          "<h2>Budget {:g} bits</h2><div class=scroll><table><tr><th>allocator</th><th>bits used</th><th>bytes</th>"
-          "<th>accuracy</th><th>NLL</th><th>drop from float</th><th>over uniform</th><th>below the best</th>"
+          "<h2>Budget {}</h2><div class=scroll><table><tr><th>allocator</th><th>bits used</th><th>bytes</th>"
+          "<th>bytes of the whole network</th><th>accuracy</th><th>NLL</th><th>drop from float</th><th>over "
+          "uniform</th><th>below the best</th>"
           "<th class=note>note</th></tr>\n",
-          budget);
+          Quantity(budget, "bit"));
     }
     html += Row(plan, comparison.recommended.Holds(i));
   }
@@ -154,8 +159,9 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
         "against every plan of the other side, corrected for choosing the plan ahead among its own.</p>\n"
         "<table><tr><th>budget</th><th>ours</th><th>baseline</th><th>lead, points</th><th>p</th></tr>\n";
     for (const BudgetLead& lead : comparison.leads) {
-      html += fmt::format("<tr><td>{:g} bits</td><td>{}</td><td>{}</td><td>{:+.2f}</td><td>{:.2g}</td></tr>\n",
-                          lead.budget, HtmlText(lead.ours), HtmlText(lead.baseline), 100.0 * lead.lead + 0.0, lead.p);
+      html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{:+.2f}</td><td>{:.2g}</td></tr>\n",
+                          Quantity(lead.budget, "bit"), HtmlText(lead.ours), HtmlText(lead.baseline),
+                          100.0 * lead.lead + 0.0, lead.p);
     }
     html += "</table>\n";
   }

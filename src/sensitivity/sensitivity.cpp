@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "posterior/batches.h"
@@ -55,13 +56,11 @@ AllocationProblem MeasureSensitivity(const SensitivityInputs& inputs, ProgressSi
   for (std::size_t l = 0; l < problem.loss_rise.size(); ++l) {
     for (std::size_t k = 0; k < problem.widths.size(); ++k) {
       if (std::isfinite(problem.loss_rise[l][k])) continue;
-      throw Error(
-          ErrorKind::kData,
-          fmt::format("sensitivity {}: what layer {} costs at {} bit{} is not finite: the network's answers are "
-                      "not, once it is quantized so; leave that width out of allocate.bits, or the layer out "
-                      "of the plan with allocate.exclude",
-                      inputs.options.metric, problem.units[l].name, problem.widths[k],
-                      problem.widths[k] == 1 ? "" : "s"));
+      throw Error(ErrorKind::kData,
+                  fmt::format("sensitivity {}: what layer {} costs at {} is not finite: the network's answers are "
+                              "not, once it is quantized so; leave that width out of allocate.bits, or the layer out "
+                              "of the plan with allocate.exclude",
+                              inputs.options.metric, problem.units[l].name, Counted(problem.widths[k], "bit")));
     }
   }
   problem.Validate();

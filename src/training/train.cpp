@@ -8,6 +8,7 @@
 #include <cmath>
 #include <memory>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
@@ -98,8 +99,9 @@ class Trainer {
     optimizer_->zero_grad();
     const torch::Tensor logits = RunForward(module_, normalizer_.Apply(images));
     if (logits.dim() != 2 || logits.size(1) < train_.classes) {
-      throw Error(ErrorKind::kData, fmt::format("the model has {} outputs, but data set {} has {} classes",
-                                                logits.size(-1), train_.name, train_.classes));
+      throw Error(ErrorKind::kData,
+                  fmt::format("the model has {}, but data set {} has {}", Counted(logits.size(-1), "output"),
+                              train_.name, Counted(train_.classes, "class", "classes")));
     }
     const torch::Tensor loss = torch::nn::functional::cross_entropy(logits, train_.labels.index_select(0, index));
     if (sound_ && loss.is_cpu() && !std::isfinite(loss.item<double>())) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/statistics.h"
@@ -24,16 +25,17 @@ int CalibrationBin(double confidence) {
 void CheckLabels(const torch::Tensor& logits, const torch::Tensor& labels) {
   if (logits.dim() != 2 || labels.dim() != 1 || logits.size(0) != labels.size(0) || labels.size(0) == 0) {
     throw Error(ErrorKind::kData, fmt::format("evaluation needs outputs [N, classes] and labels [N], N > 0; it got {} "
-                                              "output rows and {} labels",
-                                              logits.dim() > 0 ? logits.size(0) : 0, labels.numel()));
+                                              "and {}",
+                                              Counted(logits.dim() > 0 ? logits.size(0) : 0, "output row"),
+                                              Counted(labels.numel(), "label")));
   }
   const std::int64_t low = labels.min().item<std::int64_t>(), high = labels.max().item<std::int64_t>();
   if (low < 0 || high >= logits.size(1)) {
     throw Error(ErrorKind::kData,
-                fmt::format("the data has the label {} at position {}, the network has {} outputs: labels must be in "
+                fmt::format("the data has the label {} at position {}, the network has {}: labels must be in "
                             "0..{}",
                             low < 0 ? low : high, (low < 0 ? labels.argmin() : labels.argmax()).item<std::int64_t>(),
-                            logits.size(1), logits.size(1) - 1));
+                            Counted(logits.size(1), "output"), logits.size(1) - 1));
   }
 }
 

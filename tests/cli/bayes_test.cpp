@@ -110,7 +110,7 @@ TEST_CASE("a plan that breaks its cap gets more bits than its budget") {
   capped.insert(capped.end(), {"--set", "bayes.plan.accuracy_drop=0.02", "--set", "bayes.plan.drift=0.2"});
   const auto outcome = place.Bitplan(capped);
   REQUIRE(outcome.code == 0);
-  CHECK_THAT(outcome.err, ContainsSubstring("at 1 bits; the budget rises"));
+  CHECK_THAT(outcome.err, ContainsSubstring("at 1 bit; the budget rises"));
   CHECK(bits(nlohmann::json::parse(outcome.out)) > bits(nlohmann::json::parse(free.out)) + 3.0);
 }
 

@@ -1,7 +1,10 @@
 // What `bitplan compare` promises: every plan on the same samples, in tables that programs and people can read.
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "bitplan/core/counted.h"
 #include "cli/program.h"
 #include "support/catch_torch.h"
 
@@ -84,6 +87,17 @@ TEST_CASE("compare leaves a CSV, a JSON, a self-contained report and the data of
     CHECK(std::filesystem::exists(place / ("out/plots/" + std::string(name) + ".dat")));
     CHECK(std::filesystem::exists(place / ("out/plots/" + std::string(name) + ".gp")));
   }
+}
+
+TEST_CASE("compare says at the terminal what the whole network takes, beside the planned layers") {
+  const Workplace place;
+  const auto plan = PlansOf(Compared(place)).at(0);
+  CHECK(plan.at("network_bytes").get<std::int64_t>() > plan.at("stored_bytes").get<std::int64_t>());
+  const auto outcome = place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
+                                      "compare={budgets: [2, 3], seeds: 2, allocators: [exact, random]}"});
+  REQUIRE(outcome.code == 0);
+  CHECK_THAT(outcome.out, ContainsSubstring("  bytes  whole network  "));
+  CHECK_THAT(outcome.out, ContainsSubstring(bitplan::Grouped(plan.at("network_bytes").get<std::int64_t>())));
 }
 
 TEST_CASE("a second compare measures nothing again, and a run beside it stays what it was") {
@@ -197,6 +211,27 @@ TEST_CASE("a comparison on the images that choose says that its drops are too fa
   const auto report = Compared(place, {"--set", "verify.split=calibration"});
   CHECK(report.at("recommended").at("apart") == false);
   CHECK_THAT(report.at("recommended").at("caveat").get<std::string>(), ContainsSubstring("too favourable"));
+}
+
+TEST_CASE("that a model from a file may know the images that choose is said of training images only") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"train", place.recipe(), "--out", "trained"}).code == 0);
+  std::filesystem::copy_file(place / "trained/model.pt", place / "model.pt");
+  const auto caveat = [&](std::vector<std::string> more) {
+    return Compared(place, std::move(more)).at("recommended").at("caveat").get<std::string>();
+  };
+  const auto known = ContainsSubstring("The model came from a file");
+  CHECK_THAT(caveat({}), !known);
+  place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
+  CHECK_THAT(caveat({}), known);
+  const auto of_test = caveat({"--set", "data.calibration_from=test"});
+  CHECK_THAT(of_test, !known && ContainsSubstring("has not seen"));
+  for (const char* part : {"images", "labels"}) {
+    std::filesystem::copy_file(place / fmt::format("test-{}.npy", part), place / fmt::format("own-{}.npy", part));
+  }
+  CHECK_THAT(caveat({"--set", "data.calibration_images=own-images.npy", "--set",
+                     "data.calibration_labels=own-labels.npy"}),
+             !known);
 }
 
 TEST_CASE("the plan file of every row measures as the row does") {

@@ -2,8 +2,10 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "bitplan/io/plan.h"
 #include "bitplan/models/network.h"
 #include "cli/program.h"
 #include "support/catch_torch.h"
@@ -180,7 +182,11 @@ TEST_CASE("a network of batch statistics runs when the user insists, and no pass
     INFO(buffer.name);
     CHECK(torch::equal(buffer.value, module.attr(buffer.name).toTensor()));
   }
+  CHECK_THAT(bitplan::LoadPlan(place / "out/plan.yaml").model.note,
+             ContainsSubstring("depend on the other images of the batch"));
   // The warning is not only for the run that found out.
-  CHECK_THAT(place.Bitplan({"verify", place.recipe(), "--out", "out"}).err,
+  const auto verified = place.Bitplan({"verify", place.recipe(), "--out", "out", "--json"});
+  CHECK_THAT(verified.err, ContainsSubstring("depend on the other images of the batch"));
+  CHECK_THAT(nlohmann::json::parse(verified.out).at("model").at("note").get<std::string>(),
              ContainsSubstring("depend on the other images of the batch"));
 }

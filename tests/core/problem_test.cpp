@@ -54,16 +54,16 @@ TEST_CASE("an inconsistent problem names the field that is wrong") {
   CHECK_THAT(Complaint([](P& p) { p.widths.clear(); }), ContainsSubstring("widths is empty"));
   CHECK_THAT(Complaint([](P& p) { p.widths[3] = 9; }), ContainsSubstring("widths[3] is 9"));
   CHECK_THAT(Complaint([](P& p) { p.widths[2] = 1; }), ContainsSubstring("must ascend"));
-  CHECK_THAT(Complaint([](P& p) { p.loss_rise.pop_back(); }), ContainsSubstring("1 rows for 2 units"));
+  CHECK_THAT(Complaint([](P& p) { p.loss_rise.pop_back(); }), ContainsSubstring("1 row for 2 units"));
   CHECK_THAT(Complaint([](P& p) { p.loss_rise[1].pop_back(); }), ContainsSubstring("loss_rise[1] (fc1) has 3 entries"));
   CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = -1e-9; }), ContainsSubstring("loss_rise[0] (conv1) at width 3"));
   CHECK_THAT(Complaint([](P& p) { p.loss_rise[0][2] = std::nan(""); }), ContainsSubstring("must be finite"));
   CHECK_THAT(Complaint([](P& p) { p.units[0].weights = 0; }), ContainsSubstring("units[0] (conv1).weights is 0"));
   CHECK_THAT(Complaint([](P& p) { p.units[1].scales = -1; }), ContainsSubstring("(fc1).scales is -1"));
   CHECK_THAT(Complaint([](P& p) { p.units[1].macs = -1; }), ContainsSubstring("(fc1).macs is -1"));
-  CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0}; }), ContainsSubstring("(fc1).coherence has 1 entries"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0}; }), ContainsSubstring("(fc1).coherence has 1 entry"));
   CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0, 0.0, 1.0, 1.0}; }), ContainsSubstring("(fc1).coherence"));
-  CHECK_THAT(Complaint([](P& p) { p.units[1].score_percentiles = {1.0}; }), ContainsSubstring("1 entries, not 101"));
+  CHECK_THAT(Complaint([](P& p) { p.units[1].score_percentiles = {1.0}; }), ContainsSubstring("1 entry, not 101"));
   CHECK_THAT(Complaint([](P& p) {
                p.units[1].log_sigma_percentiles.assign(kPercentiles, 0.0);
                p.units[1].log_sigma_percentiles[7] = 1.0;

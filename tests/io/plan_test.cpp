@@ -75,6 +75,17 @@ TEST_CASE("where transferred widths came from survives the round trip, and may b
   CHECK(DumpPlan(read) == DumpPlan(plan));
 }
 
+TEST_CASE("a plan says what its model's answers depend on besides the image, and nothing where that is nothing") {
+  Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
+  CHECK(plan.model.note.empty());
+  CHECK_THAT(DumpPlan(plan), !ContainsSubstring("note:"));
+  plan.model.note = "answers of model 'a' depend on the batch, by up to 0.1: call .eval(), \"then\" trace {it}";
+  const Plan read = ParsePlan(DumpPlan(plan), "plan.yaml");
+  CHECK(read.model.note == plan.model.note);
+  CHECK(DumpPlan(read) == DumpPlan(plan));
+  CHECK_THAT(PlanHelp(), ContainsSubstring("[note]"));
+}
+
 TEST_CASE("what a plan leaves in float and the size of the whole network survive the round trip") {
   Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
   CHECK_FALSE(plan.left_in_float);
@@ -234,7 +245,7 @@ TEST_CASE("values that no plan can hold are refused") {
 
 TEST_CASE("a plan whose layers do not add up to the model is refused") {
   CHECK_THAT(PlanComplaint("shape: [500, 800]", "shape: [500, 801]"),
-             ContainsSubstring("the shapes of the layers hold 431000 weights, but model.weights is 430500"));
+             ContainsSubstring("model.weights is 430500, but the shapes of the layers make 431000"));
   CHECK_THAT(PlanComplaint("name: conv2,", "name: conv1,"), ContainsSubstring("layer 'conv1' is given twice"));
 }
 

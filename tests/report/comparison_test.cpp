@@ -3,6 +3,7 @@
 #include <cmath>
 #include <regex>
 #include <set>
+#include <sstream>
 
 #include "report/gnuplot.h"
 #include "report/html.h"
@@ -78,4 +79,56 @@ TEST_CASE("a report is titled by its recipe, and a long note wraps inside the pa
   REQUIRE(rule != std::string::npos);
   CHECK_THAT(html.substr(rule, html.find('}', rule) - rule), ContainsSubstring("overflow-wrap: anywhere"));
   CHECK_THAT(html, ContainsSubstring("&lt;b&gt;") && !ContainsSubstring("<b>"));
+}
+
+namespace {
+
+// Fields of one line of CSV; a quoted one may hold commas.
+std::size_t FieldsOf(const std::string& line) {
+  bool quoted = false;
+  std::size_t fields = 1;
+  for (const char c : line) {
+    if (c == '"') quoted = !quoted;
+    if (c == ',' && !quoted) ++fields;
+  }
+  return fields;
+}
+
+}  // namespace
+
+TEST_CASE("table and report state the bytes of the whole network, and a plan that failed has as many columns") {
+  Comparison comparison = Small();
+  comparison.plans[0].achieved.stored_bytes = 12345;
+  comparison.plans[0].achieved.network_bytes = 67890;
+  comparison.recommended.budgets = {0};
+  ComparedPlan none;
+  none.allocator = "exact";
+  none.failure = "the budget, alas, cannot be met";
+  comparison.plans.push_back(none);
+  std::istringstream csv(ComparisonCsv(comparison));
+  std::string header, made, failed;
+  std::getline(csv, header);
+  std::getline(csv, made);
+  std::getline(csv, failed);
+  CHECK_THAT(header, ContainsSubstring(",average_bits,stored_bytes,network_bytes,accuracy,"));
+  CHECK_THAT(made, ContainsSubstring(",12345,67890,"));
+  CHECK(FieldsOf(made) == FieldsOf(header));
+  CHECK(FieldsOf(failed) == FieldsOf(header));
+  const std::string html = ComparisonHtml(comparison, {});
+  CHECK_THAT(html, ContainsSubstring("<th>bytes of the whole network</th>") &&
+                       ContainsSubstring("<td>12345</td><td>67890</td>"));
+}
+
+TEST_CASE("one bit, one sample and one point are counted in the singular in a report") {
+  Comparison comparison = Small();
+  comparison.samples = 1;
+  comparison.plans[0].budget = 1.0;
+  comparison.recommended.samples = 1;
+  comparison.recommended.tolerance = 0.01;
+  comparison.recommended.budgets = {0};
+  const std::string html = ComparisonHtml(comparison, {});
+  CHECK_THAT(html, ContainsSubstring("<h2>Budget 1 bit</h2>") && ContainsSubstring("<td>1 bit</td>") &&
+                       ContainsSubstring(", 1 sample; float") && ContainsSubstring(", 1 sample. "));
+  CHECK_THAT(html, ContainsSubstring("surely within 1 point<") && ContainsSubstring("at most 1 point of"));
+  CHECK_THAT(html, !ContainsSubstring("1 bits") && !ContainsSubstring("1 samples") && !ContainsSubstring("1 points"));
 }

@@ -68,6 +68,7 @@ struct PlanModel {
   std::string name;
   std::string sha256;  // of the parameters and buffers by name, not of the file's bytes
   std::int64_t weights = 0;
+  std::string note{};  // what its answers depend on besides the image (models/answers.h); empty: nothing else
 };
 
 // `verify --transfer`: the model that the widths were allocated for, with the same layers and other weights.

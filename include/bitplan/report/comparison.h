@@ -54,7 +54,7 @@ struct Recommendations {
   std::string data;  // the images that chose, "mnist/calibration"
   std::int64_t samples = 0;
   bool apart = true;           // these are other images than those that the comparison measures on
-  bool perhaps_known = false;  // the model came from a file, and whoever trained it may have used them
+  bool perhaps_known = false;  // training images of a model from a file: whoever trained it may have used them
   double tolerance = 0.0;      // accuracy that the plan over all budgets may cost, a share
   std::vector<std::size_t> budgets;    // one for each budget that can be met, in the order of the plans
   std::optional<std::size_t> overall;  // empty: none is within the tolerance for sure

@@ -1,0 +1,123 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "bitplan/core/counted.h"
+#include "cli/render.h"
+#include "cli/render_parts.h"
+#include "cli/table.h"
+
+namespace bitplan::cli {
+namespace {
+
+std::string PairedPoints(const PairedComparison& paired, double sign) {
+  const double low = sign > 0.0 ? paired.ci_low : -paired.ci_high, high = sign > 0.0 ? paired.ci_high : -paired.ci_low;
+  return fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100.0 * sign * paired.drop + 0.0, 100.0 * low + 0.0,
+                     100.0 * high + 0.0);  // + 0.0: no negative zero
+}
+
+// Sentences below one another, every line behind an empty label but the first.
+std::string Labelled(const std::string& label, const std::string& sentences) {
+  constexpr std::size_t kLabel = 19, kLineWidth = 118;
+  std::string text = fmt::format("{:<{}}", label, kLabel);
+  std::size_t column = kLabel, begin = 0;
+  while (begin < sentences.size()) {
+    const auto end = std::min(sentences.find(' ', begin), sentences.size());
+    if (column + (end - begin) > kLineWidth) {
+      text.back() = '\n';
+      text += std::string(kLabel, ' ');
+      column = kLabel;
+    }
+    text += sentences.substr(begin, end - begin) + " ";
+    column += end - begin + 1;
+    begin = end + 1;
+  }
+  text.back() = '\n';
+  return text;
+}
+
+std::string RecommendationText(const Comparison& comparison) {
+  const auto& recommended = comparison.recommended;
+  if (recommended.budgets.empty()) return "";
+  const auto line = [&](std::size_t index) {
+    const auto& plan = comparison.plans[index];
+    return fmt::format("{}{}, {} ({} with what stays in float), drop {}: {}", plan.allocator,
+                       plan.random ? fmt::format(" #{}", plan.seed) : "", Counted(plan.achieved.stored_bytes, "byte"),
+                       Grouped(plan.achieved.network_bytes), PairedPoints(plan.drop, 1.0), plan.file);
+  };
+  std::string text;
+  for (const auto index : recommended.budgets) {
+    text += fmt::format("{:<18} {}: {}\n", index == recommended.budgets.front() ? "recommended" : "",
+                        Quantity(comparison.plans[index].budget, "bit"), line(index));
+  }
+  text += recommended.overall
+              ? fmt::format("                   over all: {}, {}\n",
+                            Quantity(comparison.plans[*recommended.overall].budget, "bit"), line(*recommended.overall))
+              : fmt::format("                   over all: none is surely within {} of float\n",
+                            Quantity(100.0 * recommended.tolerance, "point"));
+  text += Labelled("rule", RecommendationRule(comparison));
+  return text +
+         Labelled("chosen on", fmt::format("{}, {}. {}", recommended.data, Counted(recommended.samples, "sample"),
+                                           RecommendationCaveat(comparison)));
+}
+
+}  // namespace
+
+std::string Text(const pipeline::CompareReport& report) {
+  const auto& comparison = report.comparison;
+  Table table({">budget", "allocator", ">used", ">bytes", ">whole network", ">accuracy", ">NLL", ">drop",
+               ">over uniform", "best", "choice"});
+  double budget = -1.0;
+  for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
+    const auto& plan = comparison.plans[i];
+    if (budget >= 0.0 && plan.budget != budget) table.Rule();
+    const auto shown = plan.budget == budget ? std::string() : fmt::format("{:g}", plan.budget);
+    budget = plan.budget;
+    const auto name = plan.allocator + (plan.random ? fmt::format(" #{}", plan.seed) : "");
+    if (!plan.failure.empty()) {
+      table.Row({shown, name, "no plan"});
+      continue;
+    }
+    table.Row({shown, name, fmt::format("{:.3f}", plan.achieved.average_bits), Grouped(plan.achieved.stored_bytes),
+               Grouped(plan.achieved.network_bytes), fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy),
+               fmt::format("{:.4f}", plan.metrics.nll), PairedPoints(plan.drop, 1.0),
+               PairedPoints(plan.below_uniform, -1.0),
+               plan.below_best.drop == 0.0 ? "best"
+               : plan.tie_with_best        ? "tie"
+                                           : "",
+               comparison.recommended.overall == i ? "ship"
+               : comparison.recommended.Holds(i)   ? "pick"
+                                                   : ""});
+  }
+  auto text = table.Render() + "\n";
+  text += fmt::format("model              {}\n", comparison.model);
+  text += fmt::format("measured on        {}, {}, float accuracy {:.2f} %, NLL {:.4f}\n", comparison.data,
+                      Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy,
+                      comparison.float_model.nll);
+  if (comparison.left_in_float.weights > 0) text += LeftInFloatText(comparison.left_in_float);
+  text +=
+      "bytes              of the planned layers, packed; whole network: with what stays in float\n"
+      "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0 (not corrected\n     "
+      "              for choosing the best of so many)\n";
+  for (const auto& lead : comparison.leads) {
+    text += fmt::format("{:<18} {}: {} {:+.2f} over {}, p {:.2g}\n",
+                        &lead == comparison.leads.data() ? "ours, baselines" : "", Quantity(lead.budget, "bit"),
+                        lead.ours, 100.0 * lead.lead + 0.0, lead.baseline, lead.p);
+  }
+  if (!comparison.leads.empty())
+    text += "                   (best against best; p corrected for choosing the one ahead and its rival)\n";
+  text += RecommendationText(comparison);
+  for (const auto& plan : comparison.plans) {
+    if (!plan.failure.empty())
+      text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);
+  }
+  text += StagesText(report.stages);
+  if (!report.files.plots)
+    text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
+  const auto plans = report.files.csv.parent_path() / "compare" / "plans";
+  return text + fmt::format("plans              {}\ntable              {}\nreport             {}\n",
+                            (plans / "ALLOCATOR-BUDGET.yaml").string(), report.files.csv.string(),
+                            report.files.html.string());
+}
+
+}  // namespace bitplan::cli

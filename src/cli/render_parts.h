@@ -1,0 +1,17 @@
+// Lines that several reports share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bitplan/core/plan.h"
+#include "bitplan/pipeline/options.h"
+
+namespace bitplan::cli {
+
+[[nodiscard]] std::string StagesText(const std::vector<pipeline::StageStatus>& stages);
+
+// The share, then the groups, the heaviest first: "lstm.weight_hh_l0, lstm.weight_ih_l0 (used by aten::lstm); ...".
+[[nodiscard]] std::string LeftInFloatText(const LeftInFloat& left);
+
+}  // namespace bitplan::cli

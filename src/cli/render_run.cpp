@@ -1,0 +1,146 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "bitplan/allocators/allocator.h"
+#include "bitplan/core/counted.h"
+#include "cli/render.h"
+#include "cli/render_parts.h"
+#include "cli/table.h"
+
+namespace bitplan::cli {
+namespace {
+
+std::string VerifiedText(const Verification& verified) {
+  const auto row = [](const char* name, const Metrics& m) {
+    return fmt::format("{:<18} {:.2f} %  (NLL {:.4f}, Brier {:.4f}, ECE {:.4f})\n", name, 100 * m.accuracy, m.nll,
+                       m.brier, m.ece);
+  };
+  const auto& drop = verified.accuracy_drop;
+  return fmt::format("measured on        {}, {}\n", verified.data, Counted(verified.samples, "sample")) +
+         row("float accuracy", verified.float_model) + row("quantized accuracy", verified.quantized) +
+         fmt::format("drop               {:.2f} points, 95 % interval [{:.2f}, {:.2f}], McNemar p = {:.3g}\n",
+                     100 * drop.drop, 100 * drop.ci_low, 100 * drop.ci_high, drop.mcnemar_p);
+}
+
+std::string AgainstText(const Verification& against, const std::string& file) {
+  const auto& drop = against.accuracy_drop;
+  const double sign = drop.drop > 0.0 ? 100.0 : -100.0;
+  const auto [low, high] = std::minmax({sign * drop.ci_low, sign * drop.ci_high});
+  return fmt::format(
+      "against            {}: {:.2f} % (NLL {:.4f}), this plan is {:.2f} points {}, 95 % interval [{:.2f}, {:.2f}], "
+      "McNemar p = {:.3g}{}\n",
+      file, 100 * against.float_model.accuracy, against.float_model.nll, sign * drop.drop + 0.0,
+      drop.drop > 0.0 ? "worse" : "better", low, high, drop.mcnemar_p, low <= 0.0 && high >= 0.0 ? ": a tie" : "");
+}
+
+std::string CalibrationText(const PlanCalibration& calibration) {
+  const std::string images = Counted(calibration.images, "image");
+  const auto& source = calibration.source;
+  return fmt::format("calibration        {}\n",
+                     source == "split-off"  ? images + " split off before training"
+                     : source == "training" ? Grouped(calibration.images) +
+                                                  " of the training images; a model from a file has probably seen them"
+                     : source == "file" ? images + " of data.calibration_images"
+                                        : Grouped(calibration.images) + " of the test images, not measured on them");
+}
+
+std::string GuardText(const PlanGuard& guard) {
+  return fmt::format("guard              {}: NLL {:.4f}, one width for all {:.4f}; {}\n", guard.data, guard.plan_nll,
+                     guard.uniform_nll,
+                     guard.replaced.empty() ? "the plan stays" : "that of " + guard.replaced + " is replaced");
+}
+
+// A method that is defined by a table of its own counts in it.
+std::string RiseScale(const std::string& allocator) {
+  const auto& all = Allocators();
+  const auto own = [&](const Allocator& one) { return one.name == allocator && *one.metric != '\0'; };
+  return std::any_of(all.begin(), all.end(), own) ? fmt::format("on the scale of {}", allocator) : "nats per sample";
+}
+
+std::string SizesText(const Plan& plan) {
+  const auto line = [](const char* what, std::int64_t bytes, std::int64_t in_float) {
+    return fmt::format("{:<18} {} of {} ({:.1f} times smaller)\n", what, Counted(bytes, "byte"), Grouped(in_float),
+                       static_cast<double>(in_float) / static_cast<double>(bytes));
+  };
+  const auto& achieved = plan.achieved;
+  std::int64_t planned = 0;  // bytes in float32
+  for (const PlanLayer& layer : plan.layers) {
+    std::int64_t weights = 1;
+    for (const std::int64_t size : layer.shape) weights *= size;
+    if (layer.bits <= 8) planned += 4 * weights;
+  }
+  std::string text;
+  if (achieved.stored_bytes > 0) text += line("planned layers", achieved.stored_bytes, planned);
+  if (achieved.network_bytes > 0) {
+    text += line("whole network", achieved.network_bytes, achieved.network_bytes - achieved.stored_bytes + planned);
+  }
+  return text;
+}
+
+// What the totals leave out, and whether they keep the budget.
+std::string OutsideText(const Plan& plan) {
+  std::string text;
+  if (plan.left_in_float && plan.left_in_float->weights > 0) text += LeftInFloatText(*plan.left_in_float);
+  const bool bytes = plan.budget.kind == BudgetKind::kBytes;
+  const double spent = bytes ? static_cast<double>(plan.achieved.stored_bytes) : plan.achieved.average_bits;
+  if (spent > plan.budget.value + 1e-6) {
+    text += fmt::format("over budget        {} {:g} of {:g}: not as the allocator left it\n",
+                        BudgetName(plan.budget.kind), spent, plan.budget.value);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string Text(const pipeline::RunReport& report) {
+  constexpr double kRounding = 1e-12;  // nats; differences of sums below it are noise
+  const auto& plan = report.plan;
+  Table table({"layer", "kind", "shape", ">weights", ">bits", "grid", ">sure"});
+  for (const auto& layer : plan.layers) {
+    const bool excluded = layer.bits > 8;
+    table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights()),
+               excluded ? "float" : std::to_string(layer.bits), layer.bits == 0 || excluded ? "" : layer.grid,
+               layer.confidence < 0.0 || excluded ? "" : fmt::format("{:.0f} %", 100.0 * layer.confidence)});
+  }
+  auto text = table.Render() + "\n";
+  const auto& achieved = plan.achieved;
+  const std::string scale = RiseScale(plan.allocator);
+  text += fmt::format("model              {}, {} in {}\n", plan.model.name, Counted(plan.model.weights, "weight"),
+                      Counted(std::ssize(plan.layers), "layer"));
+  if (plan.transferred) {
+    text += fmt::format("widths from        {}, sha256 {}: other weights of the same layers\n", plan.transferred->model,
+                        plan.transferred->sha256.substr(0, 12));
+  }
+  text += fmt::format("allocator          {}, budget {} {:g}\n", plan.allocator, BudgetName(plan.budget.kind),
+                      plan.budget.value);
+  if (report.allocate_ms > 0.0) text += fmt::format("allocation         {:.2f} ms\n", report.allocate_ms);
+  if (!report.allocator_note.empty()) text += fmt::format("note               {}\n", report.allocator_note);
+  if (report.shadow_price > 0.0) {
+    const auto* unit = plan.budget.kind == BudgetKind::kBytes ? "byte" : "bit of one weight";
+    text += fmt::format("shadow price       one more {} is worth {:.3g} {}\n", unit, report.shadow_price, scale);
+  }
+  for (const auto& [pin, rise] : report.pins) {
+    text += fmt::format("pin                {} at {} {}\n", pin.pattern, Counted(pin.bits, "bit"),
+                        rise ? fmt::format("costs {:.3g} {}", std::abs(*rise) < kRounding ? 0.0 : *rise, scale)
+                             : std::string("is what makes the budget possible"));
+  }
+  text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
+                      achieved.average_bits_with_overhead);
+  text += SizesText(plan);
+  text += OutsideText(plan);
+  text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);
+  text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,
+                      plan.quantizer.output_correction);
+  if (plan.calibration) text += CalibrationText(*plan.calibration);
+  if (plan.guard) text += GuardText(*plan.guard);
+  if (plan.verified) text += VerifiedText(*plan.verified);
+  if (report.against) text += AgainstText(*report.against, report.against_file.string());
+  for (const auto& note : report.notes) text += fmt::format("note               {}\n", note);
+  text += StagesText(report.stages);
+  if (!report.quantized_file.empty()) text += fmt::format("quantized model    {}\n", report.quantized_file.string());
+  return text + fmt::format("plan               {}\n", report.plan_file.string());
+}
+
+}  // namespace bitplan::cli

@@ -1,0 +1,62 @@
+#include "pipeline/plan_parts.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+
+namespace bitplan::pipeline {
+
+double Rounded(double value, int decimals) {
+  const double factor = std::pow(10.0, decimals);
+  return std::round(value * factor) / factor + 0.0;  // no negative zero
+}
+
+double RoundedToDigits(double value, int digits) {
+  if (value == 0.0 || !std::isfinite(value)) return value;
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*e", digits - 1, value);
+  return std::strtod(text, nullptr);
+}
+
+std::vector<int> BitsOf(const Plan& plan) {
+  std::vector<int> bits;
+  for (const auto& layer : plan.layers) bits.push_back(layer.bits);
+  return bits;
+}
+
+std::vector<LevelChoice> ChoicesOf(const Plan& plan) {
+  std::vector<LevelChoice> choices;
+  for (const auto& layer : plan.layers) choices.push_back({layer.grid, layer.range});
+  return choices;
+}
+
+void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices) {
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    plan.layers[i].grid = choices[i].grid;
+    plan.layers[i].range = choices[i].range;
+  }
+}
+
+std::string BitsText(const std::vector<int>& bits) {
+  std::string text;
+  for (const int width : bits) text += std::to_string(width) + " ";
+  return text;
+}
+
+void SetCorrection(Plan& plan, const CorrectionMethod& method) {
+  plan.quantizer.batch_norm = method.batch_norm;
+  plan.quantizer.output_correction = method.outputs;
+}
+
+void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
+  options.scheme = plan.scheme;
+  options.granularity = plan.granularity;
+  options.range = plan.range;
+  options.rounding = plan.rounding;
+  options.centring = plan.centring;
+  options.batch_norm = plan.batch_norm;
+  options.output_correction = plan.output_correction;
+}
+
+}  // namespace bitplan::pipeline

@@ -1,0 +1,30 @@
+// What the stages read from a plan and write into one.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bitplan/core/correction.h"
+#include "bitplan/core/options.h"
+#include "bitplan/core/plan.h"
+#include "bitplan/quantizers/quantizer.h"
+
+namespace bitplan::pipeline {
+
+// A figure as files keep it: the same on every machine that computes almost the same.
+[[nodiscard]] double Rounded(double value, int decimals);
+[[nodiscard]] double RoundedToDigits(double value, int digits);  // significant ones
+
+// Of every layer.
+[[nodiscard]] std::vector<int> BitsOf(const Plan& plan);
+[[nodiscard]] std::vector<LevelChoice> ChoicesOf(const Plan& plan);
+void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices);
+
+// "8 2 4 ", as hashes take them.
+[[nodiscard]] std::string BitsText(const std::vector<int>& bits);
+
+void SetCorrection(Plan& plan, const CorrectionMethod& method);
+// Sets in `options` what of a quantizer a plan states.
+void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options);
+
+}  // namespace bitplan::pipeline

@@ -1,0 +1,191 @@
+// What a plan does to the network: corrections, and figures on the images of a split.
+#include <algorithm>
+
+#include "bitplan/core/error.h"
+#include "bitplan/io/files.h"
+#include "bitplan/models/at_once.h"
+#include "bitplan/verify/compensate.h"
+#include "bitplan/verify/correction.h"
+#include "bitplan/verify/evaluate.h"
+#include "pipeline/measurement_text.h"
+#include "pipeline/plan_parts.h"
+#include "pipeline/stage_chain.h"
+
+namespace bitplan::pipeline {
+namespace {
+
+void RoundMetrics(Metrics& metrics) {
+  for (double* value : {&metrics.accuracy, &metrics.nll, &metrics.brier, &metrics.ece}) *value = Rounded(*value, 6);
+}
+
+}  // namespace
+
+std::optional<double> StageChain::CalibrationAccuracy() {
+  constexpr std::int64_t kEnough = 1000;  // images
+  if (CalibrationSource() != "training" || Data().calibration.size() == 0) return std::nullopt;
+  const auto some = Data().calibration.Head(std::min(kEnough, Data().calibration.size()));
+  const auto logits =
+      PredictLogits(Model().module, some, normalizer_, recipe_.verify.batch, "calibration, float", progress_);
+  return EvaluateLogits(logits, some.labels).metrics.accuracy;
+}
+
+Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
+                               const Dataset& calibration) {
+  const auto images = CorrectionImages();
+  if (options.rounding == "compensated") {
+    CompensateRounding(Model(), applied, bits, options, images, progress_);
+  }
+  return CorrectNetwork(Model(), applied.module, options, images, calibration, normalizer_, progress_);
+}
+
+torch::jit::Module StageChain::Built(const Plan& plan) {
+  Follow(plan);
+  auto applied = Quantized(BitsOf(plan), ChoicesOf(plan));
+  quantized_.reset();
+  (void)Correct(applied, BitsOf(plan));
+  return applied.module;
+}
+
+Verification StageChain::Compare(const Plan& plan, const Plan& other) {
+  const auto module = Built(plan);
+  return Measure(Built(other), module);
+}
+
+int StageChain::Batch() {
+  return static_cast<int>(std::min<std::int64_t>(recipe_.verify.batch, ImagesAtOnce(Model())));
+}
+
+const Dataset& StageChain::VerifySplit() { return recipe_.verify.split == "test" ? Data().test : Data().calibration; }
+
+Verification StageChain::Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized) {
+  auto options = recipe_.verify;
+  options.batch = Batch();
+  return RoundedVerification(
+      VerifyPaired(reference, quantized, VerifySplit(), normalizer_, options, recipe_.seed, progress_));
+}
+
+Verification StageChain::RoundedVerification(Verification result) const {
+  RoundMetrics(result.float_model);
+  RoundMetrics(result.quantized);
+  auto& drop = result.accuracy_drop;
+  for (double* value : {&drop.drop, &drop.ci_low, &drop.ci_high}) *value = Rounded(*value, 6);
+  drop.mcnemar_p = RoundedToDigits(drop.mcnemar_p, 6);
+  return result;
+}
+
+double StageChain::GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
+                            const QuantizerOptions& options) {
+  const auto& calibration = Data().calibration;
+  const auto half = calibration.size() / 2;
+  auto applied = ApplyBits(Model(), bits, choices, options, Evidence());
+  (void)Correct(applied, bits, options, calibration.Head(half));
+  const Dataset judged = calibration.Select(torch::arange(half, calibration.size()));
+  const auto logits = PredictLogits(applied.module, judged, normalizer_, Batch(), "guard", progress_);
+  return Rounded(EvaluateLogits(logits, judged.labels).metrics.nll, 6);
+}
+
+void StageChain::Guard(Plan& plan) {
+  if (Data().calibration.size() < 2) {
+    throw Error(ErrorKind::kUsage, "--guard needs calibration images; set data.calibration");
+  }
+  auto allocate = asked_.allocate;
+  allocate.allocator = "uniform";
+  allocate.budget = plan.budget;
+  const auto uniform = bitplan::Allocate(Table(), allocate, recipe_.seed).bits;
+  // Where the recipe leaves a correction to "auto", both networks get their own choice, on images that do not judge.
+  auto options = recipe_.quantizer;
+  if (asked_.quantizer.batch_norm == "auto") options.batch_norm = "auto";
+  if (asked_.quantizer.output_correction == "auto") options.output_correction = "auto";
+  PlanGuard guard{.data = Data().calibration.name,
+                  .plan_nll = GuardNll(BitsOf(plan), ChoicesOf(plan), options),
+                  .uniform_nll = GuardNll(uniform, {}, options),
+                  .replaced = ""};
+  if (guard.uniform_nll < guard.plan_nll) {
+    guard.replaced = plan.allocator;
+    plan.allocator = allocate.allocator;
+    plan.allocator_options.clear();
+    plan.achieved = Achieved(uniform, PredictedLossRise(uniform));
+    for (std::size_t i = 0; i < uniform.size(); ++i) {
+      plan.layers[i].bits = uniform[i];
+      plan.layers[i].confidence = -1.0;
+    }
+    plan.left_in_float = FloatPart(plan.layers);
+    SetChoices(plan, Quantized(uniform, {}).choices);
+    recipe_.quantizer.batch_norm = options.batch_norm;
+    recipe_.quantizer.output_correction = options.output_correction;
+    SetCorrection(plan, {options.batch_norm, options.output_correction});
+  }
+  plan.guard = std::move(guard);
+}
+
+SplitMeasurement StageChain::Evaluated(const torch::jit::Module& module, const Dataset& split,
+                                       const std::string& label) {
+  const auto evaluation =
+      EvaluateLogits(PredictLogits(module, split, normalizer_, Batch(), label, progress_), split.labels);
+  SplitMeasurement measured{split.name, evaluation.metrics, evaluation.correct, evaluation.nll};
+  for (float& value : measured.nll) value = static_cast<float>(RoundedToDigits(value, 4));  // as the file keeps them
+  return measured;
+}
+
+PlanMeasurement StageChain::EvaluatedOnBoth(const torch::jit::Module& module, const std::string& what) {
+  const auto& verify = VerifySplit();
+  const auto& calibration = Data().calibration;
+  PlanMeasurement measurement;
+  measurement.verify = Evaluated(module, verify, "verify " + what);
+  measurement.calibration =
+      &verify == &calibration ? measurement.verify : Evaluated(module, calibration, "calibration images, " + what);
+  return measurement;
+}
+
+PlanMeasurement StageChain::MeasureFloat() { return EvaluatedOnBoth(Model().module, "float model"); }
+
+Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
+                              const std::vector<int>& bits, double predicted_loss_rise,
+                              const PlanMeasurement& measurement, const PlanMeasurement& reference,
+                              const PairedComparison& drop) {
+  const auto kept = recipe_.allocate;
+  recipe_.allocate.allocator = name;
+  recipe_.allocate.budget = {BudgetKind::kAverageBits, average_bits};
+  Solution solution;
+  solution.bits = bits;
+  solution.choices = measurement.choices;
+  solution.predicted_loss_rise = predicted_loss_rise;
+  Plan plan = Draft(solution);
+  recipe_.allocate = kept;
+  plan.seed = seed;
+  SetCorrection(plan, measurement.correction);
+  const auto& verify = measurement.verify;
+  plan.verified = RoundedVerification({.data = verify.data,
+                                       .samples = static_cast<std::int64_t>(verify.correct.size()),
+                                       .float_model = reference.verify.metrics,
+                                       .quantized = verify.metrics,
+                                       .accuracy_drop = drop});
+  return plan;
+}
+
+PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reused) {
+  Plan plan;
+  plan.quantizer = recipe_.quantizer;
+  for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto", .range = "auto"});
+  Sha256 hash;
+  hash.Update("measure/2").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
+  const auto input = hash.Hex();
+  const auto file = folder_.File("compare/" + input.substr(0, 24) + ".json");
+  reused = false;
+  if (std::filesystem::exists(file)) {
+    if (const auto saved = ParseMeasurement(ReadFile(file, "measurement"), input)) {
+      reused = true;
+      return *saved;
+    }
+  }
+  auto applied = ApplyBits(Model(), bits, {}, recipe_.quantizer, Evidence());
+  const auto correction = Correct(applied, bits);
+  auto measurement = EvaluatedOnBoth(applied.module, "plan");
+  measurement.correction = correction.chosen;
+  measurement.choices = applied.choices;
+  EnsureWritableFolder(file.parent_path());
+  WriteFileAtomically(file, DumpMeasurement(measurement, input));
+  return measurement;
+}
+
+}  // namespace bitplan::pipeline

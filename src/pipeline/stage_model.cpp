@@ -1,0 +1,160 @@
+// The first stage of the chain: a model that is trained here, or one from a file.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "bitplan/core/counted.h"
+#include "bitplan/core/error.h"
+#include "bitplan/io/files.h"
+#include "bitplan/io/recipe.h"
+#include "bitplan/models/answers.h"
+#include "bitplan/models/architectures.h"
+#include "bitplan/training/train.h"
+#include "io/json_text.h"
+#include "pipeline/checks.h"
+#include "pipeline/stage_chain.h"
+
+namespace bitplan::pipeline {
+
+void StageChain::UseInputsOf(const bitplan::Network& network) {
+  if (network.input_type == torch::kInt64) normalizer_.KeepIntegers();
+}
+
+std::string StageChain::CheckModelSuitsData(const bitplan::Network& network) {
+  const auto& train = Data().train;
+  UseInputsOf(network);
+  const torch::NoGradGuard no_grad;
+  constexpr std::int64_t kProbed = 16;
+  const auto images = normalizer_.Apply(train.images.narrow(0, 0, std::min(kProbed, train.size())));
+  const auto alone = RunForward(network.module, images.narrow(0, 0, 1));
+  if (alone.dim() != 2 || alone.size(0) != 1 || alone.size(1) == 0) {
+    throw Error(ErrorKind::kData, "model " + network.name + " answers one image with " + c10::str(alone.sizes()) +
+                                      "; logits [1, classes] are needed");
+  }
+  for (const Dataset* data : {&Data().train, &Data().calibration, &Data().test}) {
+    if (data->size() > 0) CheckLabelsWithin(*data, alone.size(1), "model " + network.name);
+  }
+  const auto answers = RunForward(network.module, images);
+  RestoreChangedByForward(network, network.module);
+  if (answers.dim() != 2 || answers.size(0) != images.size(0)) {
+    throw Error(ErrorKind::kData, "model " + network.name + " answers " + Counted(images.size(0), "image") + " with " +
+                                      c10::str(answers.sizes()) + ": one row of logits for every image is needed");
+  }
+  if (!answers.is_floating_point()) {
+    throw Error(ErrorKind::kData, "model " + network.name + " answers " + c10::toString(answers.scalar_type()) +
+                                      " numbers, not logits: save it without its last argmax or rounding");
+  }
+  const auto rows_sum_to_one = (answers.sum(1) - 1.0).abs().max().item<float>() < 1e-4F;
+  if (train.classes > 1 && rows_sum_to_one && answers.min().item<float>() >= 0.0F) {
+    throw Error(ErrorKind::kData, "model " + network.name +
+                                      " answers probabilities, not logits: save it without its "
+                                      "last softmax");
+  }
+  auto reason = images.size(0) > 1 ? WhyAnswersVary(network, images) : std::string();
+  if (!reason.empty() && !recipe_.model.answers_may_vary) {
+    throw Error(ErrorKind::kData, reason + "; or accept it with model.answers_may_vary: true");
+  }
+  return reason;
+}
+
+bitplan::Network StageChain::Described(const torch::jit::Module& module, const std::string& name,
+                                       const std::vector<std::int64_t>& shape, const torch::Tensor& images) const {
+  try {
+    return DescribeNetwork(module, name, shape, images);
+  } catch (const Error& error) {
+    const bool put_in =
+        recipe_.data.name == "npy" && recipe_.data.layout == "images" && shape.size() == 3 && shape[0] == 1;
+    if (error.kind() != ErrorKind::kData || !put_in) throw;
+    // Not for every reason that a model is refused for: only where the other shape would do.
+    try {
+      (void)DescribeNetwork(module, name, {shape[1], shape[2]});
+    } catch (const Error&) {
+      throw error;
+    }
+    throw Error(ErrorKind::kData, std::string(error.what()) + "; it takes [" + std::to_string(shape[1]) + ", " +
+                                      std::to_string(shape[2]) + "]: if the arrays are [N, " +
+                                      std::to_string(shape[1]) + ", " + std::to_string(shape[2]) +
+                                      "], set data.layout: as-is");
+  }
+}
+
+std::string StageChain::TrainingInput() {
+  return Sha256OfParts({"model/2", Section("model"), Section("train"), DataHash(false), Seed()});
+}
+
+StageRecord StageChain::TrainModel(const std::string& input) {
+  const auto& data = Data();
+  const auto& name = recipe_.model.architecture;
+  auto module = BuildArchitecture(name, recipe_.seed);
+  SetDropout(module, recipe_.train.dropout);
+  (void)CheckModelSuitsData(DescribeNetwork(module, name, data.train.images.sizes().slice(1).vec()));
+  const auto report = bitplan::Train(module, data.train, normalizer_, recipe_.train, recipe_.seed,
+                                     folder_.File("model.checkpoint"), input, progress_);
+  module.eval();
+  folder_.Write("model.pt", [&](const std::filesystem::path& file) { SaveModule(module, file); });
+  const nlohmann::json facts = {{"input_shape", data.train.images.sizes().slice(1).vec()},
+                                {"classes", data.train.classes},
+                                {"calibration", data.calibration.size()},
+                                {"epoch_loss", report.epoch_loss}};
+  return {.input = {}, .content = ModelHash(module), .facts = JsonText(facts)};
+}
+
+const StageRecord& StageChain::ModelRecord() {
+  if (model_record_) return *model_record_;
+  if (recipe_.model.file.empty()) {
+    const auto input = TrainingInput();
+    model_record_ = Ensure("model", input, {"model.pt"}, [&] { return TrainModel(input); });
+    return *model_record_;
+  }
+  const auto file = FindInFolders(recipe_.model.file, data_folders_, "model file");
+  auto module = LoadModule(file);
+  const auto content = ModelHash(module);
+  const auto input = Sha256OfParts({"model/3", content, DataHash(false), recipe_.model.answers_may_vary ? "vary" : ""});
+  const auto some_images = [&] {
+    constexpr std::int64_t kDescribed = 2048;
+    const auto& train = Data().train;
+    return normalizer_.Apply(train.images.narrow(0, 0, std::min(kDescribed, train.size())));
+  };
+  model_record_ = Ensure("model", input, {}, [&]() -> StageRecord {
+    const auto shape = Data().train.images.sizes().slice(1).vec();
+    network_ = Described(module, ModelNameOf(file), shape, some_images());
+    const auto note = CheckModelSuitsData(*network_);
+    // Which layers there are must not depend on whether this stage is done.
+    const nlohmann::json facts = {{"input_shape", shape},
+                                  {"by_images", network_->has_rare_layers},
+                                  {"note", note},
+                                  {"classes", Data().train.classes},
+                                  {"calibration", Data().calibration.size()}};
+    return {.input = {}, .content = content, .facts = JsonText(facts)};
+  });
+  const auto facts = nlohmann::json::parse(model_record_->facts);
+  if (!network_) {
+    network_ = Described(module, ModelNameOf(file), facts.at("input_shape").get<std::vector<std::int64_t>>(),
+                         facts.at("by_images").get<bool>() ? some_images() : torch::Tensor());
+  }
+  model_note_ = facts.at("note").get<std::string>();
+  if (!model_note_.empty()) progress_.Warn(model_note_);
+  UseInputsOf(*network_);
+  return *model_record_;
+}
+
+const bitplan::Network& StageChain::Model() {
+  const auto& record = ModelRecord();
+  if (!network_) {
+    const auto shape = nlohmann::json::parse(record.facts).at("input_shape").get<std::vector<std::int64_t>>();
+    network_ = DescribeNetwork(LoadModule(folder_.File("model.pt")), recipe_.model.architecture, shape);
+  }
+  return *network_;
+}
+
+std::string StageChain::ModelNote() {
+  (void)ModelRecord();
+  return model_note_;
+}
+
+bitplan::Network StageChain::Outline() {
+  if (!recipe_.model.file.empty() || folder_.Find("model", TrainingInput())) return Model();
+  const auto& name = recipe_.model.architecture;
+  return DescribeNetwork(BuildArchitecture(name, recipe_.seed), name, Data().train.images.sizes().slice(1).vec());
+}
+
+}  // namespace bitplan::pipeline

@@ -1,0 +1,175 @@
+// The stages between model and bits: posteriors, tables of sensitivity, networks drawn from a posterior.
+#include <algorithm>
+
+#include "bitplan/allocators/allocator.h"
+#include "bitplan/core/constraints.h"
+#include "bitplan/core/error.h"
+#include "bitplan/io/files.h"
+#include "bitplan/io/recipe.h"
+#include "bitplan/io/tables.h"
+#include "bitplan/sensitivity/posterior_draws.h"
+#include "bitplan/sensitivity/sensitivity.h"
+#include "bitplan/verify/correction.h"
+#include "pipeline/plan_parts.h"
+#include "pipeline/stage_chain.h"
+
+namespace bitplan::pipeline {
+
+std::string StageChain::PosteriorStage(const std::string& estimator) const {
+  return estimator == recipe_.posterior.estimator ? "posterior" : "posterior-" + estimator;
+}
+
+Recipe StageChain::PosteriorRecipe(const std::string& estimator) const {
+  Recipe recipe = recipe_;
+  recipe.posterior.estimator = estimator;
+  return recipe;
+}
+
+std::string StageChain::PosteriorInput(const std::string& estimator) {
+  return Sha256OfParts({"posterior/3", ModelRecord().content, DataHash(false),
+                        DumpRecipeSection(PosteriorRecipe(estimator), "posterior"), Seed()});
+}
+
+const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
+  if (const auto found = posteriors_.find(estimator); found != posteriors_.end()) return found->second.record;
+  const auto stage = PosteriorStage(estimator);
+  Estimate estimate;
+  estimate.record = Ensure(stage, PosteriorInput(estimator), {stage + ".pt"}, [&]() -> StageRecord {
+    estimate.posterior = bitplan::EstimatePosterior(Model(), Data().train, normalizer_,
+                                                    PosteriorRecipe(estimator).posterior, recipe_.seed, progress_);
+    folder_.Write(stage + ".pt", [&](const std::filesystem::path& file) { SavePosterior(*estimate.posterior, file); });
+    return {.input = {}, .content = estimate.posterior->Hash(), .facts = "{}"};
+  });
+  return posteriors_.emplace(estimator, std::move(estimate)).first->second.record;
+}
+
+const bitplan::Posterior& StageChain::LoadedPosterior(const std::string& estimator) {
+  (void)PosteriorRecord(estimator);
+  auto& posterior = posteriors_.at(estimator).posterior;
+  if (!posterior) posterior = LoadPosterior(folder_.File(PosteriorStage(estimator) + ".pt"));
+  const auto& layers = Model().layers;
+  const auto same = [](const LayerPosterior& entry, const Layer& layer) { return entry.layer == layer.name; };
+  if (!std::equal(posterior->layers.begin(), posterior->layers.end(), layers.begin(), layers.end(), same)) {
+    throw Error(ErrorKind::kInternal, "the layers of the posterior are not those of " + Model().name);
+  }
+  return *posterior;
+}
+
+bool StageChain::NeedsPosterior() const {
+  return FindSensitivityMetric(recipe_.sensitivity.metric).needs_posterior || recipe_.quantizer.range == "posterior" ||
+         FindAllocator(recipe_.allocate.allocator).needs_posterior;
+}
+
+const AllocationProblem& StageChain::Table() { return Table(recipe_.sensitivity.metric); }
+
+const AllocationProblem& StageChain::Table(const std::string& metric, const std::string& estimator) {
+  return MeasuredTable(metric, estimator.empty() ? recipe_.posterior.estimator : estimator).problem;
+}
+
+const bitplan::Displacements& StageChain::Displacements() {
+  return *MeasuredTable("predictive", recipe_.posterior.estimator).displacements;
+}
+
+std::vector<int> StageChain::Widths() const { return TableWidths(recipe_.allocate); }
+
+SensitivityInputs StageChain::Inputs(const std::string& metric, const std::string& estimator, bool with_posterior) {
+  auto options = recipe_.sensitivity;
+  options.metric = metric;
+  return {.network = Model(),
+          .posterior = with_posterior ? &LoadedPosterior(estimator) : nullptr,
+          .train = Data().train,
+          .normalizer = normalizer_,
+          .quantizer = recipe_.quantizer,
+          .options = options,
+          .widths = Widths(),
+          .seed = recipe_.seed,
+          .evidence = &Evidence()};
+}
+
+const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric, const std::string& estimator) {
+  std::string stage = "sensitivity";
+  if (metric != recipe_.sensitivity.metric) stage += "-" + metric;
+  if (estimator != recipe_.posterior.estimator) stage += "-" + estimator;
+  if (Widths() != TableWidths(asked_.allocate)) stage += "-wider";  // a plan's widths, beside the recipe's own table
+  if (const auto found = tables_.find(stage); found != tables_.end()) return found->second;
+  const auto& known = FindSensitivityMetric(metric);
+  Recipe recipe = recipe_;
+  recipe.sensitivity.metric = metric;
+  // Rounding and corrections come after the allocation, so only what the table hangs on stays in its hash.
+  const QuantizerOptions defaults;
+  auto& quantizer = recipe.quantizer;
+  const bool counts = RangesByOutputs() || known.keeps_displacements;
+  quantizer.centring = counts ? CentringName(CentringOf(quantizer)) : defaults.centring;
+  quantizer.batch_norm = defaults.batch_norm;
+  quantizer.output_correction = defaults.output_correction;
+  quantizer.rounding = defaults.rounding;
+  if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
+  const bool with_posterior = NeedsPosterior() || known.needs_posterior;
+  const auto input_with = [&](const std::string& posterior) {
+    return Sha256OfParts({"sensitivity/5", ModelRecord().content, posterior,
+                          recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
+                          DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
+                          DumpRecipeSection(recipe, "quantizer"), BitsText(Widths()), Seed()});
+  };
+  std::string input = input_with(with_posterior ? PosteriorRecord(estimator).content : "");
+  if (!with_posterior) {
+    // A table that was measured for an allocator that needs the posterior serves one that does not.
+    const auto posterior = folder_.Find(PosteriorStage(estimator), PosteriorInput(estimator));
+    if (posterior && folder_.Find(stage, input_with(posterior->content))) input = input_with(posterior->content);
+  }
+  const auto file = stage + ".json";
+  std::vector<std::string> files = {file};
+  if (known.keeps_displacements) files.push_back(stage + ".pt");
+  const auto record = Ensure(stage, input, files, [&]() -> StageRecord {
+    auto inputs = Inputs(metric, estimator, with_posterior);
+    bitplan::Displacements displacements;
+    inputs.displacements = &displacements;
+    const auto text = DumpProblem(MeasureSensitivity(inputs, progress_));
+    folder_.Write(file, text);
+    if (known.keeps_displacements) {
+      folder_.Write(files.back(),
+                    [&](const std::filesystem::path& temporary) { SaveDisplacements(displacements, temporary); });
+    }
+    return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
+  });
+  Measured measured{LoadProblem(folder_.File(file)), record.content, std::nullopt};
+  if (known.keeps_displacements) measured.displacements = LoadDisplacements(folder_.File(files.back()));
+  const auto& layers = Model().layers;
+  const auto same = [](const Unit& unit, const Layer& layer) { return unit.name == layer.name; };
+  if (!std::equal(measured.problem.units.begin(), measured.problem.units.end(), layers.begin(), layers.end(), same)) {
+    throw Error(ErrorKind::kInternal, "the units of the sensitivity table are not the layers of " + Model().name);
+  }
+  return tables_.emplace(stage, std::move(measured)).first->second;
+}
+
+StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Measured& measured) {
+  const auto& allocator = FindAllocator(recipe_.allocate.allocator);
+  const int draws = recipe_.allocate.draws;
+  if (draws == 0 || allocator.needs_oracle || allocator.reads == AllocatorReads::kSizes) return {};
+  const auto& estimator = recipe_.posterior.estimator;
+  if (!NeedsPosterior()) {
+    // The plan does not hang on it: a network without gradients has a plan all the same.
+    try {
+      (void)PosteriorRecord(estimator);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kData) throw;
+      progress_.Warn(std::string("confidence without networks from the posterior: ") + error.what());
+      return {};
+    }
+  }
+  const bool scores = allocator.needs_posterior || FindSensitivityMetric(metric).needs_posterior;
+  const auto input =
+      Sha256OfParts({"draws/7", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
+                     ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
+                     Section("quantizer"), std::to_string(draws), Seed()});
+  const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric, file = stage + ".json";
+  const auto record = Ensure(stage, input, {file}, [&]() -> StageRecord {
+    const auto text = DumpPosteriorDraws(MeasurePosteriorDraws(Inputs(metric, estimator, true), measured.problem,
+                                                               recipe_.posterior, draws, scores, progress_));
+    folder_.Write(file, text);
+    return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
+  });
+  return {LoadPosteriorDraws(folder_.File(file), measured.problem), record.content};
+}
+
+}  // namespace bitplan::pipeline
