@@ -66,6 +66,7 @@ class Compensation {
         trained.push_back({Slot(norm.running_mean).clone(), Slot(norm.running_var).clone()});
       }
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
+        if (input.numel() == 0 || !reference[index].mean.defined()) return;  // no image reaches it
         Write(network_.batch_norms[index], Transferred(trained[index], StatisticsOf(input), reference[index]));
       };
     }
