@@ -128,6 +128,12 @@ std::string SizesText(const Plan& plan) {
   return text;
 }
 
+std::string NotesText(const std::vector<std::string>& notes) {
+  std::string text;
+  for (const auto& note : notes) text += fmt::format("note               {}\n", note);
+  return text;
+}
+
 // What the totals leave out, and whether they keep the budget.
 std::string OutsideText(const Plan& plan) {
   std::string text;
@@ -186,7 +192,7 @@ std::string Text(const pipeline::RunReport& report) {
   if (plan.guard) text += GuardText(*plan.guard);
   if (plan.verified) text += VerifiedText(*plan.verified);
   if (report.against) text += AgainstText(*report.against, report.against_file.string());
-  for (const auto& note : report.notes) text += fmt::format("note               {}\n", note);
+  text += NotesText(report.notes);
   text += StagesText(report.stages);
   if (!report.quantized_file.empty()) text += fmt::format("quantized model    {}\n", report.quantized_file.string());
   return text + fmt::format("plan               {}\n", report.plan_file.string());
@@ -262,6 +268,7 @@ std::string Text(const pipeline::ListReport& report) {
   text += fmt::format("folder             {}, {} plan{}\n", report.folder.string(), report.plans.size(),
                       report.plans.size() == 1 ? "" : "s");
   for (const auto& line : report.unreadable) text += fmt::format("no plan            {}\n", line);
+  text += NotesText(report.notes);
   if (!report.plans.empty()) {
     text += "to delete one      remove its folder; what lies beside plan.yaml there is its network, quantized.pt\n";
   }
@@ -274,10 +281,12 @@ std::string Text(const pipeline::RankReport& report) {
     table.Row({row.metric, fmt::format("{:.4f}", row.spearman_divergence), fmt::format("{:.4f}", row.spearman_loss),
                row.seconds > 0.0 ? fmt::format("{:.1f}", row.seconds) : "saved"});
   }
-  return table.Render() + fmt::format(
-                              "\n{}: {} of {} drawn; Spearman's correlation of predicted and "
-                              "measured rise\n",
-                              report.model, Counted(std::ssize(report.bits), "random plan"), report.drawn);
+  return table.Render() +
+         fmt::format(
+             "\n{}: {} of {} drawn; Spearman's correlation of predicted and "
+             "measured rise\n",
+             report.model, Counted(std::ssize(report.bits), "random plan"), report.drawn) +
+         NotesText(report.notes);
 }
 
 namespace {
@@ -372,7 +381,7 @@ std::string Text(const pipeline::CompareReport& report) {
   }
   if (!comparison.leads.empty())
     text += "                   (best against best; p corrected for choosing the one ahead and its rival)\n";
-  text += RecommendationText(comparison);
+  text += RecommendationText(comparison) + NotesText(comparison.notes);
   for (const auto& plan : comparison.plans) {
     if (!plan.failure.empty())
       text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);
@@ -401,7 +410,7 @@ std::string Text(const pipeline::CurveReport& report) {
   return table.Render() +
          fmt::format("\n{}: {} by {} in {:.1f} ms; rises in nats per sample\n", report.model,
                      Counted(std::ssize(report.points), "budget"), report.allocator, report.milliseconds) +
-         StagesText(report.stages);
+         NotesText(report.notes) + StagesText(report.stages);
 }
 
 std::string Text(const pipeline::BayesReport& report) {
@@ -461,6 +470,7 @@ std::string Text(const pipeline::BayesReport& report) {
       "drop               accuracy lost against float on all labelled images, paired 95 % interval, positive: worse\n"
       "alea./epi.         change of mean aleatoric / epistemic uncertainty against float on the same draws,\n"
       "                   mean over the seeds, ± half the 95 % interval over draws\n";
+  text += NotesText(report.notes);
   return text + fmt::format("report             {}\n", (report.folder / "report.html").string());
 }
 

@@ -54,6 +54,7 @@ CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& pr
     report.points.push_back(std::move(point));
   }
   report.milliseconds = 1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.notes = Oddities(Plan{}, {.table = &table});
   report.stages = chain.statuses();
   return report;
 }

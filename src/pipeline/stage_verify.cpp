@@ -21,7 +21,6 @@
 #include "bitplan/verify/evaluate.h"
 #include "io/json_text.h"
 #include "io/yaml_text.h"
-#include "pipeline/oddities.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -114,6 +113,12 @@ std::string FactsOf(const Correction& correction, std::optional<double> calibrat
       {"batch_norm", correction.chosen.batch_norm}, {"outputs", correction.chosen.outputs}, {"candidates", candidates}};
   if (calibration_accuracy) facts["calibration_accuracy"] = *calibration_accuracy;
   return JsonText(facts);
+}
+
+std::optional<double> CalibrationAccuracyOf(const std::string& text) {
+  const auto facts = nlohmann::json::parse(text);
+  if (!facts.contains("calibration_accuracy")) return std::nullopt;
+  return facts.at("calibration_accuracy").get<double>();
 }
 
 Correction CorrectionOf(const std::string& text) {
@@ -335,10 +340,9 @@ std::optional<double> StageChain::CalibrationAccuracy() {
   return EvaluateLogits(logits, some.labels).metrics.accuracy;
 }
 
-std::vector<std::string> StageChain::Notes(const Plan& plan) {
+OddityFacts StageChain::Facts() {
   const auto facts = nlohmann::json::parse(ModelRecord().facts);
-  return Oddities(
-      plan, {.classes = facts.value("classes", 0), .table = &Table(), .calibration_accuracy = calibration_accuracy_});
+  return {.classes = facts.value("classes", 0), .table = &Table(), .calibration_accuracy = calibration_accuracy_};
 }
 
 double StageChain::GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
@@ -449,7 +453,11 @@ PlanMeasurement StageChain::EvaluatedOnBoth(const torch::jit::Module& module, co
   return measurement;
 }
 
-PlanMeasurement StageChain::MeasureFloat() { return EvaluatedOnBoth(Model().module, "float model"); }
+PlanMeasurement StageChain::MeasureFloat() {
+  auto measured = EvaluatedOnBoth(Model().module, "float model");
+  if (CalibrationSource() == "training") calibration_accuracy_ = measured.calibration.metrics.accuracy;
+  return measured;
+}
 
 Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
                               const std::vector<int>& bits, double predicted_loss_rise,
@@ -557,6 +565,7 @@ bool StageChain::PutInPlace(Plan& plan) {
     PlaceNetwork(*apply, place + "/quantized.pt");
     if (const auto verify = folder_.Find("verify", VerifyInput(*apply))) {
       SetCorrection(plan, CorrectionOf(apply->facts).chosen);
+      calibration_accuracy_ = CalibrationAccuracyOf(apply->facts);
       plan.verified = VerificationOf(verify->facts);
     }
   }
@@ -579,8 +588,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edi
   });
   PlaceNetwork(apply, network);
   const auto correction = CorrectionOf(apply.facts);
-  const auto facts = nlohmann::json::parse(apply.facts);
-  if (facts.contains("calibration_accuracy")) calibration_accuracy_ = facts.at("calibration_accuracy").get<double>();
+  calibration_accuracy_ = CalibrationAccuracyOf(apply.facts);
   SetCorrection(plan, correction.chosen);
   // Whoever asks for the corrections that "auto" chose gets the same network.
   if (const auto chosen = ApplyInput(plan); chosen != apply.input && !folder_.Find("apply", chosen)) {
@@ -604,6 +612,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
   quantized_.reset();
   const auto correction = Correct(applied, BitsOf(plan));
   SetCorrection(plan, correction.chosen);
+  calibration_accuracy_ = CalibrationAccuracy();
   plan.verified = Measure(Model().module, applied.module);
   return correction.candidates;
 }

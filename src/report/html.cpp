@@ -132,6 +132,7 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
       "budget holds 0 is a tie (shaded). No fine-tuning.</p>\n",
       HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data), comparison.samples,
       100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
+  for (const auto& note : comparison.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   html += Recommended(comparison) + HtmlFigures(figures);
   double budget = -1.0;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
