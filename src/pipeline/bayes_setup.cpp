@@ -151,6 +151,7 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
                                               "images; give a model whose inputs are floats",
                                               model_name));
   }
+  if (described.has_rare_layers) model_hash += " rare layers";  // which earlier versions left in float
   base = WithActivation(described, FindActivationFunction(bayes.activation));
   const auto fit = CheckModelFits(base, data.train, {&data.calibration}, normalizer, recipe.model.answers_may_vary);
   if (!fit.note.empty()) warnings.push_back(fit.note);

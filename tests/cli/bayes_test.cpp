@@ -1,6 +1,5 @@
 // `bitplan bayes` on a little data set: what it writes, what it keeps, what it refuses.
 #include <csignal>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
@@ -167,11 +166,11 @@ constexpr const char* kShort =
     "bayes: {epochs: 1, learning_rate: 0.0001, first_sigma: 0.01, batch: 50, seeds: 1, draws: 4, schemes: [jq], bits: "
     "[4], fine_tune_epochs: 1}\nseed: 1\n";
 
-// float32 [count, 1, 28, 28] between 0 and 1; the image `bad` holds a NaN.
+// float32 [count, 1, 28, 28] between 0 and 1; the image `bad` is blank.
 void WriteFloats(const std::filesystem::path& file, std::int64_t count, std::int64_t bad) {
   torch::manual_seed(5);
   torch::Tensor images = torch::rand({count, 1, 28, 28});
-  if (bad >= 0) images[bad][0][3][3] = std::numeric_limits<float>::quiet_NaN();
+  if (bad >= 0) images[bad].zero_();
   WriteNpy(file, "<f4", {count, 1, 28, 28},
            std::string(static_cast<const char*>(images.data_ptr()), images.numel() * sizeof(float)));
 }
@@ -184,7 +183,9 @@ std::int64_t ImagesIn(const std::filesystem::path& labels) {
 
 TEST_CASE("bayes names the image for which a network gives no numbers, wherever it is met") {
   const Workplace place;
+  place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
   place.EditRecipe("seed: 1\n", kShort);
+  SaveTwoLayers(place, "  x = 784.0 * x / x.sum([1, 2, 3], True)\n" + std::string(kTwoLayers) + "  return y\n");
   const auto train = ImagesIn(place / "train-labels.npy"), test = ImagesIn(place / "test-labels.npy");
   REQUIRE(train > 100);
   const auto outcome = [&](std::int64_t bad_train, std::int64_t bad_test) {
