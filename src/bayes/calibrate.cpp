@@ -100,11 +100,9 @@ std::string InPerCent(const Drifts& drifts) {
 
 UncertaintyTarget::UncertaintyTarget(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
                                      std::uint64_t seed, ProgressSink& progress)
-    : seed_(seed) {
-  const DistinctImages images = Distinct(data);
-  inputs_ = normalizer.Apply(images.images);
-  draws_ = static_cast<int>(std::clamp(std::ceil(kAnswers / static_cast<double>(images.size())), kFewest, kMost));
-  const torch::Tensor repeated = images.Repeated();
+    : images_(Distinct(data)), inputs_(normalizer.Apply(images_.images)), seed_(seed) {
+  draws_ = static_cast<int>(std::clamp(std::ceil(kAnswers / static_cast<double>(images_.size())), kFewest, kMost));
+  const torch::Tensor repeated = images_.Repeated();
   for (const torch::Tensor& kind : {repeated.logical_not(), repeated}) {
     const auto count = static_cast<double>(kind.sum().item<std::int64_t>());
     if (count == 0.0) continue;
@@ -117,7 +115,7 @@ UncertaintyTarget::UncertaintyTarget(const StoredNetwork& reference, const Datas
 std::vector<std::vector<UncertaintyTarget::Means>> UncertaintyTarget::Measure(const StoredNetwork& stored,
                                                                               const std::vector<double>& factors,
                                                                               ProgressSink& progress) const {
-  Drawer drawer(stored);
+  Drawer drawer(stored, [this](std::int64_t input) { return InputName(input); });
   std::vector<UncertaintySum> sums(factors.size() + 1);
   progress.Begin("uncertainty on calibration images", draws_, "draws");
   for (int t = 0; t < draws_; ++t) {

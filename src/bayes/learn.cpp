@@ -66,6 +66,9 @@ std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, con
   const int epochs = schedule.epochs;
   const double learning_rate = schedule.learning_rate;
   const torch::jit::GraphOptimizerEnabledGuard plain_graphs(false);
+  // The network before learning, as it is used: an image that it cannot take is bad.
+  const torch::jit::Module first = network.Store().network.module;
+  bool sound = true;  // every loss so far was finite
   const Learning learning(network, schedule.training_mode);
   torch::optim::Adam optimizer(network.Parameters(), torch::optim::AdamOptions(learning_rate));
   const std::int64_t steps = (train.size() + options.batch - 1) / options.batch;
@@ -96,6 +99,10 @@ std::vector<double> Learn(VariationalNetwork& network, const Dataset& train, con
       }
       optimizer.zero_grad();
       const torch::Tensor loss = loss_of(batch);
+      if (sound && !std::isfinite(loss.item<double>())) {
+        sound = false;
+        RefuseLoss(first, train, rows, normalizer);  // unless it is the network
+      }
       loss.backward();
       optimizer.step();
       sum += loss.detach() * (end - begin);
@@ -181,7 +188,7 @@ UncertaintyGroups GroupByUncertainty(const StoredNetwork& reference, const Datas
                                      int draws, std::uint64_t seed, ProgressSink& progress) {
   const DistinctImages distinct = Distinct(data);
   const Uncertainty u =
-      Predict(reference, distinct.images, normalizer, draws, seed, progress, "uncertainty of the float network");
+      Predict(reference, distinct, normalizer, draws, seed, progress, "uncertainty of the float network");
   const torch::Tensor edges = torch::tensor(std::vector<double>(std::begin(kGroupEdges), std::end(kGroupEdges)));
   const torch::Tensor level = torch::bucketize(u.aleatoric, edges);
   const torch::Tensor group = level * 2 + distinct.Repeated().to(torch::kInt64);

@@ -1,9 +1,11 @@
 #include "bitplan/bayes/predict.h"
 
+#include <fmt/format.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
@@ -22,14 +24,23 @@ DistinctImages Distinct(const Dataset& data) {
   DistinctImages distinct{{}, {}, data.labels, data.name};
   if (data.size() == 0) throw Error(ErrorKind::kData, data.name + " holds no images");
   const torch::Tensor first = FirstOfRuns(data.images);
-  distinct.images = data.images.index_select(0, first.nonzero().squeeze(1));
+  const torch::Tensor rows = first.nonzero().squeeze(1);
+  distinct.images = data.images.index_select(0, rows);
+  distinct.positions = data.positions.defined() ? data.positions.index_select(0, rows) : rows;
+  distinct.origin = data.origin.empty() ? data.name : data.origin;
   distinct.of_row = first.to(torch::kInt64).cumsum(0).sub_(1);
   return distinct;
 }
 
+std::string DistinctImages::ImageName(std::int64_t image) const {
+  return fmt::format("image {} of {}", positions.defined() ? positions[image].item<std::int64_t>() : image,
+                     origin.empty() ? name : origin);
+}
+
 torch::Tensor DistinctImages::Repeated() const { return torch::bincount(of_row, {}, size()).gt(1); }
 
-Drawer::Drawer(const StoredNetwork& stored) : stored_(stored), module_(CloneModule(stored.network.module)) {
+Drawer::Drawer(const StoredNetwork& stored, InputNames names)
+    : stored_(stored), names_(std::move(names)), module_(CloneModule(stored.network.module)) {
   for (std::size_t l = 0; l < stored.layers.size(); ++l) {
     const Layer& layer = stored.network.layers[l];
     means_.push_back(stored.layers[l].Mean(layer.output_dim));
@@ -51,16 +62,19 @@ torch::Tensor Drawer::Logits(const torch::Tensor& inputs, std::uint64_t seed, in
         RunForward(module_, inputs.slice(0, b * kBatch, std::min((b + 1) * kBatch, inputs.size(0)))));
   }
   const torch::Tensor all = torch::cat(logits);
-  if (!HaveProbabilities(all).all().item<bool>()) {
+  const torch::Tensor bad = HaveProbabilities(all).logical_not().nonzero();
+  if (bad.size(0) == 0) return all;
+  const auto first = bad[0].item<std::int64_t>();
+  if (bad.size(0) == all.size(0) && AreFinite({inputs[first]})) {
     throw Error(ErrorKind::kData, "the Bayesian network's outputs are not finite; lower bayes.learning_rate");
   }
-  return all;
+  throw NotFinite("the Bayesian network's output", names_ ? names_(first) : fmt::format("image {}", first));
 }
 
 Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images, const Normalizer& normalizer, int draws,
-                    std::uint64_t seed, ProgressSink& progress, const std::string& label) {
+                    std::uint64_t seed, ProgressSink& progress, const std::string& label, const InputNames& names) {
   const torch::NoGradGuard no_grad;
-  Drawer drawer(stored);
+  Drawer drawer(stored, names);
   const torch::Tensor inputs = normalizer.Apply(images);
   UncertaintySum sum;
   progress.Begin(label, draws, "draws");
@@ -70,6 +84,12 @@ Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images, co
   }
   progress.End("");
   return sum.Take();
+}
+
+Uncertainty Predict(const StoredNetwork& stored, const DistinctImages& images, const Normalizer& normalizer, int draws,
+                    std::uint64_t seed, ProgressSink& progress, const std::string& label) {
+  return Predict(stored, images.images, normalizer, draws, seed, progress, label,
+                 [&](std::int64_t image) { return images.ImageName(image); });
 }
 
 BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data, bool labelled) {

@@ -14,8 +14,8 @@ namespace {
 
 // log p_t of every draw: float32 [images, classes] each.
 std::vector<torch::Tensor> LogAnswers(const StoredNetwork& stored, const torch::Tensor& inputs, int draws,
-                                      std::uint64_t seed) {
-  Drawer drawer(stored);
+                                      std::uint64_t seed, const InputNames& names) {
+  Drawer drawer(stored, names);
   std::vector<torch::Tensor> answers;
   for (int t = 0; t < draws; ++t) answers.push_back(drawer.Logits(inputs, seed, t).log_softmax(1));
   return answers;
@@ -26,10 +26,10 @@ std::vector<torch::Tensor> LogAnswers(const StoredNetwork& stored, const torch::
 AllocationProblem MeasureUnits(const StoredNetwork& reference, const torch::Tensor& images,
                                const Normalizer& normalizer, const std::vector<int>& widths,
                                const std::string& sigma_scale, const QuantizerOptions& quantizer, int draws,
-                               std::uint64_t seed, ProgressSink& progress) {
+                               std::uint64_t seed, ProgressSink& progress, const InputNames& names) {
   const torch::NoGradGuard no_grad;
   const torch::Tensor inputs = normalizer.Apply(images);
-  const auto expected = LogAnswers(reference, inputs, draws, seed);
+  const auto expected = LogAnswers(reference, inputs, draws, seed, names);
   const std::size_t layers = reference.layers.size();
   AllocationProblem problem;
   problem.widths = widths;
@@ -48,7 +48,7 @@ AllocationProblem MeasureUnits(const StoredNetwork& reference, const torch::Tens
         (of_sigma ? one[l].sigma : one[l].mean) = width;
         VariationalNetwork rounded(reference);
         rounded.Quantize(one, sigma_scale, quantizer, seed);
-        const auto answers = LogAnswers(rounded.Store(), inputs, draws, seed);
+        const auto answers = LogAnswers(rounded.Store(), inputs, draws, seed, names);
         double divergence = 0.0;
         for (int t = 0; t < draws; ++t) {
           divergence += RowDivergences(expected[t], answers[t]).mean(torch::kFloat64).item<double>();

@@ -1,5 +1,6 @@
 #include "bitplan/bayes/variational_network.h"
 
+#include <fmt/format.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -124,6 +125,7 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
     SetWeights(rounded, noise);
     const auto keep = [&](std::size_t layer, const torch::Tensor& input) {
       const torch::Tensor flat = input.detach().reshape(-1);
+      if (flat.numel() == 0) return;  // rows that none of the images has
       const torch::Tensor index = torch::randint(flat.numel(), {share}, generator, torch::kInt64);
       inputs[layer].push_back(flat.index_select(0, index));
       if (flat.min().item<float>() < 0.0F) is_signed[layer] = true;
@@ -131,8 +133,13 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
     const Tap tap(network_, network_.module, {keep, nullptr, nullptr});
     (void)Forward(images);
   }
-  for (const auto& values : inputs) {
-    if (values.empty()) throw Error(ErrorKind::kInternal, "a layer did not run");
+  for (std::size_t l = 1; l < inputs.size(); ++l) {  // inputs of the first are not rounded
+    if (!inputs[l].empty()) continue;
+    throw Error(ErrorKind::kData,
+                fmt::format("layer {} of {} runs for none of the first {} training images, so the step of its inputs "
+                            "cannot be fitted: leave inputs in float with bayes.activation_bits 32, or save the model "
+                            "without the layer",
+                            network_.layers[l].name, network_.name, images.size(0)));
   }
   std::vector<ActivationQuantizer> quantizers;
   const std::vector<std::string> names = [&] {

@@ -66,6 +66,7 @@ std::string Text(const pipeline::BayesReport& report) {
       "drop               accuracy lost against float on all labelled images, paired 95 % interval, positive: worse\n"
       "alea./epi.         change of mean aleatoric / epistemic uncertainty against float on the same draws,\n"
       "                   mean over the seeds, ± half the 95 % interval over draws\n";
+  text += NotesText(report.notes);
   return text + fmt::format("report             {}\n", (report.folder / "report.html").string());
 }
 

@@ -106,7 +106,7 @@ std::string Text(const pipeline::CompareReport& report) {
   }
   if (!comparison.leads.empty())
     text += "                   (best against best; p corrected for choosing the one ahead and its rival)\n";
-  text += RecommendationText(comparison);
+  text += RecommendationText(comparison) + NotesText(comparison.notes);
   for (const auto& plan : comparison.plans) {
     if (!plan.failure.empty())
       text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);

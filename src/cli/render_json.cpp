@@ -181,8 +181,10 @@ ordered_json Json(const pipeline::RankReport& report) {
                     {"seconds", row.seconds},
                     {"predicted", row.predicted}});
   }
-  return {{"model", report.model},           {"drawn", report.drawn},         {"bits", report.bits},
-          {"divergence", report.divergence}, {"loss_rise", report.loss_rise}, {"metrics", rows}};
+  return {{"model", report.model},         {"drawn", report.drawn},
+          {"bits", report.bits},           {"divergence", report.divergence},
+          {"loss_rise", report.loss_rise}, {"metrics", rows},
+          {"notes", report.notes}};
 }
 
 ordered_json Json(const pipeline::ListReport& report) {
@@ -197,7 +199,8 @@ ordered_json Json(const pipeline::ListReport& report) {
                      {"achieved", AchievedJson(plan.achieved)},
                      {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()}});
   }
-  return {{"folder", report.folder.string()}, {"plans", plans}, {"unreadable", report.unreadable}};
+  return {
+      {"folder", report.folder.string()}, {"plans", plans}, {"unreadable", report.unreadable}, {"notes", report.notes}};
 }
 
 ordered_json Json(const pipeline::CompareReport& report) {
@@ -225,11 +228,13 @@ ordered_json Json(const pipeline::CurveReport& report) {
           {"layers", report.layers},
           {"points", points},
           {"milliseconds", report.milliseconds},
+          {"notes", report.notes},
           {"stages", StagesJson(report.stages)}};
 }
 
 ordered_json Json(const pipeline::BayesReport& report) {
   auto json = ordered_json::parse(BayesJson(report.comparison));
+  json["notes"] = report.notes;
   json["folder"] = report.folder.string();
   json["stages"] = StagesJson(report.stages);
   return json;

@@ -28,6 +28,12 @@ std::string StagesText(const std::vector<pipeline::StageStatus>& stages) {
   return fmt::format("stages             {}\n", text);
 }
 
+std::string NotesText(const std::vector<std::string>& notes) {
+  std::string text;
+  for (const auto& note : notes) text += fmt::format("note               {}\n", note);
+  return text;
+}
+
 std::string LeftInFloatText(const LeftInFloat& left) {
   constexpr std::size_t kNamed = 3;
   std::vector<FloatGroup> groups;

@@ -11,6 +11,8 @@ namespace bitplan::cli {
 
 [[nodiscard]] std::string StagesText(const std::vector<pipeline::StageStatus>& stages);
 
+[[nodiscard]] std::string NotesText(const std::vector<std::string>& notes);
+
 // The share, then the groups, the heaviest first: "lstm.weight_hh_l0, lstm.weight_ih_l0 (used by aten::lstm); ...".
 [[nodiscard]] std::string LeftInFloatText(const LeftInFloat& left);
 

@@ -137,7 +137,7 @@ std::string Text(const pipeline::RunReport& report) {
   if (plan.guard) text += GuardText(*plan.guard);
   if (plan.verified) text += VerifiedText(*plan.verified);
   if (report.against) text += AgainstText(*report.against, report.against_file.string());
-  for (const auto& note : report.notes) text += fmt::format("note               {}\n", note);
+  text += NotesText(report.notes);
   text += StagesText(report.stages);
   if (!report.quantized_file.empty()) text += fmt::format("quantized model    {}\n", report.quantized_file.string());
   return text + fmt::format("plan               {}\n", report.plan_file.string());

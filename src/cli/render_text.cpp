@@ -76,6 +76,7 @@ std::string Text(const pipeline::ListReport& report) {
   auto text = report.plans.empty() ? std::string() : table.Render() + "\n";
   text += fmt::format("folder             {}, {}\n", report.folder.string(), Counted(std::ssize(report.plans), "plan"));
   for (const auto& line : report.unreadable) text += fmt::format("no plan            {}\n", line);
+  text += NotesText(report.notes);
   if (!report.plans.empty()) {
     text += "to delete one      remove its folder; what lies beside plan.yaml there is its network, quantized.pt\n";
   }
@@ -88,10 +89,10 @@ std::string Text(const pipeline::RankReport& report) {
     table.Row({row.metric, fmt::format("{:.4f}", row.spearman_divergence), fmt::format("{:.4f}", row.spearman_loss),
                row.seconds > 0.0 ? fmt::format("{:.1f}", row.seconds) : "saved"});
   }
-  return table.Render() + fmt::format(
-                              "\n{}: {} of {} drawn; Spearman's correlation of predicted and "
-                              "measured rise\n",
-                              report.model, Counted(std::ssize(report.bits), "random plan"), report.drawn);
+  return table.Render() +
+         fmt::format("\n{}: {} of {} drawn; Spearman's correlation of predicted and measured rise\n", report.model,
+                     Counted(std::ssize(report.bits), "random plan"), report.drawn) +
+         NotesText(report.notes);
 }
 
 std::string Text(const pipeline::CurveReport& report) {
@@ -109,7 +110,7 @@ std::string Text(const pipeline::CurveReport& report) {
   return table.Render() +
          fmt::format("\n{}: {} by {} in {:.1f} ms; rises in nats per sample\n", report.model,
                      Counted(std::ssize(report.points), "budget"), report.allocator, report.milliseconds) +
-         StagesText(report.stages);
+         NotesText(report.notes) + StagesText(report.stages);
 }
 
 }  // namespace bitplan::cli

@@ -22,6 +22,7 @@
 #include "bitplan/core/statistics.h"
 #include "pipeline/bayes_stages.h"
 #include "pipeline/checks.h"
+#include "pipeline/oddities.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -199,8 +200,27 @@ class UncertaintyComparer {
 
 }  // namespace
 
+namespace {
+
+// What is odd about the float networks on the images that they are to know.
+std::vector<std::string> NotesOn(const BayesRow& reference, const BayesSetup& setup) {
+  Verification verified;
+  verified.data = setup.Roles().front().second;
+  verified.samples = setup.splits.front().images.labels.size(0);
+  for (const auto& seed : reference.seeds) {
+    verified.float_model.accuracy +=
+        seed.splits.at(kClean).metrics.accuracy / static_cast<double>(reference.seeds.size());
+  }
+  Plan plan;
+  plan.verified = verified;
+  return Oddities(plan, {.classes = setup.data.train.classes});
+}
+
+}  // namespace
+
 BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
   const BayesSetup setup(options);
+  for (const auto& warning : setup.warnings) progress.Warn(warning);
   const auto& bayes = setup.recipe.bayes;
   BayesFolder folder(CheckedFolder(options, setup.recipe), progress);
   const auto specs = Rows(bayes);
@@ -261,6 +281,7 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
   comparer.Picture(comparison);
   folder.WriteTogether(
       [&](const std::filesystem::path& place) { report.files = WriteBayesComparison(comparison, place); });
+  report.notes = NotesOn(comparison.rows.front(), setup);
   report.folder = folder.path();
   report.stages = folder.statuses();
   return report;

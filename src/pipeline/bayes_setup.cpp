@@ -16,6 +16,7 @@
 #include "bitplan/pipeline/run_folder.h"
 #include "pipeline/checks.h"
 #include "pipeline/data_hash.h"
+#include "pipeline/model_checks.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -136,10 +137,24 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
                             data.train.name, data.train.images.dim()));
   }
   train_hash = DataHash(recipe, folders, false);
-  auto module = file.empty() ? BuildArchitecture(recipe.model.architecture, recipe.seed) : LoadModule(model_file);
-  SetDropout(module, 0.0);  // the draws of the weights are the noise
-  base = WithActivation(DescribeNetwork(module, model_name, data.train.images.sizes().slice(1).vec()),
-                        FindActivationFunction(bayes.activation));
+  const auto shape = data.train.images.sizes().slice(1).vec();
+  Network described;
+  if (file.empty()) {
+    auto module = BuildArchitecture(recipe.model.architecture, recipe.seed);
+    SetDropout(module, 0.0);  // the draws of the weights are the noise
+    described = DescribeNetwork(module, model_name, shape);
+  } else {
+    described = DescribeNetwork(LoadModule(model_file), model_name, shape, DescribingImages(data.train, normalizer));
+  }
+  if (described.input_type != torch::kFloat) {
+    throw Error(ErrorKind::kData, fmt::format("bayes: model {} takes integers, but fine-tuning blends and distorts "
+                                              "images; give a model whose inputs are floats",
+                                              model_name));
+  }
+  if (described.has_rare_layers) model_hash += " rare layers";  // which earlier versions left in float
+  base = WithActivation(described, FindActivationFunction(bayes.activation));
+  const auto fit = CheckModelFits(base, data.train, {&data.calibration}, normalizer, recipe.model.answers_may_vary);
+  if (!fit.note.empty()) warnings.push_back(fit.note);
   Sha256 tests;
   tests.Update(recipe.verify.split);
   if (recipe.data.noise > 0.0) tests.Update(fmt::format("noise {} {}", recipe.data.noise, recipe.seed));
@@ -154,6 +169,16 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
       for (const auto& test : source.files(named, folders).test) tests.Update(FileSha256(test));
       Dataset test = source.load(named, folders, recipe.seed).test;
       AddNoise(test, named, recipe.seed);
+      if (recipe.data.calibration_from == "test" && name == recipe.data.name) {
+        test = data.test;  // without the calibration images
+        tests.Update(train_hash);
+      } else if (recipe.data.calibration_from == "test" && role != kUnknown) {
+        warnings.push_back(fmt::format(
+            "data.calibration_from: test takes the calibration images off {}, but {} is measured whole: what is chosen "
+            "on these images is measured on them too if {} holds them",
+            recipe.data.name, name, name));
+      }
+      if (test.size() == 0) throw Error(ErrorKind::kData, fmt::format("bayes: {} has no test images", name));
       if (test.images.sizes().slice(1) != data.train.images.sizes().slice(1)) {
         throw Error(
             ErrorKind::kData,
@@ -161,6 +186,7 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
                         test.name, fmt::join(test.images.sizes().slice(1), ", "),
                         fmt::join(data.train.images.sizes().slice(1), ", ")));
       }
+      if (role != kUnknown) CheckLabelsWithin(test, fit.outputs, "model " + model_name);
       splits.push_back({role, Distinct(test)});
     }
   }

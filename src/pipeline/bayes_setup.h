@@ -37,7 +37,8 @@ struct RowSpec {
 // What all networks of a run share; made before the first stage and never changed.
 class BayesSetup {
  public:
-  // Error kinds as in core/error.h: unknown names, files that are missing, a model without the recipe's activation.
+  // Error kinds as in core/error.h: unknown names, files that are missing, a model without the recipe's activation or
+  // that is no classifier for the data (pipeline/model_checks.h).
   explicit BayesSetup(const RecipeOptions& options);
 
   // Role and data set of every split that is measured.
@@ -60,6 +61,7 @@ class BayesSetup {
   DataSplits data;                     // train and calibration
   std::vector<Split> splits;
   std::string train_hash, test_hash, model_hash;
+  std::vector<std::string> warnings;  // one line each
 };
 
 }  // namespace bitplan::pipeline

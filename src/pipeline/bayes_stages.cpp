@@ -22,13 +22,16 @@
 #include "bitplan/io/tables.h"
 #include "io/json_text.h"
 #include "pipeline/clock.h"
+#include "pipeline/model_checks.h"
 
 namespace bitplan::pipeline {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::int64_t kFitImages = 1024;  // training images that activation steps are fitted to
+// Training images that activation steps are fitted to; as many as layers were looked for where only some images reach
+// one.
+constexpr std::int64_t kFitImages = 1024;
 // Where fine-tuning of few bits begins, of the steps with the least squared error: finer steps, though they clip, keep
 // more of the epistemic uncertainty about unseen images (docs/bayes.md).
 constexpr int kCoarseBits = 4;
@@ -152,7 +155,8 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
   network.Quantize(widths, sigma_scale.empty() ? "log" : sigma_scale, setup_.recipe.quantizer, seed_);
   const bool tuned = stage == "fine-tuned", follows = tuned && b.fine_tune == "reference";
   if (activation_bits != kFloatBits) {
-    const auto images = train.Head(std::min(kFitImages, train.size())).images;
+    const auto wanted = setup_.base.has_rare_layers ? kDescribingImages : kFitImages;
+    const auto images = train.Head(std::min(wanted, train.size())).images;
     network.QuantizeActivations(activation_bits, setup_.normalizer.Apply(images), seed_,
                                 follows && activation_bits <= kCoarseBits ? kFirstStep : 1.0);
   }
@@ -196,9 +200,10 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
               recipe.quantizer.grid, recipe.quantizer.granularity});
   const auto table = folder_.Ensure(Name("table"), table_input, {Name("table.json")}, [&]() -> StageRecord {
     const Dataset& calibration = setup_.data.calibration;
-    const auto problem = MeasureUnits(
-        reference.stored, calibration.Head(std::min(kTableImages, calibration.size())).images, setup_.normalizer,
-        options.bits, "log", recipe.quantizer, kTableDraws, seed_ + kTableSeed, progress);
+    const auto problem =
+        MeasureUnits(reference.stored, calibration.Head(std::min(kTableImages, calibration.size())).images,
+                     setup_.normalizer, options.bits, "log", recipe.quantizer, kTableDraws, seed_ + kTableSeed,
+                     progress, [&](std::int64_t image) { return calibration.ImageName(image); });
     folder_.Write(Name("table.json"), [&](const std::filesystem::path& temporary) {
       WriteFileAtomically(temporary, DumpProblem(problem));
     });
@@ -243,9 +248,9 @@ std::string BayesSeed::BrokenCap(const StoredNetwork& stored, const Dataset& hel
   const auto& caps = setup_.recipe.bayes.plan;
   const DistinctImages images = Distinct(held_out);
   const auto judged = [&](const StoredNetwork& network) {
-    return Judge(Predict(network, images.images, setup_.normalizer, setup_.recipe.bayes.draws, seed_ + kCapSeed,
-                         progress, "caps"),
-                 images);
+    return Judge(
+        Predict(network, images, setup_.normalizer, setup_.recipe.bayes.draws, seed_ + kCapSeed, progress, "caps"),
+        images);
   };
   const BayesEvaluation before = judged(FloatNetwork(progress).stored), after = judged(stored);
   const double drop = before.metrics.accuracy - after.metrics.accuracy;
@@ -293,8 +298,8 @@ StageRecord BayesSeed::Measure(const StoredNetwork& stored, const std::string& n
   std::map<std::string, BayesEvaluation> judged;
   std::vector<torch::Tensor> parts;
   for (const auto& split : setup_.splits) {
-    const Uncertainty uncertainty = Predict(stored, split.images.images, setup_.normalizer, setup_.recipe.bayes.draws,
-                                            seed_, progress, "measured on " + split.images.name);
+    const Uncertainty uncertainty = Predict(stored, split.images, setup_.normalizer, setup_.recipe.bayes.draws, seed_,
+                                            progress, "measured on " + split.images.name);
     const auto [entry, fresh] = judged.emplace(split.role, Judge(uncertainty, split.images, split.role != kUnknown));
     const BayesEvaluation& e = entry->second;
     facts["splits"][split.role] = {{"accuracy", e.metrics.accuracy},

@@ -54,6 +54,7 @@ class Comparer {
     Judge(comparison, reference);
     AddLeads(comparison);
     Recommend(comparison, reference);
+    comparison.notes = Notes(comparison, reference);
     chain_.folder().WriteTogether([&](const std::filesystem::path& place) {
       WritePlans(comparison, reference, place);
       report.files = WriteComparison(comparison, place);
@@ -221,6 +222,21 @@ class Comparer {
     if (overall) recommended.overall = recommended.budgets[*overall];
   }
 
+  [[nodiscard]] Plan PlanOf(const ComparedPlan& plan, const PlanMeasurement& reference) {
+    return chain_.MeasuredPlan(plan.allocator, plan.budget, plan.seed, plan.bits, plan.achieved.predicted_loss_rise,
+                               measurements_.at(plan.bits), reference, plan.drop);
+  }
+
+  [[nodiscard]] std::vector<std::string> Notes(const Comparison& comparison, const PlanMeasurement& reference) {
+    std::vector<NamedPlan> plans;
+    for (const ComparedPlan& plan : comparison.plans) {
+      if (plan.failure.empty()) {
+        plans.push_back({fmt::format("{} at {:g} bits", plan.allocator, plan.budget), PlanOf(plan, reference)});
+      }
+    }
+    return OdditiesOfMany(plans, chain_.Facts());
+  }
+
   void WritePlans(Comparison& comparison, const PlanMeasurement& reference, const std::filesystem::path& place) {
     const std::filesystem::path folder = "compare-plans";
     EnsureWritableFolder(place / folder);
@@ -228,10 +244,7 @@ class Comparer {
       if (!plan.failure.empty()) continue;
       const std::string seed = plan.random ? fmt::format("-seed{}", plan.seed) : "";
       plan.file = (folder / fmt::format("{}-{:g}{}.yaml", plan.allocator, plan.budget, seed)).string();
-      WriteFileAtomically(place / plan.file,
-                          DumpPlan(chain_.MeasuredPlan(plan.allocator, plan.budget, plan.seed, plan.bits,
-                                                       plan.achieved.predicted_loss_rise, measurements_.at(plan.bits),
-                                                       reference, plan.drop)));
+      WriteFileAtomically(place / plan.file, DumpPlan(PlanOf(plan, reference)));
     }
   }
 

@@ -53,6 +53,7 @@ CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& pr
     report.points.push_back(std::move(point));
   }
   report.milliseconds = 1e3 * SecondsSince(start);
+  report.notes = Oddities(Plan{}, {.table = &table});
   report.stages = chain.statuses();
   return report;
 }

@@ -9,6 +9,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/io/recipe.h"
+#include "pipeline/oddities.h"
 
 namespace bitplan::pipeline {
 
@@ -48,6 +49,11 @@ ListReport ListPlans(const RecipeOptions& options) {
   std::sort(report.plans.begin(), report.plans.end(),
             [&](const ListedPlan& one, const ListedPlan& other) { return key(one) < key(other); });
   std::sort(report.unreadable.begin(), report.unreadable.end());
+  std::vector<NamedPlan> plans;
+  for (const auto& listed : report.plans) {
+    plans.push_back({listed.plan_file.parent_path().filename().string(), listed.plan});
+  }
+  report.notes = OdditiesOfMany(plans, {});
   return report;
 }
 

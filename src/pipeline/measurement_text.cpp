@@ -69,6 +69,12 @@ std::string FactsOf(const Correction& correction, std::optional<double> calibrat
   return JsonText(facts);
 }
 
+std::optional<double> CalibrationAccuracyOf(const std::string& text) {
+  const auto facts = nlohmann::json::parse(text);
+  if (!facts.contains("calibration_accuracy")) return std::nullopt;
+  return facts.at("calibration_accuracy").get<double>();
+}
+
 Correction CorrectionOf(const std::string& text) {
   const auto facts = nlohmann::json::parse(text);
   Correction correction{{facts.at("batch_norm"), facts.at("outputs")}, {}};

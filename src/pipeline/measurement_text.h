@@ -16,6 +16,7 @@ namespace bitplan::pipeline {
 
 // A correction, and the float network's accuracy on calibration images where it was measured.
 [[nodiscard]] std::string FactsOf(const Correction& correction, std::optional<double> calibration_accuracy);
+[[nodiscard]] std::optional<double> CalibrationAccuracyOf(const std::string& text);
 [[nodiscard]] Correction CorrectionOf(const std::string& facts);
 
 // One row of a comparison, image by image; `input` is the hash of what it depends on.

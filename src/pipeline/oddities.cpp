@@ -1,10 +1,13 @@
 #include "pipeline/oddities.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
+
+#include "bitplan/core/counted.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -48,43 +51,108 @@ double LargestEntry(const AllocationProblem& table) {
   return largest;
 }
 
-}  // namespace
+// Layers of which the table says that no width costs anything, but for those that the plan leaves in float.
+std::vector<std::string> SilentLayers(const AllocationProblem& table, const Plan& plan) {
+  std::vector<std::string> names;
+  for (std::size_t l = 0; l < table.loss_rise.size() && l < table.units.size(); ++l) {
+    const auto& row = table.loss_rise[l];
+    const bool planned = plan.layers.size() != table.units.size() || plan.layers[l].bits <= 8;
+    const bool silent = std::all_of(row.begin(), row.end(), [](double rise) { return rise == 0.0; });
+    if (planned && silent) names.push_back(table.units[l].name);
+  }
+  return names;
+}
 
-std::vector<std::string> Oddities(const Plan& plan, const OddityFacts& facts) {
-  std::vector<std::string> notes;
-  const auto add = [&](std::optional<std::string> note) {
-    if (note) notes.push_back(*std::move(note));
+enum class OddityKind { kAtChance, kBetter, kSilentTable, kSilentLayers, kLost, kKnownByHeart };
+
+bool IsOfPlan(OddityKind kind) { return kind == OddityKind::kBetter || kind == OddityKind::kLost; }
+
+struct Oddity {
+  OddityKind kind;
+  std::string text;
+};
+
+std::vector<Oddity> FindOddities(const Plan& plan, const OddityFacts& facts) {
+  std::vector<Oddity> found;
+  const auto add = [&](OddityKind kind, std::optional<std::string> text) {
+    if (text) found.push_back({kind, *std::move(text)});
   };
   if (plan.verified) {
-    add(AtChance(*plan.verified, facts.classes));
-    add(QuantizedBetter(*plan.verified));
+    add(OddityKind::kAtChance, AtChance(*plan.verified, facts.classes));
+    add(OddityKind::kBetter, QuantizedBetter(*plan.verified));
   }
   if (facts.table != nullptr && !facts.table->loss_rise.empty() && LargestEntry(*facts.table) < kNothing) {
-    add(fmt::format(
-        "the sensitivity table says that no width of any layer costs anything (at most {:.1g} nats), so the "
-        "bits mean nothing. Usually the outputs are so large that the softmax is saturated and gradients "
-        "vanish, or a layer near the end puts out zeros; try sensitivity.metric: measured",
-        LargestEntry(*facts.table)));
+    add(OddityKind::kSilentTable,
+        fmt::format(
+            "the sensitivity table says that no width of any layer costs anything (at most {:.1g} nats), so the "
+            "bits mean nothing. Usually the outputs are so large that the softmax is saturated and gradients "
+            "vanish, or a layer near the end puts out zeros; try sensitivity.metric: measured",
+            LargestEntry(*facts.table)));
   } else if (plan.verified) {
     const double rise = plan.verified->quantized.nll - plan.verified->float_model.nll;
     const double predicted = plan.achieved.predicted_loss_rise;
     if (plan.verified->accuracy_drop.ci_low >= kLost && predicted < kLittle && rise > kFarAbove * predicted) {
-      add(fmt::format(
-          "{} points are lost where a rise of {:.2g} nats was predicted and {:.2g} measured: the table does "
-          "not see what rounding does to this network. Usually its answers are so sure that gradients "
-          "vanish; try sensitivity.metric: measured, or more bits",
-          Points(plan.verified->accuracy_drop.drop), predicted, rise));
+      add(OddityKind::kLost,
+          fmt::format(
+              "{} points are lost where a rise of {:.2g} nats was predicted and {:.2g} measured: the table does "
+              "not see what rounding does to this network. Usually its answers are so sure that gradients "
+              "vanish; try sensitivity.metric: measured, or more bits",
+              Points(plan.verified->accuracy_drop.drop), predicted, rise));
+    }
+  }
+  if (facts.table != nullptr && LargestEntry(*facts.table) >= kNothing) {
+    if (const auto names = SilentLayers(*facts.table, plan); !names.empty()) {
+      add(OddityKind::kSilentLayers,
+          fmt::format("the sensitivity table says that no width of {} costs anything, so these bits mean nothing. "
+                      "Usually none of the images that it was measured on reaches the layer, or its weights or outputs "
+                      "are zeros; measure on more images (sensitivity.samples, posterior.samples), or pin it with "
+                      "allocate.pins",
+                      fmt::join(names, ", ")));
     }
   }
   if (plan.verified && facts.calibration_accuracy) {
     const double ahead = *facts.calibration_accuracy - plan.verified->float_model.accuracy;
     if (ahead > kKnownByHeart) {
-      add(fmt::format(
-          "the float network is right on {} % of the calibration images and on {} % of {}: it has seen the "
-          "former, so what is chosen on them (corrections, --guard) is chosen on images known by heart. "
-          "Give data.calibration_images that it has not seen",
-          Points(*facts.calibration_accuracy), Points(plan.verified->float_model.accuracy), plan.verified->data));
+      add(OddityKind::kKnownByHeart,
+          fmt::format("the float network is right on {} % of the calibration images and on {} % of {}: it has seen the "
+                      "former, so what is chosen on them (corrections, --guard) is chosen on images known by heart. "
+                      "Give data.calibration_images that it has not seen",
+                      Points(*facts.calibration_accuracy), Points(plan.verified->float_model.accuracy),
+                      plan.verified->data));
     }
+  }
+  return found;
+}
+
+}  // namespace
+
+std::vector<std::string> Oddities(const Plan& plan, const OddityFacts& facts) {
+  std::vector<std::string> notes;
+  for (auto& oddity : FindOddities(plan, facts)) notes.push_back(std::move(oddity.text));
+  return notes;
+}
+
+std::vector<std::string> OdditiesOfMany(const std::vector<NamedPlan>& plans, const OddityFacts& facts) {
+  struct Kept {
+    Oddity oddity;
+    int more = 0;
+  };
+  std::vector<Kept> kept;
+  for (const auto& [name, plan] : plans) {
+    for (auto& oddity : FindOddities(plan, facts)) {
+      const auto same = [&](const Kept& known) { return known.oddity.kind == oddity.kind; };
+      if (const auto known = std::find_if(kept.begin(), kept.end(), same); known != kept.end()) {
+        ++known->more;
+        continue;
+      }
+      if (IsOfPlan(oddity.kind)) oddity.text = name + ": " + oddity.text;
+      kept.push_back({std::move(oddity)});
+    }
+  }
+  std::vector<std::string> notes;
+  for (auto& [oddity, more] : kept) {
+    if (IsOfPlan(oddity.kind) && more > 0) oddity.text += fmt::format(" (and {})", Counted(more, "more plan"));
+    notes.push_back(std::move(oddity.text));
   }
   return notes;
 }

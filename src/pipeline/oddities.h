@@ -19,10 +19,19 @@ struct OddityFacts {
 // One sentence for each:
 //   float accuracy no better than guessing one of the classes;
 //   a quantized network significantly and more than two points better than the float one;
-//   a sensitivity table in which no width of any layer costs anything;
+//   a sensitivity table in which no width of any layer costs anything, or of some layers that are planned;
 //   five points and more lost where next to no loss was predicted;
 //   calibration images recognized more than ten points better than those measured on.
 // A network that is as good as its data and tables that tell layers apart give none.
 [[nodiscard]] std::vector<std::string> Oddities(const Plan& plan, const OddityFacts& facts);
+
+struct NamedPlan {
+  std::string name;  // "uniform at 2 bits"
+  Plan plan;
+};
+
+// The same of many plans for one network: what is odd about the network or its table once, what is odd about plans with
+// the name of the first and how many more there are.
+[[nodiscard]] std::vector<std::string> OdditiesOfMany(const std::vector<NamedPlan>& plans, const OddityFacts& facts);
 
 }  // namespace bitplan::pipeline

@@ -77,6 +77,7 @@ RankReport RankMetrics(const RankOptions& options, ProgressSink& progress) {
     if (!status.reused) row.seconds = status.seconds;
     for (const auto& columns : plans.columns) row.predicted.push_back(Predict(table, columns));
     Correlate(report, row);
+    for (const auto& note : Oddities(Plan{}, {.table = &table})) report.notes.push_back(variant.name + ": " + note);
     report.rows.push_back(std::move(row));
     if (!FindSensitivityMetric(variant.metric).keeps_displacements) continue;
     RankRow joint{.metric = variant.name + ", logits added"};

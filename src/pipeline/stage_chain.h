@@ -29,6 +29,7 @@
 #include "bitplan/sensitivity/displacements.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/verify/apply.h"
+#include "pipeline/oddities.h"
 
 namespace bitplan::pipeline {
 
@@ -113,8 +114,9 @@ class StageChain {
   // Where the calibration images come from: PlanCalibration::source.
   [[nodiscard]] std::string CalibrationSource() const;
 
-  // What is odd about the plan's figures (pipeline/oddities.h).
-  [[nodiscard]] std::vector<std::string> Notes(const Plan& plan);
+  // What is known beside a plan's figures, and what is odd about them (pipeline/oddities.h).
+  [[nodiscard]] OddityFacts Facts();
+  [[nodiscard]] std::vector<std::string> Notes(const Plan& plan) { return Oddities(plan, Facts()); }
 
   // Sets the plan against one width for all layers within its budget on the calibration split; the better one by NLL is
   // what `plan` holds afterwards.
@@ -233,7 +235,7 @@ class StageChain {
   std::vector<StageStatus> statuses_;
 
   std::optional<DataSplits> data_;
-  std::optional<double> calibration_accuracy_;  // as the stage apply found it
+  std::optional<double> calibration_accuracy_;  // of the float network, as it was measured last
   bool correction_images_sound_ = false;        // the float network takes them all
   std::map<bool, std::string> data_hashes_;
   std::optional<StageRecord> model_record_;

@@ -7,7 +7,6 @@
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/verify/correction.h"
-#include "pipeline/oddities.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
 
@@ -156,10 +155,9 @@ std::string StageChain::CalibrationSource() const {
   return recipe_.model.file.empty() ? "split-off" : "training";
 }
 
-std::vector<std::string> StageChain::Notes(const Plan& plan) {
+OddityFacts StageChain::Facts() {
   const auto facts = nlohmann::json::parse(ModelRecord().facts);
-  return Oddities(
-      plan, {.classes = facts.value("classes", 0), .table = &Table(), .calibration_accuracy = calibration_accuracy_});
+  return {.classes = facts.value("classes", 0), .table = &Table(), .calibration_accuracy = calibration_accuracy_};
 }
 
 }  // namespace bitplan::pipeline

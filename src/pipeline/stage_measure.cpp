@@ -137,7 +137,11 @@ PlanMeasurement StageChain::EvaluatedOnBoth(const torch::jit::Module& module, co
   return measurement;
 }
 
-PlanMeasurement StageChain::MeasureFloat() { return EvaluatedOnBoth(Model().module, "float model"); }
+PlanMeasurement StageChain::MeasureFloat() {
+  auto measured = EvaluatedOnBoth(Model().module, "float model");
+  if (CalibrationSource() == "training") calibration_accuracy_ = measured.calibration.metrics.accuracy;
+  return measured;
+}
 
 Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
                               const std::vector<int>& bits, double predicted_loss_rise,

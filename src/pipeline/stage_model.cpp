@@ -6,11 +6,11 @@
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
-#include "bitplan/models/answers.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/training/train.h"
 #include "io/json_text.h"
 #include "pipeline/checks.h"
+#include "pipeline/model_checks.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -20,40 +20,11 @@ void StageChain::UseInputsOf(const bitplan::Network& network) {
 }
 
 std::string StageChain::CheckModelSuitsData(const bitplan::Network& network) {
-  const auto& train = Data().train;
   UseInputsOf(network);
-  const torch::NoGradGuard no_grad;
-  constexpr std::int64_t kProbed = 16;
-  const auto images = normalizer_.Apply(train.images.narrow(0, 0, std::min(kProbed, train.size())));
-  const auto alone = RunForward(network.module, images.narrow(0, 0, 1));
-  if (alone.dim() != 2 || alone.size(0) != 1 || alone.size(1) == 0) {
-    throw Error(ErrorKind::kData, "model " + network.name + " answers one image with " + c10::str(alone.sizes()) +
-                                      "; logits [1, classes] are needed");
-  }
-  for (const Dataset* data : {&Data().train, &Data().calibration, &Data().test}) {
-    if (data->size() > 0) CheckLabelsWithin(*data, alone.size(1), "model " + network.name);
-  }
-  const auto answers = RunForward(network.module, images);
-  RestoreChangedByForward(network, network.module);
-  if (answers.dim() != 2 || answers.size(0) != images.size(0)) {
-    throw Error(ErrorKind::kData, "model " + network.name + " answers " + Counted(images.size(0), "image") + " with " +
-                                      c10::str(answers.sizes()) + ": one row of logits for every image is needed");
-  }
-  if (!answers.is_floating_point()) {
-    throw Error(ErrorKind::kData, "model " + network.name + " answers " + c10::toString(answers.scalar_type()) +
-                                      " numbers, not logits: save it without its last argmax or rounding");
-  }
-  const auto rows_sum_to_one = (answers.sum(1) - 1.0).abs().max().item<float>() < 1e-4F;
-  if (train.classes > 1 && rows_sum_to_one && answers.min().item<float>() >= 0.0F) {
-    throw Error(ErrorKind::kData, "model " + network.name +
-                                      " answers probabilities, not logits: save it without its "
-                                      "last softmax");
-  }
-  auto reason = images.size(0) > 1 ? WhyAnswersVary(network, images) : std::string();
-  if (!reason.empty() && !recipe_.model.answers_may_vary) {
-    throw Error(ErrorKind::kData, reason + "; or accept it with model.answers_may_vary: true");
-  }
-  return reason;
+  const auto& data = Data();
+  return CheckModelFits(network, data.train, {&data.calibration, &data.test}, normalizer_,
+                        recipe_.model.answers_may_vary)
+      .note;
 }
 
 bitplan::Network StageChain::Described(const torch::jit::Module& module, const std::string& name,
@@ -109,11 +80,7 @@ const StageRecord& StageChain::ModelRecord() {
   auto module = LoadModule(file);
   const auto content = ModelHash(module);
   const auto input = Sha256OfParts({"model/3", content, DataHash(false), recipe_.model.answers_may_vary ? "vary" : ""});
-  const auto some_images = [&] {
-    constexpr std::int64_t kDescribed = 2048;
-    const auto& train = Data().train;
-    return normalizer_.Apply(train.images.narrow(0, 0, std::min(kDescribed, train.size())));
-  };
+  const auto some_images = [&] { return DescribingImages(Data().train, normalizer_); };
   model_record_ = Ensure("model", input, {}, [&]() -> StageRecord {
     const auto shape = Data().train.images.sizes().slice(1).vec();
     network_ = Described(module, ModelNameOf(file), shape, some_images());

@@ -83,6 +83,7 @@ bool StageChain::PutInPlace(Plan& plan) {
     PlaceNetwork(*apply, place + "/quantized.pt");
     if (const auto verify = folder_.Find("verify", VerifyInput(*apply))) {
       SetCorrection(plan, CorrectionOf(apply->facts).chosen);
+      calibration_accuracy_ = CalibrationAccuracyOf(apply->facts);
       plan.verified = VerificationOf(verify->facts);
     }
   }
@@ -105,8 +106,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edi
   });
   PlaceNetwork(apply, network);
   const auto correction = CorrectionOf(apply.facts);
-  const auto facts = nlohmann::json::parse(apply.facts);
-  if (facts.contains("calibration_accuracy")) calibration_accuracy_ = facts.at("calibration_accuracy").get<double>();
+  calibration_accuracy_ = CalibrationAccuracyOf(apply.facts);
   SetCorrection(plan, correction.chosen);
   // Whoever asks for the corrections that "auto" chose gets the same network.
   if (const auto chosen = ApplyInput(plan); chosen != apply.input && !folder_.Find("apply", chosen)) {
@@ -130,6 +130,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
   quantized_.reset();
   const auto correction = Correct(applied, BitsOf(plan));
   SetCorrection(plan, correction.chosen);
+  calibration_accuracy_ = CalibrationAccuracy();
   plan.verified = Measure(Model().module, applied.module);
   return correction.candidates;
 }

@@ -11,6 +11,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
+#include "bitplan/models/tap.h"
 #include "models/torch_reason.h"
 
 namespace bitplan {
@@ -81,18 +82,33 @@ std::vector<torch::Tensor> GradientsOf(const torch::Tensor& scalar, const std::v
 void RequireGradients(const Network& network, const Dataset& data, const Normalizer& normalizer) {
   constexpr std::int64_t kBatch = 64, kMost = 4096;
   const GradientScope scope(network);
-  std::vector<bool> reached(scope.weights().size(), false);
+  std::vector<bool> reached(scope.weights().size(), false), runs = reached;
   std::int64_t tried = 0;
   while (tried < std::min(kMost, data.size())) {
     ThrowIfInterrupted();
     const std::int64_t count = tried == 0 ? 1 : std::min(kBatch, data.size() - tried);
-    const torch::Tensor logits = RunForward(network.module, normalizer.Apply(data.images.narrow(0, tried, count)));
+    torch::Tensor logits;
+    {
+      const Tap tap(
+          network, network.module,
+          {.on_layer_input = [&](std::size_t l, const torch::Tensor& input) { runs[l] = runs[l] || input.numel() > 0; },
+           .on_layer_output = nullptr,
+           .on_batch_norm_input = nullptr});
+      logits = RunForward(network.module, normalizer.Apply(data.images.narrow(0, tried, count)));
+    }
     tried += count;
     const std::vector<bool> now = Reaches(logits, scope.weights());
     for (std::size_t l = 0; l < now.size(); ++l) reached[l] = reached[l] || now[l];
     if (std::find(reached.begin(), reached.end(), false) == reached.end()) return;
   }
   const auto missing = static_cast<std::size_t>(std::find(reached.begin(), reached.end(), false) - reached.begin());
+  if (!runs[missing]) {
+    throw Error(
+        ErrorKind::kData,
+        fmt::format("layer {} of {} runs for none of the first {} training images, so nothing says how precisely "
+                    "its weights must be kept: give training images that reach it, or save the model without it",
+                    network.layers[missing].name, network.name, tried));
+  }
   throw Error(ErrorKind::kData, fmt::format("no gradient of {} reaches layer {} from any of {} training images: save it "
                                             "without torch.no_grad() and detach() in its forward",
                                             network.name, network.layers[missing].name, tried));

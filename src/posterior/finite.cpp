@@ -18,8 +18,7 @@ constexpr std::int64_t kActivationBatch = 128;
 torch::Tensor LogitsOf(const torch::jit::Module& module, const Dataset& data, const torch::Tensor& rows,
                        const Normalizer& normalizer) {
   const torch::NoGradGuard no_grad;
-  torch::jit::Module network = module;  // forward() is not const
-  return network.forward({normalizer.Apply(data.images.index_select(0, rows))}).toTensor();
+  return RunForward(module, normalizer.Apply(data.images.index_select(0, rows)));
 }
 
 }  // namespace
@@ -47,15 +46,19 @@ bool AreFinite(const std::vector<torch::Tensor>& tensors) {
   });
 }
 
+Error NotFinite(const std::string& what, const std::string& image) {
+  return {ErrorKind::kData,
+          fmt::format("{} of {} is not finite; leave the image out, or change the network so that it takes it", what,
+                      image)};
+}
+
 void RefuseImage(const Dataset& data, const torch::Tensor& rows, const std::string& what,
                  const std::function<bool(const torch::Tensor& row)>& is_sound) {
   for (std::int64_t i = 0; i < rows.size(0); ++i) {
     ThrowIfInterrupted();
     const torch::Tensor row = rows.slice(0, i, i + 1);
     if (is_sound(row)) continue;
-    throw Error(ErrorKind::kData,
-                fmt::format("{} of {} is not finite; leave the image out, or change the network so that it takes it",
-                            what, data.ImageName(row.item<std::int64_t>())));
+    throw NotFinite(what, data.ImageName(row.item<std::int64_t>()));
   }
   throw Error(ErrorKind::kData,
               fmt::format("{} of {} and the {} that ran with it is not finite, though of each alone it is; give "
@@ -81,8 +84,10 @@ void RefuseLoss(const torch::jit::Module& module, const Dataset& data, const tor
   for (const torch::Tensor& row : rows.split(1)) {
     if (!is_sound(row)) bad.push_back(row);
   }
+  if (bad.empty()) return;
   const auto failed = static_cast<std::int64_t>(bad.size());
-  if (failed > 0 && (failed < rows.size(0) || failed == 1)) RefuseImage(data, bad.front(), "the loss", is_sound);
+  const bool pixels = AreFinite({normalizer.Apply(data.images.index_select(0, bad.front()))});
+  if (failed < rows.size(0) || failed == 1 || !pixels) RefuseImage(data, bad.front(), "the loss", is_sound);
 }
 
 void RequireFiniteActivations(const Network& network, const Dataset& data, const torch::Tensor& rows,

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bitplan/core/error.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
 
@@ -26,6 +27,9 @@ namespace bitplan {
 
 [[nodiscard]] bool AreFinite(const std::vector<torch::Tensor>& tensors);
 
+// Error(kData) "WHAT of image 40 of npy/train is not finite; ..." and what helps. `image`: its name.
+[[nodiscard]] Error NotFinite(const std::string& what, const std::string& image);
+
 // Error(kData) "WHAT of image 40 of npy/train is not finite". `is_sound` tries one row (int64 [1]) of `data` alone; the
 // first of `rows` (int64 [n]) that fails is named, or all of them when none fails alone.
 [[noreturn]] void RefuseImage(const Dataset& data, const torch::Tensor& rows, const std::string& what,
@@ -37,7 +41,7 @@ void RequireProbabilities(const torch::Tensor& logits, const torch::jit::Module&
                           const torch::Tensor& rows, const Normalizer& normalizer);
 
 // Error as above when the labelled loss of some rows alone is not finite. Nothing when all are finite, and when of
-// several none is: then it is the network.
+// several none is though their pixels are: then it is the network.
 void RefuseLoss(const torch::jit::Module& module, const Dataset& data, const torch::Tensor& rows,
                 const Normalizer& normalizer);
 

@@ -181,7 +181,8 @@ std::string ComparisonJson(const Comparison& comparison) {
       {"left_in_float", {{"weights", left.weights}, {"share", left.share}, {"tensors", tensors}}},
       {"plans", plans},
       {"leads", LeadsJson(comparison.leads)},
-      {"recommended", RecommendationsJson(comparison)}};
+      {"recommended", RecommendationsJson(comparison)},
+      {"notes", comparison.notes}};
   return JsonText(json, 1) + "\n";
 }
 

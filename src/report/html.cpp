@@ -136,6 +136,7 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
       "stays in float too. No fine-tuning.</p>\n",
       HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data),
       Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
+  for (const auto& note : comparison.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   html += Recommended(comparison) + HtmlFigures(figures);
   double budget = -1.0;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {

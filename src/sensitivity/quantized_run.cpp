@@ -43,7 +43,7 @@ std::vector<ChannelStatistics> QuantizedRun::FloatStatistics(std::int64_t count)
                 {.on_layer_input = nullptr,
                  .on_layer_output = nullptr,
                  .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-                   statistics[index] = StatisticsOf(input);
+                   if (input.numel() > 0) statistics[index] = StatisticsOf(input);
                  }});
   (void)RunForward(module, images_.slice(0, 0, count));
   return statistics;
@@ -70,7 +70,9 @@ torch::Tensor QuantizedRun::Corrected(const torch::Tensor& images) {
                 {.on_layer_input = nullptr,
                  .on_layer_output = nullptr,
                  .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-                   const auto moved = Transferred(trained_[index], StatisticsOf(input), reference[index]);
+                   const bool reached = input.numel() > 0 && reference[index].mean.defined();
+                   const auto moved =
+                       reached ? Transferred(trained_[index], StatisticsOf(input), reference[index]) : trained_[index];
                    const BatchNorm& norm = inputs_.network.batch_norms[index];
                    GetTensor(module_, norm.running_mean).copy_(moved.mean);
                    GetTensor(module_, norm.running_var).copy_(moved.var);

@@ -57,6 +57,7 @@ class Compensation {
         trained.push_back({Slot(norm.running_mean).clone(), Slot(norm.running_var).clone()});
       }
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
+        if (input.numel() == 0 || !reference_[index].mean.defined()) return;  // no image reaches it
         Write(network_.batch_norms[index], Transferred(trained[index], StatisticsOf(input), reference_[index]));
       };
     }
@@ -93,7 +94,7 @@ class Compensation {
     if (statistics) {
       reference_.resize(network_.batch_norms.size());
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-        reference_[index] = StatisticsOf(input);
+        if (input.numel() > 0) reference_[index] = StatisticsOf(input);
       };
     }
     const Tap tap(network_, module, std::move(handlers));

@@ -88,7 +88,7 @@ class Corrector {
     TapHandlers handlers;
     if (method.batch_norm != "off") {
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-        CorrectBatchNorm(index, StatisticsOf(input), method.batch_norm == "transfer");
+        CorrectBatchNorm(index, input, method.batch_norm == "transfer");
       };
     }
     if (method.outputs == "fit") {
@@ -104,7 +104,10 @@ class Corrector {
   }
 
  private:
-  void CorrectBatchNorm(std::size_t index, ChannelStatistics now, bool transfer) {
+  // A batch norm that no image reaches, in the float network or in this one, keeps its statistics.
+  void CorrectBatchNorm(std::size_t index, const torch::Tensor& input, bool transfer) {
+    if (input.numel() == 0 || !reference_.batch_norms[index].mean.defined()) return;
+    ChannelStatistics now = StatisticsOf(input);
     if (transfer) {
       now = Transferred({original_[2 * index], original_[2 * index + 1]}, now, reference_.batch_norms[index]);
     }

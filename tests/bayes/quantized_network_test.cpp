@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "bitplan/bayes/calibrate.h"
 #include "bitplan/bayes/learn.h"
@@ -321,6 +322,47 @@ TEST_CASE("repeated images are predicted once and judged with every label") {
   CHECK(torch::allclose(judged.correct, torch::tensor({0.5F, 1.0F, 0.0F})));
   CHECK(torch::equal(judged.labels, torch::tensor({2.0F, 1.0F, 1.0F})));
   CHECK(judged.aleatoric == Approx(3.0));
+}
+
+TEST_CASE("inputs of a layer that no image reaches cannot be rounded, and those that some reach can") {
+  const Network network = testing::RareBranch(1.0);
+  const StoredNetwork reference = Float(network);
+  const Dataset data = testing::RandomImages(network, 400);
+  const torch::Tensor dark = data.images.flatten(1).mean(1).le(1.0).nonzero().squeeze(1);
+  VariationalNetwork learner(reference);
+  CHECK_THROWS_WITH(
+      learner.QuantizeActivations(4, data.images.index_select(0, dark), 1),
+      ContainsSubstring("layer rare of rare-branch runs for none") && ContainsSubstring("bayes.activation_bits 32"));
+  VariationalNetwork other(reference);
+  other.QuantizeActivations(4, data.images, 1);
+  CHECK(other.Store().activation_signed.size() == 3);
+}
+
+TEST_CASE("an image for which a Bayesian network gives no numbers is named as its file counts") {
+  const Network network = testing::SoftmaxRegression(6, 5, 1.0);
+  const Normalizer plain{DataOptions{}};
+  Dataset published = testing::RandomImages(network, 100);
+  published.images[40].fill_(std::numeric_limits<float>::quiet_NaN());
+  const Dataset train = published.Select(torch::arange(99, 9, -1));  // row 59 is image 40
+  const auto named = ContainsSubstring("image 40 of random/train is not finite");
+  const StoredNetwork reference = Float(network);
+  BayesOptions options;
+  options.batch = 32;
+  VariationalNetwork learner(network, 0.1);
+  CHECK_THROWS_WITH(LearnBound(learner, train, plain, options, {.epochs = 1}, 1, SilentSink()), named);
+  CHECK_THROWS_WITH(Predict(reference, Distinct(train), plain, 2, 1, SilentSink(), ""), named);
+  CHECK_THROWS_WITH(GroupByUncertainty(reference, train, plain, 2, 1, SilentSink()), named);
+  CHECK_THROWS_WITH(UncertaintyTarget(reference, train, plain, 1, SilentSink()), named);
+  CHECK_THROWS_WITH(MeasureUnits(reference, train.images, plain, {4}, "log", {}, 2, 1, SilentSink(),
+                                 [&](std::int64_t image) { return train.ImageName(image); }),
+                    named);
+  VariationalNetwork follower(reference);
+  CHECK_THROWS_WITH(LearnReference(follower, reference, nullptr, train, plain, options, {.epochs = 1}, 1, SilentSink()),
+                    named);
+  // Where every image is bad the first is named, not the learning rate.
+  const Dataset bad = published.Select(torch::full({40}, 40, torch::kInt64));
+  VariationalNetwork second(network, 0.1);
+  CHECK_THROWS_WITH(LearnBound(second, bad, plain, options, {.epochs = 1}, 1, SilentSink()), named);
 }
 
 TEST_CASE("the interval of a drop resamples images, not labels") {

@@ -145,6 +145,129 @@ TEST_CASE("bayes begins at the weights of a trained model") {
   CHECK(RowOf(trained, "float").at("seeds")[0].at("splits").at("clean").at("accuracy").get<double>() > 0.6);
 }
 
+namespace {
+
+// fc1 [16, 784] - relu - fc2 [4, 16] in `body`, which may also use rare [4, 16] and table [256, 4].
+void SaveTwoLayers(const Workplace& place, const std::string& body) {
+  torch::manual_seed(1);
+  torch::jit::Module module("two_layers");
+  module.register_parameter("fc1", torch::randn({16, 784}) * 0.05, false);
+  module.register_parameter("fc2", torch::randn({4, 16}) * 0.3, false);
+  module.register_parameter("rare", torch::randn({4, 16}) * 0.3, false);
+  module.register_parameter("table", torch::randn({256, 4}), false);
+  module.define("def forward(self, x):\n" + body);
+  module.save((place / "model.pt").string());
+}
+
+constexpr const char* kTwoLayers =
+    "  h = torch.relu(torch.linear(x.flatten(1), self.fc1))\n  y = torch.linear(h, self.fc2)\n";
+
+constexpr const char* kShort =
+    "bayes: {epochs: 1, learning_rate: 0.0001, first_sigma: 0.01, batch: 50, seeds: 1, draws: 4, schemes: [jq], bits: "
+    "[4], fine_tune_epochs: 1}\nseed: 1\n";
+
+// float32 [count, 1, 28, 28] between 0 and 1; the image `bad` is blank.
+void WriteFloats(const std::filesystem::path& file, std::int64_t count, std::int64_t bad) {
+  torch::manual_seed(5);
+  torch::Tensor images = torch::rand({count, 1, 28, 28});
+  if (bad >= 0) images[bad].zero_();
+  WriteNpy(file, "<f4", {count, 1, 28, 28},
+           std::string(static_cast<const char*>(images.data_ptr()), images.numel() * sizeof(float)));
+}
+
+std::int64_t ImagesIn(const std::filesystem::path& labels) {
+  return (static_cast<std::int64_t>(std::filesystem::file_size(labels)) - 128) / 8;
+}
+
+}  // namespace
+
+TEST_CASE("bayes names the image for which a network gives no numbers, wherever it is met") {
+  const Workplace place;
+  place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
+  place.EditRecipe("seed: 1\n", kShort);
+  SaveTwoLayers(place, "  x = 784.0 * x / x.sum([1, 2, 3], True)\n" + std::string(kTwoLayers) + "  return y\n");
+  const auto train = ImagesIn(place / "train-labels.npy"), test = ImagesIn(place / "test-labels.npy");
+  REQUIRE(train > 100);
+  const auto outcome = [&](std::int64_t bad_train, std::int64_t bad_test) {
+    std::filesystem::remove_all(place / "out");
+    WriteFloats(place / "train-images.npy", train, bad_train);
+    WriteFloats(place / "test-images.npy", test, bad_test);
+    return place.Bitplan({"bayes", place.recipe(), "--out", "out"});
+  };
+  // Most images are trained on; some of the first sixty are calibration images, met when the table or the scales are.
+  for (const std::int64_t bad : {7, 17, 27, 37, 47, 57}) {
+    const auto refused = outcome(bad, -1);
+    CHECK(refused.code == 65);
+    CHECK_THAT(ErrorLine(refused),
+               ContainsSubstring("of image " + std::to_string(bad) + " of npy/train is not finite"));
+  }
+  const auto measured = outcome(-1, 3);
+  CHECK(measured.code == 65);
+  CHECK_THAT(ErrorLine(measured), ContainsSubstring("of image 3 of npy/test is not finite"));
+  CHECK(outcome(-1, -1).code == 0);
+}
+
+TEST_CASE("bayes rounds the inputs of a layer that some images reach, and names one that none reaches") {
+  const Workplace place;
+  place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
+  place.EditRecipe("seed: 1\n", kShort);
+  const std::string branch =
+      "  if bool(some.any()):\n    y = torch.where(some.unsqueeze(1), torch.linear(h, self.rare), "
+      "y)\n  return y\n";
+  const auto run = [&](const std::string& some) {
+    std::filesystem::remove_all(place / "out");
+    SaveTwoLayers(place, kTwoLayers + ("  some = " + some + "\n") + branch);
+    return place.Bitplan({"bayes", place.recipe(), "--out", "out", "--json"});
+  };
+  const auto reached = run("x.mean([1, 2, 3]) > 0.253");
+  INFO(reached.err);
+  REQUIRE(reached.code == 0);
+  CHECK(nlohmann::json::parse(reached.out).at("layers").size() == 3);
+  const auto missed = run("x.mean([1, 2, 3]) < 0.0001");  // a zero image, as the layers are looked for with
+  CHECK(missed.code == 65);
+  CHECK_THAT(ErrorLine(missed), ContainsSubstring("layer rare of model runs for none of the first"));
+}
+
+TEST_CASE("bayes asks of a model what run asks") {
+  const Workplace place;
+  place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
+  place.EditRecipe("seed: 1\n", kShort);
+  const auto refused = [&](const std::string& body) {
+    SaveTwoLayers(place, body);
+    const auto outcome = place.Bitplan({"bayes", place.recipe(), "--out", "out"});
+    CHECK(outcome.code == 65);
+    return ErrorLine(outcome);
+  };
+  const std::string layers = kTwoLayers;
+  CHECK_THAT(refused(layers + "  return y.softmax(1)\n"), ContainsSubstring("probabilities, not logits"));
+  CHECK_THAT(refused(layers + "  return y - y.mean([0])\n"), ContainsSubstring("depend on the other images"));
+  CHECK_THAT(refused(layers + "  return torch.dropout(y, 0.5, True)\n"), ContainsSubstring("dropout is active"));
+  CHECK_THAT(refused(layers + "  return y[:, :3]\n"),
+             ContainsSubstring("has the label 3, but model model has 3 outputs"));
+  CHECK_THAT(refused("  y = torch.embedding(self.table, x.flatten(1))[:, :4]\n  return torch.linear(y.flatten(1), "
+                     "self.fc2)\n"),
+             ContainsSubstring("takes integers"));
+  // Accepted with a warning, as by run.
+  SaveTwoLayers(place, layers + "  return y - y.mean([0])\n");
+  const auto accepted =
+      place.Bitplan({"bayes", place.recipe(), "--out", "out", "--set", "model.answers_may_vary=true"});
+  INFO(accepted.err);
+  CHECK(accepted.code == 0);
+  CHECK_THAT(accepted.err, ContainsSubstring("depend on the other images"));
+}
+
+TEST_CASE("bayes does not measure on the calibration images that were taken off the test images") {
+  const Workplace place;
+  place.EditRecipe("seed: 1\n", kShort);
+  const auto images = [&](const std::string& from) {
+    const auto report = Json(place, {"--set", "data.calibration_from=" + from, "--set", "bayes.schemes=[vpq]", "--set",
+                                     "bayes.stages=[trained]"});
+    return report.at("images").at("clean").get<int>();
+  };
+  const int all = images("train");
+  CHECK(images("test") == all - 50);
+}
+
 TEST_CASE("bayes refuses what it cannot do in one line") {
   const Workplace place;
   const auto refused = [&](const std::vector<std::string>& settings, int code) {

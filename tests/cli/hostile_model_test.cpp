@@ -147,6 +147,7 @@ TEST_CASE("hostile models: every sub-command says in one line what is wrong, or 
       {"verify", recipe, "--out", "out"},
       {"compare", recipe, "--out", "out", "--set", "compare.allocators=[uniform]", "--set", "compare.budgets=[3]"},
       {"train", recipe, "--out", "out"},
+      {"bayes", recipe, "--out", "out", "--set", "bayes={epochs: 1, seeds: 1, draws: 2, schemes: [jq], bits: [4]}"},
   };
   const std::set<int> allowed = {0, 64, 65, 66, 75};
   for (const Hostile& hostile : HostileModels()) {
@@ -161,7 +162,7 @@ TEST_CASE("hostile models: every sub-command says in one line what is wrong, or 
       CHECK_THAT(outcome.err, !ContainsSubstring("Traceback"));
       CHECK_THAT(outcome.err, !ContainsSubstring("internal error"));
       if (outcome.code != 0) CHECK_FALSE(ErrorLine(outcome).empty());
-      if (command[0] != "run") continue;
+      if (command[0] != "run" && command[0] != "bayes") continue;
       CHECK(outcome.code == hostile.code);
       CHECK_THAT(outcome.err, ContainsSubstring(hostile.says));
     }

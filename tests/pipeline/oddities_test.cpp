@@ -72,6 +72,37 @@ TEST_CASE("a table of zeros says nothing, and so does one that promised no loss 
   CHECK_THAT(Only(Oddities(lost, {.classes = 10, .table = &table})), ContainsSubstring("10.0 points are lost"));
 }
 
+TEST_CASE("a layer of which the table says nothing is named, unless the plan leaves it in float") {
+  AllocationProblem table = TableOf({{0.4, 1e-5}, {0.0, 0.0}, {0.01, 0.0}});
+  for (const char* name : {"fc1", "rare", "fc2"}) {
+    Unit unit;
+    unit.name = name;
+    table.units.push_back(unit);
+  }
+  CHECK_THAT(Only(Oddities(Plan{}, {.table = &table})),
+             ContainsSubstring("no width of rare costs anything") && ContainsSubstring("sensitivity.samples"));
+  Plan plan;
+  plan.layers = {{.bits = 4}, {.bits = 32}, {.bits = 4}};
+  CHECK(Oddities(plan, {.table = &table}).empty());
+}
+
+TEST_CASE("what is odd about many plans is said once, about the network or with the name of the first plan") {
+  const AllocationProblem table = TableOf({{1e-4, 1e-9}});
+  Plan lost = Measured(0.95, 0.85);
+  lost.achieved.predicted_loss_rise = 1e-4;
+  lost.verified->quantized.nll = 0.5;
+  const std::vector<NamedPlan> plans = {{"exact at 4 bits", Measured(0.95, 0.95)},
+                                        {"exact at 2 bits", lost},
+                                        {"greedy at 2 bits", lost},
+                                        {"uniform at 2 bits", lost}};
+  CHECK_THAT(
+      Only(OdditiesOfMany(plans, {.classes = 10, .table = &table})),
+      Catch::Matchers::StartsWith("exact at 2 bits: 10.0 points are lost") && ContainsSubstring("(and 2 more plans)"));
+  const std::vector<NamedPlan> blind = {{"a", Measured(0.1, 0.1)}, {"b", Measured(0.1, 0.099)}};
+  CHECK_THAT(Only(OdditiesOfMany(blind, {.classes = 10})),
+             Catch::Matchers::StartsWith("float accuracy 10.0 % is that of guessing"));
+}
+
 TEST_CASE("calibration images that the network knows by heart are said to be") {
   CHECK_THAT(
       Only(Oddities(Measured(0.8493, 0.84), {.classes = 10, .calibration_accuracy = 0.98})),

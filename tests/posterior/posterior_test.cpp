@@ -10,6 +10,7 @@ namespace bitplan {
 namespace {
 
 using testing::RandomImages;
+using testing::RareBranch;
 using testing::SoftmaxRegression;
 
 // Diagonal Fisher information of softmax regression in closed form: E[p_c (1 - p_c) x_j^2].
@@ -137,30 +138,6 @@ TEST_CASE("an unknown estimator names the nearest one") {
   CHECK_THROWS_WITH(FindPosteriorEstimator("laplas"), ContainsSubstring("nearest: laplace"));
 }
 
-// fc1 - fc2, and for the images brighter than `above` another last layer.
-Network RareBranch(double above) {
-  torch::manual_seed(5);
-  torch::jit::Module module("rare_branch");
-  for (const char* name : {"fc1", "fc2", "rare"}) {
-    torch::jit::Module child(name);
-    child.register_parameter("weight", torch::randn({4, 4}), false);
-    module.register_module(name, child);
-  }
-  module.register_buffer("above", torch::full({}, above));
-  module.define(R"(
-def forward(self, x):
-  x = x.flatten(1)
-  h = torch.relu(torch.linear(x, self.fc1.weight))
-  y = torch.linear(h, self.fc2.weight)
-  bright = x.mean([1]) > self.above
-  if bool(bright.any()):
-    y = torch.where(bright.unsqueeze(1), torch.linear(h, self.rare.weight), y)
-  return y
-)");
-  return DescribeNetwork(module, "rare-branch", {1, 1, 4},
-                         torch::cat({torch::zeros({1, 1, 1, 4}), torch::full({1, 1, 1, 4}, 9.0)}));
-}
-
 TEST_CASE("a minibatch that reaches a layer with no image says nothing about it") {
   const Network network = RareBranch(0.8);  // about one image in twenty
   REQUIRE(network.layers.size() == 3);
@@ -181,7 +158,7 @@ TEST_CASE("a layer that no training image reaches is named") {
   const Network network = RareBranch(8.0);
   const Dataset data = RandomImages(network, 100);
   CHECK_THROWS_WITH(EstimatePosterior(network, data, Normalizer({}), Options(100, 8), 1, SilentSink()),
-                    ContainsSubstring("layer rare from any of 100 training images"));
+                    ContainsSubstring("layer rare of rare-branch runs for none of the first 100 training images"));
 }
 
 TEST_CASE("an image for which the network gives no numbers is named as its file counts, and no posterior comes of it") {

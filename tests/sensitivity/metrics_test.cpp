@@ -312,6 +312,47 @@ TEST_CASE("every metric names the image for which the network gives no numbers")
   CHECK_THROWS_WITH(oracle->Loss({0, 0, 0}), ContainsSubstring("image 40 of random/train"));
 }
 
+TEST_CASE(
+    "a layer that none of the chosen images reaches costs nothing, by every metric, and the others what they did") {
+  const Network network = testing::RareBranch(1.0);
+  REQUIRE(network.layers.size() == 3);
+  REQUIRE(network.layers[2].name == "rare");
+  const Normalizer normalizer{DataOptions{}};
+  const Dataset reached = RandomImages(network, 400);
+  const torch::Tensor is_dark = reached.images.flatten(1).mean(1).le(1.0), dark = is_dark.nonzero().squeeze(1),
+                      bright = is_dark.logical_not().nonzero().squeeze(1);
+  REQUIRE(bright.size(0) > 0);
+  const Dataset missed = reached.Select(dark), hardly = reached.Select(torch::cat({dark, bright.slice(0, 0, 1)}));
+  const Posterior posterior =
+      EstimatePosterior(network, reached, normalizer, {.samples = 400, .batch = 4}, 1, SilentSink());
+  Posterior unseen = posterior;  // as an estimate from images of which none reached the layer
+  unseen.layers[2].sigma = torch::full_like(unseen.layers[2].sigma, unseen.layers[2].prior_sigma);
+  for (const auto& metric : SensitivityMetrics()) {
+    INFO(metric.name);
+    SensitivityOptions options;
+    options.metric = metric.name;
+    const auto table = [&](const Dataset& data, const Posterior& by, int samples) {
+      options.samples = samples;
+      const SensitivityInputs inputs = {.network = network,
+                                        .posterior = &by,
+                                        .train = data,
+                                        .normalizer = normalizer,
+                                        .quantizer = {},
+                                        .options = options,
+                                        .widths = {2, 4, 8},
+                                        .seed = 1};
+      return MeasureSensitivity(inputs, SilentSink());
+    };
+    CHECK(table(reached, posterior, 400).loss_rise[2][0] > 0.0);
+    const auto problem = table(hardly, unseen, 16);  // not the one bright image
+    for (const double rise : problem.loss_rise[2]) CHECK(rise == 0.0);
+    CHECK(problem.loss_rise[0][0] > problem.loss_rise[0][2]);
+    if (metric.needs_gradients) {  // which none of all the images gives
+      CHECK_THROWS_WITH(table(missed, unseen, 16), ContainsSubstring("layer rare of rare-branch runs for none"));
+    }
+  }
+}
+
 TEST_CASE("a width at which the network stops giving numbers is refused with the layer") {
   torch::manual_seed(2);
   torch::jit::Module module("fragile");

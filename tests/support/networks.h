@@ -77,6 +77,56 @@ inline Network RowsFirstMerged() {
   return RowNetwork("x.transpose(0, 1).reshape([-1, 8])", "h.reshape([8, -1, 16]).transpose(0, 1)");
 }
 
+// fc1 - fc2, and for the images brighter than `above` another last layer.
+inline Network RareBranch(double above) {
+  torch::manual_seed(5);
+  torch::jit::Module module("rare_branch");
+  for (const char* name : {"fc1", "fc2", "rare"}) {
+    torch::jit::Module child(name);
+    child.register_parameter("weight", torch::randn({4, 4}), false);
+    module.register_module(name, child);
+  }
+  module.register_buffer("above", torch::full({}, above));
+  module.define(R"(
+def forward(self, x):
+  x = x.flatten(1)
+  h = torch.relu(torch.linear(x, self.fc1.weight))
+  y = torch.linear(h, self.fc2.weight)
+  bright = x.mean([1]) > self.above
+  if bool(bright.any()):
+    y = torch.where(bright.unsqueeze(1), torch.linear(h, self.rare.weight), y)
+  return y
+)");
+  return DescribeNetwork(module, "rare-branch", {1, 1, 4},
+                         torch::cat({torch::zeros({1, 1, 1, 4}), torch::full({1, 1, 1, 4}, 9.0)}));
+}
+
+// fc1 - batch norm - fc2; only the images darker than `below`, a zero image among them, pass the batch norm.
+inline Network RareBatchNorm(double below) {
+  torch::manual_seed(6);
+  torch::jit::Module module("rare_batch_norm");
+  for (const char* name : {"fc1", "fc2"}) {
+    torch::jit::Module child(name);
+    child.register_parameter("weight", torch::randn({4, 4}), false);
+    module.register_module(name, child);
+  }
+  torch::jit::Module norm("bn");
+  norm.register_buffer("running_mean", torch::randn(4) * 0.1);
+  norm.register_buffer("running_var", torch::rand(4) + 0.5);
+  module.register_module("bn", norm);
+  module.register_buffer("below", torch::full({}, below));
+  module.define(R"(
+def forward(self, x):
+  x = x.flatten(1)
+  h = torch.linear(x, self.fc1.weight)
+  dark = x.mean([1]) < self.below
+  some = torch.batch_norm(h[dark], None, None, self.bn.running_mean, self.bn.running_var, False, 0.1, 1e-5, False)
+  h = h.masked_scatter(dark.unsqueeze(1), some)
+  return torch.linear(torch.relu(h), self.fc2.weight)
+)");
+  return DescribeNetwork(module, "rare-batch-norm", {1, 1, 4});
+}
+
 // n float images ~ N(0, 1) of one shape, labels drawn from the network's own predictions.
 inline Dataset RandomImages(const Network& network, std::int64_t n, std::uint64_t seed = 11) {
   const torch::NoGradGuard no_grad;

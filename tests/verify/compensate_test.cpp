@@ -1,6 +1,7 @@
 #include "bitplan/verify/compensate.h"
 
 #include "bitplan/models/batch_norm.h"
+#include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/verify/correction.h"
 #include "support/networks.h"
@@ -63,6 +64,31 @@ TEST_CASE("outputs come closer to those of the float network, also on images not
     };
     INFO(network.name);
     CHECK(error(compensated.module) < 0.9 * error(nearest.module));
+  }
+}
+
+TEST_CASE("a layer that no image reaches is rounded to the nearest levels, and no correction touches it") {
+  const Network network = testing::RareBranch(1.0);
+  const Dataset data = RandomImages(network, 300);
+  const torch::Tensor images = data.images.index_select(0, data.images.flatten(1).mean(1).le(1.0).nonzero().squeeze(1));
+  QuantizerOptions options = Options("off");
+  options.output_correction = "fit";
+  for (const std::string range : {"mse", "output"}) {
+    options.range = range;
+    const std::vector<int> bits(network.layers.size(), 2);
+    std::vector<QuantizerEvidence> evidence(network.layers.size());
+    const auto inputs = SampleLayerInputs(network, images, 256, 1);
+    CHECK_FALSE(inputs[2].defined());
+    if (range == "output") {
+      for (std::size_t l = 0; l < evidence.size(); ++l) evidence[l].inputs = inputs[l];
+    }
+    const AppliedPlan nearest = ApplyBits(network, bits, {}, options, evidence);
+    AppliedPlan compensated = ApplyBits(network, bits, {}, options, evidence);
+    CompensateRounding(network, compensated, bits, options, images, SilentSink());
+    (void)CorrectNetwork(network, compensated.module, options, images, data, Normalizer({}), SilentSink());
+    CHECK(torch::equal(GetTensor(compensated.module, "rare.weight"), GetTensor(nearest.module, "rare.weight")));
+    CHECK(GetTensor(nearest.module, "rare.weight").abs().max().item<float>() > 0.0F);
+    CHECK_FALSE(torch::equal(GetTensor(compensated.module, "fc1.weight"), GetTensor(nearest.module, "fc1.weight")));
   }
 }
 

@@ -60,6 +60,25 @@ TEST_CASE("after re-estimation every batch norm holds the statistics of the inpu
   CHECK(seen == 2);
 }
 
+TEST_CASE("a batch norm that few images reach has the statistics of these, and keeps its own where none does") {
+  const Network network = testing::RareBatchNorm(0.01);
+  REQUIRE(network.batch_norms.size() == 1);
+  Dataset data = RandomImages(network, 320);
+  data.images = data.images.abs();  // none is dark
+  const auto corrected = [&](const std::string& method) {
+    torch::jit::Module copy = CloneModule(network.module);
+    (void)CorrectNetwork(network, copy, Method(method), data.images, data, Normalizer({}), SilentSink());
+    return copy;
+  };
+  for (const std::string method : {"re-estimate", "transfer"}) {
+    CHECK(LargestChange(network, corrected(method), network.module) == 0.0);
+  }
+  data.images.slice(0, 280) *= -1.0;  // in the second minibatch of two, 40 of its 64
+  CHECK(LargestChange(network, corrected("transfer"), network.module) < 1e-5);
+  const torch::Tensor h = torch::linear(data.images.slice(0, 280).flatten(1), GetTensor(network.module, "fc1.weight"));
+  CHECK(torch::allclose(GetTensor(corrected("re-estimate"), "bn.running_mean"), h.mean(0), 1e-4, 1e-5));
+}
+
 TEST_CASE("'auto' takes the candidate with the least calibration loss, never worse than off") {
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 400);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "bitplan/bayes/predict.h"
@@ -24,7 +25,7 @@ struct UncertaintyDrift {
 class UncertaintyTarget {
  public:
   // Images that occur once and images that occur several times (with several labels) are kinds of their own. `data`: at
-  // least one image.
+  // least one image. Error(kData) that names the image for which a network gives no numbers.
   UncertaintyTarget(const StoredNetwork& reference, const Dataset& data, const Normalizer& normalizer,
                     std::uint64_t seed, ProgressSink& progress);
 
@@ -37,6 +38,7 @@ class UncertaintyTarget {
   // Of every kind, in proportion to its images where these are few: 1 from a hundred on.
   [[nodiscard]] const std::vector<double>& weights() const { return weights_; }
   [[nodiscard]] const torch::Tensor& inputs() const { return inputs_; }  // normalized, [n, C, H, W]
+  [[nodiscard]] std::string InputName(std::int64_t input) const { return images_.ImageName(input); }
 
  private:
   struct Means {
@@ -45,6 +47,7 @@ class UncertaintyTarget {
   [[nodiscard]] std::vector<std::vector<Means>> Measure(const StoredNetwork& stored, const std::vector<double>& factors,
                                                         ProgressSink& progress) const;
 
+  DistinctImages images_;
   torch::Tensor inputs_;
   std::uint64_t seed_;
   int draws_;

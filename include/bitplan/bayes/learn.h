@@ -24,7 +24,7 @@ struct LearningSchedule {
 
 // Maximizes the evidence lower bound E_q[log p(D|w)] - KL(q || prior) by stochastic gradient, one draw of the weights a
 // minibatch, by adam. Returns the loss of every epoch, minus the bound once the divergence has its weight, nats per
-// sample. Error(kData) when it stops being finite.
+// sample. Error(kData) when it stops being finite: names the image where it is one.
 std::vector<double> LearnBound(VariationalNetwork& network, const Dataset& train, const Normalizer& normalizer,
                                const BayesOptions& options, const LearningSchedule& schedule, std::uint64_t seed,
                                ProgressSink& progress);

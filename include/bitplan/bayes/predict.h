@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,31 +23,44 @@ struct DistinctImages {
   torch::Tensor of_row;  // int64 [rows]: which image a row of the data set shows
   torch::Tensor labels;  // int64 [rows]
   std::string name;
+  // Of the first row of every image: where it stood in the split as published, int64 [images], and that split's name.
+  torch::Tensor positions = {};
+  std::string origin = {};
 
+  // "image 40 of npy/test": as its file counts.
+  [[nodiscard]] std::string ImageName(std::int64_t image) const;
   [[nodiscard]] std::int64_t size() const { return images.size(0); }
   [[nodiscard]] torch::Tensor Repeated() const;  // bool [images]: stands several times
 };
 [[nodiscard]] DistinctImages Distinct(const Dataset& data);
+
+// What the inputs of a network are called in an error: "image 40 of npy/test" for number 40. Empty: by their number.
+using InputNames = std::function<std::string(std::int64_t input)>;
 
 // Answers of a stored network, draw by draw, through a module of its own. Every 128 inputs meet draws of their own: a
 // mean over many images then averages over many more draws than an image sees, at little cost. Networks drawn with one
 // seed meet the same noise on the same set of inputs.
 class Drawer {
  public:
-  explicit Drawer(const StoredNetwork& stored);
+  explicit Drawer(const StoredNetwork& stored, InputNames names = {});
   // Logits of `inputs` (normalized, [n, C, H, W]), every input under its draw `t` of the seed: float32 [n, classes],
-  // n > 0. Error(kData) when they are not finite.
+  // n > 0. Error(kData) when they give no probabilities: names the first input for which they do not, or the learning
+  // rate where they do for none.
   [[nodiscard]] torch::Tensor Logits(const torch::Tensor& inputs, std::uint64_t seed, int t);
 
  private:
   const StoredNetwork& stored_;
+  InputNames names_;
   std::vector<torch::Tensor> means_, sigmas_;
   torch::jit::Module module_;
   std::vector<TensorSlot> slots_;
 };
 
-// Predictive distribution and uncertainty of every image over `draws` draws of the weights.
+// Predictive distribution and uncertainty of every image over `draws` draws of the weights. Error(kData) as above.
 [[nodiscard]] Uncertainty Predict(const StoredNetwork& stored, const torch::Tensor& images,
+                                  const Normalizer& normalizer, int draws, std::uint64_t seed, ProgressSink& progress,
+                                  const std::string& label, const InputNames& names = {});
+[[nodiscard]] Uncertainty Predict(const StoredNetwork& stored, const DistinctImages& images,
                                   const Normalizer& normalizer, int draws, std::uint64_t seed, ProgressSink& progress,
                                   const std::string& label);
 

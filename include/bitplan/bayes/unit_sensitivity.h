@@ -18,11 +18,12 @@ namespace bitplan {
 // Two units a layer, "conv1.mean" and "conv1.sigma". An entry is the mean over draws and images of KL(p_t || q_t), p_t
 // the answer of the float network to draw t and q_t that of the network with this one tensor rounded: an upper bound of
 // the divergence of the predictive distributions which also sees what moves between aleatoric and epistemic
-// uncertainty. `images`: training images as in the data set. Widths 1..8.
+// uncertainty. `images`: training images as in the data set, `names` of them for errors. Widths 1..8.
 [[nodiscard]] AllocationProblem MeasureUnits(const StoredNetwork& reference, const torch::Tensor& images,
                                              const Normalizer& normalizer, const std::vector<int>& widths,
                                              const std::string& sigma_scale, const QuantizerOptions& quantizer,
-                                             int draws, std::uint64_t seed, ProgressSink& progress);
+                                             int draws, std::uint64_t seed, ProgressSink& progress,
+                                             const InputNames& names = {});
 
 // The widths of a plan for that table, one entry per layer; samples stay in float.
 [[nodiscard]] std::vector<BayesWidths> WidthsOf(const std::vector<int>& unit_bits);

@@ -34,7 +34,7 @@ class VariationalNetwork {
                 std::uint64_t seed);
   // Rounds the inputs of every layer but the first. Steps are fitted by least squares to what the layers read on
   // `images` (normalized, [n, C, H, W]) in a few draws of the weights; those of inputs without a sign begin at
-  // `step_factor` times that.
+  // `step_factor` times that. Error(kData) that names a layer which none of the images reaches.
   void QuantizeActivations(int bits, const torch::Tensor& images, std::uint64_t seed, double step_factor = 1.0);
 
   // Means and standard deviations as they are stored, rounded where they are, differentiable: shared by all draws of a

@@ -21,6 +21,7 @@ struct BayesReport {
   std::filesystem::path folder;
   std::vector<std::string> files;
   std::vector<StageStatus> stages;
+  std::vector<std::string> notes;  // figures that can hardly be right, and what they usually mean
 };
 
 [[nodiscard]] BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress);

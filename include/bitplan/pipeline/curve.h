@@ -24,6 +24,7 @@ struct CurveReport {
   std::vector<std::string> layers{};
   std::vector<CurvePoint> points{};  // ascending budgets
   double milliseconds = 0.0;         // from the loaded table to the last plan
+  std::vector<std::string> notes{};  // figures that can hardly be right, and what they usually mean
   std::vector<StageStatus> stages{};
 };
 

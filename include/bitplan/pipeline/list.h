@@ -21,6 +21,7 @@ struct ListReport {
   std::filesystem::path folder;
   std::vector<ListedPlan> plans;        // by model, kind of budget, budget and allocator
   std::vector<std::string> unreadable;  // "FILE: why", of files under plans/ that are no plans
+  std::vector<std::string> notes;       // figures that can hardly be right, and what they usually mean
 };
 
 // Every plans/NAME/plan.yaml of `options.out`, or of the recipe's folder where that is empty. Reads only. Error(kUsage)

@@ -34,6 +34,7 @@ struct RankReport {
   std::vector<double> divergence;      // [plans] measured, nats per sample
   std::vector<double> loss_rise;       // [plans]
   std::vector<RankRow> rows;
+  std::vector<std::string> notes;  // figures that can hardly be right, and what they usually mean
 };
 
 [[nodiscard]] RankReport RankMetrics(const RankOptions& options, ProgressSink& progress);

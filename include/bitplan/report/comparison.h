@@ -73,6 +73,7 @@ struct Comparison {
   std::vector<ComparedPlan> plans;  // by budget, then in the order of the allocators
   std::vector<BudgetLead> leads;    // of the budgets where both sides have a plan
   Recommendations recommended;
+  std::vector<std::string> notes;  // figures that can hardly be right, and what they usually mean
 };
 
 // How plans are recommended, and what that means for their measured drops; one sentence each.

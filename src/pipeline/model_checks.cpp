@@ -1,0 +1,57 @@
+#include "pipeline/model_checks.h"
+
+#include <fmt/format.h>
+#include <torch/types.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+
+#include "bitplan/core/error.h"
+#include "bitplan/models/answers.h"
+
+namespace bitplan::pipeline {
+
+torch::Tensor DescribingImages(const Dataset& train, const Normalizer& normalizer) {
+  return normalizer.Apply(train.images.narrow(0, 0, std::min(kDescribingImages, train.size())));
+}
+
+ModelFit CheckModelFits(const Network& network, const Dataset& train, const std::vector<const Dataset*>& others,
+                        const Normalizer& normalizer, bool answers_may_vary) {
+  const torch::NoGradGuard no_grad;
+  constexpr std::int64_t kProbed = 16;
+  const auto images = normalizer.Apply(train.images.narrow(0, 0, std::min(kProbed, train.size())));
+  const auto alone = RunForward(network.module, images.narrow(0, 0, 1));
+  if (alone.dim() != 2 || alone.size(0) != 1 || alone.size(1) == 0) {
+    throw Error(ErrorKind::kData, fmt::format("model {} answers one image with {}; logits [1, classes] are needed",
+                                              network.name, c10::str(alone.sizes())));
+  }
+  CheckLabelsWithin(train, alone.size(1), "model " + network.name);
+  for (const Dataset* data : others) {
+    if (data->size() > 0) CheckLabelsWithin(*data, alone.size(1), "model " + network.name);
+  }
+  const auto answers = RunForward(network.module, images);
+  RestoreChangedByForward(network, network.module);
+  if (answers.dim() != 2 || answers.size(0) != images.size(0)) {
+    throw Error(ErrorKind::kData,
+                fmt::format("model {} answers {} images with {}: one row of logits for every image is needed",
+                            network.name, images.size(0), c10::str(answers.sizes())));
+  }
+  if (!answers.is_floating_point()) {
+    throw Error(ErrorKind::kData,
+                fmt::format("model {} answers {} numbers, not logits: save it without its last argmax or rounding",
+                            network.name, c10::toString(answers.scalar_type())));
+  }
+  const auto rows_sum_to_one = (answers.sum(1) - 1.0).abs().max().item<float>() < 1e-4F;
+  if (train.classes > 1 && rows_sum_to_one && answers.min().item<float>() >= 0.0F) {
+    throw Error(
+        ErrorKind::kData,
+        fmt::format("model {} answers probabilities, not logits: save it without its last softmax", network.name));
+  }
+  auto reason = images.size(0) > 1 ? WhyAnswersVary(network, images) : std::string();
+  if (!reason.empty() && !answers_may_vary) {
+    throw Error(ErrorKind::kData, reason + "; or accept it with model.answers_may_vary: true");
+  }
+  return {alone.size(1), std::move(reason)};
+}
+
+}  // namespace bitplan::pipeline
