@@ -18,8 +18,11 @@
 // its width in proportion to the step (largest remainder). A unit whose step does not fit keeps its width: what is left
 // only shrinks.
 //
-// Mode `rank`. Units are ordered by the q-quantile of log2(sigma), lowest first. A unit stands in that order at the
-// share t of all weights that lies before it, counting half of itself. The score is the ramp
+// Mode `rank`. Units are ordered by their certainty, the (1 - q)-quantile of log2(sigma), lowest first: as in mode
+// `information` a share 1 - q of a unit's weights is surer than the one that decides. Dead weights, of which the data
+// said nothing, have the largest sigma there is (kLeastShare in src/sensitivity/units.cpp), so they never make a unit
+// look certain, and decide only where they are more than a share q of the unit: then it comes last. A unit stands in that order at the share t of all weights that lies
+// before it, counting half of itself. The score is the ramp
 //   s_u = h * (1 - 2 t),   h = min(average - narrowest, widest - average) + 1/2,
 // average = the budget in bits per weight. The order is so cut at quantiles of weight mass, one width per segment, the
 // widths in use evenly spread around the average (an average of 3 over widths 1..8 gives five segments of equal
@@ -127,7 +130,9 @@ Allocation ByInformation(const AllocationProblem& problem, const Budget& budget,
 Allocation ByRank(const AllocationProblem& problem, const Budget& budget, double quantile) {
   const std::size_t units = problem.units.size();
   std::vector<double> log_sigma;
-  for (const Unit& unit : problem.units) log_sigma.push_back(Percentile(unit, unit.log_sigma_percentiles, quantile));
+  for (const Unit& unit : problem.units) {
+    log_sigma.push_back(Percentile(unit, unit.log_sigma_percentiles, 1.0 - quantile));
+  }
   std::vector<int> order(units);
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return log_sigma[a] < log_sigma[b]; });
@@ -149,7 +154,7 @@ Allocation ByRank(const AllocationProblem& problem, const Budget& budget, double
     if (i > 0) predecessor[order[i]] = order[i - 1];
   }
   return Finish(problem, budget, Sweep(problem, budget, scores, false, predecessor),
-                fmt::format("rank by quantile {} of sigma, ramp of {:.3f} bits", quantile, 2.0 * spread));
+                fmt::format("rank by quantile {} of certainty, ramp of {:.3f} bits", quantile, 2.0 * spread));
 }
 
 }  // namespace

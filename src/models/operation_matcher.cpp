@@ -72,7 +72,7 @@ std::optional<BatchNormForm> BatchNormOf(std::string_view operation, Operands op
     return std::nullopt;
   }
   if (!IsTensor(operands, 3, 1) || !IsTensor(operands, 4, 1)) return std::nullopt;
-  return BatchNormForm{0, 3, 4, 5};
+  return BatchNormForm{0, 3, 4, 5, 7};
 }
 
 OperationObserver::OperationObserver(Enter enter, Leave leave) : enter_(std::move(enter)), leave_(std::move(leave)) {

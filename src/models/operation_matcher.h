@@ -46,6 +46,7 @@ struct BatchNormForm {
   std::size_t running_mean;
   std::size_t running_var;
   std::size_t training;
+  std::size_t eps;
 };
 
 // Batch norm with running statistics.

@@ -1,6 +1,8 @@
 #include "bitplan/sensitivity/network_oracle.h"
 
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
@@ -23,6 +25,35 @@ Network CloneNetwork(const Network& network) {
   clone.module = CloneModule(network.module);
   return clone;
 }
+
+// The gradient of a batch norm whose statistics are those of its own minibatch. LibTorch's backward pass takes running
+// statistics for constants: gamma / sigma * g. What the statistics themselves add is a projection of g, per channel
+//   g - mean(g) - x^ mean(g x^),      x^ = (x - mean) / sigma,
+// made before that pass sees it.
+class OwnStatistics : public torch::autograd::FunctionPreHook {
+ public:
+  OwnStatistics(torch::Tensor input, ChannelStatistics statistics, double eps)
+      : input_(std::move(input)), statistics_(std::move(statistics)), eps_(eps) {}
+
+  torch::autograd::variable_list operator()(const torch::autograd::variable_list& gradients) override {
+    torch::autograd::variable_list projected = gradients;
+    if (projected.empty() || !projected[0].defined()) return projected;
+    const torch::NoGradGuard no_grad;
+    std::vector<std::int64_t> dims = {0}, shape(static_cast<std::size_t>(input_.dim()), 1);
+    for (std::int64_t d = 2; d < input_.dim(); ++d) dims.push_back(d);
+    shape[1] = input_.size(1);
+    const torch::Tensor normalized =
+        (input_ - statistics_.mean.reshape(shape)) * (statistics_.var + eps_).rsqrt().reshape(shape);
+    const torch::Tensor& g = gradients[0];
+    projected[0] = g - g.mean(dims, /*keepdim=*/true) - normalized * (g * normalized).mean(dims, /*keepdim=*/true);
+    return projected;
+  }
+
+ private:
+  torch::Tensor input_;
+  ChannelStatistics statistics_;
+  double eps_;
+};
 
 class NetworkOracle : public LikelihoodOracle {
  public:
@@ -105,12 +136,20 @@ class NetworkOracle : public LikelihoodOracle {
   torch::Tensor Forward() {
     ThrowIfInterrupted();
     TapHandlers handlers;
+    ChannelStatistics statistics;  // of the batch norm that runs
     if (CentringOf(inputs_.quantizer).batch_norm) {
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
         const torch::NoGradGuard no_grad;
-        const ChannelStatistics statistics = StatisticsOf(input);
+        statistics = StatisticsOf(input);
         GetTensor(network_.module, network_.batch_norms[index].running_mean).copy_(statistics.mean);
         GetTensor(network_.module, network_.batch_norms[index].running_var).copy_(statistics.var);
+      };
+      handlers.on_batch_norm_output = [&](std::size_t, const torch::Tensor& input, const torch::Tensor& output,
+                                          double eps) {
+        // On the node, not the tensor: an operation in place behind the batch norm takes the tensor away.
+        if (const auto& node = output.grad_fn()) {
+          node->add_pre_hook(std::make_unique<OwnStatistics>(input.detach(), statistics, eps));
+        }
       };
     }
     const Tap tap(network_, network_.module, std::move(handlers));

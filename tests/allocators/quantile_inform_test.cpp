@@ -190,12 +190,46 @@ TEST_CASE("in rank mode a layer never has more bits than one with a lower sigma"
     const AllocationProblem problem = RandomProblem(stream, 15, seed % 2 ? kAllWidths : std::vector<int>{0, 1, 2, 4});
     std::vector<int> order(15);
     std::iota(order.begin(), order.end(), 0);
-    const auto sigma = [&](int u) { return problem.units[u].log_sigma_percentiles[90]; };
+    const auto sigma = [&](int u) { return problem.units[u].log_sigma_percentiles[10]; };  // 1 - the default quantile
     std::sort(order.begin(), order.end(), [&](int a, int b) { return sigma(a) < sigma(b); });
     AllocateOptions options =
         Options("quantile-inform", problem, BudgetAt(problem, BudgetKind::kBytes, stream.Uniform()));
     options.mode = "rank";
     const Allocation answer = Allocate(problem, options, 1);
     for (int i = 1; i < 15; ++i) CHECK(answer.bits[order[i]] <= answer.bits[order[i - 1]]);
+  }
+}
+
+TEST_CASE("certain means small sigma in both modes: the surest tenth of a layer speaks for it") {
+  // Layer 0 has a tenth of very sure weights among vague ones; layer 1 is middling throughout.
+  AllocationProblem problem = Constant({100, 100}, {0.0, 4.0});
+  for (int p = 0; p < kPercentiles; ++p) {
+    problem.units[0].log_sigma_percentiles[p] = p <= 12 ? -8.0 : 2.0;
+    problem.units[0].score_percentiles[p] = p >= kPercentiles - 1 - 12 ? 8.0 : -2.0;
+  }
+  for (const char* mode : {"information", "rank"}) {
+    INFO(mode);
+    const Allocation answer = Run(problem, 4.0, mode);
+    CHECK(answer.bits[0] > answer.bits[1]);
+  }
+}
+
+TEST_CASE("dead weights decide in neither mode until they are more than a share q of a layer") {
+  constexpr double kDead = 12.0;  // log2 sigma of weights of which the data said nothing
+  for (const char* mode : {"information", "rank"}) {
+    INFO(mode);
+    AllocationProblem problem = Constant({100, 100}, {5.0, 3.0});
+    const auto kill = [&](int percent) {  // that many of the surer layer's weights
+      for (int p = 0; p < kPercentiles; ++p) {
+        problem.units[0].log_sigma_percentiles[p] = p < kPercentiles - percent ? -5.0 : kDead;
+        problem.units[0].score_percentiles[p] = p < percent ? -kDead : 5.0;
+      }
+    };
+    kill(80);
+    const Allocation most = Run(problem, 4.0, mode);
+    CHECK(most.bits[0] > most.bits[1]);
+    kill(95);
+    const Allocation nearly_all = Run(problem, 4.0, mode);
+    CHECK(nearly_all.bits[0] < nearly_all.bits[1]);
   }
 }

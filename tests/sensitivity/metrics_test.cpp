@@ -230,6 +230,42 @@ TEST_CASE("the oracle's gradient is the slope of its loss, and a pure mixture is
   CHECK(gradient[1][1] - gradient[1][0] == Approx(slope).epsilon(0.1).margin(1e-4));
 }
 
+// Finite differences along the mixture of every layer, on the same minibatch.
+void CheckSlopes(const Network& network, const Dataset& data, bool by_batch_norm) {
+  const Normalizer normalizer{DataOptions{}};
+  QuantizerOptions quantizer;
+  quantizer.batch_norm = by_batch_norm ? "transfer" : "off";
+  quantizer.range = "mse";
+  const SensitivityInputs inputs{.network = network,
+                                 .posterior = nullptr,
+                                 .train = data,
+                                 .normalizer = normalizer,
+                                 .quantizer = quantizer,
+                                 .options = {},
+                                 .widths = {2, 4},
+                                 .seed = 1};
+  const auto oracle = MakeNetworkOracle(inputs, 64);
+  const std::vector<std::vector<double>> even(network.layers.size(), {0.5, 0.5});
+  std::vector<std::vector<double>> gradient, ignored;
+  (void)oracle->LossAndGradient(even, gradient);
+  for (std::size_t l = 0; l < network.layers.size(); ++l) {
+    const auto at = [&](double share) {
+      auto mixture = even;
+      mixture[l] = {1.0 - share, share};
+      return oracle->LossAndGradient(mixture, ignored);
+    };
+    const double slope = (at(0.52) - at(0.48)) / 0.04;
+    INFO(network.layers[l].name << (by_batch_norm ? ", statistics of the minibatch" : ", trained statistics"));
+    CHECK(gradient[l][1] - gradient[l][0] == Approx(slope).epsilon(0.05).margin(2e-4));
+  }
+}
+
+TEST_CASE("the oracle's gradient goes through the statistics of batch norms") {
+  for (const Network& network : {testing::ConvBatchNorm(), testing::ConvBatchNorm(8)}) {
+    for (const bool by_batch_norm : {true, false}) CheckSlopes(network, RandomImages(network, 64), by_batch_norm);
+  }
+}
+
 // relu(x W1') W2', and with `masked` two more outputs that the network rules out by -inf, in place or by a mask added.
 Network WithMaskedOutputs(bool masked, bool in_place) {
   torch::manual_seed(5);

@@ -23,6 +23,9 @@ struct TapHandlers {
   // Before batch norm `index` runs in evaluation mode: its input [n, C, ...]. Writing the running buffers in place here
   // changes what this very call uses.
   std::function<void(std::size_t index, const torch::Tensor& input)> on_batch_norm_input;
+  // After it ran; `eps` is what it adds to the variance.
+  std::function<void(std::size_t index, const torch::Tensor& input, const torch::Tensor& output, double eps)>
+      on_batch_norm_output;
 };
 
 class Tap {
