@@ -5,6 +5,7 @@
 #include "bitplan/core/counted.h"
 #include "cli/console.h"
 #include "cli/render.h"
+#include "cli/render_parts.h"
 #include "cli/table.h"
 
 namespace bitplan::cli {
