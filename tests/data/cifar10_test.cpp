@@ -73,7 +73,7 @@ TEST_CASE("a CIFAR-10 file that is cut off inside a record is refused with its s
   const Failure failure = FailureOf([&] { (void)LoadCifar(folder); });
   CHECK(failure.kind == ErrorKind::kData);
   CHECK_THAT(failure.message, ContainsSubstring(Batch(2)));
-  CHECK_THAT(failure.message, ContainsSubstring("12291 bytes") && ContainsSubstring("3073"));
+  CHECK_THAT(failure.message, ContainsSubstring("12,291 bytes") && ContainsSubstring("3073"));
 }
 
 TEST_CASE("an empty CIFAR-10 file is refused") {
