@@ -1,5 +1,6 @@
 #include "bitplan/models/layer_inputs.h"
 
+#include <ATen/Parallel.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -21,11 +22,6 @@ std::int64_t OutputSize(const Layer& layer, const torch::Tensor& input, std::siz
   return (input.size(2 + static_cast<std::int64_t>(axis)) + 2 * window.padding[axis] - reach) / window.stride[axis] + 1;
 }
 
-// Rows (or columns) of the padded input that a window at `start` covers: int64 [positions, taps].
-torch::Tensor Taps(const torch::Tensor& start, std::int64_t taps, std::int64_t dilation) {
-  return start.unsqueeze(1) + torch::arange(taps) * dilation;
-}
-
 }  // namespace
 
 bool HasKnownInputs(const Layer& layer) { return layer.uses == 1 && (layer.kind != "conv2d" || layer.window); }
@@ -44,17 +40,33 @@ torch::Tensor GatherInputs(const Layer& layer, const torch::Tensor& input, const
   if (layer.kind != "conv2d") return input.reshape({-1, input.size(-1)}).index_select(0, positions).unsqueeze(0);
   const LayerWindow& window = *layer.window;
   const std::int64_t height = OutputSize(layer, input, 0), width = OutputSize(layer, input, 1);
-  const torch::Tensor image = positions.floor_divide(height * width).reshape({-1, 1, 1, 1});
-  const torch::Tensor y =
-      Taps(positions.floor_divide(width).remainder(height) * window.stride[0], layer.shape[2], window.dilation[0]);
-  const torch::Tensor x = Taps(positions.remainder(width) * window.stride[1], layer.shape[3], window.dilation[1]);
-  const torch::Tensor channel = torch::arange(input.size(1)).reshape({1, -1, 1, 1});
-  const torch::Tensor padded =
-      torch::constant_pad_nd(input, {window.padding[1], window.padding[1], window.padding[0], window.padding[0]});
-  return padded.index({image, channel, y.unsqueeze(1).unsqueeze(3), x.unsqueeze(1).unsqueeze(2)})
-      .reshape({positions.size(0), window.groups, -1})
-      .transpose(0, 1)
-      .contiguous();
+  const torch::Tensor values = input.to(torch::kFloat32).contiguous(), chosen = positions.contiguous();
+  const std::int64_t count = chosen.size(0), channels = values.size(1), rows = values.size(2), columns = values.size(3);
+  const std::int64_t tall = layer.shape[2], wide = layer.shape[3], area = tall * wide;
+  const std::int64_t per_group = channels / window.groups;
+  torch::Tensor gathered = torch::empty({window.groups, count, per_group * area}, torch::kFloat32);
+  const float* const from = values.data_ptr<float>();
+  const std::int64_t* const position = chosen.data_ptr<std::int64_t>();
+  float* const to = gathered.data_ptr<float>();
+  at::parallel_for(0, count, 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      const std::int64_t image = position[p] / (height * width);
+      const std::int64_t top = position[p] / width % height * window.stride[0] - window.padding[0];
+      const std::int64_t left = position[p] % width * window.stride[1] - window.padding[1];
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const float* const plane = from + (image * channels + c) * rows * columns;
+        float* out = to + ((c / per_group * count + p) * per_group + c % per_group) * area;
+        for (std::int64_t i = 0; i < tall; ++i) {
+          const std::int64_t y = top + i * window.dilation[0];
+          for (std::int64_t j = 0; j < wide; ++j, ++out) {
+            const std::int64_t x = left + j * window.dilation[1];
+            *out = y >= 0 && y < rows && x >= 0 && x < columns ? plane[y * columns + x] : 0.0F;
+          }
+        }
+      }
+    }
+  });
+  return gathered;
 }
 
 std::vector<torch::Tensor> SampleLayerInputs(const Network& network, const torch::Tensor& images, std::int64_t count,

@@ -98,15 +98,14 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   // Rounding and corrections come after the allocation, so only what the table hangs on stays in its hash.
   const QuantizerOptions defaults;
   auto& quantizer = recipe.quantizer;
-  const bool counts = RangesByOutputs() || known.keeps_displacements;
-  quantizer.centring = counts ? CentringName(CentringOf(quantizer)) : defaults.centring;
+  quantizer.centring = CentringName(CentringOf(quantizer));
   quantizer.batch_norm = defaults.batch_norm;
   quantizer.output_correction = defaults.output_correction;
   quantizer.rounding = defaults.rounding;
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {
-    return Sha256OfParts({"sensitivity/5", ModelRecord().content, posterior,
+    return Sha256OfParts({"sensitivity/6", ModelRecord().content, posterior,
                           recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
                           DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
                           DumpRecipeSection(recipe, "quantizer"), BitsText(Widths()), Seed()});

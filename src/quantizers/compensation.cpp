@@ -16,9 +16,9 @@ namespace {
 constexpr double kDamping = 1e-4;     // share of the mean input power added to every input
 constexpr double kMostDamping = 1e6;  // no finite moments need that much
 constexpr std::int64_t kBlock = 128;
-constexpr double kTargetDamping = 1e-2;      // share of the mean input power that holds a target to the weights
-constexpr int kSweeps = 4;                   // of coordinate descent
-constexpr std::int64_t kRowsAtOnce = 16;     // rows that share what is loaded of the moments
+constexpr double kTargetDamping = 1e-2;   // share of the mean input power that holds a target to the weights
+constexpr int kSweeps = 4;                // of coordinate descent
+constexpr std::int64_t kRowsAtOnce = 16;  // rows that share what is loaded of the moments
 
 float CodeOf(float weight, float inverse, CodeRange range) {
   return std::min(std::max(std::nearbyint(weight * inverse - range.offset) + range.offset, range.low), range.high);
@@ -156,9 +156,10 @@ torch::Tensor RoundCompensated(const torch::Tensor& rows, const torch::Tensor& s
   for (std::int64_t g = 0; g < groups; ++g) {
     const torch::Tensor order = moments[g].diagonal().argsort(/*dim=*/0, /*descending=*/true);
     const torch::Tensor ordered = moments[g].index_select(0, order).index_select(1, order);
-    rows_of(codes, g).index_copy_(1, order,
-                                  CodesOf(rows_of(rows, g).index_select(1, order).contiguous(),
-                                          rows_of(row_scales, g).contiguous(), range, InverseFactor(ordered, shrinkage)));
+    rows_of(codes, g).index_copy_(
+        1, order,
+        CodesOf(rows_of(rows, g).index_select(1, order).contiguous(), rows_of(row_scales, g).contiguous(), range,
+                InverseFactor(ordered, shrinkage)));
     torch::Tensor& h = shrunk.emplace_back(moments[g] * (1.0 - shrinkage));
     h.diagonal().copy_(moments[g].diagonal());
     rows_of(products, g).copy_(rows_of(codes, g).matmul(h));

@@ -213,8 +213,10 @@ torch::Tensor WeightRows::ChannelRows(const torch::Tensor& rows, const OutputMom
 torch::Tensor WeightRows::ScalesFor(const torch::Tensor& target, const QuantizedWeight& fit,
                                     const OutputMoments& moments) const {
   const torch::Tensor rows = target.reshape_as(rows_).contiguous();
-  const torch::Tensor power = moments.inputs.diagonal(0, 1, 2).repeat_interleave(
-      target.size(0) / moments.inputs.size(0), 0).reshape_as(rows_).contiguous();
+  const torch::Tensor power = moments.inputs.diagonal(0, 1, 2)
+                                  .repeat_interleave(target.size(0) / moments.inputs.size(0), 0)
+                                  .reshape_as(rows_)
+                                  .contiguous();
   const rounding::CodeRange range = RangeOf(fit.bits, fit.grid);
   torch::Tensor best = fit.scales.clone(), least;
   const auto consider = [&](const torch::Tensor& scales) {
@@ -223,9 +225,8 @@ torch::Tensor WeightRows::ScalesFor(const torch::Tensor& target, const Quantized
       rounding::Round(rows[r].data_ptr<float>(), rows.size(1), scales[r].item<float>(), range,
                       values[r].data_ptr<float>());
     }
-    const torch::Tensor errors = rounding::RowErrors(target, ChannelRows(values, moments), moments.inputs)
-                                     .reshape({rows_.size(0), -1})
-                                     .sum(1);
+    const torch::Tensor errors =
+        rounding::RowErrors(target, ChannelRows(values, moments), moments.inputs).reshape({rows_.size(0), -1}).sum(1);
     if (!least.defined()) {
       least = errors;
       best = scales;
@@ -240,10 +241,10 @@ torch::Tensor WeightRows::ScalesFor(const torch::Tensor& target, const Quantized
     at::parallel_for(0, rows.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) {
         const std::int64_t at = r * rows.size(1);
-        scales.data_ptr<float>()[r] = rounding::FindScale(rows.data_ptr<float>() + at,
-                                                          weighted ? power.data_ptr<float>() + at : nullptr,
-                                                          rows.size(1), range)
-                                          .scale;
+        scales.data_ptr<float>()[r] =
+            rounding::FindScale(rows.data_ptr<float>() + at, weighted ? power.data_ptr<float>() + at : nullptr,
+                                rows.size(1), range)
+                .scale;
       }
     });
     return scales;

@@ -7,8 +7,11 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
+#include <utility>
 
 #include "bitplan/core/interrupt.h"
+#include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 #include "posterior/batches.h"
 #include "posterior/finite.h"
@@ -23,27 +26,89 @@ using Outputs = std::vector<std::vector<torch::Tensor>>;  // [layers][uses]
 
 // One pass; the outputs of every use of every layer. The tensors keep their autograd history.
 Outputs RunTapped(const Network& network, torch::jit::Module& module, const torch::Tensor& images,
-                  torch::Tensor* logits = nullptr) {
+                  torch::Tensor* logits = nullptr,
+                  std::function<void(std::size_t index, const torch::Tensor& input)> on_batch_norm = nullptr) {
   Outputs outputs(network.layers.size());
   const Tap tap(network, module,
                 {.on_layer_input = nullptr,
                  .on_layer_output = [&](std::size_t l, const torch::Tensor& output) { outputs[l].push_back(output); },
-                 .on_batch_norm_input = nullptr});
+                 .on_batch_norm_input = std::move(on_batch_norm)});
   const torch::Tensor result = RunForward(module, images);
   if (logits != nullptr) *logits = result;
   return outputs;
 }
 
+// The layers whose outputs go into a batch norm that the plan will correct (method `transfer`): mean and deviation of a
+// channel come back, so only what is left of a change counts. [layers]
+std::vector<bool> CorrectedLayers(const SensitivityInputs& inputs) {
+  if (inputs.network.batch_norms.empty() || !CentringOf(inputs.quantizer).batch_norm) {
+    return std::vector<bool>(inputs.network.layers.size(), false);
+  }
+  return FeedsBatchNorm(inputs.network);
+}
+
+// `quantized` with the mean and the deviation that every channel has in `y`.
+torch::Tensor Corrected(const torch::Tensor& quantized, const torch::Tensor& y) {
+  const ChannelStatistics now = StatisticsOf(quantized), wanted = StatisticsOf(y);
+  std::vector<std::int64_t> shape(static_cast<std::size_t>(y.dim()), 1);
+  shape[1] = y.size(1);
+  const torch::Tensor ratio =
+      torch::where(now.var.ge(std::numeric_limits<float>::min()), wanted.var / now.var, torch::zeros_like(now.var))
+          .sqrt();
+  return (quantized - now.mean.reshape(shape)) * ratio.reshape(shape) + wanted.mean.reshape(shape);
+}
+
 // What quantization changes in an output `y` of a layer: all of it where the quantized network sends other rows there.
-torch::Tensor Change(const Outputs& quantized, std::size_t layer, std::size_t use, const torch::Tensor& y) {
+torch::Tensor Change(const Outputs& quantized, std::size_t layer, std::size_t use, const torch::Tensor& y,
+                     const std::vector<bool>& corrected) {
   const bool pairs = use < quantized[layer].size() && quantized[layer][use].sizes() == y.sizes();
-  return pairs ? quantized[layer][use] - y : -y;
+  if (!pairs) return -y;
+  return (corrected[layer] ? Corrected(quantized[layer][use], y) : quantized[layer][use]) - y;
 }
 
 // An output that the network has ruled out, a logit of -inf, counts nothing.
 torch::Tensor WhereFinite(const torch::Tensor& condition, const torch::Tensor& values) {
   return torch::where(condition.isfinite(), values, torch::zeros_like(values));
 }
+
+// Moves the statistics of batch norms along in a quantized network, minibatch by minibatch, as the plan's correction
+// will.
+class BatchNormTransfer {
+ public:
+  BatchNormTransfer(const SensitivityInputs& inputs, torch::jit::Module& module)
+      : network_(inputs.network),
+        module_(module),
+        on_(!network_.batch_norms.empty() && CentringOf(inputs.quantizer).batch_norm) {
+    for (const BatchNorm& norm : network_.batch_norms) {
+      trained_.push_back({GetTensor(module, norm.running_mean).clone(), GetTensor(module, norm.running_var).clone()});
+    }
+  }
+
+  void Begin(const torch::Tensor& images) {
+    if (!on_) return;
+    reference_.assign(network_.batch_norms.size(), {});
+    torch::jit::Module module = network_.module;
+    (void)RunTapped(network_, module, images, nullptr, [&](std::size_t index, const torch::Tensor& input) {
+      if (input.numel() > 0) reference_[index] = StatisticsOf(input);
+    });
+  }
+
+  [[nodiscard]] std::function<void(std::size_t, const torch::Tensor&)> Handler() {
+    if (!on_) return nullptr;
+    return [this](std::size_t index, const torch::Tensor& input) {
+      if (input.numel() == 0 || !reference_[index].mean.defined()) return;
+      const auto moved = Transferred(trained_[index], StatisticsOf(input), reference_[index]);
+      GetTensor(module_, network_.batch_norms[index].running_mean).copy_(moved.mean);
+      GetTensor(module_, network_.batch_norms[index].running_var).copy_(moved.var);
+    };
+  }
+
+ private:
+  const Network& network_;
+  torch::jit::Module& module_;
+  bool on_;
+  std::vector<ChannelStatistics> trained_, reference_;
+};
 
 // `distance(layer, quantized outputs)` summed over the minibatches, for every layer and width; `begin_batch` sees the
 // images of a minibatch, and their rows in the data, first.
@@ -58,6 +123,7 @@ AllocationProblem MeasureOutputs(
   const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
   const std::int64_t batches = (index.size(0) + kOutputBatch - 1) / kOutputBatch;
   torch::jit::Module module = CloneModule(inputs.network.module);
+  BatchNormTransfer transfer(inputs, module);
   progress.Begin(std::string("sensitivity ") + name,
                  batches * static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()), "settings");
   for (std::int64_t begin = 0; begin < index.size(0); begin += kOutputBatch) {
@@ -65,13 +131,14 @@ AllocationProblem MeasureOutputs(
     const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
     begin_batch(images, rows);
     const torch::NoGradGuard no_grad;
+    transfer.Begin(images);
     for (std::size_t l = 0; l < problem.units.size(); ++l) {
       const torch::Tensor slot = GetTensor(module, inputs.network.layers[l].parameter);
       const torch::Tensor original = slot.clone();
       for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
         ThrowIfInterrupted();
         slot.copy_(quantized.rows[l].Values(quantized.fits[l][k]));
-        problem.loss_rise[l][k] += distance(l, RunTapped(inputs.network, module, images)) *
+        problem.loss_rise[l][k] += distance(l, RunTapped(inputs.network, module, images, nullptr, transfer.Handler())) *
                                    static_cast<double>(rows.size(0)) / static_cast<double>(index.size(0));
         progress.Advance(1);
       }
@@ -85,6 +152,7 @@ AllocationProblem MeasureOutputs(
 }  // namespace
 
 AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, ProgressSink& progress) {
+  const std::vector<bool> corrected = CorrectedLayers(inputs);
   Outputs reference;
   const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& rows) {
     const torch::NoGradGuard no_grad;
@@ -99,7 +167,8 @@ AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, Pro
       for (std::size_t use = 0; use < reference[l].size(); ++use, points += 1.0) {
         const torch::Tensor& y = reference[l][use];
         const double power = WhereFinite(y, y).square().sum(torch::kFloat64).item<double>();
-        const double error = WhereFinite(y, Change(quantized, l, use, y)).square().sum(torch::kFloat64).item<double>();
+        const double error =
+            WhereFinite(y, Change(quantized, l, use, y, corrected)).square().sum(torch::kFloat64).item<double>();
         if (power > 0.0) total += error / power;
       }
     }
@@ -109,6 +178,7 @@ AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, Pro
 }
 
 AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressSink& progress) {
+  const std::vector<bool> corrected = CorrectedLayers(inputs);
   Outputs reference, gradients;
   std::int64_t count = 0;  // images of the minibatch
   const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& rows) {
@@ -136,7 +206,7 @@ AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressS
     double total = 0.0;
     for (std::size_t use = 0; use < reference[layer].size(); ++use) {
       const torch::Tensor& y = reference[layer][use];
-      const torch::Tensor change = WhereFinite(y, Change(quantized, layer, use, y) * gradients[layer][use]);
+      const torch::Tensor change = WhereFinite(y, Change(quantized, layer, use, y, corrected) * gradients[layer][use]);
       total += 0.5 * change.square().sum(torch::kFloat64).item<double>() / static_cast<double>(count);
     }
     return total;

@@ -8,6 +8,10 @@
 // fisher-output (NVIDIA ModelOpt, auto_quantize with gradient scores): 1/2 sum over the layer's own outputs of
 // (dL/dy (y_q - y_f))^2, mean over the images, L the labelled loss of an image in nats.
 //
+// Both count on the batch-norm correction that a plan gets (inputs.quantizer.centring), as our own metrics do:
+// statistics of batch norms move along in the pass, and of outputs that go into a batch norm the mean and the deviation
+// of a channel come back. The peers' own programs have no such correction.
+//
 // Where the network activates a layer's output in place, the output is what the activation leaves, in both metrics.
 #pragma once
 

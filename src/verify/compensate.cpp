@@ -18,8 +18,12 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kInputsPerWeight = 8;  // positions drawn for the moments, per weight of an output channel
-constexpr std::int64_t kLeastInputs = 8192;
+// Positions drawn for the moments: at least so many for each weight of an output channel, and more where products of n
+// inputs are cheap.
+constexpr std::int64_t kInputsPerWeight = 8;
+constexpr std::int64_t kMostInputs = std::int64_t{1} << 17;
+constexpr std::int64_t kProducts = 30'000'000'000;
+constexpr std::int64_t kLeastHeldOut = 8192;
 constexpr std::int64_t kGathered = std::int64_t{1} << 24;  // values gathered at once
 
 // Where a layer's moments are taken, and what the float network has there.
@@ -108,7 +112,9 @@ class Compensation {
     Sample sample;
     sample.sizes = rows.sizes().vec();
     if (rows.numel() == 0) return sample;
-    const std::int64_t count = std::max(kLeastInputs, kInputsPerWeight * WeightsPerChannel(layer));
+    const std::int64_t n = WeightsPerChannel(layer);
+    std::int64_t count = std::max(kInputsPerWeight * n, std::min(kMostInputs, kProducts / (n * n)));
+    if (begin > 0) count = std::max(kLeastHeldOut, count / 3);  // only errors are measured on them
     sample.positions = DrawPositions(InputPositions(layer, rows), count, generator_);
     if (rows.numel() <= sample.positions.size(0) * layer.output_channels()) {
       sample.input = rows.clone();
@@ -162,9 +168,7 @@ class Compensation {
     const Layer& layer = network_.layers[index];
     if (!sample.positions.defined() || rows.sizes() != c10::IntArrayRef(sample.sizes)) return std::nullopt;
     torch::Tensor squares, products, input_sum, output_sum;
-    const auto add = [](torch::Tensor& sum, const torch::Tensor& part) {
-      sum = sum.defined() ? sum.add_(part) : part;
-    };
+    const auto add = [](torch::Tensor& sum, const torch::Tensor& part) { sum = sum.defined() ? sum.add_(part) : part; };
     double power = 0.0;
     std::int64_t begin = 0;
     for (const torch::Tensor& part : Parts(layer, sample.positions)) {

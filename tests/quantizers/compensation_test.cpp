@@ -23,7 +23,8 @@ TEST_CASE("errors of correlated inputs cancel, and every row keeps its levels") 
     const QuantizedWeight fit = rows.Fit(bits, "auto");
     const torch::Tensor values = rows.CompensatedValues(fit, rows.OwnOutputs(moments), 0.05);
     INFO(bits << " bits");
-    CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) < 0.6 * rows.OutputError(rows.Values(fit), rows.OwnOutputs(moments)));
+    CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) <
+          0.6 * rows.OutputError(rows.Values(fit), rows.OwnOutputs(moments)));
     for (int row = 0; row < 6; ++row) {
       const float* const data = values[row].data_ptr<float>();
       CHECK(std::set<float>(data, data + 60).size() <= (1U << bits));
@@ -60,7 +61,8 @@ TEST_CASE("rows of a group are rounded for the inputs of that group") {
   const torch::Tensor values = rows.CompensatedValues(fit, rows.OwnOutputs(torch::cat({first, second})), 0.1);
   for (const int group : {0, 1}) {
     const WeightRows part(w.slice(0, 4 * group, 4 * group + 4), 0, {});
-    const torch::Tensor alone = part.CompensatedValues(part.Fit(3, "zero"), part.OwnOutputs(group == 0 ? first : second), 0.1);
+    const torch::Tensor alone =
+        part.CompensatedValues(part.Fit(3, "zero"), part.OwnOutputs(group == 0 ? first : second), 0.1);
     CHECK(torch::allclose(values.slice(0, 4 * group, 4 * group + 4), alone));
   }
 }
@@ -73,9 +75,11 @@ TEST_CASE("a transposed weight and one scale for all are compensated alike") {
     options.granularity = granularity;
     const WeightRows rows(w, 0, options), transposed(w.t(), 1, options);
     const torch::Tensor values = rows.CompensatedValues(rows.Fit(2, "half"), rows.OwnOutputs(moments), 0.1);
-    CHECK(torch::allclose(transposed.CompensatedValues(transposed.Fit(2, "half"), transposed.OwnOutputs(moments), 0.1), values.t()));
+    CHECK(torch::allclose(transposed.CompensatedValues(transposed.Fit(2, "half"), transposed.OwnOutputs(moments), 0.1),
+                          values.t()));
 
-    CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) < rows.OutputError(rows.Values(rows.Fit(2, "half")), rows.OwnOutputs(moments)));
+    CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) <
+          rows.OutputError(rows.Values(rows.Fit(2, "half")), rows.OwnOutputs(moments)));
   }
 }
 
@@ -92,6 +96,74 @@ TEST_CASE("inputs that are always zero, and rows of zeros, do no harm") {
     CHECK(values.isfinite().all().item<bool>());
     CHECK(values[2].abs().max().item<float>() == 0.0F);
   }
+}
+
+// x: what a quantized layer meets, its inputs in the float network with errors; y: what the float layer puts out.
+struct Drifted {
+  torch::Tensor inputs, outputs;
+
+  Drifted(const torch::Tensor& weight, std::uint64_t seed) {
+    torch::manual_seed(seed);
+    const torch::Tensor mixed = torch::randn({20, weight.size(1)});
+    const torch::Tensor clean = torch::randn({4000, 20}).matmul(mixed) + 0.3 * torch::randn({4000, weight.size(1)});
+    inputs = 0.8 * clean + 0.2 * clean.roll(1, 1) + 0.2 * torch::randn_like(clean);
+    outputs = clean.matmul(weight.t());
+  }
+
+  [[nodiscard]] OutputMoments Moments() const {
+    const auto count = static_cast<double>(inputs.size(0));
+    return {(inputs.t().matmul(inputs) / count).unsqueeze(0), outputs.t().matmul(inputs) / count,
+            outputs.square().sum().item<double>() / count};
+  }
+
+  [[nodiscard]] double Error(const torch::Tensor& values) const {
+    return (inputs.matmul(values.t()) - outputs).square().sum(1).mean().item<double>();
+  }
+};
+
+TEST_CASE("rounding aims at the outputs of the float layer: what earlier layers did wrong is taken back") {
+  const torch::Tensor w = Weights({6, 60});
+  const Drifted seen(w, 1), other(w, 2);
+  const OutputMoments moments = seen.Moments();
+  for (const int bits : {1, 2, 3, 4}) {
+    const WeightRows rows(w, 0, {});
+    const QuantizedWeight fit = rows.Fit(bits, "auto");
+    const torch::Tensor aimed = rows.CompensatedValues(fit, moments, other.Moments());
+    const torch::Tensor own = rows.CompensatedValues(fit, rows.OwnOutputs(moments.inputs), 0.05);
+    INFO(bits << " bits");
+    CHECK(rows.OutputError(aimed, moments) == Approx(seen.Error(aimed)).epsilon(1e-3));
+    CHECK(seen.Error(aimed) < 0.9 * seen.Error(own));
+    for (int row = 0; row < 6; ++row) {
+      const float* const data = aimed[row].data_ptr<float>();
+      CHECK(std::set<float>(data, data + 60).size() <= (1U << bits));
+    }
+  }
+  // With levels to spare, not even the float weights come as close.
+  const WeightRows rows(w, 0, {});
+  CHECK(seen.Error(rows.CompensatedValues(rows.Fit(8, "auto"), moments, 0.05)) < seen.Error(w));
+}
+
+TEST_CASE("no single code can move to another level and lower the error") {
+  const torch::Tensor w = Weights({3, 40});
+  const Drifted data(w, 3);
+  const OutputMoments moments = data.Moments();
+  const WeightRows rows(w, 0, {});
+  const QuantizedWeight fit = rows.Fit(2, "half");
+  const torch::Tensor values = rows.CompensatedValues(fit, moments, 0.0);
+  const double least = rows.OutputError(values, moments);
+  int better = 0;
+  for (int r = 0; r < 3; ++r) {
+    const float step = (2.0F / 3.0F) * values[r].abs().max().item<float>();  // levels -3, -1, 1, 3 half steps
+    for (int j = 0; j < 40; ++j) {
+      for (const float change : {-step, step}) {
+        torch::Tensor moved = values.clone();
+        moved[r][j] += change;
+        if (moved[r][j].abs().item<float>() > values[r].abs().max().item<float>() * 1.01F) continue;
+        better += rows.OutputError(moved, moments) < least * (1.0 - 1e-4) ? 1 : 0;
+      }
+    }
+  }
+  CHECK(better <= 2);  // the damping of the target moves a tie or two
 }
 
 }  // namespace

@@ -230,6 +230,32 @@ TEST_CASE("the oracle's gradient is the slope of its loss, and a pure mixture is
   CHECK(gradient[1][1] - gradient[1][0] == Approx(slope).epsilon(0.1).margin(1e-4));
 }
 
+TEST_CASE("the peers' output metrics count on the batch-norm correction that a plan gets") {
+  const Network network = testing::ConvBatchNorm();
+  const Dataset data = RandomImages(network, 64);
+  const Normalizer normalizer{DataOptions{}};
+  for (const std::string metric : {"activation-distance", "fisher-output"}) {
+    const auto table = [&](const std::string& batch_norm) {
+      QuantizerOptions quantizer;
+      quantizer.batch_norm = batch_norm;
+      quantizer.range = "max";  // two bits without clipping: what is lost is mostly the deviation of a channel
+      const SensitivityInputs inputs{.network = network,
+                                     .posterior = nullptr,
+                                     .train = data,
+                                     .normalizer = normalizer,
+                                     .quantizer = quantizer,
+                                     .options = {.metric = metric, .samples = 64},
+                                     .widths = {2, 8},
+                                     .seed = 1};
+      return MeasureSensitivity(inputs, SilentSink()).loss_rise;
+    };
+    const auto corrected = table("transfer"), plain = table("off");
+    INFO(metric);
+    CHECK(corrected[1][0] < 0.97 * plain[1][0]);
+    CHECK(corrected[2][0] == Approx(plain[2][0]).epsilon(1e-4));  // feeds no batch norm
+  }
+}
+
 // Finite differences along the mixture of every layer, on the same minibatch.
 void CheckSlopes(const Network& network, const Dataset& data, bool by_batch_norm) {
   const Normalizer normalizer{DataOptions{}};

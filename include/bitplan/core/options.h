@@ -67,7 +67,7 @@ struct QuantizerOptions {
   std::string centring = "auto";
   std::string batch_norm = "auto";         // off, re-estimate, transfer, auto
   std::string output_correction = "auto";  // off, fit, auto: of layers that feed no batch norm
-  int correction_samples = 1024;           // unlabelled training images for rounding and both corrections
+  int correction_samples = 4096;           // unlabelled training images for rounding and both corrections
 };
 
 // QuantizerOptions::centring without its "auto": the corrections that will take the mean error of outputs away.
