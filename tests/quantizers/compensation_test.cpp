@@ -103,8 +103,9 @@ struct Drifted {
   torch::Tensor inputs, outputs;
 
   Drifted(const torch::Tensor& weight, std::uint64_t seed) {
+    torch::manual_seed(7);
+    const torch::Tensor mixed = torch::randn({20, weight.size(1)});  // one distribution, whatever the seed draws of it
     torch::manual_seed(seed);
-    const torch::Tensor mixed = torch::randn({20, weight.size(1)});
     const torch::Tensor clean = torch::randn({4000, 20}).matmul(mixed) + 0.3 * torch::randn({4000, weight.size(1)});
     inputs = 0.8 * clean + 0.2 * clean.roll(1, 1) + 0.2 * torch::randn_like(clean);
     outputs = clean.matmul(weight.t());
