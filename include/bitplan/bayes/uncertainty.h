@@ -34,6 +34,16 @@ struct RelativeChange {
 [[nodiscard]] RelativeChange CompareMeans(double before, double after, const std::vector<double>& before_without,
                                           const std::vector<double>& after_without);
 
+// The relative change of a mean over some inputs, after / before - 1, and an upper bound of its size: 95 %, one-sided, by
+// the delta method. Inputs are taken in blocks of 128 in their order, because a block shares its draws (Drawer).
+struct BoundedChange {
+  double value = 0.0;
+  double at_most = 0.0;  // of |value|; infinite for fewer than two blocks, or a mean of zero before
+};
+// `before`, `after`: float [inputs], of two networks that met the same draws; `chosen`: bool [inputs].
+[[nodiscard]] BoundedChange ChangeOf(const torch::Tensor& before, const torch::Tensor& after,
+                                     const torch::Tensor& chosen);
+
 // Adds the draws up one at a time, so that T draws of a large data set need not be held at once; memory for at most
 // ten.
 class UncertaintySum {
