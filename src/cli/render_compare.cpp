@@ -114,9 +114,9 @@ std::string Text(const pipeline::CompareReport& report) {
   text += StagesText(report.stages);
   if (!report.files.plots)
     text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
-  const auto plans = report.files.csv.parent_path() / "compare" / "plans";
+  const auto plans = report.files.csv.parent_path() / "compare-plans";
   return text + fmt::format("plans              {}\ntable              {}\nreport             {}\n",
-                            (plans / "ALLOCATOR-BUDGET.yaml").string(), report.files.csv.string(),
+                            (plans / "").string(), report.files.csv.string(),
                             report.files.html.string());
 }
 

@@ -65,6 +65,10 @@ void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_
   if (splits.train.size() == 0 && !of_test) return;
   Dataset& source = of_test ? splits.test : splits.train;
   const std::int64_t size = source.size(), wanted = options.calibration;
+  if (!given && size < 2) {
+    throw Error(ErrorKind::kUsage, fmt::format("{} has {}; for {} and calibration together two or more are needed",
+                                               source.name, Counted(size, "image"), of_test ? "measuring" : "training"));
+  }
   if (!given && (wanted < 0 || wanted >= size)) {
     throw Error(ErrorKind::kUsage,
                 fmt::format("data.calibration: {}, but {} has {} for {} and calibration together; give 1..{}",
@@ -125,7 +129,9 @@ Dataset Dataset::Head(std::int64_t n) const {
 void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who) {
   const torch::Tensor outside = data.labels.lt(0) | data.labels.ge(outputs);
   if (!outside.any().item<bool>()) return;
-  const auto row = outside.nonzero()[0].item<std::int64_t>();
+  const torch::Tensor rows = outside.nonzero().reshape({-1});
+  const torch::Tensor places = data.positions.defined() ? data.positions.index_select(0, rows) : rows;
+  const auto row = rows[places.argmin().item<std::int64_t>()].item<std::int64_t>();  // the first in its file
   throw Error(ErrorKind::kData,
               fmt::format("{} has the label {}, but {} has {}: labels are class numbers 0..{}", data.ImageName(row),
                           data.labels[row].item<std::int64_t>(), who, Counted(outputs, "output"), outputs - 1));

@@ -31,7 +31,7 @@ const std::vector<PlanKey>& PlanKeys() {
       {"allocator", "seed", kRequired, "root of its random streams"},
       {"", "posterior", kOptional, "the posterior that the plan was made from; none: the allocator used none"},
       {"posterior", "estimator", kRequired, "how it was estimated"},
-      {"posterior", "sha256", kRequired, "hash of the estimate"},
+      {"posterior", "sha256", kRequired, "hash of what the posterior was estimated from"},
       {"", "quantizer", kRequired, "how weights are rounded; values as in 'bitplan help recipe'"},
       {"quantizer", "scheme", kRequired, "kind of levels"},
       {"quantizer", "granularity", kRequired, "what shares a scale"},

@@ -119,7 +119,7 @@ void CheckMagnitudes(const Network& network) {
 
 Error OneBatchOnly(const std::string& name, std::int64_t count) {
   return {ErrorKind::kData,
-          fmt::format("model '{}' takes batches of {} only, because the size became a constant when it was "
+          fmt::format("model '{}' takes batches of {} only, usually because the size became a constant when it was "
                       "traced: use x.flatten(1) or x.shape[0] instead of a number in its forward, or torch.jit.script",
                       name, Counted(count, "image"))};
 }

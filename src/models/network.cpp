@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <new>
@@ -185,6 +186,7 @@ torch::jit::Module LoadModule(const std::filesystem::path& file) {
     throw Error(ErrorKind::kNotFound, what + " not found; give the path of a TorchScript file");
   }
   if (std::filesystem::file_size(file, status) == 0) throw Error(ErrorKind::kData, what + " is empty");
+  if (!std::ifstream(file)) throw Error(ErrorKind::kNotFound, what + " cannot be opened; check its permissions");
   torch::jit::Module module("empty");
   try {
     module = torch::jit::load(file.string(), torch::kCPU);

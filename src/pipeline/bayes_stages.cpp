@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <tuple>
 #include <utility>
 
@@ -358,7 +359,11 @@ StageRecord BayesSeed::Measure(const StoredNetwork& stored, const std::string& n
   }
   facts["widths"] = widths;
   folder_.Write(Name(name + ".pt"),
-                [&](const std::filesystem::path& temporary) { torch::save(parts, temporary.string()); });
+                [&](const std::filesystem::path& temporary) {
+                  std::ostringstream bytes;  // LibTorch's own writer of files aborts when the disk is full
+                  torch::save(parts, bytes);
+                  WriteFileAtomically(temporary, std::move(bytes).str());
+                });
   return {.input = {}, .content = {}, .facts = JsonText(facts)};
 }
 

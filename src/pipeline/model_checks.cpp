@@ -11,6 +11,34 @@
 
 namespace bitplan::pipeline {
 
+namespace {
+
+// A network of integers looks them up in tables, which have an end. Names the first image that it does not take.
+void CheckTakesAll(const Network& network, const Dataset& data, const Normalizer& normalizer) {
+  constexpr std::int64_t kBatch = 256;
+  const auto run = [&](std::int64_t begin, std::int64_t count) {
+    (void)RunForward(network.module, normalizer.Apply(data.images.narrow(0, begin, count)));
+  };
+  for (std::int64_t begin = 0; begin < data.size(); begin += kBatch) {
+    const std::int64_t count = std::min(kBatch, data.size() - begin);
+    try {
+      run(begin, count);
+      continue;
+    } catch (const Error&) {
+    }
+    for (std::int64_t row = begin; row < begin + count; ++row) {
+      try {
+        run(row, 1);
+      } catch (const Error& error) {
+        throw Error(error.kind(),
+                    fmt::format("{} is not what model {} takes: {}", data.ImageName(row), network.name, error.what()));
+      }
+    }
+  }
+}
+
+}  // namespace
+
 torch::Tensor DescribingImages(const Dataset& train, const Normalizer& normalizer) {
   return normalizer.Apply(train.images.narrow(0, 0, std::min(kDescribingImages, train.size())));
 }
@@ -24,6 +52,12 @@ ModelFit CheckModelFits(const Network& network, const Dataset& train, const std:
   if (alone.dim() != 2 || alone.size(0) != 1 || alone.size(1) == 0) {
     throw Error(ErrorKind::kData, fmt::format("model {} answers one image with {}; logits [1, classes] are needed",
                                               network.name, c10::str(alone.sizes())));
+  }
+  if (alone.size(1) == 1) {
+    throw Error(ErrorKind::kData,
+                fmt::format("model {} has one output; logits of two classes or more are needed: of one logit y of two "
+                            "classes make torch.cat([torch.zeros_like(y), y], 1)",
+                            network.name));
   }
   CheckLabelsWithin(train, alone.size(1), "model " + network.name);
   for (const Dataset* data : others) {
@@ -46,6 +80,10 @@ ModelFit CheckModelFits(const Network& network, const Dataset& train, const std:
     throw Error(
         ErrorKind::kData,
         fmt::format("model {} answers probabilities, not logits: save it without its last softmax", network.name));
+  }
+  if (network.input_type == torch::kInt64) {
+    CheckTakesAll(network, train, normalizer);
+    for (const Dataset* data : others) CheckTakesAll(network, *data, normalizer);
   }
   auto reason = images.size(0) > 1 ? WhyAnswersVary(network, images) : std::string();
   if (!reason.empty() && !answers_may_vary) {

@@ -26,7 +26,8 @@ std::optional<std::string> AtChance(const Verification& verified, int classes) {
   if (classes < 2 || verified.samples < 1) return std::nullopt;
   const double chance = 1.0 / classes;
   const double error = std::sqrt(chance * (1.0 - chance) / static_cast<double>(verified.samples));
-  if (verified.float_model.accuracy > chance + kStandardErrors * error) return std::nullopt;
+  const double guessed = chance + kStandardErrors * error;  // at most, by guessing
+  if (guessed >= 1.0 || verified.float_model.accuracy > guessed) return std::nullopt;
   return fmt::format(
       "float accuracy {} % is that of guessing one of {} classes: the network does not see what it was trained on. "
       "Usually data.normalize is missing or another than in training, or the labels count the classes in another order",

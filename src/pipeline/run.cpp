@@ -47,7 +47,7 @@ void KeepEdited(StageChain& chain, const Plan& draft, ProgressSink& progress) {
   const auto file = folder.File("plan.yaml");
   if (!std::filesystem::exists(file) || folder.Wrote("plan.yaml")) return;
   if (SaysTheSame(file, draft)) return folder.Adopt("plan.yaml");
-  progress.Info("plan.yaml is not as an allocator left it; it is now " + MoveAside(file, "edited").string());
+  progress.Warn("plan.yaml is not as an allocator left it; it is now " + MoveAside(file, "edited").string());
 }
 
 // What lies where the user wants a plan must be one; one that somebody edited is moved aside.

@@ -4,6 +4,10 @@
 #include <torch/serialize/output-archive.h>
 #include <torch/types.h>
 
+#include <cerrno>
+#include <fstream>
+#include <system_error>
+
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/files.h"
@@ -93,7 +97,17 @@ void SavePosterior(const Posterior& posterior, const std::filesystem::path& file
       entry.write("prior_sigma", torch::tensor(layer.prior_sigma, torch::kFloat64));
       archive.write(std::to_string(l), entry);
     }
-    archive.save_to(temporary.string());
+    // LibTorch's own writer of files throws from its destructor, and so aborts, when the disk is full.
+    std::ofstream out(temporary, std::ios::binary);
+    int reason = out ? 0 : errno;
+    archive.save_to([&](const void* bytes, std::size_t count) {
+      if (reason == 0 && !out.write(static_cast<const char*>(bytes), static_cast<std::streamsize>(count))) {
+        reason = errno == 0 ? EIO : errno;
+      }
+      return count;
+    });
+    if (reason == 0 && !out.flush()) reason = errno == 0 ? EIO : errno;
+    if (reason != 0) throw std::system_error(reason, std::generic_category());
   });
 }
 

@@ -77,7 +77,8 @@ void SaveLinear(const Workplace& place, const std::string& expression) {
 
 TEST_CASE("no or unknown sub-command names the nearest one") {
   const Workplace place;
-  CHECK_THAT(Refused(place, {"inspekt", "lenet5-caffe"}, 64), ContainsSubstring("inspekt") && ContainsSubstring("inspect"));
+  CHECK_THAT(Refused(place, {"inspekt", "lenet5-caffe"}, 64),
+             ContainsSubstring("inspekt") && ContainsSubstring("inspect"));
   Refused(place, {}, 64);
   Refused(place, {"run"}, 64);
   CHECK_THAT(Refused(place, {"run", place.recipe(), "--speed"}, 64), ContainsSubstring("--speed"));
@@ -88,7 +89,8 @@ TEST_CASE("no or unknown sub-command names the nearest one") {
 TEST_CASE("a misspelt recipe key names file, line and the nearest key") {
   const Workplace place;
   place.EditRecipe("epochs: 2", "epoch: 2");
-  CHECK_THAT(RefusedRun(place, 64), ContainsSubstring("tiny.yaml:11") && ContainsSubstring("'epoch'") && ContainsSubstring("epochs"));
+  CHECK_THAT(RefusedRun(place, 64),
+             ContainsSubstring("tiny.yaml:11") && ContainsSubstring("'epoch'") && ContainsSubstring("epochs"));
   CHECK_FALSE(std::filesystem::exists(place / "out"));
 }
 
@@ -100,8 +102,10 @@ TEST_CASE("a misspelt key in --set is refused") {
 TEST_CASE("unknown names list the known ones and the nearest") {
   const Workplace place;
   CHECK_THAT(RefusedRun(place, 64, {"--set", "allocate.allocator=quantil-inform"}),
-             ContainsSubstring("quantil-inform") && ContainsSubstring("exact") && ContainsSubstring("nearest: quantile-inform"));
-  CHECK_THAT(RefusedRun(place, 64, {"--set", "model.architecture=lenet5-cafe"}), ContainsSubstring("nearest: lenet5-caffe"));
+             ContainsSubstring("quantil-inform") && ContainsSubstring("exact") &&
+                 ContainsSubstring("nearest: quantile-inform"));
+  CHECK_THAT(RefusedRun(place, 64, {"--set", "model.architecture=lenet5-cafe"}),
+             ContainsSubstring("nearest: lenet5-caffe"));
   CHECK_THAT(RefusedRun(place, 64, {"--set", "data.name=mnits"}), ContainsSubstring("nearest: mnist"));
   CHECK_THAT(RefusedRun(place, 64, {"--set", "posterior.estimator=laplac"}), ContainsSubstring("laplace"));
   CHECK_THAT(RefusedRun(place, 64, {"--set", "sensitivity.metric=posteriour"}), ContainsSubstring("posterior"));
@@ -141,7 +145,8 @@ TEST_CASE("an idx file with the wrong magic is refused") {
   const Workplace place;
   WriteMnist(place);
   WriteGzip(place / "mnist/train-images-idx3-ubyte.gz", IdxImages(100, 0x805));
-  CHECK_THAT(RefusedRun(place, 65, kMnist), ContainsSubstring("train-images-idx3-ubyte.gz") && ContainsSubstring("magic"));
+  CHECK_THAT(RefusedRun(place, 65, kMnist),
+             ContainsSubstring("train-images-idx3-ubyte.gz") && ContainsSubstring("magic"));
 }
 
 TEST_CASE("image and label counts that differ are refused") {
@@ -262,7 +267,8 @@ TEST_CASE("a budget that cannot be met names the nearest feasible one and the bl
 
 TEST_CASE("a pin that is given twice is refused") {
   const Workplace place;
-  CHECK_THAT(RefusedRun(place, 64, {"--set", "allocate.pins={fc1: 8, fc1: 2}"}), ContainsSubstring("'fc1' is given twice"));
+  CHECK_THAT(RefusedRun(place, 64, {"--set", "allocate.pins={fc1: 8, fc1: 2}"}),
+             ContainsSubstring("'fc1' is given twice"));
 }
 
 TEST_CASE("a pin that blocks a budget is named before the layers that are free") {
@@ -314,6 +320,42 @@ TEST_CASE("a full disk is reported, and the run continues once there is room") {
     CHECK_THAT(line, ContainsSubstring("out"));
   }
   CHECK(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+}
+
+TEST_CASE("a disk that fills up while the posterior is written is reported too") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"train", place.recipe(), "--out", "out"}).code == 0);
+  const auto outcome = place.Bitplan({"posterior", place.recipe(), "--out", "out"}, 1'500'000);
+  INFO(outcome.err);
+  CHECK(outcome.code == 74);
+  CHECK_THAT(ErrorLine(outcome), ContainsSubstring("posterior.pt"));
+  CHECK_FALSE(std::filesystem::exists(place / "out/posterior.pt"));
+  CHECK(place.Bitplan({"posterior", place.recipe(), "--out", "out"}).code == 0);
+}
+
+TEST_CASE("an image with a number that the model's table does not hold is named") {
+  const Workplace place;
+  torch::jit::Module module("embedding");
+  module.register_parameter("table", torch::randn({256, 4}) * 0.3, false);
+  module.register_parameter("weight", torch::randn({4, 4}), false);
+  module.define(
+      "def forward(self, x):\n"
+      "  return torch.linear(torch.embedding(self.table, x.flatten(1)).mean([1]), self.weight)\n");
+  SaveModel(place, module);
+  std::string images;
+  for (std::int64_t i = 0; i < 300 * 784; ++i) {
+    const std::int64_t value = i == 41 * 784 + 5 ? 256 : i % 256;
+    images.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  WriteNpy(place / "train-images.npy", "<i8", {300, 28, 28}, images);
+  CHECK_THAT(RefusedRun(place, 65),
+             ContainsSubstring("image 41 of npy/train") && ContainsSubstring("index out of range"));
+}
+
+TEST_CASE("a model with one output is told to have two") {
+  const Workplace place;
+  SaveLinear(place, "torch.linear(x.flatten(1), self.weight)[:, :1]");
+  CHECK_THAT(RefusedRun(place, 65), ContainsSubstring("one output") && ContainsSubstring("torch.cat"));
 }
 
 TEST_CASE("a result that cannot be written to stdout is a failure") {

@@ -52,6 +52,7 @@ TEST_CASE("a float network that guesses is said to") {
   CHECK_THAT(Only(Oddities(Measured(0.31, 0.30, 100), {.classes = 4})), ContainsSubstring("data.normalize"));
   CHECK(Oddities(Measured(0.31, 0.30, 10000), {.classes = 4}).empty());
   CHECK(Oddities(Measured(0.105, 0.10), {.classes = 0}).empty());
+  CHECK(Oddities(Measured(1.0, 1.0, 1), {.classes = 5}).empty());  // one image tells nothing
 }
 
 TEST_CASE("a quantized network far better than the float one is no success") {
