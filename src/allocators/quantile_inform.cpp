@@ -21,8 +21,8 @@
 // Mode `rank`. Units are ordered by their certainty, the (1 - q)-quantile of log2(sigma), lowest first: as in mode
 // `information` a share 1 - q of a unit's weights is surer than the one that decides. Dead weights, of which the data
 // said nothing, have the largest sigma there is (kLeastShare in src/sensitivity/units.cpp), so they never make a unit
-// look certain, and decide only where they are more than a share q of the unit: then it comes last. A unit stands in that order at the share t of all weights that lies
-// before it, counting half of itself. The score is the ramp
+// look certain, and decide only where they are more than a share q of the unit: then it comes late. A unit stands in
+// that order at the share t of all weights that lies before it, counting half of itself. The score is the ramp
 //   s_u = h * (1 - 2 t),   h = min(average - narrowest, widest - average) + 1/2,
 // average = the budget in bits per weight. The order is so cut at quantiles of weight mass, one width per segment, the
 // widths in use evenly spread around the average (an average of 3 over widths 1..8 gives five segments of equal

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "bitplan/core/error.h"
@@ -15,6 +16,15 @@ constexpr std::int64_t kBlocks = 10;
 
 // Entropy of every row, nats; 0 log 0 = 0.
 torch::Tensor Entropy(const torch::Tensor& probabilities) { return -torch::xlogy(probabilities, probabilities).sum(1); }
+
+// The 95 % quantile of Student's t.
+double StudentQuantile95(std::int64_t degrees) {
+  constexpr double kQuantiles[] = {6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812,
+                                   1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729, 1.725,
+                                   1.721, 1.717, 1.714, 1.711, 1.708, 1.706, 1.703, 1.701, 1.699, 1.697};
+  if (degrees <= std::ssize(kQuantiles)) return kQuantiles[degrees - 1];
+  return 1.6449 + 1.5238 / static_cast<double>(degrees);  // Cornish and Fisher
+}
 
 }  // namespace
 
@@ -37,7 +47,6 @@ RelativeChange CompareMeans(double before, double after, const std::vector<doubl
 
 BoundedChange ChangeOf(const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& chosen) {
   constexpr std::int64_t kSharedDraws = 128;
-  constexpr double kOneSided95 = 1.6449;
   const torch::Tensor rows = chosen.nonzero().reshape({-1});
   BoundedChange change{0.0, std::numeric_limits<double>::infinity()};
   if (rows.numel() == 0) return change;
@@ -46,16 +55,19 @@ BoundedChange ChangeOf(const torch::Tensor& before, const torch::Tensor& after, 
   const double mean = old.mean().item<double>();
   if (!(mean > 0.0)) return change;
   change.value = now.mean().item<double>() / mean - 1.0;
-  // What every input adds to the change, (a - (1 + c) b) / (n mean b), summed over the inputs that share draws.
-  const torch::Tensor parts = (now - (1.0 + change.value) * old) / (mean * static_cast<double>(rows.numel()));
+  // The jackknife over blocks, delete one: what the inputs of a block add to the change, (a - (1 + c) b) / sum b, over
+  // what the block leaves of sum b.
   const torch::Tensor block = rows.floor_divide(kSharedDraws);
-  const torch::Tensor sums =
-      torch::zeros({block.max().item<std::int64_t>() + 1}, torch::kFloat64).index_add_(0, block, parts);
-  const auto blocks = std::get<0>(at::_unique2(block)).numel();
+  const auto sums_of = [&](const torch::Tensor& values) {
+    return torch::zeros({block.max().item<std::int64_t>() + 1}, torch::kFloat64).index_add_(0, block, values);
+  };
+  const torch::Tensor present = sums_of(torch::ones_like(old)).gt(0.0), share = sums_of(old) / old.sum();
+  const torch::Tensor parts = sums_of(now - (1.0 + change.value) * old) / old.sum() / (1.0 - share);
+  const auto blocks = present.sum().item<std::int64_t>();
   if (blocks < 2) return change;
   const auto count = static_cast<double>(blocks);
-  const double error = std::sqrt(sums.square().sum().item<double>() * count / (count - 1.0));
-  change.at_most = std::abs(change.value) + kOneSided95 * error;
+  const double error = std::sqrt(parts.masked_select(present).square().sum().item<double>() * (count - 1.0) / count);
+  change.at_most = std::abs(change.value) + StudentQuantile95(blocks - 1) * error;
   return change;
 }
 

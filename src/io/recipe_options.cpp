@@ -213,9 +213,10 @@ std::vector<RecipeOption> MakeOptions() {
              "weights and activations at sample_bits and activation_bits or 4; 0: no plan"),
       Number(
           "bayes.plan.accuracy_drop", FIELD(bayes.plan.accuracy_drop), kShare, "",
-          "most that the plan may lose on the second half of the calibration images; the budget rises until it holds"),
+          "most that the plan may lose, on any kind of image of the third quarter of the calibration images, by the upper "
+          "end of an interval; the budget rises until it holds"),
       Number("bayes.plan.drift", FIELD(bayes.plan.drift), kPositive, "",
-             "most that mean aleatoric and epistemic uncertainty may change there, as a share of themselves"),
+             "most that mean aleatoric and epistemic uncertainty may change there, as a share of themselves, by an upper bound"),
   };
 }
 

@@ -13,6 +13,10 @@ namespace bitplan {
 
 ChannelStatistics StatisticsOf(const torch::Tensor& input) {
   const torch::NoGradGuard no_grad;
+  if (input.numel() == 0) {  // no image came: of nothing there are none
+    const torch::Tensor none = torch::full({input.size(1)}, std::numeric_limits<float>::quiet_NaN());
+    return {none, none.clone()};
+  }
   if (input.dim() < 3) {
     const auto [var, mean] = torch::var_mean(input, {0}, /*unbiased=*/false);
     return {mean, var};
@@ -51,7 +55,7 @@ std::vector<bool> FeedsBatchNorm(const Network& network) {
   const auto keep = [&](std::size_t layer, const torch::Tensor& output) { outputs[layer] = output; };
   const auto find = [&](std::size_t, const torch::Tensor& input) {
     for (std::size_t l = 0; l < outputs.size(); ++l) {
-      if (outputs[l].defined() && outputs[l].data_ptr() == input.data_ptr()) feeds[l] = true;
+      if (input.numel() > 0 && outputs[l].defined() && outputs[l].data_ptr() == input.data_ptr()) feeds[l] = true;
     }
   };
   std::vector<std::int64_t> shape = network.input_shape;

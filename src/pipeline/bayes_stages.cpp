@@ -219,7 +219,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
                   b.activation_bits, capped ? b.draws : 0, recipe.quantizer.granularity, recipe.quantizer.grid);
   Recipe asked = recipe;
   asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-  const std::string input = Sha256OfParts({"plan/7", reference.record.content, table.content, description,
+  const std::string input = Sha256OfParts({"plan/8", reference.record.content, table.content, description,
                                     DumpRecipeSection(asked, "allocate"), FineTuning()});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
@@ -228,6 +228,12 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
     if (capped) {
       std::tie(fitted, judged) = Halves(setup_.data.calibration);
       std::tie(judged, confirming) = Halves(judged);
+      if (fitted.size() == 0 || judged.size() == 0 || confirming.size() == 0) {
+        throw Error(ErrorKind::kUsage, fmt::format("caps of a plan fit, choose and confirm on parts of {}, which has {}: "
+                                                   "give data.calibration more images, or leave out bayes.plan's caps",
+                                                   setup_.data.calibration.name,
+                                                   Counted(setup_.data.calibration.size(), "row")));
+      }
     }
     std::vector<int> last;
     for (double budget = b.plan.average_bits;; budget += kBudgetStep) {

@@ -140,6 +140,8 @@ class NetworkOracle : public LikelihoodOracle {
     if (CentringOf(inputs_.quantizer).batch_norm) {
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
         const torch::NoGradGuard no_grad;
+        statistics = {};
+        if (input.numel() == 0) return;  // no image of the minibatch reaches it
         statistics = StatisticsOf(input);
         GetTensor(network_.module, network_.batch_norms[index].running_mean).copy_(statistics.mean);
         GetTensor(network_.module, network_.batch_norms[index].running_var).copy_(statistics.var);
@@ -147,7 +149,8 @@ class NetworkOracle : public LikelihoodOracle {
       handlers.on_batch_norm_output = [&](std::size_t, const torch::Tensor& input, const torch::Tensor& output,
                                           double eps) {
         // On the node, not the tensor: an operation in place behind the batch norm takes the tensor away.
-        if (const auto& node = output.grad_fn()) {
+        const auto& node = output.grad_fn();
+        if (node && statistics.mean.defined()) {
           node->add_pre_hook(std::make_unique<OwnStatistics>(input.detach(), statistics, eps));
         }
       };

@@ -47,14 +47,15 @@ std::vector<bool> CorrectedLayers(const SensitivityInputs& inputs) {
   return FeedsBatchNorm(inputs.network);
 }
 
-// `quantized` with the mean and the deviation that every channel has in `y`.
+// `quantized` with the mean and the deviation that every channel has in `y`, as Transferred has them: a channel that
+// has become constant stays so, one that was constant keeps its new deviation.
 torch::Tensor Corrected(const torch::Tensor& quantized, const torch::Tensor& y) {
+  constexpr float kLeast = std::numeric_limits<float>::min();
   const ChannelStatistics now = StatisticsOf(quantized), wanted = StatisticsOf(y);
   std::vector<std::int64_t> shape(static_cast<std::size_t>(y.dim()), 1);
   shape[1] = y.size(1);
-  const torch::Tensor ratio =
-      torch::where(now.var.ge(std::numeric_limits<float>::min()), wanted.var / now.var, torch::zeros_like(now.var))
-          .sqrt();
+  torch::Tensor ratio = torch::where(now.var.ge(kLeast), wanted.var / now.var, torch::zeros_like(now.var));
+  ratio = torch::where(wanted.var.ge(kLeast) & ratio.isfinite(), ratio, torch::ones_like(ratio)).sqrt();
   return (quantized - now.mean.reshape(shape)) * ratio.reshape(shape) + wanted.mean.reshape(shape);
 }
 
@@ -63,7 +64,9 @@ torch::Tensor Change(const Outputs& quantized, std::size_t layer, std::size_t us
                      const std::vector<bool>& corrected) {
   const bool pairs = use < quantized[layer].size() && quantized[layer][use].sizes() == y.sizes();
   if (!pairs) return -y;
-  return (corrected[layer] ? Corrected(quantized[layer][use], y) : quantized[layer][use]) - y;
+  // Only where dimension 1 is sure to be the batch norm's channel: [N, C, H, W] and [N, C].
+  const bool corrects = corrected[layer] && y.numel() > 0 && (y.dim() == 4 || y.dim() == 2);
+  return (corrects ? Corrected(quantized[layer][use], y) : quantized[layer][use]) - y;
 }
 
 // An output that the network has ruled out, a logit of -inf, counts nothing.
@@ -96,8 +99,8 @@ class BatchNormTransfer {
   [[nodiscard]] std::function<void(std::size_t, const torch::Tensor&)> Handler() {
     if (!on_) return nullptr;
     return [this](std::size_t index, const torch::Tensor& input) {
-      if (input.numel() == 0 || !reference_[index].mean.defined()) return;
-      const auto moved = Transferred(trained_[index], StatisticsOf(input), reference_[index]);
+      const bool known = input.numel() > 0 && reference_[index].mean.defined();
+      const auto moved = known ? Transferred(trained_[index], StatisticsOf(input), reference_[index]) : trained_[index];
       GetTensor(module_, network_.batch_norms[index].running_mean).copy_(moved.mean);
       GetTensor(module_, network_.batch_norms[index].running_var).copy_(moved.var);
     };

@@ -112,8 +112,7 @@ class Compensation {
     Sample sample;
     sample.sizes = rows.sizes().vec();
     if (rows.numel() == 0) return sample;
-    const std::int64_t n = WeightsPerChannel(layer);
-    std::int64_t count = std::max(kInputsPerWeight * n, std::min(kMostInputs, kProducts / (n * n)));
+    std::int64_t count = Wanted(WeightsPerChannel(layer));
     if (begin > 0) count = std::max(kLeastHeldOut, count / 3);  // only errors are measured on them
     sample.positions = DrawPositions(InputPositions(layer, rows), count, generator_);
     if (rows.numel() <= sample.positions.size(0) * layer.output_channels()) {
@@ -129,6 +128,11 @@ class Compensation {
   }
 
   static std::int64_t WeightsPerChannel(const Layer& layer) { return layer.weights() / layer.output_channels(); }
+
+  // Positions for moments of n inputs.
+  static std::int64_t Wanted(std::int64_t n) {
+    return std::max(kInputsPerWeight * n, std::min(kMostInputs, kProducts / (n * n)));
+  }
 
   static std::vector<torch::Tensor> Parts(const Layer& layer, const torch::Tensor& positions) {
     return positions.split(std::max<std::int64_t>(1, kGathered / WeightsPerChannel(layer)));
@@ -150,40 +154,54 @@ class Compensation {
     const WeightRows rows(GetTensor(network_.module, layer.parameter), layer.output_dim, plain);
     const QuantizedWeight& fit = applied_.fits[index];
     const std::int64_t images = images_.size(0);
-    const auto moments = Moments(index, image_rows_.Of(index, input, images, 0, kept_), samples_[index].front());
+    // Rows of a choice among images, or more or fewer than the float network had, have no partners there: then the
+    // layer's own outputs are wanted.
+    const bool pairs = image_rows_.Fits(index, input, images);
+    const auto moments = Moments(index, image_rows_.Of(index, input, images, 0, kept_), samples_[index].front(), pairs);
     if (!moments) return;
     std::optional<OutputMoments> held_out;
     if (kept_ < images) {
-      held_out = Moments(index, image_rows_.Of(index, input, images, kept_, images), samples_[index].back());
+      held_out = Moments(index, image_rows_.Of(index, input, images, kept_, images), samples_[index].back(), pairs);
     }
     samples_[index].clear();
     Slot(layer.parameter).copy_(rows.CompensatedValues(fit, *moments, held_out ? *held_out : *moments));
   }
 
   // Of the inputs that the quantized layer really gets, `rows`, and the outputs of the float layer; where a correction
-  // takes the mean out of the outputs anyway, only of what is left. Nothing when no input reaches the layer, or others
-  // than in the float network do.
-  [[nodiscard]] std::optional<OutputMoments> Moments(std::size_t index, const torch::Tensor& rows,
-                                                     const Sample& sample) const {
+  // takes the mean out of the outputs anyway, only of what is left. Nothing when no input reaches the layer.
+  [[nodiscard]] std::optional<OutputMoments> Moments(std::size_t index, const torch::Tensor& rows, const Sample& sample,
+                                                     bool pairs) {
     const Layer& layer = network_.layers[index];
-    if (!sample.positions.defined() || rows.sizes() != c10::IntArrayRef(sample.sizes)) return std::nullopt;
-    torch::Tensor squares, products, input_sum, output_sum;
+    if (rows.numel() == 0) return std::nullopt;
+    pairs = pairs && sample.positions.defined() && rows.sizes() == c10::IntArrayRef(sample.sizes);
+    const torch::Tensor positions =
+        pairs ? sample.positions
+              : DrawPositions(InputPositions(layer, rows), Wanted(WeightsPerChannel(layer)), generator_);
+    torch::Tensor squares, products, input_sum, output_sum, input_pilot, output_pilot;
     const auto add = [](torch::Tensor& sum, const torch::Tensor& part) { sum = sum.defined() ? sum.add_(part) : part; };
     double power = 0.0;
     std::int64_t begin = 0;
-    for (const torch::Tensor& part : Parts(layer, sample.positions)) {
-      const torch::Tensor inputs = GatherInputs(layer, rows, part);
-      const torch::Tensor outputs = sample.input.defined()
-                                        ? FloatOutputs(layer, GatherInputs(layer, sample.input, part))
-                                        : sample.outputs.slice(1, begin, begin + part.size(0));
+    for (const torch::Tensor& part : Parts(layer, positions)) {
+      torch::Tensor inputs = GatherInputs(layer, rows, part);
+      torch::Tensor outputs = !pairs                   ? FloatOutputs(layer, inputs)
+                              : sample.input.defined() ? FloatOutputs(layer, GatherInputs(layer, sample.input, part))
+                                                       : sample.outputs.slice(1, begin, begin + part.size(0));
       begin += part.size(0);
+      if (centred_[index]) {  // around a mean of few, so that squares of a large mean do not swallow what varies
+        if (!input_pilot.defined()) {
+          input_pilot = inputs.mean(1, /*keepdim=*/true);
+          output_pilot = outputs.mean(1, /*keepdim=*/true);
+        }
+        inputs = inputs - input_pilot;
+        outputs = outputs - output_pilot;
+      }
       add(squares, inputs.transpose(1, 2).matmul(inputs));
       add(products, outputs.transpose(1, 2).matmul(inputs));
       add(input_sum, inputs.sum(1));
       add(output_sum, outputs.sum(1));
       power += outputs.square().sum(torch::kFloat64).item<double>();
     }
-    const auto count = static_cast<double>(sample.positions.size(0));
+    const auto count = static_cast<double>(positions.size(0));
     OutputMoments moments{squares.div_(count), products.div_(count), power / count};
     if (centred_[index]) {
       const torch::Tensor input_mean = input_sum.div_(count), output_mean = output_sum.div_(count);

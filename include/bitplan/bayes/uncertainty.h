@@ -35,7 +35,7 @@ struct RelativeChange {
                                           const std::vector<double>& after_without);
 
 // The relative change of a mean over some inputs, after / before - 1, and an upper bound of its size: 95 %, one-sided, by
-// the delta method. Inputs are taken in blocks of 128 in their order, because a block shares its draws (Drawer).
+// the jackknife over blocks of 128 inputs in their order, because a block shares its draws (Drawer).
 struct BoundedChange {
   double value = 0.0;
   double at_most = 0.0;  // of |value|; infinite for fewer than two blocks, or a mean of zero before
