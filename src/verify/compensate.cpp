@@ -43,6 +43,7 @@ class Compensation {
         bits_(bits),
         options_(options),
         centred_(CentredLayers(network, options)),
+        feeds_(FeedsBatchNorm(network)),
         images_(images),
         kept_(std::max<std::int64_t>(1, images.size(0) * 3 / 4)),
         image_rows_(network, images),
@@ -157,20 +158,33 @@ class Compensation {
     // Rows of a choice among images, or more or fewer than the float network had, have no partners there: then the
     // layer's own outputs are wanted.
     const bool pairs = image_rows_.Fits(index, input, images);
-    const auto moments = Moments(index, image_rows_.Of(index, input, images, 0, kept_), samples_[index].front(), pairs);
-    if (!moments) return;
-    std::optional<OutputMoments> held_out;
+    const auto kept = Moments(index, image_rows_.Of(index, input, images, 0, kept_), samples_[index].front(), pairs);
+    if (!kept) return;
+    std::optional<Taken> held_out;
     if (kept_ < images) {
       held_out = Moments(index, image_rows_.Of(index, input, images, kept_, images), samples_[index].back(), pairs);
     }
     samples_[index].clear();
-    Slot(layer.parameter).copy_(rows.CompensatedValues(fit, *moments, held_out ? *held_out : *moments));
+    const torch::Tensor values =
+        rows.CompensatedValues(fit, kept->moments, held_out ? held_out->moments : kept->moments);
+    Slot(layer.parameter).copy_(values);
+    // A mean that rounding did not look at is put right at once, whatever correction is chosen later.
+    if (centred_[index] && !feeds_[index]) {
+      const torch::Tensor by_group =
+          values.movedim(layer.output_dim, 0).reshape({kept->input_mean.size(0), -1, kept->input_mean.size(1)});
+      const torch::Tensor now = by_group.matmul(kept->input_mean.unsqueeze(2)).flatten();
+      Slot(layer.bias).add_((kept->output_mean.flatten() - now).reshape_as(Slot(layer.bias)));
+    }
   }
 
   // Of the inputs that the quantized layer really gets, `rows`, and the outputs of the float layer; where a correction
   // takes the mean out of the outputs anyway, only of what is left. Nothing when no input reaches the layer.
-  [[nodiscard]] std::optional<OutputMoments> Moments(std::size_t index, const torch::Tensor& rows, const Sample& sample,
-                                                     bool pairs) {
+  struct Taken {
+    OutputMoments moments;
+    torch::Tensor input_mean, output_mean;  // of a centred layer, [groups, n] and [groups, channels per group]
+  };
+  [[nodiscard]] std::optional<Taken> Moments(std::size_t index, const torch::Tensor& rows, const Sample& sample,
+                                             bool pairs) {
     const Layer& layer = network_.layers[index];
     if (rows.numel() == 0) return std::nullopt;
     pairs = pairs && sample.positions.defined() && rows.sizes() == c10::IntArrayRef(sample.sizes);
@@ -202,22 +216,25 @@ class Compensation {
       power += outputs.square().sum(torch::kFloat64).item<double>();
     }
     const auto count = static_cast<double>(positions.size(0));
-    OutputMoments moments{squares.div_(count), products.div_(count), power / count};
+    Taken taken{{squares.div_(count), products.div_(count), power / count}, {}, {}};
+    OutputMoments& moments = taken.moments;
     if (centred_[index]) {
       const torch::Tensor input_mean = input_sum.div_(count), output_mean = output_sum.div_(count);
       moments.inputs.sub_(input_mean.unsqueeze(2) * input_mean.unsqueeze(1));
       moments.targets.sub_(output_mean.unsqueeze(2) * input_mean.unsqueeze(1));
       moments.power -= output_mean.square().sum(torch::kFloat64).item<double>();
+      taken.input_mean = input_mean + input_pilot.squeeze(1);
+      taken.output_mean = output_mean + output_pilot.squeeze(1);
     }
     moments.targets = moments.targets.flatten(0, 1);
-    return moments;
+    return taken;
   }
 
   const Network& network_;
   AppliedPlan& applied_;
   const std::vector<int>& bits_;
   const QuantizerOptions& options_;
-  std::vector<bool> centred_;
+  std::vector<bool> centred_, feeds_;  // of every layer: its mean is corrected; by a batch norm behind it
   const torch::Tensor& images_;
   std::int64_t kept_;  // images that the codes are fitted to; the others choose among ways of rounding
   ImageRows image_rows_;

@@ -130,6 +130,24 @@ TEST_CASE("the mean of an output counts unless a correction that is counted on t
   CHECK(CentredLayers(network, options) == std::vector<bool>{true, true, false});
 }
 
+TEST_CASE("the mean of an output that rounding does not look at goes into the bias at once") {
+  const Network network = testing::ImagesFirst();
+  const torch::Tensor images = RandomImages(network, 200).images + 0.5;
+  QuantizerOptions options;
+  options.rounding = "compensated";
+  options.output_correction = "auto";
+  REQUIRE(CentredLayers(network, options) == std::vector<bool>{true, true});
+  const auto error_of_mean = [&](const AppliedPlan& applied) {
+    const torch::NoGradGuard no_grad;
+    const torch::Tensor wanted = RunForward(network.module, images), now = RunForward(applied.module, images);
+    return ((now - wanted).mean(0) / wanted.std(0)).abs().max().item<double>();
+  };
+  AppliedPlan applied = ApplyBits(network, {2, 2}, {}, options, {});
+  CHECK(error_of_mean(applied) > 0.1);
+  CompensateRounding(network, applied, {2, 2}, options, images, SilentSink());
+  CHECK(error_of_mean(applied) < 0.05);
+}
+
 TEST_CASE("layers left in float and the statistics of batch norms stay what they were") {
   const Network network = ConvBatchNorm();
   const torch::Tensor images = Normalizer({}).Apply(RandomImages(network, 100).images);
