@@ -48,6 +48,46 @@ ChannelStatistics Transferred(const ChannelStatistics& trained, const ChannelSta
   return {now.mean + (trained.mean - reference.mean) * ratio.sqrt(), trained.var * ratio};
 }
 
+BatchNormTransfer::BatchNormTransfer(const Network& network, const torch::jit::Module& quantized)
+    : network_(network), quantized_(quantized) {
+  for (const BatchNorm& norm : network.batch_norms) {
+    trained_.push_back(
+        {GetTensor(quantized, norm.running_mean).clone(), GetTensor(quantized, norm.running_var).clone()});
+  }
+}
+
+void BatchNormTransfer::Begin(const torch::Tensor& images) {
+  const torch::NoGradGuard no_grad;
+  torch::jit::Module module = network_.module;
+  const Tap tap(network_, module,
+                {.on_layer_input = nullptr, .on_layer_output = nullptr, .on_batch_norm_input = FloatHandler()});
+  (void)RunForward(module, images);
+}
+
+std::function<void(std::size_t, const torch::Tensor&)> BatchNormTransfer::FloatHandler() {
+  reference_.assign(trained_.size(), {});
+  return [this](std::size_t index, const torch::Tensor& input) {
+    if (input.numel() > 0) reference_[index] = StatisticsOf(input);
+  };
+}
+
+std::function<void(std::size_t, const torch::Tensor&)> BatchNormTransfer::Handler() {
+  return [this](std::size_t index, const torch::Tensor& input) {
+    const bool reached = input.numel() > 0 && reference_[index].mean.defined();
+    Write(index, reached ? Transferred(trained_[index], StatisticsOf(input), reference_[index]) : trained_[index]);
+  };
+}
+
+void BatchNormTransfer::Restore() {
+  for (std::size_t i = 0; i < trained_.size(); ++i) Write(i, trained_[i]);
+}
+
+void BatchNormTransfer::Write(std::size_t index, const ChannelStatistics& statistics) {
+  const torch::NoGradGuard no_grad;
+  GetTensor(quantized_, network_.batch_norms[index].running_mean).copy_(statistics.mean);
+  GetTensor(quantized_, network_.batch_norms[index].running_var).copy_(statistics.var);
+}
+
 std::vector<bool> FeedsBatchNorm(const Network& network) {
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> outputs(network.layers.size());

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "bitplan/core/interrupt.h"
@@ -38,13 +39,14 @@ Outputs RunTapped(const Network& network, torch::jit::Module& module, const torc
   return outputs;
 }
 
+bool Corrects(const SensitivityInputs& inputs) {
+  return !inputs.network.batch_norms.empty() && CentringOf(inputs.quantizer).batch_norm;
+}
+
 // The layers whose outputs go into a batch norm that the plan will correct (method `transfer`): mean and deviation of a
 // channel come back, so only what is left of a change counts. [layers]
 std::vector<bool> CorrectedLayers(const SensitivityInputs& inputs) {
-  if (inputs.network.batch_norms.empty() || !CentringOf(inputs.quantizer).batch_norm) {
-    return std::vector<bool>(inputs.network.layers.size(), false);
-  }
-  return FeedsBatchNorm(inputs.network);
+  return Corrects(inputs) ? FeedsBatchNorm(inputs.network) : std::vector<bool>(inputs.network.layers.size(), false);
 }
 
 // `quantized` with the mean and the deviation that every channel has in `y`, as Transferred has them: a channel that
@@ -74,45 +76,6 @@ torch::Tensor WhereFinite(const torch::Tensor& condition, const torch::Tensor& v
   return torch::where(condition.isfinite(), values, torch::zeros_like(values));
 }
 
-// Moves the statistics of batch norms along in a quantized network, minibatch by minibatch, as the plan's correction
-// will.
-class BatchNormTransfer {
- public:
-  BatchNormTransfer(const SensitivityInputs& inputs, torch::jit::Module& module)
-      : network_(inputs.network),
-        module_(module),
-        on_(!network_.batch_norms.empty() && CentringOf(inputs.quantizer).batch_norm) {
-    for (const BatchNorm& norm : network_.batch_norms) {
-      trained_.push_back({GetTensor(module, norm.running_mean).clone(), GetTensor(module, norm.running_var).clone()});
-    }
-  }
-
-  void Begin(const torch::Tensor& images) {
-    if (!on_) return;
-    reference_.assign(network_.batch_norms.size(), {});
-    torch::jit::Module module = network_.module;
-    (void)RunTapped(network_, module, images, nullptr, [&](std::size_t index, const torch::Tensor& input) {
-      if (input.numel() > 0) reference_[index] = StatisticsOf(input);
-    });
-  }
-
-  [[nodiscard]] std::function<void(std::size_t, const torch::Tensor&)> Handler() {
-    if (!on_) return nullptr;
-    return [this](std::size_t index, const torch::Tensor& input) {
-      const bool known = input.numel() > 0 && reference_[index].mean.defined();
-      const auto moved = known ? Transferred(trained_[index], StatisticsOf(input), reference_[index]) : trained_[index];
-      GetTensor(module_, network_.batch_norms[index].running_mean).copy_(moved.mean);
-      GetTensor(module_, network_.batch_norms[index].running_var).copy_(moved.var);
-    };
-  }
-
- private:
-  const Network& network_;
-  torch::jit::Module& module_;
-  bool on_;
-  std::vector<ChannelStatistics> trained_, reference_;
-};
-
 // `distance(layer, quantized outputs)` summed over the minibatches, for every layer and width; `begin_batch` sees the
 // images of a minibatch, and their rows in the data, first.
 AllocationProblem MeasureOutputs(
@@ -126,7 +89,8 @@ AllocationProblem MeasureOutputs(
   const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
   const std::int64_t batches = (index.size(0) + kOutputBatch - 1) / kOutputBatch;
   torch::jit::Module module = CloneModule(inputs.network.module);
-  BatchNormTransfer transfer(inputs, module);
+  std::optional<BatchNormTransfer> transfer;
+  if (Corrects(inputs)) transfer.emplace(inputs.network, module);
   progress.Begin(std::string("sensitivity ") + name,
                  batches * static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()), "settings");
   for (std::int64_t begin = 0; begin < index.size(0); begin += kOutputBatch) {
@@ -134,15 +98,16 @@ AllocationProblem MeasureOutputs(
     const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
     begin_batch(images, rows);
     const torch::NoGradGuard no_grad;
-    transfer.Begin(images);
+    if (transfer) transfer->Begin(images);
     for (std::size_t l = 0; l < problem.units.size(); ++l) {
       const torch::Tensor slot = GetTensor(module, inputs.network.layers[l].parameter);
       const torch::Tensor original = slot.clone();
       for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
         ThrowIfInterrupted();
         slot.copy_(quantized.rows[l].Values(quantized.fits[l][k]));
-        problem.loss_rise[l][k] += distance(l, RunTapped(inputs.network, module, images, nullptr, transfer.Handler())) *
-                                   static_cast<double>(rows.size(0)) / static_cast<double>(index.size(0));
+        problem.loss_rise[l][k] +=
+            distance(l, RunTapped(inputs.network, module, images, nullptr, transfer ? transfer->Handler() : nullptr)) *
+            static_cast<double>(rows.size(0)) / static_cast<double>(index.size(0));
         progress.Advance(1);
       }
       slot.copy_(original);

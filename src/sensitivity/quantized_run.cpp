@@ -23,30 +23,14 @@ QuantizedRun::QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples
       quantized_(FitAllWidths(inputs)),
       module_(CloneModule(inputs.network.module)),
       columns_(inputs.network.layers.size(), kFloat),
-      correct_(!inputs.network.batch_norms.empty() && CentringOf(inputs.quantizer).batch_norm) {
+      correct_(!inputs.network.batch_norms.empty() && CentringOf(inputs.quantizer).batch_norm),
+      trained_(inputs.network, module_) {
   const torch::NoGradGuard no_grad;
   RandomStream draws(inputs.seed, stream);
   if (correct_) samples = std::min(samples, ImagesAtOnce(inputs.network));  // they all pass at once
   index_ = DrawSamples(inputs.train, std::max<std::int64_t>(1, samples), draws);
   images_ = inputs.normalizer.Apply(inputs.train.images.index_select(0, index_));
   labels_ = inputs.train.labels.index_select(0, index_);
-  if (!correct_) return;
-  for (const BatchNorm& norm : inputs.network.batch_norms) {
-    trained_.push_back({GetTensor(module_, norm.running_mean).clone(), GetTensor(module_, norm.running_var).clone()});
-  }
-}
-
-std::vector<ChannelStatistics> QuantizedRun::FloatStatistics(std::int64_t count) const {
-  std::vector<ChannelStatistics> statistics(inputs_.network.batch_norms.size());
-  torch::jit::Module module = inputs_.network.module;
-  const Tap tap(inputs_.network, module,
-                {.on_layer_input = nullptr,
-                 .on_layer_output = nullptr,
-                 .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-                   if (input.numel() > 0) statistics[index] = StatisticsOf(input);
-                 }});
-  (void)RunForward(module, images_.slice(0, 0, count));
-  return statistics;
 }
 
 void QuantizedRun::Set(std::size_t layer, int column) {
@@ -64,19 +48,12 @@ void QuantizedRun::Set(std::size_t layer, int column) {
 }
 
 torch::Tensor QuantizedRun::Corrected(const torch::Tensor& images) {
-  auto& reference = reference_[images.size(0)];
-  if (reference.empty()) reference = FloatStatistics(images.size(0));
-  const Tap tap(inputs_.network, module_,
-                {.on_layer_input = nullptr,
-                 .on_layer_output = nullptr,
-                 .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-                   const bool reached = input.numel() > 0 && reference[index].mean.defined();
-                   const auto moved =
-                       reached ? Transferred(trained_[index], StatisticsOf(input), reference[index]) : trained_[index];
-                   const BatchNorm& norm = inputs_.network.batch_norms[index];
-                   GetTensor(module_, norm.running_mean).copy_(moved.mean);
-                   GetTensor(module_, norm.running_var).copy_(moved.var);
-                 }});
+  // The statistics in module_ are the trained ones only until the first pass, so every count shares their copy.
+  const auto [transfer, fresh] = transfers_.try_emplace(images.size(0), trained_);
+  if (fresh) transfer->second.Begin(images);
+  const Tap tap(
+      inputs_.network, module_,
+      {.on_layer_input = nullptr, .on_layer_output = nullptr, .on_batch_norm_input = transfer->second.Handler()});
   return RunForward(module_, images);
 }
 

@@ -33,8 +33,6 @@ class QuantizedRun {
 
  private:
   [[nodiscard]] torch::Tensor Corrected(const torch::Tensor& images);
-  // Statistics of every batch norm's input in the float network over the first `count` images.
-  [[nodiscard]] std::vector<ChannelStatistics> FloatStatistics(std::int64_t count) const;
 
   const SensitivityInputs& inputs_;
   QuantizedLayers quantized_;
@@ -43,8 +41,8 @@ class QuantizedRun {
   torch::Tensor images_, labels_;
   std::vector<int> columns_;  // kFloat or what is in the module now
   bool correct_;
-  std::vector<ChannelStatistics> trained_;                            // of every batch norm, when correct_
-  std::map<std::int64_t, std::vector<ChannelStatistics>> reference_;  // by the number of images that go through
+  BatchNormTransfer trained_;                            // before its first pass
+  std::map<std::int64_t, BatchNormTransfer> transfers_;  // by the number of images that go through
 };
 
 }  // namespace bitplan

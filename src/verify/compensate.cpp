@@ -5,7 +5,9 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
+#include <utility>
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/batch_norm.h"
@@ -52,43 +54,30 @@ class Compensation {
         generator_(at::detail::createCPUGenerator(1)) {}
 
   void Run() {
-    const bool move = !network_.batch_norms.empty() && CentringOf(options_).batch_norm;
-    RunFloat(move);
-    std::vector<ChannelStatistics> trained;
+    std::optional<BatchNormTransfer> transfer;
+    if (!network_.batch_norms.empty() && CentringOf(options_).batch_norm) transfer.emplace(network_, applied_.module);
+    RunFloat(transfer ? transfer->FloatHandler() : nullptr);
     TapHandlers handlers;
     handlers.on_layer_input = [&](std::size_t layer, const torch::Tensor& input) { Round(layer, input); };
-    if (move) {
-      for (const BatchNorm& norm : network_.batch_norms) {
-        trained.push_back({Slot(norm.running_mean).clone(), Slot(norm.running_var).clone()});
-      }
-      handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-        if (input.numel() == 0 || !reference_[index].mean.defined()) return;  // no image reaches it
-        Write(network_.batch_norms[index], Transferred(trained[index], StatisticsOf(input), reference_[index]));
-      };
-    }
+    if (transfer) handlers.on_batch_norm_input = transfer->Handler();
     progress_.Begin("rounding", static_cast<std::int64_t>(network_.layers.size()), "layers");
     {
       const Tap tap(network_, applied_.module, std::move(handlers));
       (void)RunForward(applied_.module, images_);
     }
     progress_.End("");
-    for (std::size_t i = 0; i < trained.size(); ++i) Write(network_.batch_norms[i], trained[i]);
+    if (transfer) transfer->Restore();
   }
 
  private:
   [[nodiscard]] torch::Tensor Slot(const std::string& path) const { return GetTensor(applied_.module, path); }
-
-  void Write(const BatchNorm& norm, const ChannelStatistics& statistics) {
-    Slot(norm.running_mean).copy_(statistics.mean);
-    Slot(norm.running_var).copy_(statistics.var);
-  }
 
   [[nodiscard]] bool IsRounded(std::size_t index) const {
     return bits_[index] <= 8 && HasKnownInputs(network_.layers[index]);
   }
 
   // The float network on all images at once, as the quantized one will run: rows correspond one to one.
-  void RunFloat(bool statistics) {
+  void RunFloat(std::function<void(std::size_t index, const torch::Tensor& input)> on_batch_norm) {
     torch::jit::Module module = network_.module;
     TapHandlers handlers;
     handlers.on_layer_input = [&](std::size_t index, const torch::Tensor& input) {
@@ -96,12 +85,7 @@ class Compensation {
       samples_[index] = {Drawn(index, input, 0, kept_)};
       if (kept_ < images_.size(0)) samples_[index].push_back(Drawn(index, input, kept_, images_.size(0)));
     };
-    if (statistics) {
-      reference_.resize(network_.batch_norms.size());
-      handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
-        if (input.numel() > 0) reference_[index] = StatisticsOf(input);
-      };
-    }
+    handlers.on_batch_norm_input = std::move(on_batch_norm);
     const Tap tap(network_, module, std::move(handlers));
     (void)RunForward(module, images_);
   }
@@ -240,7 +224,6 @@ class Compensation {
   ImageRows image_rows_;
   ProgressSink& progress_;
   std::vector<std::vector<Sample>> samples_;  // of every layer until it is rounded
-  std::vector<ChannelStatistics> reference_;  // of every batch norm in the float network
   at::Generator generator_;
 };
 

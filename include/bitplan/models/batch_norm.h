@@ -1,8 +1,11 @@
 // Statistics of what a batch norm sees, and how a change of them is carried over to the trained ones.
 #pragma once
 
+#include <torch/csrc/jit/api/module.h>
 #include <torch/types.h>
 
+#include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "bitplan/models/network.h"
@@ -23,6 +26,30 @@ struct ChannelStatistics {
 // channel that was constant before, or whose variance was no normal float32, keeps it and moves its mean along.
 [[nodiscard]] ChannelStatistics Transferred(const ChannelStatistics& trained, const ChannelStatistics& now,
                                             const ChannelStatistics& reference);
+
+// Moves the statistics of batch norms along while a quantized network runs, as the correction `transfer` will: of every
+// batch norm in order, in the same pass. Begin sees the images in the float network; then the handler goes into a tap on
+// the quantized one. A batch norm that no image reaches in either keeps the trained statistics.
+class BatchNormTransfer {
+ public:
+  // `quantized`: a clone of network.module; both must outlive it.
+  BatchNormTransfer(const Network& network, const torch::jit::Module& quantized);
+
+  // Takes the statistics of the float network in one pass over `images`, float32 normalized [n, ...].
+  void Begin(const torch::Tensor& images);
+  // The same for who runs the float network himself: a handler for TapHandlers::on_batch_norm_input.
+  [[nodiscard]] std::function<void(std::size_t index, const torch::Tensor& input)> FloatHandler();
+  [[nodiscard]] std::function<void(std::size_t index, const torch::Tensor& input)> Handler();
+  // Puts the trained statistics back.
+  void Restore();
+
+ private:
+  void Write(std::size_t index, const ChannelStatistics& statistics);
+
+  const Network& network_;
+  torch::jit::Module quantized_;
+  std::vector<ChannelStatistics> trained_, reference_;
+};
 
 // Whether the outputs of a layer go into a batch norm of the network as they are: [layers]. Finds out by one pass.
 [[nodiscard]] std::vector<bool> FeedsBatchNorm(const Network& network);
