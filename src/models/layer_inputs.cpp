@@ -69,6 +69,23 @@ torch::Tensor GatherInputs(const Layer& layer, const torch::Tensor& input, const
   return gathered;
 }
 
+torch::Tensor GatherOutputs(const Layer& layer, const torch::Tensor& output, const torch::Tensor& positions) {
+  if (layer.kind != "conv2d") return output.reshape({-1, output.size(-1)}).index_select(0, positions);
+  const torch::Tensor values = output.to(torch::kFloat32).contiguous(), chosen = positions.contiguous();
+  const std::int64_t channels = values.size(1), area = values.size(2) * values.size(3);
+  torch::Tensor gathered = torch::empty({chosen.size(0), channels}, torch::kFloat32);
+  const float* const from = values.data_ptr<float>();
+  const std::int64_t* const position = chosen.data_ptr<std::int64_t>();
+  float* const to = gathered.data_ptr<float>();
+  at::parallel_for(0, chosen.size(0), 256, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      const float* const image = from + position[p] / area * channels * area + position[p] % area;
+      for (std::int64_t c = 0; c < channels; ++c) to[p * channels + c] = image[c * area];
+    }
+  });
+  return gathered;
+}
+
 std::vector<torch::Tensor> SampleLayerInputs(const Network& network, const torch::Tensor& images, std::int64_t count,
                                              std::uint64_t seed) {
   const torch::NoGradGuard no_grad;

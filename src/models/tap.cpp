@@ -1,12 +1,39 @@
 #include "bitplan/models/tap.h"
 
+#include <algorithm>
 #include <exception>
+#include <iterator>
+#include <optional>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
 #include "models/operation_matcher.h"
 
 namespace bitplan {
+namespace {
+
+constexpr std::string_view kBetween[] = {
+    "aten::add",         "aten::add_",        "aten::relu",       "aten::relu_",       "aten::relu6",
+    "aten::relu6_",      "aten::hardtanh",    "aten::hardtanh_",  "aten::leaky_relu",  "aten::leaky_relu_",
+    "aten::elu",         "aten::elu_",        "aten::gelu",       "aten::silu",        "aten::silu_",
+    "aten::hardswish",   "aten::hardswish_",  "aten::sigmoid",    "aten::tanh",        "aten::pad",
+    "aten::mul",         "aten::mul_",        "aten::max_pool2d", "aten::avg_pool2d",  "aten::cat",
+    "aten::layer_norm",  "aten::group_norm",  "aten::dropout",    "aten::dropout_",    "aten::constant_pad_nd",
+    "aten::zero_pad2d"};
+
+bool IsBetween(std::string_view operation) {
+  return std::find(std::begin(kBetween), std::end(kBetween), operation) != std::end(kBetween);
+}
+
+// a + b, both whole tensors of one shape.
+bool IsPlainSum(std::string_view operation, Operands operands) {
+  return (operation == "aten::add" || operation == "aten::add_") && operands.size() == 3 && operands[0].isTensor() &&
+         operands[1].isTensor() && operands[2].isScalar() && operands[2].toScalar().toDouble() == 1.0 &&
+         operands[0].toTensor().sizes() == operands[1].toTensor().sizes();
+}
+
+}  // namespace
 
 struct Tap::State {
   State(const Network& network, const torch::jit::Module& module, TapHandlers tap_handlers)
@@ -26,20 +53,35 @@ struct Tap::State {
       const torch::Tensor& weight = operands[form->weight].toTensor();
       const auto found = layers.find(weight.data_ptr());
       if (found == layers.end() || !OutputDim(*form, weight, weights[found->second])) return false;
+      Begin();
       layer = found->second;
-      batch_norm.reset();
       if (handlers.on_layer_input) handlers.on_layer_input(found->second, operands[form->input].toTensor());
       return true;
     }
-    if (const auto form = BatchNormOf(operation, operands); form && (handlers.on_batch_norm_input || handlers.on_batch_norm_output)) {
+    if (const auto form = BatchNormOf(operation, operands);
+        form && (handlers.on_batch_norm_input || handlers.on_batch_norm_output)) {
       const auto found = batch_norms.find(operands[form->running_mean].toTensor().data_ptr());
       if (found == batch_norms.end() || operands[form->training].toBool()) return false;
-      layer.reset();
+      Begin();
       batch_norm = Running{found->second, operands[form->input].toTensor(), operands[form->eps].toDouble()};
       if (handlers.on_batch_norm_input) handlers.on_batch_norm_input(found->second, batch_norm->input);
       return true;
     }
+    if ((handlers.on_between || handlers.on_sum) && IsBetween(operation)) {
+      Begin();
+      between = ordinals++;
+      if (handlers.on_sum && IsPlainSum(operation, operands)) {
+        handlers.on_sum(operands[0].toTensor(), operands[1].toTensor());
+      }
+      return true;
+    }
     return false;
+  }
+
+  void Begin() {
+    layer.reset();
+    batch_norm.reset();
+    between.reset();
   }
 
   void Leave(Operands outputs) {
@@ -47,7 +89,8 @@ struct Tap::State {
     if (!outputs.empty() && batch_norm && handlers.on_batch_norm_output) {
       handlers.on_batch_norm_output(batch_norm->index, batch_norm->input, outputs[0].toTensor(), batch_norm->eps);
     }
-    batch_norm.reset();
+    if (!outputs.empty() && between && handlers.on_between) handlers.on_between(*between, outputs[0].toTensor());
+    Begin();
   }
 
   struct Running {
@@ -61,6 +104,8 @@ struct Tap::State {
   std::unordered_map<const void*, std::size_t> layers, batch_norms;
   std::optional<std::size_t> layer;  // the one that runs
   std::optional<Running> batch_norm;
+  std::optional<std::size_t> between;
+  std::size_t ordinals = 0;
   int exceptions_before = std::uncaught_exceptions();
   OperationObserver observer{[this](auto operation, auto operands) { return Enter(operation, operands); },
                              [this](Operands outputs) { Leave(outputs); }};

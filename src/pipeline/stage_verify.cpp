@@ -31,7 +31,7 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
-  return Sha256OfParts({"apply/11", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+  return Sha256OfParts({"apply/12", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
                         BitsAndChoices(plan), Seed(), RangeEvidenceHash()});
 }
 

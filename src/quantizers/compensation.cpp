@@ -16,7 +16,6 @@ namespace {
 constexpr double kDamping = 1e-4;     // share of the mean input power added to every input
 constexpr double kMostDamping = 1e6;  // no finite moments need that much
 constexpr std::int64_t kBlock = 128;
-constexpr double kTargetDamping = 1e-2;   // share of the mean input power that holds a target to the weights
 constexpr int kSweeps = 4;                // of coordinate descent
 constexpr std::int64_t kRowsAtOnce = 16;  // rows that share what is loaded of the moments
 
@@ -120,7 +119,8 @@ void Sweep(torch::Tensor& codes, torch::Tensor& products, const torch::Tensor& s
 
 }  // namespace
 
-torch::Tensor TargetRows(const torch::Tensor& rows, const torch::Tensor& inputs, const torch::Tensor& targets) {
+torch::Tensor TargetRows(const torch::Tensor& rows, const torch::Tensor& inputs, const torch::Tensor& targets,
+                         double relative_damping) {
   const torch::NoGradGuard no_grad;
   const std::int64_t groups = inputs.size(0), per_group = rows.size(0) / groups;
   torch::Tensor result = rows.clone();
@@ -129,7 +129,7 @@ torch::Tensor TargetRows(const torch::Tensor& rows, const torch::Tensor& inputs,
       return tensor.slice(0, g * per_group, (g + 1) * per_group).to(torch::kFloat64);
     };
     torch::Tensor damped = inputs[g].to(torch::kFloat64);
-    const double damping = kTargetDamping * std::max(damped.diagonal().mean().item<double>(), 1e-30);
+    const double damping = relative_damping * std::max(damped.diagonal().mean().item<double>(), 1e-30);
     damped.diagonal().add_(damping);
     torch::Tensor factor, info;
     std::tie(factor, info) = torch::linalg_cholesky_ex(damped);

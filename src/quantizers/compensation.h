@@ -22,9 +22,10 @@
 namespace bitplan::rounding {
 
 // T, float32 [rows, n]. `rows`: W, float32 [rows, n]; `inputs`: H, float32 [groups, n, n], symmetric, groups dividing
-// the rows: rows of one group see the same inputs; `targets`: B, float32 [rows, n]. W where H is not positive definite.
+// the rows: rows of one group see the same inputs; `targets`: B, float32 [rows, n]; `damping`: d in mean input powers.
+// W where H is not positive definite.
 [[nodiscard]] torch::Tensor TargetRows(const torch::Tensor& rows, const torch::Tensor& inputs,
-                                       const torch::Tensor& targets);
+                                       const torch::Tensor& targets, double damping);
 
 // Q for the target `rows`, float32 [rows, n]. `scales`: [rows], or [1] for one scale that all share; `moments`: H.
 [[nodiscard]] torch::Tensor RoundCompensated(const torch::Tensor& rows, const torch::Tensor& scales, CodeRange range,

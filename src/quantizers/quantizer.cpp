@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
@@ -26,6 +27,13 @@ constexpr double kFactors[] = {0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.45, 1.7};
 
 // Of moments towards their diagonal, tried for compensated rounding.
 constexpr double kShrinkages[] = {1.0, 0.5, 0.2, 0.05};
+// What holds a target to the weights, in mean input powers; the first without other moments to choose by.
+constexpr double kDampings[] = {1e-2, 1e-1, 1.0};
+
+OutputMoments Mixed(const OutputMoments& some, const OutputMoments& others, double share) {
+  const auto mix = [&](const auto& a, const auto& b) { return a * (1.0 - share) + b * share; };
+  return {mix(some.inputs, others.inputs), mix(some.targets, others.targets), mix(some.power, others.power)};
+}
 
 torch::Tensor AreUsable(const torch::Tensor& scales) {  // bool [rows]; rounding::IsUsableScale
   const auto normal = [](const torch::Tensor& values) {
@@ -266,25 +274,45 @@ torch::Tensor WeightRows::Compensated(const torch::Tensor& target, const torch::
 torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
                                             double shrinkage) const {
   if (fit.bits == 0) return FromRows(torch::zeros_like(rows_));
-  const torch::Tensor target = rounding::TargetRows(ChannelRows(rows_, moments), moments.inputs, moments.targets);
+  const torch::Tensor target = Target(moments, kDampings[0]);
   return Compensated(target, ScalesFor(target, fit, moments), fit, moments, shrinkage);
 }
 
 torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
-                                            const OutputMoments& held_out) const {
+                                            const OutputMoments& held_out, double held_share) const {
   torch::Tensor best = Values(fit);
   if (fit.bits == 0) return best;
-  double least = OutputError(best, held_out);
-  const torch::Tensor target = rounding::TargetRows(ChannelRows(rows_, moments), moments.inputs, moments.targets);
+  double damping = kDampings[0];
+  torch::Tensor target = Target(moments, damping);
+  double least = OutputError(FromRows(target.reshape_as(rows_)), held_out);
+  for (const double trial : kDampings) {
+    if (trial == kDampings[0]) continue;
+    const torch::Tensor tried = Target(moments, trial);
+    const double error = OutputError(FromRows(tried.reshape_as(rows_)), held_out);
+    if (!(error < least)) break;
+    least = error;
+    target = tried;
+    damping = trial;
+  }
   const torch::Tensor scales = ScalesFor(target, fit, moments);
+  least = OutputError(best, held_out);
+  std::optional<double> chosen;
   for (const double shrinkage : kShrinkages) {
     const torch::Tensor values = Compensated(target, scales, fit, moments, shrinkage);
     const double error = OutputError(values, held_out);
     if (!(error < least)) continue;
     least = error;
     best = values;
+    chosen = shrinkage;
   }
-  return best;
+  if (!chosen || held_share <= 0.0) return best;
+  const OutputMoments all = Mixed(moments, held_out, held_share);
+  const torch::Tensor all_target = Target(all, damping);
+  return Compensated(all_target, ScalesFor(all_target, fit, all), fit, all, *chosen);
+}
+
+torch::Tensor WeightRows::Target(const OutputMoments& moments, double damping) const {
+  return rounding::TargetRows(ChannelRows(rows_, moments), moments.inputs, moments.targets, damping);
 }
 
 double WeightRows::OutputError(const torch::Tensor& values, const OutputMoments& moments) const {

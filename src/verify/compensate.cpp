@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <utility>
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/image_rows.h"
+#include "bitplan/models/joins.h"
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/quantizers/quantizer.h"
@@ -27,14 +29,31 @@ constexpr std::int64_t kMostInputs = std::int64_t{1} << 17;
 constexpr std::int64_t kProducts = 30'000'000'000;
 constexpr std::int64_t kLeastHeldOut = 8192;
 constexpr std::int64_t kGathered = std::int64_t{1} << 24;  // values gathered at once
+constexpr std::int64_t kSlopeImages = 16;
+constexpr double kLeastSlope = 1e-3;  // of a batch norm's channels, against the largest
 
 // Where a layer's moments are taken, and what the float network has there.
 struct Sample {
   torch::Tensor positions;  // int64 [positions], into the rows of the images
   torch::Tensor input;      // the rows of these images that the float layer sees, or undefined where outputs take less
   torch::Tensor outputs;    // of the float layer without its bias, [groups, positions, channels per group]
+  torch::Tensor other;    // what the float network adds to these outputs, [positions, channels], or undefined
   std::vector<std::int64_t> sizes;  // of the rows
 };
+
+// What a batch norm multiplies its channels by, float32 [channels], from what went in and came out, [n, C, ...]. Infinite
+// for a channel that it all but mutes.
+torch::Tensor Slopes(const torch::Tensor& input, const torch::Tensor& output) {
+  const auto few = [](const torch::Tensor& values) {
+    const torch::Tensor rows = values.slice(0, 0, kSlopeImages).transpose(0, 1).flatten(1);
+    return (rows - rows.mean(1, /*keepdim=*/true)).to(torch::kFloat64);
+  };
+  const torch::Tensor in = few(input);
+  const torch::Tensor slopes = (in * few(output)).sum(1) / in.square().sum(1);
+  const torch::Tensor sound = slopes.isfinite() & slopes.abs().ge(kLeastSlope * slopes.abs().nan_to_num(0.0).max());
+  return torch::where(sound, slopes, torch::full_like(slopes, std::numeric_limits<double>::infinity()))
+      .to(torch::kFloat32);
+}
 
 class Compensation {
  public:
@@ -50,16 +69,23 @@ class Compensation {
         kept_(std::max<std::int64_t>(1, images.size(0) * 3 / 4)),
         image_rows_(network, images),
         progress_(progress),
+        joins_(FindJoins(network)),
+        others_(network.layers.size()),
+        slopes_(network.layers.size()),
         samples_(network.layers.size()),
         generator_(at::detail::createCPUGenerator(1)) {}
 
   void Run() {
+    for (std::size_t l = 0; l < joins_.size(); ++l) {
+      if (!IsRounded(l)) joins_[l].reset();
+    }
     std::optional<BatchNormTransfer> transfer;
     if (!network_.batch_norms.empty() && CentringOf(options_).batch_norm) transfer.emplace(network_, applied_.module);
     RunFloat(transfer ? transfer->FloatHandler() : nullptr);
     TapHandlers handlers;
     handlers.on_layer_input = [&](std::size_t layer, const torch::Tensor& input) { Round(layer, input); };
     if (transfer) handlers.on_batch_norm_input = transfer->Handler();
+    WatchJoins(joins_, handlers, [&](std::size_t layer, const torch::Tensor& other) { others_[layer] = other; });
     progress_.Begin("rounding", static_cast<std::int64_t>(network_.layers.size()), "layers");
     {
       const Tap tap(network_, applied_.module, std::move(handlers));
@@ -84,8 +110,16 @@ class Compensation {
       if (!IsRounded(index)) return;
       samples_[index] = {Drawn(index, input, 0, kept_)};
       if (kept_ < images_.size(0)) samples_[index].push_back(Drawn(index, input, kept_, images_.size(0)));
+      others_[index].reset();
     };
     handlers.on_batch_norm_input = std::move(on_batch_norm);
+    handlers.on_batch_norm_output = [&](std::size_t norm, const torch::Tensor& input, const torch::Tensor& output,
+                                        double) {
+      for (std::size_t l = 0; l < joins_.size(); ++l) {
+        if (joins_[l] && joins_[l]->batch_norm == norm && input.numel() > 0) slopes_[l] = Slopes(input, output);
+      }
+    };
+    WatchJoins(joins_, handlers, [&](std::size_t layer, const torch::Tensor& other) { others_[layer] = other; });
     const Tap tap(network_, module, std::move(handlers));
     (void)RunForward(module, images_);
   }
@@ -100,6 +134,7 @@ class Compensation {
     std::int64_t count = Wanted(WeightsPerChannel(layer));
     if (begin > 0) count = std::max(kLeastHeldOut, count / 3);  // only errors are measured on them
     sample.positions = DrawPositions(InputPositions(layer, rows), count, generator_);
+    sample.other = OtherTerm(index, rows, begin, end, sample.positions);
     if (rows.numel() <= sample.positions.size(0) * layer.output_channels()) {
       sample.input = rows.clone();
       return sample;
@@ -110,6 +145,21 @@ class Compensation {
     }
     sample.outputs = torch::cat(outputs, 1);
     return sample;
+  }
+
+  // What is added to the layer's outputs at these positions of the images begin .. end, [positions, channels];
+  // undefined where nothing is, or cannot be known. `rows`: the layer's input on these images.
+  [[nodiscard]] torch::Tensor OtherTerm(std::size_t index, const torch::Tensor& rows, std::int64_t begin,
+                                        std::int64_t end, const torch::Tensor& positions) const {
+    const Layer& layer = network_.layers[index];
+    if (!others_[index].defined() || !image_rows_.Fits(index, others_[index], images_.size(0))) return {};
+    const torch::Tensor other = image_rows_.Of(index, others_[index], images_.size(0), begin, end);
+    const std::int64_t per_channel = other.numel() / std::max<std::int64_t>(1, layer.output_channels());
+    return per_channel == InputPositions(layer, rows) ? GatherOutputs(layer, other, positions) : torch::Tensor();
+  }
+
+  [[nodiscard]] double HeldShare() const {
+    return static_cast<double>(images_.size(0) - kept_) / static_cast<double>(images_.size(0));
   }
 
   static std::int64_t WeightsPerChannel(const Layer& layer) { return layer.weights() / layer.output_channels(); }
@@ -142,15 +192,15 @@ class Compensation {
     // Rows of a choice among images, or more or fewer than the float network had, have no partners there: then the
     // layer's own outputs are wanted.
     const bool pairs = image_rows_.Fits(index, input, images);
-    const auto kept = Moments(index, image_rows_.Of(index, input, images, 0, kept_), samples_[index].front(), pairs);
-    if (!kept) return;
+    const auto kept = Moments(index, input, 0, kept_, samples_[index].front(), pairs);
     std::optional<Taken> held_out;
-    if (kept_ < images) {
-      held_out = Moments(index, image_rows_.Of(index, input, images, kept_, images), samples_[index].back(), pairs);
-    }
+    if (kept && kept_ < images) held_out = Moments(index, input, kept_, images, samples_[index].back(), pairs);
     samples_[index].clear();
+    others_[index].reset();
+    if (!kept) return;
     const torch::Tensor values =
-        rows.CompensatedValues(fit, kept->moments, held_out ? held_out->moments : kept->moments);
+        held_out ? rows.CompensatedValues(fit, kept->moments, held_out->moments, HeldShare())
+                 : rows.CompensatedValues(fit, kept->moments, kept->moments);
     Slot(layer.parameter).copy_(values);
     // A mean that rounding did not look at is put right at once, whatever correction is chosen later.
     if (centred_[index] && !feeds_[index]) {
@@ -161,20 +211,37 @@ class Compensation {
     }
   }
 
-  // Of the inputs that the quantized layer really gets, `rows`, and the outputs of the float layer; where a correction
-  // takes the mean out of the outputs anyway, only of what is left. Nothing when no input reaches the layer.
+  // What the outputs of a layer should be changed by, so that the sum that they go into is that of the float network:
+  // the lack of the other term, in front of the batch norm between. float32 [groups, positions, channels per group].
+  [[nodiscard]] torch::Tensor LackOfOther(std::size_t index, const torch::Tensor& rows, std::int64_t begin,
+                                          std::int64_t end, const Sample& sample) const {
+    if (!sample.other.defined() || (joins_[index]->batch_norm && !slopes_[index].defined())) return {};
+    const torch::Tensor now = OtherTerm(index, rows, begin, end, sample.positions);
+    if (!now.defined()) return {};
+    torch::Tensor lack = sample.other - now;
+    if (joins_[index]->batch_norm) lack = lack.div_(slopes_[index]);
+    const Layer& layer = network_.layers[index];
+    const std::int64_t groups = layer.window ? layer.window->groups : 1;
+    return lack.reshape({lack.size(0), groups, -1}).transpose(0, 1);
+  }
+
+  // Of the inputs that the quantized layer really gets from the images begin .. end, and the outputs that it should
+  // have: those of the float layer and what is wanting in a sum that they go into. Where a correction takes the mean
+  // out of the outputs anyway, only of what is left. Nothing when no input reaches the layer.
   struct Taken {
     OutputMoments moments;
     torch::Tensor input_mean, output_mean;  // of a centred layer, [groups, n] and [groups, channels per group]
   };
-  [[nodiscard]] std::optional<Taken> Moments(std::size_t index, const torch::Tensor& rows, const Sample& sample,
-                                             bool pairs) {
+  [[nodiscard]] std::optional<Taken> Moments(std::size_t index, const torch::Tensor& input, std::int64_t first,
+                                             std::int64_t last, const Sample& sample, bool pairs) {
     const Layer& layer = network_.layers[index];
+    const torch::Tensor rows = image_rows_.Of(index, input, images_.size(0), first, last);
     if (rows.numel() == 0) return std::nullopt;
     pairs = pairs && sample.positions.defined() && rows.sizes() == c10::IntArrayRef(sample.sizes);
     const torch::Tensor positions =
         pairs ? sample.positions
               : DrawPositions(InputPositions(layer, rows), Wanted(WeightsPerChannel(layer)), generator_);
+    const torch::Tensor lack = pairs ? LackOfOther(index, rows, first, last, sample) : torch::Tensor();
     torch::Tensor squares, products, input_sum, output_sum, input_pilot, output_pilot;
     const auto add = [](torch::Tensor& sum, const torch::Tensor& part) { sum = sum.defined() ? sum.add_(part) : part; };
     double power = 0.0;
@@ -184,6 +251,7 @@ class Compensation {
       torch::Tensor outputs = !pairs                   ? FloatOutputs(layer, inputs)
                               : sample.input.defined() ? FloatOutputs(layer, GatherInputs(layer, sample.input, part))
                                                        : sample.outputs.slice(1, begin, begin + part.size(0));
+      if (lack.defined()) outputs = outputs + lack.slice(1, begin, begin + part.size(0));
       begin += part.size(0);
       if (centred_[index]) {  // around a mean of few, so that squares of a large mean do not swallow what varies
         if (!input_pilot.defined()) {
@@ -223,6 +291,9 @@ class Compensation {
   std::int64_t kept_;  // images that the codes are fitted to; the others choose among ways of rounding
   ImageRows image_rows_;
   ProgressSink& progress_;
+  std::vector<std::optional<Join>> joins_;
+  std::vector<torch::Tensor> others_;  // of every layer: the other term of its sum, while it is needed
+  std::vector<torch::Tensor> slopes_;  // of the batch norm between a layer and its sum
   std::vector<std::vector<Sample>> samples_;  // of every layer until it is rounded
   at::Generator generator_;
 };

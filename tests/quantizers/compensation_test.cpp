@@ -144,6 +144,24 @@ TEST_CASE("rounding aims at the outputs of the float layer: what earlier layers 
   CHECK(seen.Error(rows.CompensatedValues(rows.Fit(8, "auto"), moments, 0.05)) < seen.Error(w));
 }
 
+TEST_CASE("a target that few positions claim is held to the weights by as much as other positions ask for") {
+  const torch::Tensor w = Weights({6, 60});
+  Drifted few(w, 1);
+  const Drifted other(w, 2), fresh(w, 4);
+  few.inputs = few.inputs.slice(0, 0, 45);  // fewer than there are weights
+  few.outputs = few.outputs.slice(0, 0, 45);
+  const WeightRows rows(w, 0, {});
+  const QuantizedWeight fit = rows.Fit(6, "auto");
+  const double chosen = fresh.Error(rows.CompensatedValues(fit, few.Moments(), other.Moments()));
+  const double fixed = fresh.Error(rows.CompensatedValues(fit, few.Moments(), 0.05));
+  INFO(chosen << " against " << fixed);
+  CHECK(chosen < 0.96 * fixed);
+  // What was chosen is done again by all inputs.
+  const double all = fresh.Error(rows.CompensatedValues(fit, few.Moments(), other.Moments(), 0.9));
+  INFO(all << " by all");
+  CHECK(all < 0.8 * chosen);
+}
+
 TEST_CASE("no single code can move to another level and lower the error") {
   const torch::Tensor w = Weights({3, 40});
   const Drifted data(w, 3);

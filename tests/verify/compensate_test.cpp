@@ -67,6 +67,55 @@ TEST_CASE("outputs come closer to those of the float network, also on images not
   }
 }
 
+// A residual block between two convolutions; `sum` of the way through the block, y, and the way around it, x.
+Network Residual(const std::string& sum, bool batch_norm) {
+  torch::manual_seed(9);
+  torch::jit::Module module("residual");
+  for (const char* name : {"a", "b", "c"}) {
+    torch::jit::Module child(name);
+    child.register_parameter("weight", torch::randn({8, 8, 3, 3}) * 0.15, false);
+    module.register_module(name, child);
+  }
+  torch::jit::Module norm("bn");
+  norm.register_parameter("weight", torch::rand(8) * 0.5 + 0.5, false);
+  norm.register_parameter("bias", torch::randn(8) * 0.1, false);
+  norm.register_buffer("running_mean", torch::randn(8) * 0.1);
+  norm.register_buffer("running_var", torch::rand(8) * 0.5 + 0.5);
+  module.register_module("bn", norm);
+  const std::string after = batch_norm ? "torch.batch_norm(y, self.bn.weight, self.bn.bias, self.bn.running_mean, "
+                                         "self.bn.running_var, False, 0.1, 1e-5, False)"
+                                       : "y";
+  module.define(
+      "def forward(self, x):\n  x = torch.relu(torch.conv2d(x, self.a.weight, None, 1, 1))\n"
+      "  y = torch.relu(torch.conv2d(x, self.b.weight, None, 1, 1))\n  y = torch.conv2d(y, self.c.weight, None, 1, 1)\n"
+      "  y = " + after + "\n  return torch.relu(" + sum + ").flatten(1)\n");
+  module.eval();
+  return DescribeNetwork(module, "residual", {8, 6, 6});
+}
+
+TEST_CASE("the layer that ends a residual block takes back what the way around it lost") {
+  for (const bool batch_norm : {false, true}) {
+    // The same arithmetic, in which no sum is to be seen.
+    const Network seen = Residual("y + x", batch_norm), hidden = Residual("y - (-x)", batch_norm);
+    const auto smooth = [&](std::uint64_t seed) {
+      return torch::avg_pool2d(RandomImages(seen, 600, seed).images, {3, 3}, {1, 1}, {1, 1});
+    };
+    const torch::Tensor images = smooth(11), others = smooth(12);
+    const std::vector<int> bits = {1, 8, 4};
+    const auto error = [&](const Network& network) {
+      const QuantizerOptions options = Options(batch_norm ? "transfer" : "off");
+      AppliedPlan applied = ApplyBits(network, bits, {}, options, {});
+      CompensateRounding(network, applied, bits, options, images, SilentSink());
+      (void)CorrectNetwork(network, applied.module, options, images, RandomImages(network, 10), Normalizer({}),
+                           SilentSink());
+      const torch::NoGradGuard no_grad;
+      return (RunForward(applied.module, others) - RunForward(network.module, others)).square().mean().item<double>();
+    };
+    INFO((batch_norm ? "with" : "without") << " batch norm: " << error(seen) << " against " << error(hidden));
+    CHECK(error(seen) < 0.95 * error(hidden));
+  }
+}
+
 TEST_CASE("a layer that no image reaches is rounded to the nearest levels, and no correction touches it") {
   const Network network = testing::RareBranch(1.0);
   const Dataset data = RandomImages(network, 300);

@@ -26,6 +26,10 @@ namespace bitplan {
 [[nodiscard]] torch::Tensor GatherInputs(const Layer& layer, const torch::Tensor& input,
                                          const torch::Tensor& positions);
 
+// Values at the same positions of a tensor that has the shape of the layer's output: float32 [positions, channels].
+[[nodiscard]] torch::Tensor GatherOutputs(const Layer& layer, const torch::Tensor& output,
+                                          const torch::Tensor& positions);
+
 // Inputs of every layer in the float network at about `count` positions spread over all images; undefined for a layer
 // without known inputs. `images`: float32 normalized [N, C, H, W].
 [[nodiscard]] std::vector<torch::Tensor> SampleLayerInputs(const Network& network, const torch::Tensor& images,

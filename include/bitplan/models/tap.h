@@ -17,15 +17,20 @@ namespace bitplan {
 
 struct TapHandlers {
   // Before layer `index` runs: its input [n, C, H, W] or [n, ..., in].
-  std::function<void(std::size_t index, const torch::Tensor& input)> on_layer_input;
+  std::function<void(std::size_t index, const torch::Tensor& input)> on_layer_input{};
   // After it ran: its output.
-  std::function<void(std::size_t index, const torch::Tensor& output)> on_layer_output;
+  std::function<void(std::size_t index, const torch::Tensor& output)> on_layer_output{};
   // Before batch norm `index` runs in evaluation mode: its input [n, C, ...]. Writing the running buffers in place here
   // changes what this very call uses.
-  std::function<void(std::size_t index, const torch::Tensor& input)> on_batch_norm_input;
+  std::function<void(std::size_t index, const torch::Tensor& input)> on_batch_norm_input{};
   // After it ran; `eps` is what it adds to the variance.
   std::function<void(std::size_t index, const torch::Tensor& input, const torch::Tensor& output, double eps)>
-      on_batch_norm_output;
+      on_batch_norm_output{};
+  // After an operation between layers (activation, pooling, padding, sum) ran: its output. `ordinal` counts these
+  // operations while the tap lives, so that it means the same operation in every first pass.
+  std::function<void(std::size_t ordinal, const torch::Tensor& output)> on_between{};
+  // Before one of them that is a plain sum of two tensors: the terms.
+  std::function<void(const torch::Tensor& left, const torch::Tensor& right)> on_sum{};
 };
 
 class Tap {

@@ -80,10 +80,11 @@ class WeightRows {
   // diagonal, at 1 every weight takes its nearest level.
   [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
                                                 double shrinkage) const;
-  // With the shrinkage (1, 0.5, 0.2 or 0.05) that gives the least output error under `held_out`, moments of other
-  // inputs, or Q(w) as it is when none gives less.
+  // With the damping of the target (0.01, 0.1 or 1) and the shrinkage (1, 0.5, 0.2 or 0.05) that give the least output
+  // error under `held_out`, moments of other inputs, or Q(w) as it is when none gives less. What was chosen is then done
+  // by all inputs: `held_share` of their moments are the held out ones; 0: as it was chosen.
   [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
-                                                const OutputMoments& held_out) const;
+                                                const OutputMoments& held_out, double held_share = 0.0) const;
   // The mean squared difference of the layer's outputs, with `values` for weights, from those wanted, summed over the
   // channels.
   [[nodiscard]] double OutputError(const torch::Tensor& values, const OutputMoments& moments) const;
@@ -107,6 +108,8 @@ class WeightRows {
   [[nodiscard]] torch::Tensor RowValues(const QuantizedWeight& fit) const;
   // One row for every output channel, whatever the rows are for: float32 [channels, n].
   [[nodiscard]] torch::Tensor ChannelRows(const torch::Tensor& rows, const OutputMoments& moments) const;
+  // The weights in float that rounding aims at, [channels, n].
+  [[nodiscard]] torch::Tensor Target(const OutputMoments& moments, double damping) const;
   // Scales for `target` ([channels, n]) on the grid of `fit`: of a few, the ones of least output error.
   [[nodiscard]] torch::Tensor ScalesFor(const torch::Tensor& target, const QuantizedWeight& fit,
                                         const OutputMoments& moments) const;
