@@ -12,6 +12,8 @@ A table, a paragraph or code follows a comment that says where its figures are (
     bold = result.plans[allocator=$1,budget=$column].tie_with_best
     -->
 
+Rules that are too long for a document lie beside this file: <!-- figures from NAME --> reads NAME.figures.
+
   file = NAME            where paths without a file of their own look; $N: what column N of the row says
   N = TEMPLATE           column N, or columns N-M, of a table; ROW:N only of rows whose label ROW, a shell pattern, fits
   bold = EXPRESSION      a cell of a column with $column is bold where this holds
@@ -33,7 +35,7 @@ from markdown import CODE, LINK, blocks, name_in, plain
 from results import RESULTS, ROOT, Malformed, Missing, evaluate, load, shown, states_command
 
 EVERY_PARAGRAPH = {"README.md", "docs/results.md"}
-FIGURE = re.compile(r"\d[\d,]*\.\d+|\d[\d,]*\s?%")
+FIGURE = re.compile(r"(?<![A-Za-z]-)(?<![\w.])\d[\d,]*\.\d+|\d[\d,]*\s?%")
 ALWAYS = ["95 %"]  # of intervals
 MEASURED = re.compile(r"[*+(\[-]*\d[\d,.]*\**(?:$|\s*[%,\[±/]|\s(?:nats|points|ms|s|bytes|GiB|times)\b)")
 RULE = re.compile(r"(?:(?P<row>.+):)?(?P<first>\d+)(?:-(?P<last>\d+))?$")
@@ -110,22 +112,27 @@ def check_table(comment, block):
                 yield wrong
 
 
+def stands(words, text):
+    """Whether words stand in a text, not as a part of a longer number or with another sign."""
+    return re.search(rf"(?<![\w.,+-]){re.escape(words)}(?![\d]|[.,]\d)", text) is not None
+
+
 def check_text(comment, block, every):
     text = block.text
     left = text if block.kind == "code" else LINK.sub(r"\1", CODE.sub("", text))
     for template in comment.says:
         expected = " ".join(shown(template, {"file": comment.file}).split())
-        if expected not in text:
+        if not stands(expected, text):
             yield f"the results say '{expected}', which does not stand there"
         left = left.replace(expected, " ")
     for bound in comment.bounds:
         stated, _, expression = bound.partition(" >= ")
         value = evaluate(expression, {"file": comment.file})
-        if stated not in text or Decimal(re.findall(r"[\d.]*\d", stated)[-1]) < value:
+        if not stands(stated, text) or Decimal(re.findall(r"[\d.]*\d", stated)[-1]) < value:
             yield f"'{stated}' does not stand there, or the results say {value:.6g}"
         left = left.replace(stated, " ")
     for setting in comment.settings:
-        if setting not in text and setting not in ALWAYS:
+        if setting not in ALWAYS and not stands(setting, text):
             yield f"the setting '{setting}' does not stand there"
         left = left.replace(setting, " ")
     if every and not comment.history:

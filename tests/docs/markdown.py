@@ -1,6 +1,7 @@
 """A document as blocks: headings, paragraphs, tables and code, each with the comment `figures` that stands before it."""
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 CODE = re.compile(r"`[^`]*`")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]*)\)")
@@ -29,6 +30,14 @@ def kind_of(line):
     return "heading" if line.startswith("#") else "text"
 
 
+def rules_of(comment):
+    """The lines of a comment, or those of the file that "from NAME" means."""
+    elsewhere = re.fullmatch(r"from ([\w-]+)", comment)
+    if elsewhere:
+        comment = (Path(__file__).parent / f"{elsewhere[1]}.figures").read_text(encoding="utf-8")
+    return [rule.strip() for rule in comment.split("\n") if rule.strip() and not rule.startswith("#")]
+
+
 def blocks(text):
     """The blocks of a document in order."""
     result, rules, current = [], [], None
@@ -40,7 +49,7 @@ def blocks(text):
             end = next(i for i in range(at, len(lines)) if "-->" in lines[i])
             comment = "\n".join(lines[at:end + 1]).removeprefix("<!--").partition("-->")[0].strip()
             if comment.split()[:1] == ["figures"]:
-                rules = [rule.strip() for rule in comment.removeprefix("figures").strip().split("\n")]
+                rules = rules_of(comment.removeprefix("figures").strip())
             current, at = None, end + 1
             continue
         if line.startswith("```"):
