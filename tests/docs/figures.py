@@ -23,8 +23,8 @@ Rules that are too long for a document lie beside this file: <!-- figures from N
   history = COMMIT       figures without a file: the commit that they were measured at, which the reader has to see too
 
 A table in which a cell behind the first is a number, alone or with its unit, shows figures and needs such a comment. So
-does every paragraph of README.md and docs/results.md with a percentage or a decimal fraction. An empty cell stands for a
-value that is in no file. Every result file states its command.
+does every paragraph of README.md and docs/results.md with a percentage or a decimal fraction. An empty cell stands for
+a value that is in no file. Every result file states its command.
 """
 import re
 import sys
@@ -79,12 +79,11 @@ def shows_figures(block):
 def check_cell(comment, names, head, row, column):
     """What is wrong with one cell, or None; `column` from 1."""
     cell = row[column - 1]
-    label = name_in(row[0])
     template = comment.template(row, column)
     if template is None:
         if column == 1 or comment.history or not re.search(r"\d", LINK.sub("", CODE.sub("", cell))):
             return None
-        return f"column {column} of row '{label}' shows '{cell}', and no rule says where it comes from"
+        return f"column {column} ({head[column - 1]}) shows '{cell}', and no rule says where it comes from"
     names = dict(names, **{str(i + 1): name_in(text) for i, text in enumerate(row)})
     number = re.search(r"[\d.]+", head[column - 1])
     names["column"] = number[0] if number else ""
@@ -96,20 +95,20 @@ def check_cell(comment, names, head, row, column):
         expected = ""
     if expected == cell.replace("`", ""):
         return None
-    return f"column {column} of row '{label}' shows '{cell}'; the results say '{expected}'"
+    return f"column {column} ({head[column - 1]}) shows '{cell}'; the results say '{expected}'"
 
 
 def check_table(comment, block):
+    """(line, what is wrong) of every cell that the results do not bear out."""
     head, *rows = block.rows()
-    names = {"file": comment.file}
-    for row in rows:
+    for line, row in enumerate(rows, block.line + 2):
         if len(row) != len(head):
-            yield f"row '{row[0]}' has {len(row)} cells, the head {len(head)}"
+            yield line, f"a row of {len(row)} cells under a head of {len(head)}"
             continue
         for column in range(1, len(row) + 1):
-            wrong = check_cell(comment, names, head, row, column)
+            wrong = check_cell(comment, {"file": comment.file}, head, row, column)
             if wrong:
-                yield wrong
+                yield line, wrong
 
 
 def stands(words, text):
@@ -141,26 +140,27 @@ def check_text(comment, block, every):
 
 
 def check_block(document, block, around):
-    """Everything that is wrong with a block; `around`: its text and that of its neighbours."""
+    """(line, what is wrong) of a block; `around`: its text and that of its neighbours."""
     try:
         comment = Comment(block.rules)
         for commit in comment.history:
             if not re.fullmatch(r"[0-9a-f]{7,40}", commit) or commit not in around:
-                yield f"measured at commit {commit}, which the text before or after it does not say"
+                yield block.line, f"measured at commit {commit}, which the text before or after it does not say"
         if block.kind == "table":
             if not block.rules and shows_figures(block):
-                yield "a table with figures, and no comment says where they come from"
+                yield block.line, "a table with figures, and no comment says where they come from"
             elif block.rules:
                 yield from check_table(comment, block)
         elif block.rules or block.kind != "code":
-            yield from check_text(comment, block, bool(block.rules) or document in EVERY_PARAGRAPH)
+            every = bool(block.rules) or document in EVERY_PARAGRAPH
+            yield from ((block.line, text) for text in check_text(comment, block, every))
         for name in re.findall(r"([\w.-]+)#", " ".join(block.rules)) + [comment.file] * (comment.file[:1] not in "$"):
             if not states_command(load(name)):
-                yield f"benchmarks/results/{name}.json states no command"
+                yield block.line, f"benchmarks/results/{name}.json states no command"
     except (Malformed, KeyError, TypeError) as error:
-        yield f"the comment before it: {error}"
+        yield block.line, f"the comment before it: {error}"
     except Missing as error:
-        yield f"no result file has {error}"
+        yield block.line, f"no result file has {error}"
 
 
 def documents():
@@ -175,7 +175,7 @@ def check_all():
         for i, block in enumerate(parts):
             around = " ".join(part.text for part in parts[max(i - 1, 0):i + 2])
             checked += bool(block.rules)
-            wrong += [f"{document}:{block.line}: {text}" for text in check_block(document, block, around)]
+            wrong += [f"{document}:{line}: {text}" for line, text in check_block(document, block, around)]
     for file in sorted(RESULTS.glob("*.json")):
         if not states_command(load(file.stem)):
             wrong.append(f"benchmarks/results/{file.name}: states no command")

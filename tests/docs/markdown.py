@@ -1,4 +1,4 @@
-"""A document as blocks: headings, paragraphs, tables and code, each with the comment `figures` that stands before it."""
+"""A document as blocks: headings, paragraphs, tables and code, each with the comment `figures` before it."""
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
