@@ -31,11 +31,12 @@ def kind_of(line):
 
 
 def rules_of(comment):
-    """The lines of a comment, or those of the file that "from NAME" means."""
+    """The rules of a comment, or of the file that "from NAME" means, one a line; an indented line goes on."""
     elsewhere = re.fullmatch(r"from ([\w-]+)", comment)
     if elsewhere:
         comment = (Path(__file__).parent / f"{elsewhere[1]}.figures").read_text(encoding="utf-8")
-    return [rule.strip() for rule in comment.split("\n") if rule.strip() and not rule.startswith("#")]
+    lines = re.sub(r"\n +", " ", comment).split("\n")
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def blocks(text):
