@@ -16,6 +16,7 @@ endif()
 install(TARGETS ${BITPLAN_INSTALLED_LIBRARIES} EXPORT bitplanTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT bitplanTargets NAMESPACE bitplan:: DESTINATION ${BITPLAN_PACKAGE_DIR})
 install(DIRECTORY include/bitplan DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 configure_package_config_file(cmake/bitplanConfig.cmake.in ${PROJECT_BINARY_DIR}/bitplanConfig.cmake
                               INSTALL_DESTINATION ${BITPLAN_PACKAGE_DIR})

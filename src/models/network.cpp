@@ -76,9 +76,9 @@ std::string UnknownKind(const torch::Tensor& tensor) {
   return "";
 }
 
-// nn.TransformerEncoderLayer and nn.MultiheadAttention run as one operation, without layers and without derivative, when
-// no gradient is asked for; scripted modules decide that on every call. Ours are to give the same answers on the same
-// layers with and without gradients, so the question gets one answer: a gradient is asked for.
+// nn.TransformerEncoderLayer and nn.MultiheadAttention run as one operation, without layers and without derivative,
+// when no gradient is asked for; scripted modules decide that on every call. Ours are to give the same answers on the
+// same layers with and without gradients, so the question gets one answer: a gradient is asked for.
 void TakeOrdinaryPath(const torch::jit::Module& module) {
   static const std::set<std::string> fused = {"aten::_transformer_encoder_layer_fwd", "aten::_native_multi_head_attention",
                                               "aten::_nested_tensor_from_mask"};

@@ -17,9 +17,9 @@ struct ShipCandidate {
   const std::vector<float>* nll = nullptr;  // nats
 };
 
-// Of the plans that are not shown to be worse than the one of least NLL (the paired 95 % intervals of NLL and of accuracy
-// hold 0) the one of fewest bytes, then of least NLL, then the first. Nothing when there are no candidates. NLL decides,
-// because it tells plans apart on far fewer images than accuracy does.
+// Of the plans that are not shown to be worse than the one of least NLL (the paired 95 % intervals of NLL and of
+// accuracy hold 0) the one of fewest bytes, then of least NLL, then the first. Nothing when there are no candidates.
+// NLL decides, because it tells plans apart on far fewer images than accuracy does.
 [[nodiscard]] std::optional<std::size_t> SmallestAsGoodAsBest(const std::vector<ShipCandidate>& candidates, int resamples,
                                                               const RandomStream& stream);
 

@@ -18,8 +18,8 @@ struct Drawing {
   std::string caption, data, script;
 };
 
-// Colours of lines and points, '#rrggbb', in the order in which curves get them. Each stands out from white by a contrast
-// of 3:1 at least (WCAG 2), and from its neighbours in the list by hue and lightness.
+// Colours of lines and points, '#rrggbb', in the order in which curves get them. Each stands out from white by a
+// contrast of 3:1 at least (WCAG 2), and from its neighbours in the list by hue and lightness.
 [[nodiscard]] const std::vector<std::string>& PlotColours();
 
 // A quoted string of a script.

@@ -34,8 +34,8 @@ struct RelativeChange {
 [[nodiscard]] RelativeChange CompareMeans(double before, double after, const std::vector<double>& before_without,
                                           const std::vector<double>& after_without);
 
-// The relative change of a mean over some inputs, after / before - 1, and an upper bound of its size: 95 %, one-sided, by
-// the jackknife over blocks of 128 inputs in their order, because a block shares its draws (Drawer).
+// The relative change of a mean over some inputs, after / before - 1, and an upper bound of its size: 95 %, one-sided,
+// by the jackknife over blocks of 128 inputs in their order, because a block shares its draws (Drawer).
 struct BoundedChange {
   double value = 0.0;
   double at_most = 0.0;  // of |value|; infinite for fewer than two blocks, or a mean of zero before

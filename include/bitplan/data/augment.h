@@ -36,8 +36,8 @@ struct Augmentation {
 [[nodiscard]] torch::Tensor Shapes(const torch::Tensor& images, std::int64_t count, RandomStream& stream);
 
 // What images are made of, otherwise arranged: the first `count` of `images` [n, C, H, W], n > 0, count <= n, each as a
-// negative (within the range of its channel over all images) or not, where H = W transposed or not, cut into 1, 2 x 2 or
-// 4 x 4 blocks whose rows and columns are in random order, and mirrored or not along either axis. float32
+// negative (within the range of its channel over all images) or not, where H = W transposed or not, cut into 1, 2 x 2
+// or 4 x 4 blocks whose rows and columns are in random order, and mirrored or not along either axis. float32
 // [count, C, H, W].
 [[nodiscard]] torch::Tensor Rearranged(const torch::Tensor& images, std::int64_t count, RandomStream& stream);
 

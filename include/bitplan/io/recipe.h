@@ -23,7 +23,8 @@ namespace bitplan {
 // One section ("train") of DumpRecipe, for the input hash of a stage.
 [[nodiscard]] std::string DumpRecipeSection(const Recipe& recipe, const std::string& section);
 
-// What may stand at a key whose values are lists of rooms that io does not know: "allocate.allocator" -> all allocators.
+// What may stand at a key whose values are lists of rooms that io does not know: "allocate.allocator" -> all
+// allocators.
 using RecipeNames = std::map<std::string, std::vector<std::string>>;
 
 // The reference of all keys: for the terminal, and as Markdown for docs/recipe.md.

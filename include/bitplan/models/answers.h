@@ -1,7 +1,7 @@
 // Whether a network's answer to an image depends on that image alone.
 //
-// It does not where a trace was made in training mode (batch norm normalizes with the statistics of the batch, dropout is
-// active), nor where forward draws random numbers or looks at the whole batch. Then no accuracy is a property of the
+// It does not where a trace was made in training mode (batch norm normalizes with the statistics of the batch, dropout
+// is active), nor where forward draws random numbers or looks at the whole batch. Then no accuracy is a property of the
 // network: it depends on how many images are measured at once, and which.
 #pragma once
 

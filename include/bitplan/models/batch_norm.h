@@ -28,8 +28,8 @@ struct ChannelStatistics {
                                             const ChannelStatistics& reference);
 
 // Moves the statistics of batch norms along while a quantized network runs, as the correction `transfer` will: of every
-// batch norm in order, in the same pass. Begin sees the images in the float network; then the handler goes into a tap on
-// the quantized one. A batch norm that no image reaches in either keeps the trained statistics.
+// batch norm in order, in the same pass. Begin sees the images in the float network; then the handler goes into a tap
+// on the quantized one. A batch norm that no image reaches in either keeps the trained statistics.
 class BatchNormTransfer {
  public:
   // `quantized`: a clone of network.module; both must outlive it.

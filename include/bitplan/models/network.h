@@ -116,9 +116,9 @@ void RestoreChangedByForward(const Network& network, const torch::jit::Module& m
 // For `inspect`: tries the shapes of the known data sets when the user gives none, [1,28,28] and [3,32,32] first.
 [[nodiscard]] std::vector<std::int64_t> GuessInputShape(const torch::jit::Module& module);
 
-// SHA-256 over what the module holds (names, shapes and bytes of all tensors, every other attribute) and what it does (the
-// operations of `forward` and of its hooks, with their constants): the same for a file saved again, another for the same
-// weights with another forward.
+// SHA-256 over what the module holds (names, shapes and bytes of all tensors, every other attribute) and what it does
+// (the operations of `forward` and of its hooks, with their constants): the same for a file saved again, another for
+// the same weights with another forward.
 [[nodiscard]] std::string ModelHash(const torch::jit::Module& module);
 
 // Gives `to`, a module of the same structure, copies of all parameters and buffers of `from`. Tensors that are tied

@@ -51,8 +51,8 @@ struct QuantizedWeight {
   double error = 0.0;
 };
 
-// What a layer meets and what it should put out, over positions of images (models/layer_inputs.h): x the n inputs that an
-// output channel's weights are multiplied with, y the outputs wanted. Groups divide the channels.
+// What a layer meets and what it should put out, over positions of images (models/layer_inputs.h): x the n inputs that
+// an output channel's weights are multiplied with, y the outputs wanted. Groups divide the channels.
 struct OutputMoments {
   torch::Tensor inputs;   // E[x x^T], float32 [groups, n, n]
   torch::Tensor targets;  // E[y x^T], float32 [channels, n]

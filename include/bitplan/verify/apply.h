@@ -14,8 +14,8 @@
 namespace bitplan {
 
 // The plan with its layers in the network's order, found by name: what is read by place afterwards speaks of the same
-// layers. Error(kData) when the plan was made for another model: the message says which layers differ (missing, unknown,
-// given twice, other shape), or that the model differs.
+// layers. Error(kData) when the plan was made for another model: the message says which layers differ (missing,
+// unknown, given twice, other shape), or that the model differs.
 [[nodiscard]] Plan FitPlan(Plan plan, const Network& network, const std::string& model_hash);
 
 // Makes a plan for a model one for other weights of the same layers: its widths, grids and ranges stay, layer by name;

@@ -15,9 +15,9 @@ namespace bitplan {
 
 // Rounds the layers of `applied`, which ApplyBits made of `network`, anew. `bits`: of every layer; more than 8 leaves a
 // layer alone, and so do a second use and a convolution whose window is not known. `images`: unlabelled training
-// images, float32 normalized [n, C, H, W]; all go through at once. Where options.centring counts on the fit of a layer's
-// outputs, rounding does not look at their mean, and puts it right in the layer's bias. Unless options.centring leaves
-// batch norm out, its statistics move along during the pass (method `transfer`) and are put back after it.
+// images, float32 normalized [n, C, H, W]; all go through at once. Where options.centring counts on the fit of a
+// layer's outputs, rounding does not look at their mean, and puts it right in the layer's bias. Unless options.centring
+// leaves batch norm out, its statistics move along during the pass (method `transfer`) and are put back after it.
 void CompensateRounding(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
                         const QuantizerOptions& options, const torch::Tensor& images, ProgressSink& progress);
 
