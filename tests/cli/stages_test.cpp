@@ -142,11 +142,11 @@ TEST_CASE("verify --guard falls back to one width for all layers when the plan i
     REQUIRE(outcome.code == 0);
     return nlohmann::json::parse(outcome.out);
   };
-  // The budget stays 3 bits; a plan of one bit is far worse than uniform there.
+  // The budget stays 3 bits; a plan without any weights is far worse than uniform there.
   auto poor = plan;
-  for (const char* width : {"2", "3", "4", "5", "6", "7", "8"}) {
+  for (const char* width : {"1", "2", "3", "4", "5", "6", "7", "8"}) {
     const auto from = std::string("bits: ") + width + ", grid";
-    while (poor.find(from) != std::string::npos) poor = Replaced(poor, from, "bits: 1, grid");
+    while (poor.find(from) != std::string::npos) poor = Replaced(poor, from, "bits: 0, grid");
   }
   WriteText(place / "poor.yaml", poor);
   const auto replaced = guarded("poor.yaml");
