@@ -41,9 +41,11 @@ std::string RecommendationText(const Comparison& comparison) {
   if (recommended.budgets.empty()) return "";
   const auto line = [&](std::size_t index) {
     const auto& plan = comparison.plans[index];
-    return fmt::format("{}{}, {} ({} with what stays in float), drop {}: {}", plan.allocator,
+    const auto& corrected = plan.float_corrected;
+    return fmt::format("{}{}, {} ({} with what stays in float), drop {}{}: {}", plan.allocator,
                        plan.random ? fmt::format(" #{}", plan.seed) : "", Counted(plan.achieved.stored_bytes, "byte"),
-                       Grouped(plan.achieved.network_bytes), PairedPoints(plan.drop, 1.0), plan.file);
+                       Grouped(plan.achieved.network_bytes), PairedPoints(plan.drop, 1.0),
+                       corrected ? ", corrected " + PairedPoints(corrected->accuracy_drop, 1.0) : "", plan.file);
   };
   std::string text;
   for (const auto index : recommended.budgets) {
@@ -65,8 +67,11 @@ std::string RecommendationText(const Comparison& comparison) {
 
 std::string Text(const pipeline::CompareReport& report) {
   const auto& comparison = report.comparison;
-  Table table({">budget", "allocator", ">used", ">bytes", ">whole network", ">accuracy", ">NLL", ">drop",
-               ">over uniform", "best", "choice"});
+  const auto corrected = PlansOfCorrectedFloats(comparison);
+  std::vector<std::string> columns = {">budget", "allocator", ">used",         ">bytes", ">whole network", ">accuracy",
+                                      ">NLL",    ">drop",     ">over uniform", "best",   "choice"};
+  if (!corrected.empty()) columns.insert(columns.begin() + 8, ">drop, corrected");
+  Table table(columns);
   double budget = -1.0;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
     const auto& plan = comparison.plans[i];
@@ -78,22 +83,39 @@ std::string Text(const pipeline::CompareReport& report) {
       table.Row({shown, name, "no plan"});
       continue;
     }
-    table.Row({shown, name, fmt::format("{:.3f}", plan.achieved.average_bits), Grouped(plan.achieved.stored_bytes),
-               Grouped(plan.achieved.network_bytes), fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy),
-               fmt::format("{:.4f}", plan.metrics.nll), PairedPoints(plan.drop, 1.0),
-               PairedPoints(plan.below_uniform, -1.0),
-               plan.below_best.drop == 0.0 ? "best"
-               : plan.tie_with_best        ? "tie"
-                                           : "",
-               comparison.recommended.overall == i ? "ship"
-               : comparison.recommended.Holds(i)   ? "pick"
-                                                   : ""});
+    std::vector<std::string> row = {shown,
+                                    name,
+                                    fmt::format("{:.3f}", plan.achieved.average_bits),
+                                    Grouped(plan.achieved.stored_bytes),
+                                    Grouped(plan.achieved.network_bytes),
+                                    fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy),
+                                    fmt::format("{:.4f}", plan.metrics.nll),
+                                    PairedPoints(plan.drop, 1.0),
+                                    PairedPoints(plan.below_uniform, -1.0),
+                                    plan.below_best.drop == 0.0 ? "best"
+                                    : plan.tie_with_best        ? "tie"
+                                                                : "",
+                                    comparison.recommended.overall == i ? "ship"
+                                    : comparison.recommended.Holds(i)   ? "pick"
+                                                                        : ""};
+    if (!corrected.empty()) {
+      const auto& against = plan.float_corrected;
+      row.insert(row.begin() + 8, against ? PairedPoints(against->accuracy_drop, 1.0) : "the same");
+    }
+    table.Row(row);
   }
   auto text = table.Render() + "\n";
   text += fmt::format("model              {}\n", comparison.model);
   text += fmt::format("measured on        {}, {}, float accuracy {:.2f} %, NLL {:.4f}\n", comparison.data,
                       Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy,
                       comparison.float_model.nll);
+  for (const auto* plan : corrected) {
+    text += fmt::format("{:<18} batch norm {}\n", plan == corrected.front() ? "float, corrected" : "",
+                        CorrectedFloatText(*plan));
+  }
+  if (!corrected.empty()) {
+    text += "drop, corrected    from the float network with the plan's correction; the same: that does not change it\n";
+  }
   if (comparison.left_in_float.weights > 0) text += LeftInFloatText(comparison.left_in_float);
   text +=
       "bytes              of the planned layers, packed; whole network: with what stays in float\n"

@@ -17,14 +17,19 @@ ordered_json MetricsJson(const Metrics& metrics) {
   return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
 }
 
+ordered_json DropJson(const PairedComparison& drop) {
+  return {{"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}, {"mcnemar_p", drop.mcnemar_p}};
+}
+
 ordered_json VerifiedJson(const Verification& verified) {
-  const auto& drop = verified.accuracy_drop;
-  return {
-      {"data", verified.data},
-      {"samples", verified.samples},
-      {"float", MetricsJson(verified.float_model)},
-      {"quantized", MetricsJson(verified.quantized)},
-      {"accuracy_drop", {{"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}, {"mcnemar_p", drop.mcnemar_p}}}};
+  const auto& corrected = verified.float_corrected;
+  return {{"data", verified.data},
+          {"samples", verified.samples},
+          {"float", MetricsJson(verified.float_model)},
+          {"float_corrected", corrected ? MetricsJson(corrected->metrics) : ordered_json()},
+          {"quantized", MetricsJson(verified.quantized)},
+          {"accuracy_drop", DropJson(verified.accuracy_drop)},
+          {"accuracy_drop_corrected", corrected ? DropJson(corrected->accuracy_drop) : ordered_json()}};
 }
 
 ordered_json AchievedJson(const PlanAchieved& achieved) {

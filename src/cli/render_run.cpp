@@ -17,11 +17,16 @@ std::string VerifiedText(const Verification& verified) {
     return fmt::format("{:<18} {:.2f} %  (NLL {:.4f}, Brier {:.4f}, ECE {:.4f})\n", name, 100 * m.accuracy, m.nll,
                        m.brier, m.ece);
   };
-  const auto& drop = verified.accuracy_drop;
+  const auto lost = [](const char* name, const PairedComparison& drop) {
+    return fmt::format("{:<18} {:.2f} points, 95 % interval [{:.2f}, {:.2f}], McNemar p = {:.3g}\n", name,
+                       100 * drop.drop, 100 * drop.ci_low, 100 * drop.ci_high, drop.mcnemar_p);
+  };
+  const auto& corrected = verified.float_corrected;
   return fmt::format("measured on        {}, {}\n", verified.data, Counted(verified.samples, "sample")) +
-         row("float accuracy", verified.float_model) + row("quantized accuracy", verified.quantized) +
-         fmt::format("drop               {:.2f} points, 95 % interval [{:.2f}, {:.2f}], McNemar p = {:.3g}\n",
-                     100 * drop.drop, 100 * drop.ci_low, 100 * drop.ci_high, drop.mcnemar_p);
+         row("float accuracy", verified.float_model) +
+         (corrected ? row("float, corrected", corrected->metrics) : std::string()) +
+         row("quantized accuracy", verified.quantized) + lost("drop", verified.accuracy_drop) +
+         (corrected ? lost("drop, corrected", corrected->accuracy_drop) : std::string());
 }
 
 std::string AgainstText(const Verification& against, const std::string& file) {

@@ -1,5 +1,7 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "bitplan/core/counted.h"
 #include "cli/render.h"
 #include "cli/render_parts.h"
@@ -57,25 +59,40 @@ std::string Text(const pipeline::InspectReport& report) {
 }
 
 std::string Text(const pipeline::ListReport& report) {
-  Table table({"budget", "allocator", ">bits", ">bytes", ">accuracy", ">drop, points", "", "plan"});
+  const auto points = [](const PairedComparison& drop) {
+    return fmt::format("{:.2f} [{:.2f}, {:.2f}]", 100.0 * drop.drop + 0.0, 100.0 * drop.ci_low + 0.0,
+                       100.0 * drop.ci_high + 0.0);
+  };
+  const bool second = std::any_of(report.plans.begin(), report.plans.end(), [](const auto& listed) {
+    return listed.plan.verified && listed.plan.verified->float_corrected;
+  });
+  std::vector<std::string> columns = {"budget",    "allocator",     ">bits", ">bytes",
+                                      ">accuracy", ">drop, points", "",      "plan"};
+  if (second) columns.insert(columns.begin() + 6, ">drop, corrected");
+  Table table(columns);
   std::string models;
   for (const auto& [plan, plan_file, quantized_file, newest] : report.plans) {
     const auto model = fmt::format("{}, sha256 {}", plan.model.name, plan.model.sha256.substr(0, 12));
     if (model != models && !models.empty()) table.Rule();
     models = model;
     const auto& verified = plan.verified;
-    const auto drop = verified ? verified->accuracy_drop : PairedComparison{};
-    table.Row({fmt::format("{} {:g}", BudgetName(plan.budget.kind), plan.budget.value), plan.allocator,
-               fmt::format("{:.3f}", plan.achieved.average_bits), Grouped(plan.achieved.stored_bytes),
-               verified ? fmt::format("{:.2f} %", 100.0 * verified->quantized.accuracy) : "not measured",
-               verified ? fmt::format("{:.2f} [{:.2f}, {:.2f}]", 100.0 * drop.drop + 0.0, 100.0 * drop.ci_low + 0.0,
-                                      100.0 * drop.ci_high + 0.0)
-                        : "",
-               newest ? "newest" : "", plan_file.string()});
+    std::vector<std::string> row = {
+        fmt::format("{} {:g}", BudgetName(plan.budget.kind), plan.budget.value),
+        plan.allocator,
+        fmt::format("{:.3f}", plan.achieved.average_bits),
+        Grouped(plan.achieved.stored_bytes),
+        verified ? fmt::format("{:.2f} %", 100.0 * verified->quantized.accuracy) : "not measured",
+        verified ? points(verified->accuracy_drop) : ""};
+    if (second) {
+      row.push_back(verified && verified->float_corrected ? points(verified->float_corrected->accuracy_drop) : "");
+    }
+    row.insert(row.end(), {newest ? "newest" : "", plan_file.string()});
+    table.Row(row);
   }
   auto text = report.plans.empty() ? std::string() : table.Render() + "\n";
   text += fmt::format("folder             {}, {}\n", report.folder.string(), Counted(std::ssize(report.plans), "plan"));
   for (const auto& line : report.unreadable) text += fmt::format("no plan            {}\n", line);
+  if (second) text += "drop, corrected    from the float network with the plan's correction, where that changes it\n";
   text += NotesText(report.notes);
   if (!report.plans.empty()) {
     text += "to delete one      remove its folder; what lies beside plan.yaml there is its network, quantized.pt\n";

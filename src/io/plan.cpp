@@ -68,17 +68,20 @@ std::string DumpMetrics(const Metrics& metrics) {
                      FormatNumber(metrics.nll), FormatNumber(metrics.brier), FormatNumber(metrics.ece));
 }
 
+std::string DumpPaired(const PairedComparison& drop) {
+  return fmt::format("{{value: {}, ci95: [{}, {}], mcnemar_p: {}}}", FormatNumber(drop.drop), FormatNumber(drop.ci_low),
+                     FormatNumber(drop.ci_high), FormatNumber(drop.mcnemar_p));
+}
+
 std::string DumpVerification(const Verification& verified) {
-  const PairedComparison& drop = verified.accuracy_drop;
-  return fmt::format(
-      "verified:\n"
-      "  data: {}\n"
-      "  samples: {}\n"
-      "  float:     {}\n"
-      "  quantized: {}\n"
-      "  accuracy_drop: {{value: {}, ci95: [{}, {}], mcnemar_p: {}}}\n",
-      FormatText(verified.data), verified.samples, DumpMetrics(verified.float_model), DumpMetrics(verified.quantized),
-      FormatNumber(drop.drop), FormatNumber(drop.ci_low), FormatNumber(drop.ci_high), FormatNumber(drop.mcnemar_p));
+  const auto& corrected = verified.float_corrected;
+  std::string text = fmt::format("verified:\n  data: {}\n  samples: {}\n  float:     {}\n", FormatText(verified.data),
+                                 verified.samples, DumpMetrics(verified.float_model));
+  if (corrected) text += fmt::format("  float_corrected: {}\n", DumpMetrics(corrected->metrics));
+  text += fmt::format("  quantized: {}\n  accuracy_drop: {}\n", DumpMetrics(verified.quantized),
+                      DumpPaired(verified.accuracy_drop));
+  if (corrected) text += fmt::format("  accuracy_drop_corrected: {}\n", DumpPaired(corrected->accuracy_drop));
+  return text;
 }
 
 std::string DumpAchieved(const PlanAchieved& achieved) {
@@ -242,6 +245,16 @@ Metrics ReadMetrics(const YamlSource& source, const YAML::Node& node, const std:
           fields.Number("ece", kShare)};
 }
 
+PairedComparison ReadPaired(const YamlSource& source, const YAML::Node& node, const std::string& path) {
+  const Fields fields(source, node, path);
+  const auto interval = fields.List("ci95");
+  if (interval.size() != 2) source.Fail(fields.At("ci95"), fields.Path("ci95") + " must have two ends");
+  return {.drop = fields.Number("value", kAny),
+          .ci_low = source.Number(interval[0], fields.Path("ci95"), kAny),
+          .ci_high = source.Number(interval[1], fields.Path("ci95"), kAny),
+          .mcnemar_p = fields.Number("mcnemar_p", kShare)};
+}
+
 Verification ReadVerification(const YamlSource& source, const YAML::Node& node) {
   const Fields fields(source, node, "verified");
   Verification verified;
@@ -249,13 +262,15 @@ Verification ReadVerification(const YamlSource& source, const YAML::Node& node) 
   verified.samples = fields.Integer("samples", kAtLeastOne);
   verified.float_model = ReadMetrics(source, fields.At("float"), "verified.float");
   verified.quantized = ReadMetrics(source, fields.At("quantized"), "verified.quantized");
-  const Fields drop(source, fields.At("accuracy_drop"), "verified.accuracy_drop");
-  const auto interval = drop.List("ci95");
-  if (interval.size() != 2) source.Fail(drop.At("ci95"), drop.Path("ci95") + " must have two ends");
-  verified.accuracy_drop.drop = drop.Number("value", kAny);
-  verified.accuracy_drop.ci_low = source.Number(interval[0], drop.Path("ci95"), kAny);
-  verified.accuracy_drop.ci_high = source.Number(interval[1], drop.Path("ci95"), kAny);
-  verified.accuracy_drop.mcnemar_p = drop.Number("mcnemar_p", kShare);
+  verified.accuracy_drop = ReadPaired(source, fields.At("accuracy_drop"), "verified.accuracy_drop");
+  if (fields.Has("float_corrected") != fields.Has("accuracy_drop_corrected")) {
+    source.Fail(node, "verified must have both of the keys float_corrected and accuracy_drop_corrected, or neither");
+  }
+  if (fields.Has("float_corrected")) {
+    verified.float_corrected =
+        FloatCorrected{ReadMetrics(source, fields.At("float_corrected"), "verified.float_corrected"),
+                       ReadPaired(source, fields.At("accuracy_drop_corrected"), "verified.accuracy_drop_corrected")};
+  }
   return verified;
 }
 

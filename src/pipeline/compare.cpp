@@ -131,12 +131,20 @@ class Comparer {
       plan.metrics = measurement.verify.metrics;
       plan.choice = measurement.calibration.metrics;
       plan.correction = measurement.correction;
+      plan.float_corrected = AgainstCorrected(plan);
     }
   }
 
   PairedComparison Paired(const std::vector<std::uint8_t>& better, const std::vector<std::uint8_t>& worse) const {
     return ComparePaired(better, worse, chain_.recipe().verify.bootstrap,
                          RandomStream(chain_.recipe().seed, "verify/bootstrap"));
+  }
+
+  // Against the float network with the plan's correction, where that is another network.
+  std::optional<FloatCorrected> AgainstCorrected(const ComparedPlan& plan) {
+    const auto* corrected = chain_.MeasureFloatCorrected(plan.correction, plan.bits);
+    if (corrected == nullptr) return std::nullopt;
+    return FloatCorrected{corrected->metrics, Paired(corrected->correct, measurements_.at(plan.bits).verify.correct)};
   }
 
   // The best of a budget is the plan with the highest accuracy, the lower NLL deciding between equals.
@@ -223,8 +231,15 @@ class Comparer {
   }
 
   [[nodiscard]] Plan PlanOf(const ComparedPlan& plan, const PlanMeasurement& reference) {
+    const auto& measured = measurements_.at(plan.bits);
     return chain_.MeasuredPlan(plan.allocator, plan.budget, plan.seed, plan.bits, plan.achieved.predicted_loss_rise,
-                               measurements_.at(plan.bits), reference, plan.drop);
+                               measured,
+                               {.data = measured.verify.data,
+                                .samples = static_cast<std::int64_t>(measured.verify.correct.size()),
+                                .float_model = reference.verify.metrics,
+                                .quantized = measured.verify.metrics,
+                                .accuracy_drop = plan.drop,
+                                .float_corrected = plan.float_corrected});
   }
 
   [[nodiscard]] std::vector<std::string> Notes(const Comparison& comparison, const PlanMeasurement& reference) {

@@ -13,6 +13,10 @@ nlohmann::json ToJson(const Metrics& metrics) { return {metrics.accuracy, metric
 
 Metrics MetricsFrom(const nlohmann::json& json) { return {json.at(0), json.at(1), json.at(2), json.at(3)}; }
 
+nlohmann::json ToJson(const PairedComparison& drop) { return {drop.drop, drop.ci_low, drop.ci_high, drop.mcnemar_p}; }
+
+PairedComparison PairedFrom(const nlohmann::json& json) { return {json.at(0), json.at(1), json.at(2), json.at(3)}; }
+
 nlohmann::ordered_json SplitJson(const SplitMeasurement& measured) {
   std::string correct, nll;
   for (const auto hit : measured.correct) correct += hit != 0 ? '1' : '0';
@@ -40,23 +44,30 @@ SplitMeasurement SplitOf(const nlohmann::json& json) {
 }  // namespace
 
 std::string FactsOf(const Verification& verified) {
-  const auto& drop = verified.accuracy_drop;
-  const nlohmann::json facts = {{"data", verified.data},
-                                {"samples", verified.samples},
-                                {"float", ToJson(verified.float_model)},
-                                {"quantized", ToJson(verified.quantized)},
-                                {"drop", {drop.drop, drop.ci_low, drop.ci_high, drop.mcnemar_p}}};
+  nlohmann::json facts = {{"data", verified.data},
+                          {"samples", verified.samples},
+                          {"float", ToJson(verified.float_model)},
+                          {"quantized", ToJson(verified.quantized)},
+                          {"drop", ToJson(verified.accuracy_drop)}};
+  if (const auto& corrected = verified.float_corrected) {
+    facts["float_corrected"] = ToJson(corrected->metrics);
+    facts["drop_corrected"] = ToJson(corrected->accuracy_drop);
+  }
   return JsonText(facts);
 }
 
 Verification VerificationOf(const std::string& text) {
   const auto facts = nlohmann::json::parse(text);
-  const auto& drop = facts.at("drop");
-  return {.data = facts.at("data"),
-          .samples = facts.at("samples"),
-          .float_model = MetricsFrom(facts.at("float")),
-          .quantized = MetricsFrom(facts.at("quantized")),
-          .accuracy_drop = {drop.at(0), drop.at(1), drop.at(2), drop.at(3)}};
+  Verification verified{.data = facts.at("data"),
+                        .samples = facts.at("samples"),
+                        .float_model = MetricsFrom(facts.at("float")),
+                        .quantized = MetricsFrom(facts.at("quantized")),
+                        .accuracy_drop = PairedFrom(facts.at("drop"))};
+  if (facts.contains("float_corrected")) {
+    verified.float_corrected =
+        FloatCorrected{MetricsFrom(facts.at("float_corrected")), PairedFrom(facts.at("drop_corrected"))};
+  }
+  return verified;
 }
 
 std::string FactsOf(const Correction& correction, std::optional<double> calibration_accuracy) {

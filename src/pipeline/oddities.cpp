@@ -37,11 +37,18 @@ std::optional<std::string> AtChance(const Verification& verified, int classes) {
 std::optional<std::string> QuantizedBetter(const Verification& verified) {
   const auto& drop = verified.accuracy_drop;
   if (drop.drop > -kBetter || drop.ci_high >= 0.0) return std::nullopt;
+  std::string with_same;
+  if (const auto& corrected = verified.float_corrected) {
+    const bool explains = corrected->accuracy_drop.drop > -kBetter;
+    with_same =
+        fmt::format(". The float network with the same correction has {} %{}", Points(corrected->metrics.accuracy),
+                    explains ? ": judge the plan by the drop against that" : ", so that is not all");
+  }
   return fmt::format(
       "the quantized network is {} points better than the float one ({} %): its corrections repaired what was wrong "
-      "before. Usually data.normalize is missing or another than in training, or the network was saved in training "
+      "before{}. Usually data.normalize is missing or another than in training, or the network was saved in training "
       "mode",
-      Points(-drop.drop), Points(verified.float_model.accuracy));
+      Points(-drop.drop), Points(verified.float_model.accuracy), with_same);
 }
 
 double LargestEntry(const AllocationProblem& table) {

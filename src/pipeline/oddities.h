@@ -18,7 +18,8 @@ struct OddityFacts {
 
 // One sentence for each:
 //   float accuracy no better than guessing one of the classes;
-//   a quantized network significantly and more than two points better than the float one;
+//   a quantized network significantly and more than two points better than the float one, with what the same correction
+//   makes of the float network where it changes it;
 //   a sensitivity table in which no width of any layer costs anything, or of some layers that are planned;
 //   five points and more lost where next to no loss was predicted;
 //   calibration images recognized more than ten points better than those measured on.

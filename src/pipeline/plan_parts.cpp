@@ -49,6 +49,10 @@ void SetCorrection(Plan& plan, const CorrectionMethod& method) {
   plan.quantizer.output_correction = method.outputs;
 }
 
+CorrectionMethod CorrectionIn(const Plan& plan) {
+  return {plan.quantizer.batch_norm, plan.quantizer.output_correction};
+}
+
 void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
   options.scheme = plan.scheme;
   options.granularity = plan.granularity;

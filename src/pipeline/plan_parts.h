@@ -24,6 +24,7 @@ void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices);
 [[nodiscard]] std::string BitsText(const std::vector<int>& bits);
 
 void SetCorrection(Plan& plan, const CorrectionMethod& method);
+[[nodiscard]] CorrectionMethod CorrectionIn(const Plan& plan);
 // Sets in `options` what of a quantizer a plan states.
 void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options);
 

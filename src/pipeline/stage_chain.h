@@ -5,7 +5,7 @@
 // recipe sections that it reads, the data it reads and the seed. Raise a version when a stage computes something else.
 //
 // Bodies in the order of the stages: stage_model.cpp, stage_tables.cpp, stage_solve.cpp, stage_draft.cpp,
-// stage_measure.cpp, stage_verify.cpp; what they share is in stage_chain.cpp.
+// stage_measure.cpp, stage_reference.cpp, stage_verify.cpp; what they share is in stage_chain.cpp.
 #pragma once
 
 #include <functional>
@@ -135,11 +135,14 @@ class StageChain {
   [[nodiscard]] Verification Compare(const Plan& plan, const Plan& other);
 
   [[nodiscard]] PlanMeasurement MeasureFloat();
+  // The float network with the correction of a plan with these widths, on the verification split; null where that
+  // leaves it as it is. Measured once for every method, and kept in the folder under compare/.
+  [[nodiscard]] const SplitMeasurement* MeasureFloatCorrected(const CorrectionMethod& method,
+                                                              const std::vector<int>& bits);
   // The plan of one measured row of a comparison, as `verify --plan` takes it. `name`: of the allocator.
   [[nodiscard]] Plan MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
                                   const std::vector<int>& bits, double predicted_loss_rise,
-                                  const PlanMeasurement& measurement, const PlanMeasurement& reference,
-                                  const PairedComparison& drop);
+                                  const PlanMeasurement& measurement, const Verification& verified);
   // Quantizes, corrects and evaluates; kept in the folder under compare/ by the hash of everything that it depends on.
   [[nodiscard]] PlanMeasurement MeasureBits(const std::vector<int>& bits, bool& reused);
 
@@ -206,7 +209,18 @@ class StageChain {
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
   // Of the float network on the first calibration images, when it has probably seen them.
   [[nodiscard]] std::optional<double> CalibrationAccuracy();
-  [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized);
+  [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized,
+                                     const std::optional<torch::jit::Module>& corrected = std::nullopt);
+  // The network of `plan`, which states its correction, against the float network without and with that correction.
+  [[nodiscard]] Verification MeasurePlan(const Plan& plan, const torch::jit::Module& quantized);
+  // Empty where the correction leaves a float network as it is.
+  [[nodiscard]] std::optional<torch::jit::Module> FloatCorrectedAs(const CorrectionMethod& method,
+                                                                   const std::vector<int>& bits);
+  // What FloatCorrectedAs depends on besides model, data and seed; empty where it is.
+  [[nodiscard]] std::string FloatCorrectedInput(const CorrectionMethod& method, const std::vector<int>& bits) const;
+  // A measurement of the folder by the hash of what it depends on, or `work`, which is kept there then.
+  [[nodiscard]] PlanMeasurement Kept(const std::string& input, bool& reused,
+                                     const std::function<PlanMeasurement()>& work);
   // NLL on the second half of the calibration split; an "auto" correction is chosen on the first.
   [[nodiscard]] double GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
                                 const QuantizerOptions& options);
@@ -218,7 +232,7 @@ class StageChain {
   [[nodiscard]] PlanMeasurement EvaluatedOnBoth(const torch::jit::Module& module, const std::string& what);
   [[nodiscard]] Verification RoundedVerification(Verification result) const;
   [[nodiscard]] std::string ApplyInput(const Plan& plan);
-  [[nodiscard]] std::string VerifyInput(const StageRecord& apply);
+  [[nodiscard]] std::string VerifyInput(const StageRecord& apply, const Plan& plan);
   // "plans/average_bits-3.0-quantile-inform-1a2b3c4d"
   [[nodiscard]] std::string PlaceOf(const Plan& plan, bool edited);
   void WritePlan(const Plan& plan, const std::string& place, bool edited);
@@ -246,6 +260,7 @@ class StageChain {
   std::unique_ptr<SensitivityInputs> oracle_inputs_;  // of the last oracle, which refers to them
   bool few_images_said_ = false;
   std::optional<std::vector<QuantizerEvidence>> evidence_;
+  std::map<std::string, SplitMeasurement> floats_corrected_;  // by the hash of what each depends on
   std::optional<AppliedPlan> quantized_;
   std::vector<int> quantized_bits_;
 };

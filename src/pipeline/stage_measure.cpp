@@ -7,15 +7,19 @@
 #include "bitplan/verify/compensate.h"
 #include "bitplan/verify/correction.h"
 #include "bitplan/verify/evaluate.h"
-#include "pipeline/measurement_text.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
 namespace {
 
-void RoundMetrics(Metrics& metrics) {
+void Round(Metrics& metrics) {
   for (double* value : {&metrics.accuracy, &metrics.nll, &metrics.brier, &metrics.ece}) *value = Rounded(*value, 6);
+}
+
+void Round(PairedComparison& drop) {
+  for (double* value : {&drop.drop, &drop.ci_low, &drop.ci_high}) *value = Rounded(*value, 6);
+  drop.mcnemar_p = RoundedToDigits(drop.mcnemar_p, 6);
 }
 
 }  // namespace
@@ -57,19 +61,22 @@ int StageChain::Batch() {
 
 const Dataset& StageChain::VerifySplit() { return recipe_.verify.split == "test" ? Data().test : Data().calibration; }
 
-Verification StageChain::Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized) {
+Verification StageChain::Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized,
+                                 const std::optional<torch::jit::Module>& corrected) {
   auto options = recipe_.verify;
   options.batch = Batch();
   return RoundedVerification(
-      VerifyPaired(reference, quantized, VerifySplit(), normalizer_, options, recipe_.seed, progress_));
+      VerifyPaired(reference, quantized, VerifySplit(), normalizer_, options, recipe_.seed, progress_, corrected));
 }
 
 Verification StageChain::RoundedVerification(Verification result) const {
-  RoundMetrics(result.float_model);
-  RoundMetrics(result.quantized);
-  auto& drop = result.accuracy_drop;
-  for (double* value : {&drop.drop, &drop.ci_low, &drop.ci_high}) *value = Rounded(*value, 6);
-  drop.mcnemar_p = RoundedToDigits(drop.mcnemar_p, 6);
+  Round(result.float_model);
+  Round(result.quantized);
+  Round(result.accuracy_drop);
+  if (result.float_corrected) {
+    Round(result.float_corrected->metrics);
+    Round(result.float_corrected->accuracy_drop);
+  }
   return result;
 }
 
@@ -145,8 +152,7 @@ PlanMeasurement StageChain::MeasureFloat() {
 
 Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
                               const std::vector<int>& bits, double predicted_loss_rise,
-                              const PlanMeasurement& measurement, const PlanMeasurement& reference,
-                              const PairedComparison& drop) {
+                              const PlanMeasurement& measurement, const Verification& verified) {
   const auto kept = recipe_.allocate;
   recipe_.allocate.allocator = name;
   recipe_.allocate.budget = {BudgetKind::kAverageBits, average_bits};
@@ -158,12 +164,7 @@ Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std:
   recipe_.allocate = kept;
   plan.seed = seed;
   SetCorrection(plan, measurement.correction);
-  const auto& verify = measurement.verify;
-  plan.verified = RoundedVerification({.data = verify.data,
-                                       .samples = static_cast<std::int64_t>(verify.correct.size()),
-                                       .float_model = reference.verify.metrics,
-                                       .quantized = verify.metrics,
-                                       .accuracy_drop = drop});
+  plan.verified = RoundedVerification(verified);
   return plan;
 }
 
@@ -173,23 +174,14 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
   for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto", .range = "auto"});
   Sha256 hash;
   hash.Update("measure/2").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
-  const auto input = hash.Hex();
-  const auto file = folder_.File("compare/" + input.substr(0, 24) + ".json");
-  reused = false;
-  if (std::filesystem::exists(file)) {
-    if (const auto saved = ParseMeasurement(ReadFile(file, "measurement"), input)) {
-      reused = true;
-      return *saved;
-    }
-  }
-  auto applied = ApplyBits(Model(), bits, {}, recipe_.quantizer, Evidence());
-  const auto correction = Correct(applied, bits);
-  auto measurement = EvaluatedOnBoth(applied.module, "plan");
-  measurement.correction = correction.chosen;
-  measurement.choices = applied.choices;
-  EnsureWritableFolder(file.parent_path());
-  WriteFileAtomically(file, DumpMeasurement(measurement, input));
-  return measurement;
+  return Kept(hash.Hex(), reused, [&] {
+    auto applied = ApplyBits(Model(), bits, {}, recipe_.quantizer, Evidence());
+    const auto correction = Correct(applied, bits);
+    auto measurement = EvaluatedOnBoth(applied.module, "plan");
+    measurement.correction = correction.chosen;
+    measurement.choices = applied.choices;
+    return measurement;
+  });
 }
 
 }  // namespace bitplan::pipeline

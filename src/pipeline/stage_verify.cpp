@@ -35,8 +35,10 @@ std::string StageChain::ApplyInput(const Plan& plan) {
                         BitsAndChoices(plan), Seed(), RangeEvidenceHash()});
 }
 
-std::string StageChain::VerifyInput(const StageRecord& apply) {
-  return Sha256OfParts({"verify/2", ModelRecord().content, apply.content, DataHash(true), Section("verify"), Seed()});
+std::string StageChain::VerifyInput(const StageRecord& apply, const Plan& plan) {
+  const auto reference = FloatCorrectedInput(CorrectionOf(apply.facts).chosen, BitsOf(plan));
+  return Sha256OfParts({"verify/3", ModelRecord().content, apply.content, DataHash(true), Section("verify"), Seed(),
+                        reference, reference.empty() ? "" : DataHash(false)});
 }
 
 std::string StageChain::PlaceOf(const Plan& plan, bool edited) {
@@ -81,7 +83,7 @@ bool StageChain::PutInPlace(Plan& plan) {
   auto apply = folder_.Find("apply", ApplyInput(plan));
   if (apply) {
     PlaceNetwork(*apply, place + "/quantized.pt");
-    if (const auto verify = folder_.Find("verify", VerifyInput(*apply))) {
+    if (const auto verify = folder_.Find("verify", VerifyInput(*apply, plan))) {
       SetCorrection(plan, CorrectionOf(apply->facts).chosen);
       calibration_accuracy_ = CalibrationAccuracyOf(apply->facts);
       plan.verified = VerificationOf(verify->facts);
@@ -115,9 +117,9 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edi
     record.facts = FactsOf(Correction{correction.chosen, {}}, calibration_accuracy_);
     folder_.Complete("apply", record, {network});
   }
-  const auto verify = Ensure("verify", VerifyInput(apply), {}, [&]() -> StageRecord {
+  const auto verify = Ensure("verify", VerifyInput(apply, plan), {}, [&]() -> StageRecord {
     WritePlan(plan, place, edited);
-    return {.input = {}, .content = {}, .facts = FactsOf(Measure(Model().module, LoadModule(folder_.File(network))))};
+    return {.input = {}, .content = {}, .facts = FactsOf(MeasurePlan(plan, LoadModule(folder_.File(network))))};
   });
   plan.verified = VerificationOf(verify.facts);
   WritePlan(plan, place, edited);
@@ -131,7 +133,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
   const auto correction = Correct(applied, BitsOf(plan));
   SetCorrection(plan, correction.chosen);
   calibration_accuracy_ = CalibrationAccuracy();
-  plan.verified = Measure(Model().module, applied.module);
+  plan.verified = MeasurePlan(plan, applied.module);
   return correction.candidates;
 }
 

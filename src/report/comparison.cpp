@@ -31,6 +31,17 @@ nlohmann::ordered_json MetricsJson(const Metrics& metrics) {
   return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
 }
 
+nlohmann::ordered_json DropCorrectedJson(const ComparedPlan& plan) {
+  return plan.float_corrected ? PairedJson(plan.float_corrected->accuracy_drop) : nlohmann::ordered_json();
+}
+
+// Five columns, empty where the correction leaves a float network as it is.
+std::string CorrectedCsv(const ComparedPlan& plan) {
+  if (!plan.float_corrected) return ",,,,";
+  const auto& [metrics, drop] = *plan.float_corrected;
+  return fmt::format("{},{},{},{},{}", metrics.accuracy, drop.drop, drop.ci_low, drop.ci_high, drop.mcnemar_p);
+}
+
 nlohmann::ordered_json LeadsJson(const std::vector<BudgetLead>& leads) {
   auto list = nlohmann::ordered_json::array();
   for (const BudgetLead& lead : leads) {
@@ -58,6 +69,7 @@ nlohmann::ordered_json RecommendationsJson(const Comparison& comparison) {
             {"stored_bytes", plan.achieved.stored_bytes},
             {"network_bytes", plan.achieved.network_bytes},
             {"drop", PairedJson(plan.drop)},
+            {"drop_corrected", DropCorrectedJson(plan)},
             {"choice_drop", PairedJson(plan.choice_drop)},
             {"plan", plan.file}};
   };
@@ -77,6 +89,26 @@ nlohmann::ordered_json RecommendationsJson(const Comparison& comparison) {
 
 bool Recommendations::Holds(std::size_t plan) const {
   return std::find(budgets.begin(), budgets.end(), plan) != budgets.end();
+}
+
+std::vector<const ComparedPlan*> PlansOfCorrectedFloats(const Comparison& comparison) {
+  std::vector<const ComparedPlan*> firsts;
+  for (const ComparedPlan& plan : comparison.plans) {
+    if (!plan.float_corrected) continue;
+    const auto same = [&](const ComparedPlan* known) {
+      return known->correction.batch_norm == plan.correction.batch_norm &&
+             known->correction.outputs == plan.correction.outputs &&
+             known->float_corrected->metrics.nll == plan.float_corrected->metrics.nll;
+    };
+    if (std::none_of(firsts.begin(), firsts.end(), same)) firsts.push_back(&plan);
+  }
+  return firsts;
+}
+
+std::string CorrectedFloatText(const ComparedPlan& plan) {
+  const Metrics& metrics = plan.float_corrected->metrics;
+  return fmt::format("{}, outputs {}: {:.2f} %, NLL {:.4f}", plan.correction.batch_norm, plan.correction.outputs,
+                     100.0 * metrics.accuracy, metrics.nll);
 }
 
 std::string RecommendationRule(const Comparison& comparison) {
@@ -106,24 +138,26 @@ std::string RecommendationCaveat(const Comparison& comparison) {
 }
 
 std::string ComparisonCsv(const Comparison& comparison) {
-  std::string text =
+  const std::string header =
       "budget,allocator,seed,average_bits,stored_bytes,network_bytes,accuracy,nll,drop,drop_low,drop_high,drop_p,"
-      "below_uniform,"
+      "float_corrected,drop_corrected,drop_corrected_low,drop_corrected_high,drop_corrected_p,below_uniform,"
       "below_uniform_low,below_uniform_high,below_uniform_p,below_best,below_best_low,below_best_high,predicted_rise,"
       "common_rise,allocate_ms,batch_norm,outputs,bits,choice_accuracy,choice_nll,choice_drop,choice_drop_low,"
       "choice_drop_high,recommended,plan,note\n";
+  const auto commas = static_cast<std::size_t>(std::count(header.begin(), header.end(), ','));
+  std::string text = header;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
     const ComparedPlan& plan = comparison.plans[i];
     if (!plan.failure.empty()) {
-      text += fmt::format("{},{},{},,,,,,,,,,,,,,,,,,,,,,,,,,,,,,{}\n", plan.budget, plan.allocator, plan.seed,
+      text += fmt::format("{},{},{}{}{}\n", plan.budget, plan.allocator, plan.seed, std::string(commas - 2, ','),
                           CsvText(plan.failure));
       continue;
     }
     text += fmt::format(
-        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{}\n",
+        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{}\n",
         plan.budget, plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
         plan.achieved.network_bytes, plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low,
-        plan.drop.ci_high, plan.drop.mcnemar_p, plan.below_uniform.drop, plan.below_uniform.ci_low,
+        plan.drop.ci_high, plan.drop.mcnemar_p, CorrectedCsv(plan), plan.below_uniform.drop, plan.below_uniform.ci_low,
         plan.below_uniform.ci_high, plan.below_uniform.mcnemar_p, plan.below_best.drop, plan.below_best.ci_low,
         plan.below_best.ci_high, plan.achieved.predicted_loss_rise, plan.common_rise, plan.allocate_ms,
         plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits), plan.choice.accuracy, plan.choice.nll,
@@ -156,6 +190,9 @@ std::string ComparisonJson(const Comparison& comparison) {
                   {"outputs", plan.correction.outputs},
                   {"metrics", MetricsJson(plan.metrics)},
                   {"drop", PairedJson(plan.drop)},
+                  {"float_corrected",
+                   plan.float_corrected ? MetricsJson(plan.float_corrected->metrics) : nlohmann::ordered_json()},
+                  {"drop_corrected", DropCorrectedJson(plan)},
                   {"below_uniform", PairedJson(plan.below_uniform)},
                   {"below_best", PairedJson(plan.below_best)},
                   {"tie_with_best", plan.tie_with_best},

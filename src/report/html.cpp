@@ -86,42 +86,67 @@ std::string Linked(const ComparedPlan& plan) {
   return plan.file.empty() ? name : fmt::format("<a href=\"{}\">{}</a>", HtmlText(plan.file), name);
 }
 
+// The cell of the second reference, in tables that have its column.
+std::string AgainstCorrected(const ComparedPlan& plan, bool column) {
+  if (!column) return "";
+  return "<td>" + (plan.float_corrected ? Points(plan.float_corrected->accuracy_drop, 1.0) : "the same") + "</td>";
+}
+
+std::string CorrectedHeader(bool column) { return column ? "<th>drop from float, corrected</th>" : ""; }
+
+// What the corrections make of the float network itself, where they change it.
+std::string CorrectedFloats(const Comparison& comparison) {
+  const auto plans = PlansOfCorrectedFloats(comparison);
+  if (plans.empty()) return "";
+  std::string html =
+      "<p>Re-estimated batch norms change the float network too. Float, corrected is the float network with the same "
+      "correction as the plan, on the same samples:";
+  for (const ComparedPlan* plan : plans) {
+    html += (plan == plans.front() ? " batch norm " : "; batch norm ") + HtmlText(CorrectedFloatText(*plan));
+  }
+  return html + ". Other corrections leave a float network as it is.</p>\n";
+}
+
 std::string Recommended(const Comparison& comparison) {
   const Recommendations& recommended = comparison.recommended;
   if (recommended.budgets.empty()) return "";
+  const bool corrected = !PlansOfCorrectedFloats(comparison).empty();
   std::string html = fmt::format(
       "<h2>Recommended</h2>\n<p>{}</p>\n<p>Chosen on {}, {}. {} A plan's name is a link to its file, which "
       "<code>bitplan verify --plan</code> takes.</p>\n<table><tr><th>budget</th><th>plan</th><th>bytes</th>"
       "<th>bytes of the whole network</th><th>accuracy</th><th>drop from float on {}</th>"
-      "<th>the same where it was chosen</th></tr>\n",
+      "{}<th>the same where it was chosen</th></tr>\n",
       HtmlText(RecommendationRule(comparison)), HtmlText(recommended.data), Counted(recommended.samples, "sample"),
-      HtmlText(RecommendationCaveat(comparison)), HtmlText(comparison.data));
+      HtmlText(RecommendationCaveat(comparison)), HtmlText(comparison.data), CorrectedHeader(corrected));
   const auto row = [&](std::size_t index, const std::string& where) {
     const ComparedPlan& plan = comparison.plans[index];
-    return fmt::format("<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{}</td><td>{}</td></tr>\n",
+    return fmt::format("<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{}</td>{}<td>{}</td></tr>\n",
                        where, Linked(plan), plan.achieved.stored_bytes, plan.achieved.network_bytes,
-                       100.0 * plan.metrics.accuracy, Points(plan.drop, 1.0), Points(plan.choice_drop, 1.0));
+                       100.0 * plan.metrics.accuracy, Points(plan.drop, 1.0), AgainstCorrected(plan, corrected),
+                       Points(plan.choice_drop, 1.0));
   };
   for (const std::size_t index : recommended.budgets)
     html += "<tr>" + row(index, Quantity(comparison.plans[index].budget, "bit"));
   html += recommended.overall
               ? "<tr class=best>" + row(*recommended.overall, "over all")
-              : fmt::format("<tr><td>over all</td><td class=note colspan=6>no plan is surely within {}</td></tr>\n",
-                            Quantity(100.0 * recommended.tolerance, "point"));
+              : fmt::format("<tr><td>over all</td><td class=note colspan={}>no plan is surely within {}</td></tr>\n",
+                            corrected ? 7 : 6, Quantity(100.0 * recommended.tolerance, "point"));
   return html + "</table>\n";
 }
 
-std::string Row(const ComparedPlan& plan, bool recommended) {
+std::string Row(const ComparedPlan& plan, bool recommended, bool corrected) {
   const std::string name = Linked(plan) + (recommended ? "<br><strong>recommended</strong>" : "");
   if (!plan.failure.empty()) {
-    return fmt::format("<tr><td>{}</td><td class=note colspan=9>{}</td></tr>\n", name, HtmlText(plan.failure));
+    return fmt::format("<tr><td>{}</td><td class=note colspan={}>{}</td></tr>\n", name, corrected ? 10 : 9,
+                       HtmlText(plan.failure));
   }
   const char* kind = plan.tie_with_best ? "best" : plan.baseline ? "baseline" : "";
   return fmt::format(
       "<tr class=\"{}\"><td>{}</td><td>{:.3f}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{:.4f}</td><td>{}</td>"
-      "<td>{}</td><td>{}</td><td class=note>{}</td></tr>\n",
+      "{}<td>{}</td><td>{}</td><td class=note>{}</td></tr>\n",
       kind, name, plan.achieved.average_bits, plan.achieved.stored_bytes, plan.achieved.network_bytes,
-      100.0 * plan.metrics.accuracy, plan.metrics.nll, Points(plan.drop, 1.0), Points(plan.below_uniform, -1.0),
+      100.0 * plan.metrics.accuracy, plan.metrics.nll, Points(plan.drop, 1.0), AgainstCorrected(plan, corrected),
+      Points(plan.below_uniform, -1.0),
       plan.tie_with_best ? (plan.below_best.drop == 0.0 ? "best" : "tie") : Points(plan.below_best, 1.0),
       HtmlText(plan.note));
 }
@@ -136,8 +161,10 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
       "stays in float too. No fine-tuning.</p>\n",
       HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data),
       Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
+  html += CorrectedFloats(comparison);
   for (const auto& note : comparison.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   html += Recommended(comparison) + HtmlFigures(figures);
+  const bool corrected = !PlansOfCorrectedFloats(comparison).empty();
   double budget = -1.0;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
     const ComparedPlan& plan = comparison.plans[i];
@@ -146,12 +173,12 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
       budget = plan.budget;
       html += fmt::format(
           "<h2>Budget {}</h2><div class=scroll><table><tr><th>allocator</th><th>bits used</th><th>bytes</th>"
-          "<th>bytes of the whole network</th><th>accuracy</th><th>NLL</th><th>drop from float</th><th>over "
+          "<th>bytes of the whole network</th><th>accuracy</th><th>NLL</th><th>drop from float</th>{}<th>over "
           "uniform</th><th>below the best</th>"
           "<th class=note>note</th></tr>\n",
-          Quantity(budget, "bit"));
+          Quantity(budget, "bit"), CorrectedHeader(corrected));
     }
-    html += Row(plan, comparison.recommended.Holds(i));
+    html += Row(plan, comparison.recommended.Holds(i), corrected);
   }
   if (budget >= 0.0) html += "</table></div>\n";
   if (!comparison.leads.empty()) {

@@ -49,14 +49,28 @@ FloatReference RunFloat(const Network& network, const torch::Tensor& images, Out
   return reference;
 }
 
+// Of every layer, whether quantization changed its weights.
+std::vector<bool> ChangedLayers(const Network& network, const torch::jit::Module& quantized) {
+  std::vector<bool> changed;
+  for (const Layer& layer : network.layers) {
+    changed.push_back(!torch::equal(GetTensor(network.module, layer.parameter), GetTensor(quantized, layer.parameter)));
+  }
+  return changed;
+}
+
+void RequireImages(const torch::Tensor& images) {
+  if (images.size(0) == 0) throw Error(ErrorKind::kUsage, "quantizer.correction_samples must be > 0 to correct");
+}
+
 // Tries methods on one quantized network; the tensors that a correction writes are put back before each.
 class Corrector {
  public:
-  Corrector(const Network& network, torch::jit::Module& quantized, const QuantizerOptions& options,
-            const torch::Tensor& images)
+  // `changed`: the layers whose outputs may be fitted [layers].
+  Corrector(const Network& network, torch::jit::Module& quantized, const std::vector<bool>& changed,
+            const QuantizerOptions& options, const torch::Tensor& images)
       : network_(network), quantized_(quantized), options_(options), images_(images) {
     OutputReference outputs;
-    if (options.output_correction != "off") outputs = OutputReference(network, quantized, images);
+    if (options.output_correction != "off") outputs = OutputReference(network, changed, images);
     reference_ = RunFloat(network, images, std::move(outputs));
     for (const BatchNorm& norm : network.batch_norms) {
       slots_.push_back(GetTensor(quantized, norm.running_mean));
@@ -150,10 +164,10 @@ Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized,
   Correction correction;
   const std::string batch_norm = network.batch_norms.empty() ? "off" : options.batch_norm;
   if (batch_norm == "off" && options.output_correction == "off") return correction;
-  if (images.size(0) == 0) throw Error(ErrorKind::kUsage, "quantizer.correction_samples must be > 0 to correct");
+  RequireImages(images);
 
   const torch::NoGradGuard no_grad;
-  Corrector corrector(network, quantized, options, images);
+  Corrector corrector(network, quantized, ChangedLayers(network, quantized), options, images);
   const std::string outputs = corrector.FitsOutputs() ? options.output_correction : "off";
   if (batch_norm != "auto" && outputs != "auto") {
     correction.chosen = {batch_norm, outputs};
@@ -184,6 +198,22 @@ Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized,
   if (outputs == "auto") attempt({correction.chosen.batch_norm, "fit"});
   corrector.Write(best);
   return correction;
+}
+
+bool ChangesFloat(const CorrectionMethod& method) { return method.batch_norm == "re-estimate"; }
+
+torch::jit::Module CorrectFloat(const Network& network, const CorrectionMethod& method,
+                                const std::vector<bool>& rounded, const QuantizerOptions& options,
+                                const torch::Tensor& images) {
+  RequireImages(images);
+  const torch::NoGradGuard no_grad;
+  QuantizerOptions chosen = options;
+  chosen.batch_norm = method.batch_norm;
+  chosen.output_correction = method.outputs;
+  torch::jit::Module corrected = CloneModule(network.module);
+  Corrector(network, corrected, rounded, chosen, images).Apply(method);
+  RestoreChangedByForward(network, corrected);
+  return corrected;
 }
 
 }  // namespace bitplan

@@ -106,18 +106,26 @@ Evaluation EvaluateLogits(const torch::Tensor& logits, const torch::Tensor& labe
 
 Verification VerifyPaired(const torch::jit::Module& float_model, const torch::jit::Module& quantized,
                           const Dataset& data, const Normalizer& normalizer, const VerifyOptions& options,
-                          std::uint64_t seed, ProgressSink& progress) {
+                          std::uint64_t seed, ProgressSink& progress,
+                          const std::optional<torch::jit::Module>& float_corrected) {
   const auto measure = [&](const torch::jit::Module& module, const std::string& label) {
     return EvaluateLogits(PredictLogits(module, data, normalizer, options.batch, label, progress), data.labels);
   };
   const Evaluation before = measure(float_model, "verify float model");
   const Evaluation after = measure(quantized, "verify quantized model");
-  return {.data = data.name,
-          .samples = data.size(),
-          .float_model = before.metrics,
-          .quantized = after.metrics,
-          .accuracy_drop =
-              ComparePaired(before.correct, after.correct, options.bootstrap, RandomStream(seed, "verify/bootstrap"))};
+  const auto drop_from = [&](const Evaluation& reference) {
+    return ComparePaired(reference.correct, after.correct, options.bootstrap, RandomStream(seed, "verify/bootstrap"));
+  };
+  Verification verified{.data = data.name,
+                        .samples = data.size(),
+                        .float_model = before.metrics,
+                        .quantized = after.metrics,
+                        .accuracy_drop = drop_from(before)};
+  if (float_corrected) {
+    const Evaluation corrected = measure(*float_corrected, "verify float model, corrected");
+    verified.float_corrected = FloatCorrected{corrected.metrics, drop_from(corrected)};
+  }
+  return verified;
 }
 
 }  // namespace bitplan

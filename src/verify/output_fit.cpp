@@ -27,7 +27,7 @@ torch::Tensor Along(const torch::Tensor& values, std::int64_t dim, std::int64_t 
 
 }  // namespace
 
-OutputReference::OutputReference(const Network& network, const torch::jit::Module& quantized,
+OutputReference::OutputReference(const Network& network, const std::vector<bool>& changed,
                                  const torch::Tensor& images) {
   const std::vector<bool> feeds_batch_norm = FeedsBatchNorm(network);
   std::vector<torch::Tensor> probe(network.layers.size());
@@ -45,8 +45,7 @@ OutputReference::OutputReference(const Network& network, const torch::jit::Modul
   std::int64_t values = 0;
   for (std::size_t index = 0; index < probe.size(); ++index) {
     const Layer& layer = network.layers[index];
-    if (!probe[index].defined() || layer.uses != 1 || !rows_->Known(index)) continue;
-    if (torch::equal(GetTensor(network.module, layer.parameter), GetTensor(quantized, layer.parameter))) continue;
+    if (!changed[index] || !probe[index].defined() || layer.uses != 1 || !rows_->Known(index)) continue;
     layers_.push_back(index);
     values += probe[index].numel() / tried;
   }

@@ -19,9 +19,10 @@ namespace bitplan {
 class OutputReference {
  public:
   OutputReference() = default;  // of no layer
-  // Finds the layers by passes of a few images: used once, changed by quantization, and feeding no batch norm (which
-  // would undo the fit). How many images' outputs are kept is bounded by 256 MiB for all layers together.
-  OutputReference(const Network& network, const torch::jit::Module& quantized, const torch::Tensor& images);
+  // Finds the layers by passes of a few images: of those in `changed` [layers] the ones that are used once and feed no
+  // batch norm (which would undo the fit). How many images' outputs are kept is bounded by 256 MiB for all layers
+  // together.
+  OutputReference(const Network& network, const std::vector<bool>& changed, const torch::Tensor& images);
 
   [[nodiscard]] const std::vector<std::size_t>& layers() const { return layers_; }  // to be fitted, ascending
   // Keeps what is wanted of the float layer's output for all images at once; ignored unless it is one of layers().

@@ -64,6 +64,27 @@ TEST_CASE("range and confidence of a layer, and what the guard decided, survive 
                     ContainsSubstring("layers[0].range"));
 }
 
+TEST_CASE("the float network with the plan's correction survives the round trip, both of its keys or neither") {
+  Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
+  CHECK_FALSE(plan.verified->float_corrected);
+  CHECK_THAT(DumpPlan(plan), !ContainsSubstring("corrected"));
+  plan.verified->float_corrected = FloatCorrected{{0.9951, 0.0141, 0.0077, 0.0019}, {0.0005, -0.0001, 0.0011, 0.25}};
+  const std::string text = DumpPlan(plan);
+  const std::string drop = "  accuracy_drop_corrected: {value: 0.0005, ci95: [-0.0001, 0.0011], mcnemar_p: 0.25}\n";
+  CHECK_THAT(text,
+             ContainsSubstring("  float_corrected: {accuracy: 0.9951, nll: 0.0141, brier: 0.0077, ece: 0.0019}\n"));
+  CHECK_THAT(text, ContainsSubstring(drop));
+  const Plan read = ParsePlan(text, "plan.yaml");
+  REQUIRE(read.verified->float_corrected);
+  CHECK(read.verified->float_corrected->metrics.accuracy == 0.9951);
+  CHECK(read.verified->float_corrected->accuracy_drop.ci_high == 0.0011);
+  CHECK(read.verified->accuracy_drop.drop == 0.0003);
+  CHECK(DumpPlan(read) == text);
+  CHECK_THROWS_WITH(ParsePlan(Replaced(text, drop, ""), "plan.yaml"), ContainsSubstring("accuracy_drop_corrected"));
+  CHECK_THROWS_WITH(ParsePlan(Replaced(text, "float_corrected: {accuracy", "float_corrected: {acc"), "plan.yaml"),
+                    ContainsSubstring("verified.float_corrected"));
+}
+
 TEST_CASE("where transferred widths came from survives the round trip, and may be left out") {
   Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
   CHECK_FALSE(plan.transferred);

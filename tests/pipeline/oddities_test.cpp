@@ -58,6 +58,12 @@ TEST_CASE("a float network that guesses is said to") {
 TEST_CASE("a quantized network far better than the float one is no success") {
   CHECK_THAT(Only(Oddities(Measured(0.563, 0.881), {.classes = 10})),
              ContainsSubstring("31.8 points better") && ContainsSubstring("data.normalize"));
+  Plan explained = Measured(0.563, 0.881), puzzling = explained;
+  explained.verified->float_corrected = FloatCorrected{{.accuracy = 0.886}, {0.005, 0.001, 0.009, 0.02}};
+  CHECK_THAT(Only(Oddities(explained, {.classes = 10})),
+             ContainsSubstring("The float network with the same correction has 88.6 %: judge the plan by the drop"));
+  puzzling.verified->float_corrected = FloatCorrected{{.accuracy = 0.6}, {-0.281, -0.29, -0.27, 1e-9}};
+  CHECK_THAT(Only(Oddities(puzzling, {.classes = 10})), ContainsSubstring("has 60.0 %, so that is not all"));
   Plan unsure = Measured(0.80, 0.83, 100);
   unsure.verified->accuracy_drop.ci_high = 0.01;
   CHECK(Oddities(unsure, {.classes = 10}).empty());

@@ -1,6 +1,7 @@
 #include "bitplan/report/comparison.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -117,6 +118,57 @@ TEST_CASE("table and report state the bytes of the whole network, and a plan tha
   const std::string html = ComparisonHtml(comparison, {});
   CHECK_THAT(html, ContainsSubstring("<th>bytes of the whole network</th>") &&
                        ContainsSubstring("<td>12345</td><td>67890</td>"));
+}
+
+TEST_CASE("drops from the corrected float network stand beside the others where a correction changes it") {
+  Comparison comparison = Small();
+  comparison.recommended.budgets = {0};
+  const std::string before = ComparisonHtml(comparison, {});
+  CHECK_THAT(before, !ContainsSubstring("corrected"));
+  CHECK(nlohmann::json::parse(ComparisonJson(comparison)).at("plans").at(0).at("drop_corrected").is_null());
+  CHECK(PlansOfCorrectedFloats(comparison).empty());
+
+  ComparedPlan transferred = comparison.plans[0], failed = comparison.plans[0];
+  ComparedPlan& plan = comparison.plans[0];
+  plan.correction = {"re-estimate", "fit"};
+  plan.drop = {-0.0112, -0.02, -0.001, 0.04};
+  plan.float_corrected = FloatCorrected{{0.8835, 0.3612, 0.17, 0.02}, {0.0125, 0.005, 0.02, 0.0625}};
+  transferred.correction = {"transfer", "off"};
+  failed.failure = "no";
+  comparison.plans.insert(comparison.plans.end(), {comparison.plans[0], transferred, failed});
+  CHECK(PlansOfCorrectedFloats(comparison) == std::vector<const ComparedPlan*>{&comparison.plans[0]});
+  std::istringstream csv(ComparisonCsv(comparison));
+  std::string header, lines[4];
+  std::getline(csv, header);
+  for (auto& line : lines) {
+    std::getline(csv, line);
+    CHECK(FieldsOf(line) == FieldsOf(header));
+  }
+  CHECK_THAT(header,
+             ContainsSubstring(
+                 ",drop_p,float_corrected,drop_corrected,drop_corrected_low,drop_corrected_high,drop_corrected_p,"));
+  CHECK_THAT(lines[0], ContainsSubstring(",-0.0112,-0.02,-0.001,0.04,0.8835,0.0125,0.005,0.02,0.0625,"));
+  CHECK_THAT(lines[2], ContainsSubstring(",1,,,,,,"));
+  const auto json = nlohmann::json::parse(ComparisonJson(comparison));
+  CHECK(json.at("plans").at(0).at("float_corrected").at("accuracy") == 0.8835);
+  CHECK(json.at("plans").at(0).at("drop_corrected").at("ci95").at(1) == 0.02);
+  CHECK(json.at("recommended").at("budgets").at(0).at("drop_corrected").at("value") == 0.0125);
+  const std::string html = ComparisonHtml(comparison, {});
+  CHECK_THAT(html, ContainsSubstring("re-estimate, outputs fit: 88.35 %, NLL 0.3612. Other"));
+  const std::string cell =
+      "<td>-1.12<br><small>[-2.00, -0.10]</small></td><td>+1.25<br><small>[+0.50, +2.00]</small></td>";
+  const auto table = html.find("<h2>Budget");
+  CHECK_THAT(html.substr(0, table), ContainsSubstring(cell));
+  CHECK_THAT(html.substr(table), ContainsSubstring(cell) && ContainsSubstring("<td>the same</td>"));
+  // As many cells as columns, in both tables.
+  const auto count = [](const std::string& text, const std::string& what) {
+    int found = 0;
+    for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++found;
+    return found;
+  };
+  const auto rows = html.substr(table);
+  CHECK(count(rows, "<td") == 3 * count(rows, "<th") + 2);
+  CHECK_THAT(rows, ContainsSubstring("colspan=10"));
 }
 
 TEST_CASE("one bit, one sample and one point are counted in the singular in a report") {

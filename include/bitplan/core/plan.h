@@ -39,12 +39,21 @@ struct PairedComparison {
   double mcnemar_p = 1.0;  // exact, two-sided
 };
 
+// The second reference: the float network with the correction that the quantized one got, on the same samples.
+struct FloatCorrected {
+  Metrics metrics;
+  PairedComparison accuracy_drop;  // its accuracy less that of the quantized network
+};
+
 struct Verification {
   std::string data;  // "mnist/test"
   std::int64_t samples = 0;
   Metrics float_model;
   Metrics quantized;
   PairedComparison accuracy_drop;
+  // Empty where the correction leaves a float network as it is (ChangesFloat in verify/correction.h), so that
+  // `float_model` is this reference too; and in plans of earlier versions.
+  std::optional<FloatCorrected> float_corrected{};
 };
 
 // `verify --guard`: the plan and one width for all layers at the same budget, both corrected the same way, measured on

@@ -37,4 +37,17 @@ namespace bitplan {
                                         const Dataset& calibration, const Normalizer& normalizer,
                                         ProgressSink& progress);
 
+// Whether a correction changes a network that is not quantized. Re-estimated batch norms do: statistics that were
+// spoiled get better, good ones can get worse. `transfer` and `fit` alone do not: there is no change to move, and every
+// output fits itself.
+[[nodiscard]] bool ChangesFloat(const CorrectionMethod& method);
+
+// A clone of the float network with the correction that a quantized one got, to set that one against. `method`: what
+// CorrectNetwork chose there. Behind re-estimated batch norms `fit` is no identity: outputs are fitted to those of the
+// uncorrected float network, as in the quantized one. `rounded`: the layers that were quantized there [layers].
+// `images`: the same as there; Error(kUsage) without any.
+[[nodiscard]] torch::jit::Module CorrectFloat(const Network& network, const CorrectionMethod& method,
+                                              const std::vector<bool>& rounded, const QuantizerOptions& options,
+                                              const torch::Tensor& images);
+
 }  // namespace bitplan

@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,11 @@ struct Evaluation {
 // Accuracy, NLL, Brier, ECE (15 bins) from logits [N, classes] and labels [N]. Error(kData) when labels exceed classes.
 [[nodiscard]] Evaluation EvaluateLogits(const torch::Tensor& logits, const torch::Tensor& labels);
 
-// Both networks on the same samples.
+// All networks on the same samples. `float_corrected`: the float network with the correction of the quantized one
+// (CorrectFloat), where that is another network.
 [[nodiscard]] Verification VerifyPaired(const torch::jit::Module& float_model, const torch::jit::Module& quantized,
                                         const Dataset& data, const Normalizer& normalizer, const VerifyOptions& options,
-                                        std::uint64_t seed, ProgressSink& progress);
+                                        std::uint64_t seed, ProgressSink& progress,
+                                        const std::optional<torch::jit::Module>& float_corrected = std::nullopt);
 
 }  // namespace bitplan
