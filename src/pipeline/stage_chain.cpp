@@ -114,9 +114,16 @@ const std::vector<QuantizerEvidence>& StageChain::Evidence() {
   return *evidence_;
 }
 
+AppliedPlan StageChain::Applied(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
+                                const QuantizerOptions& options) {
+  const LayerFits* const known = KnownFits();
+  const bool all = known != nullptr && AreKnown(*known, bits, choices, options);
+  return ApplyBits(Model(), bits, choices, options, all ? std::vector<QuantizerEvidence>() : Evidence(), known);
+}
+
 AppliedPlan& StageChain::Quantized(const std::vector<int>& bits, const std::vector<LevelChoice>& choices) {
   if (!quantized_ || quantized_bits_ != bits || quantized_->choices != choices) {
-    quantized_ = ApplyBits(Model(), bits, choices, recipe_.quantizer, Evidence());
+    quantized_ = Applied(bits, choices, recipe_.quantizer);
     quantized_bits_ = bits;
   }
   return *quantized_;

@@ -26,6 +26,7 @@
 #include "bitplan/pipeline/options.h"
 #include "bitplan/pipeline/run_folder.h"
 #include "bitplan/posterior/posterior.h"
+#include "bitplan/quantizers/layer_fits.h"
 #include "bitplan/sensitivity/displacements.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/verify/apply.h"
@@ -199,6 +200,15 @@ class StageChain {
   [[nodiscard]] Network Outline();
   // Error as Allocate gives, before anything is trained or measured.
   void CheckBudget();
+  // Scales and grids of every layer at the widths of the table, and at those that were asked for before: found once,
+  // kept in the folder.
+  [[nodiscard]] const LayerFits& Fits();
+  // The same, null where they have not been found yet: a plan alone needs one width of every layer.
+  [[nodiscard]] const LayerFits* KnownFits();
+  [[nodiscard]] std::string FitsInput();
+  // ApplyBits with what is known already.
+  [[nodiscard]] AppliedPlan Applied(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
+                                    const QuantizerOptions& options);
   // `choices` empty: by the quantizer's options.
   [[nodiscard]] AppliedPlan& Quantized(const std::vector<int>& bits, const std::vector<LevelChoice>& choices);
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits) {
@@ -261,6 +271,7 @@ class StageChain {
   bool few_images_said_ = false;
   std::optional<std::vector<QuantizerEvidence>> evidence_;
   std::map<std::string, SplitMeasurement> floats_corrected_;  // by the hash of what each depends on
+  std::map<std::string, LayerFits> fits_;  // by the hash of what they were found from
   std::optional<AppliedPlan> quantized_;
   std::vector<int> quantized_bits_;
 };

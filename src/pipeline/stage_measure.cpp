@@ -84,7 +84,7 @@ double StageChain::GuardNll(const std::vector<int>& bits, const std::vector<Leve
                             const QuantizerOptions& options) {
   const auto& calibration = Data().calibration;
   const auto half = calibration.size() / 2;
-  auto applied = ApplyBits(Model(), bits, choices, options, Evidence());
+  auto applied = Applied(bits, choices, options);
   (void)Correct(applied, bits, options, calibration.Head(half));
   const Dataset judged = calibration.Select(torch::arange(half, calibration.size()));
   const auto logits = PredictLogits(applied.module, judged, normalizer_, Batch(), "guard", progress_);
@@ -175,7 +175,7 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
   Sha256 hash;
   hash.Update("measure/2").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
   return Kept(hash.Hex(), reused, [&] {
-    auto applied = ApplyBits(Model(), bits, {}, recipe_.quantizer, Evidence());
+    auto applied = Applied(bits, {}, recipe_.quantizer);
     const auto correction = Correct(applied, bits);
     auto measurement = EvaluatedOnBoth(applied.module, "plan");
     measurement.correction = correction.chosen;

@@ -10,6 +10,7 @@
 #include "bitplan/sensitivity/posterior_draws.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/verify/correction.h"
+#include "pipeline/clock.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
 
@@ -83,7 +84,38 @@ SensitivityInputs StageChain::Inputs(const std::string& metric, const std::strin
           .options = options,
           .widths = Widths(),
           .seed = recipe_.seed,
-          .evidence = &Evidence()};
+          .fits = &Fits()};
+}
+
+// Ranges, centring and the images behind them; what rounding and corrections add comes later.
+std::string StageChain::FitsInput() {
+  const auto& quantizer = recipe_.quantizer;
+  const std::string images = RangesByOutputs() ? std::string(CentringName(CentringOf(quantizer))) + " " +
+                                                     std::to_string(quantizer.correction_samples)
+                                               : std::string();
+  return Sha256OfParts({"fits/1", ModelRecord().content, RangeEvidenceHash(), quantizer.scheme, quantizer.granularity,
+                        quantizer.range, quantizer.grid, images, Seed()});
+}
+
+const LayerFits* StageChain::KnownFits() {
+  const auto input = FitsInput();
+  if (const auto found = fits_.find(input); found != fits_.end()) return &found->second;
+  if (!folder_.Find("fits", input)) return nullptr;
+  return &fits_.emplace(input, LoadLayerFits(folder_.File("fits.pt"))).first->second;
+}
+
+const LayerFits& StageChain::Fits() {
+  (void)KnownFits();
+  const auto input = FitsInput();
+  LayerFits& fits = fits_[input];
+  const auto missing = fits.Missing(Widths());
+  if (missing.empty()) return fits;
+  const auto start = Clock::now();
+  fits.Add(FitLayers(Model(), missing, recipe_.quantizer, &Evidence()));
+  folder_.Write("fits.pt", [&](const std::filesystem::path& temporary) { SaveLayerFits(fits, temporary); });
+  folder_.Complete("fits", {.input = input, .content = {}, .facts = "{}", .seconds = SecondsSince(start)},
+                   {"fits.pt"});
+  return fits;
 }
 
 const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric, const std::string& estimator) {
@@ -105,7 +137,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {
-    return Sha256OfParts({"sensitivity/6", ModelRecord().content, posterior,
+    return Sha256OfParts({"sensitivity/7", ModelRecord().content, posterior,
                           recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
                           DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
                           DumpRecipeSection(recipe, "quantizer"), BitsText(Widths()), Seed()});
@@ -158,7 +190,7 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   }
   const bool scores = allocator.needs_posterior || FindSensitivityMetric(metric).needs_posterior;
   const auto input =
-      Sha256OfParts({"draws/7", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
+      Sha256OfParts({"draws/8", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
                      ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
                      Section("quantizer"), std::to_string(draws), Seed()});
   const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric, file = stage + ".json";

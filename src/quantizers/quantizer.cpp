@@ -10,6 +10,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "quantizers/compensation.h"
+#include "quantizers/output_errors.h"
 #include "quantizers/rounding.h"
 
 namespace bitplan {
@@ -23,7 +24,8 @@ constexpr std::int64_t kChoosing = 4;  // one position in so many chooses betwee
 constexpr int kRefinements = 2;
 constexpr int kWidestByOutput = 4;  // above, every range leaves next to no error
 // Scales that are tried for the outputs, in least-squares scales of the weights.
-constexpr double kFactors[] = {0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.45, 1.7};
+// The likeliest come first: what they reach cuts the others short.
+constexpr double kFactors[] = {0.9, 1.1, 0.8, 1.25, 0.7, 1.45, 0.6, 1.7, 0.5};
 
 // Of moments towards their diagonal, tried for compensated rounding.
 constexpr double kShrinkages[] = {1.0, 0.5, 0.2, 0.05};
@@ -135,32 +137,41 @@ torch::Tensor WeightRows::RowOutputErrors(const torch::Tensor& row_values, const
   return squares.reshape({rows_.size(0), -1}).sum(1);
 }
 
+const OutputErrors& WeightRows::FittedErrors() const {
+  if (!output_errors_) output_errors_ = std::make_shared<OutputErrors>(fitted_, rows_.reshape({-1, fitted_.size(2)}));
+  return *output_errors_;
+}
+
 QuantizedWeight WeightRows::FitOutputs(int bits, const std::string& grid) const {
   QuantizedWeight best = FitWeights(bits, {grid, "mse"});
   best.range = "output";
   if (bits == 0) return best;
-  torch::Tensor least = RowOutputErrors(RowValues(best), fitted_);
+  const OutputErrors& measure = FittedErrors();
+  const rounding::CodeRange range = RangeOf(bits, grid);
+  const auto per_channel = [&](const torch::Tensor& per_scale) {
+    return per_scale.reshape({-1, 1}).expand({-1, measure.channels() / rows_.size(0)}).reshape({-1}).contiguous();
+  };
+  const auto per_scale = [&](const torch::Tensor& values) { return values.reshape({rows_.size(0), -1}).sum(1); };
+  OutputErrors::Tried tried;
+  measure.Try(per_channel(best.scales), range, {}, tried);
+  torch::Tensor least = per_scale(tried.errors), outputs = tried.outputs.clone();
   const auto consider = [&](const torch::Tensor& scales) {
-    QuantizedWeight trial = best;
-    trial.scales = scales;
-    const torch::Tensor errors = RowOutputErrors(RowValues(trial), fitted_);
+    // A channel that shares its scale with others may be worse alone.
+    const bool alone = least.size(0) == measure.channels();
+    measure.Try(per_channel(scales), range, alone ? least : torch::Tensor(), tried);
+    const torch::Tensor errors = per_scale(tried.errors);
     const torch::Tensor better = errors.lt(least) & AreUsable(scales);
     best.scales = torch::where(better, scales, best.scales);
     least = torch::where(better, errors, least);
+    measure.Keep(tried, per_channel(better), outputs);
   };
   if (bits > 1) {  // the codes of one bit do not hang on the scale
     const torch::Tensor start = best.scales;
     for (const double factor : kFactors) consider(start * factor);
   }
   for (int k = 0; k < kRefinements; ++k) {  // least squares with the codes as they are
-    const auto outputs = [&](const torch::Tensor& rows) {
-      return rows.reshape({fitted_.size(0), -1, fitted_.size(2)}).matmul(fitted_.transpose(1, 2));
-    };
-    const auto per_row = [&](const torch::Tensor& products) {
-      return products.sum(2, false, torch::kFloat64).reshape({rows_.size(0), -1}).sum(1);
-    };
-    const torch::Tensor quantized = outputs(RowValues(best));
-    const torch::Tensor factor = per_row(quantized * outputs(rows_)) / per_row(quantized.square());
+    const OutputErrors::Products products = measure.ProductsOf(outputs);
+    const torch::Tensor factor = per_scale(products.with_own) / per_scale(products.with_itself);
     consider((best.scales * factor).to(torch::kFloat32));
   }
   return best;
@@ -331,24 +342,27 @@ OutputMoments WeightRows::OwnOutputs(const torch::Tensor& inputs) const {
   return moments;
 }
 
-double WeightRows::ErrorDot(const QuantizedWeight& fit, const torch::Tensor& gradient) const {
+std::vector<double> WeightRows::ErrorDots(const std::vector<QuantizedWeight>& fits,
+                                          const torch::Tensor& gradient) const {
   const torch::Tensor rows = ToRows(gradient);
   const std::int64_t n = rows_.size(1);
-  const rounding::CodeRange range = RangeOf(std::max(fit.bits, 1), fit.grid);
+  const std::size_t count = fits.size();
   const float* const w = rows_.data_ptr<float>();
   const float* const g = rows.data_ptr<float>();
-  const float* const scales = fit.scales.data_ptr<float>();
-  std::vector<double> sums(static_cast<std::size_t>(rows_.size(0)), 0.0);
+  std::vector<double> sums(static_cast<std::size_t>(rows_.size(0)) * count);
   at::parallel_for(0, rows_.size(0), std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(n, 1)),
                    [&](std::int64_t begin, std::int64_t end) {
                      for (std::int64_t row = begin; row < end; ++row) {
-                       sums[static_cast<std::size_t>(row)] =
-                           rounding::ErrorDot(w + row * n, g + row * n, n, scales[row], range);
+                       for (std::size_t k = 0; k < count; ++k) {
+                         sums[static_cast<std::size_t>(row) * count + k] =
+                             rounding::ErrorDot(w + row * n, g + row * n, n, fits[k].scales.data_ptr<float>()[row],
+                                                RangeOf(std::max(fits[k].bits, 1), fits[k].grid));
+                       }
                      }
                    });
-  double total = 0.0;
-  for (const double sum : sums) total += sum;
-  return total;
+  std::vector<double> totals(count, 0.0);
+  for (std::size_t i = 0; i < sums.size(); ++i) totals[i % count] += sums[i];
+  return totals;
 }
 
 torch::Tensor WeightRows::Range() const { return rows_.abs().amax(1); }

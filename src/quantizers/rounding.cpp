@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 // One binary, the widest vectors of the machine it runs on.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
@@ -14,6 +15,8 @@ namespace bitplan::rounding {
 namespace {
 
 constexpr std::int64_t kBlock = 4096;  // float sums within a block, double sums across
+constexpr double kNoBound = std::numeric_limits<double>::infinity();
+constexpr std::int64_t kPart = 256;    // weights between two looks at whether a scale can still be the best
 constexpr int kCandidates = 48;
 constexpr float kFewLevels = 4.0F;  // magnitude of the longest code of a grid with few levels, at most 3 bits
 constexpr int kRefinements = 8;
@@ -48,6 +51,58 @@ BITPLAN_VECTORIZED FloatSums MeasureBlockWeighted(const float* w, const float* i
     code_code += importance[i] * code * code;
   }
   return {error, code_weight, code_code};
+}
+
+// Squared errors of a scale and of its negative; the codes of the negative one are those of the mirrored grid.
+struct MirroredErrors {
+  double as_is = 0.0, flipped = 0.0;
+};
+
+BITPLAN_VECTORIZED MirroredErrors ErrorsOfPart(const float* w, std::int64_t n, float scale, float inverse, float low,
+                                               float high, float offset) {
+  float as_is = 0.0F, flipped = 0.0F;
+#pragma omp simd reduction(+ : as_is, flipped)
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float code = __builtin_rintf(w[i] * inverse - offset) + offset;
+    const float one = std::min(std::max(code, low), high) * scale - w[i];
+    const float other = std::min(std::max(code, -high), -low) * scale - w[i];
+    as_is += one * one;
+    flipped += other * other;
+  }
+  return {as_is, flipped};
+}
+
+BITPLAN_VECTORIZED MirroredErrors ErrorsOfPartWeighted(const float* w, const float* importance, std::int64_t n,
+                                                       float scale, float inverse, float low, float high,
+                                                       float offset) {
+  float as_is = 0.0F, flipped = 0.0F;
+#pragma omp simd reduction(+ : as_is, flipped)
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float code = __builtin_rintf(w[i] * inverse - offset) + offset;
+    const float one = std::min(std::max(code, low), high) * scale - w[i];
+    const float other = std::min(std::max(code, -high), -low) * scale - w[i];
+    as_is += importance[i] * one * one;
+    flipped += importance[i] * other * other;
+  }
+  return {as_is, flipped};
+}
+
+// Given up where both have passed `bound`.
+MirroredErrors ErrorsUpTo(double bound, const float* w, const float* importance, std::int64_t n, float scale,
+                           CodeRange range) {
+  MirroredErrors errors;
+  const float inverse = 1.0F / scale;
+  for (std::int64_t begin = 0; begin < n; begin += kPart) {
+    const std::int64_t size = std::min(kPart, n - begin);
+    const MirroredErrors part =
+        importance == nullptr ? ErrorsOfPart(w + begin, size, scale, inverse, range.low, range.high, range.offset)
+                              : ErrorsOfPartWeighted(w + begin, importance + begin, size, scale, inverse, range.low,
+                                                     range.high, range.offset);
+    errors.as_is += part.as_is;
+    errors.flipped += part.flipped;
+    if (!(errors.as_is <= bound || errors.flipped <= bound)) break;
+  }
+  return errors;
 }
 
 BITPLAN_VECTORIZED void RoundBlock(const float* w, std::int64_t n, float scale, float inverse, float low, float high,
@@ -117,30 +172,39 @@ BestScale FindScale(const float* w, const float* importance, std::int64_t n, Cod
   const float reach = std::max(std::abs(range.low), std::abs(range.high));
   if (!IsUsableScale(largest / reach)) return {};
   const bool symmetric = -range.low == range.high;
-  float best_scale = largest / reach;
-  RoundingSums best = Measure(w, importance, n, best_scale, range);
-  const auto consider = [&](float scale) {
-    if (!IsUsableScale(scale)) return false;
-    const RoundingSums sums = Measure(w, importance, n, scale, range);
-    if (!(sums.error < best.error)) return false;
-    best = sums;
-    best_scale = scale;
-    return true;
+  const float first = largest / reach;
+  BestScale found{first, ErrorsUpTo(kNoBound, w, importance, n, first, range).as_is};
+  // Of equal ones the first scale stays, then the narrowest counts, and of two signs the plus.
+  const auto take = [&](float scale, double error) {
+    if (error < found.error || (error == found.error && found.scale != first)) found = {scale, error};
   };
-  const float step = largest / reach * 1.1F / kCandidates;
-  for (int k = 1; k <= kCandidates; ++k) {
-    consider(step * static_cast<float>(k));
-    if (!symmetric) consider(-step * static_cast<float>(k));
+  const float step = first * 1.1F / kCandidates;
+  // From wide to narrow: the best scale is rather wide, and what it reaches cuts the others short.
+  for (int k = kCandidates; k >= 1; --k) {
+    const float scale = step * static_cast<float>(k);
+    if (!IsUsableScale(scale)) continue;
+    const MirroredErrors errors = ErrorsUpTo(found.error, w, importance, n, scale, range);
+    if (!symmetric) take(-scale, errors.flipped);
+    take(scale, errors.as_is);
   }
   // With few levels the best use of {-2, -1, 0, 1} may be the three inner ones: scales up to the largest weight itself.
   const float inner = std::min(std::abs(range.low), std::abs(range.high));
   if (reach <= kFewLevels && inner < reach) {
-    for (float scale = step * (kCandidates + 1); scale <= 1.1F * largest / inner; scale += step) consider(scale);
+    for (float scale = step * (kCandidates + 1); scale <= 1.1F * largest / inner; scale += step) {
+      const double error = ErrorsUpTo(found.error, w, importance, n, scale, range).as_is;
+      if (IsUsableScale(scale) && error < found.error) found = {scale, error};
+    }
   }
+  RoundingSums best = Measure(w, importance, n, found.scale, range);
   for (int k = 0; k < kRefinements && best.code_code > 0.0; ++k) {
-    if (!consider(static_cast<float>(best.code_weight / best.code_code))) break;
+    const auto scale = static_cast<float>(best.code_weight / best.code_code);
+    if (!IsUsableScale(scale)) break;
+    const RoundingSums sums = Measure(w, importance, n, scale, range);
+    if (!(sums.error < best.error)) break;
+    best = sums;
+    found.scale = scale;
   }
-  return {best_scale, best.error};
+  return {found.scale, best.error};
 }
 
 float MaxScale(const float* w, std::int64_t n, CodeRange range) {

@@ -9,6 +9,7 @@
 #include "bitplan/core/error.h"
 #include "posterior/finite.h"
 #include "sensitivity/bootstrap.h"
+#include "sensitivity/one_layer_runs.h"
 #include "sensitivity/predictive_metric.h"
 #include "sensitivity/quantized_run.h"
 
@@ -45,14 +46,16 @@ Displacements MeasureDisplacements(const SensitivityInputs& inputs, ProgressSink
   run.RequireSound(result.logits);
   const torch::Tensor masked = result.logits.isneginf();  // these classes are ruled out, and stay so
   result.displacement = torch::empty({layers, widths, result.logits.size(0), result.logits.size(1)});
-  progress.Begin("sensitivity predictive", layers * widths, "settings");
-  for (std::int64_t l = 0; l < layers; ++l) {
-    for (std::int64_t k = 0; k < widths; ++k) {
-      run.Set(static_cast<std::size_t>(l), static_cast<int>(k));
-      result.displacement[l][k].copy_((run.Logits() - result.logits).masked_fill_(masked, 0.0));
+  const std::int64_t count = run.images().size(0), step = run.step();
+  OneLayerRuns runs(inputs, run.quantized(), run.corrects());
+  progress.Begin("sensitivity predictive", layers * widths * ((count + step - 1) / step), "settings");
+  for (std::int64_t begin = 0; begin < count; begin += step) {
+    const auto part = [&](const torch::Tensor& of_all) { return of_all.slice(0, begin, std::min(begin + step, count)); };
+    runs.Logits(part(run.images()), [&](std::size_t l, std::size_t k, const torch::Tensor& logits) {
+      const torch::Tensor own = result.displacement[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)];
+      part(own).copy_((logits - part(result.logits)).masked_fill_(part(masked), 0.0));
       progress.Advance(1);
-    }
-    run.Set(static_cast<std::size_t>(l), QuantizedRun::kFloat);
+    });
   }
   progress.End("");
   return result;
@@ -87,8 +90,13 @@ Displacements LoadDisplacements(const std::filesystem::path& file) {
 }
 
 AllocationProblem MeasurePredictive(const SensitivityInputs& inputs, ProgressSink& progress) {
-  AllocationProblem problem = DescribeUnits(inputs, FitAllWidths(inputs));
-  Displacements displacements = MeasureDisplacements(inputs, progress);
+  LayerFits fits{{}, inputs.widths, {}};
+  const QuantizedLayers quantized = FitAllWidths(inputs);
+  AllocationProblem problem = DescribeUnits(inputs, quantized);
+  fits.fits = quantized.fits;
+  SensitivityInputs known = inputs;
+  known.fits = &fits;
+  Displacements displacements = MeasureDisplacements(known, progress);
   problem.loss_rise = DivergenceTable(displacements);
   const torch::Tensor& logits = displacements.logits;
   const TableBootstrap bootstrap(logits.size(0), inputs.seed);

@@ -6,28 +6,17 @@
 
 #include <algorithm>
 
-#include "bitplan/core/interrupt.h"
 #include "bitplan/models/at_once.h"
 #include "posterior/batches.h"
 #include "posterior/finite.h"
 #include "sensitivity/bootstrap.h"
+#include "sensitivity/one_layer_runs.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
 namespace {
 
 constexpr std::int64_t kLossBatch = 256;
-
-// Log-probabilities of all images, [n, classes] float32.
-torch::Tensor LogProbabilities(torch::jit::Module& module, const torch::Tensor& images, std::int64_t step) {
-  std::vector<torch::Tensor> parts;
-  for (std::int64_t begin = 0; begin < images.size(0); begin += step) {
-    ThrowIfInterrupted();
-    const torch::Tensor batch = images.slice(0, begin, std::min(begin + step, images.size(0)));
-    parts.push_back(RunForward(module, batch).log_softmax(1));
-  }
-  return torch::cat(parts);
-}
 
 }  // namespace
 
@@ -39,28 +28,33 @@ AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressS
   const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
   const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, index));
 
-  torch::jit::Module module = CloneModule(inputs.network.module);
-  const std::int64_t step = std::min(kLossBatch, ImagesAtOnce(inputs.network));
-  const torch::Tensor reference = LogProbabilities(module, images, step);
-  RequireProbabilities(reference, module, inputs.train, index, inputs.normalizer);
-  const TableBootstrap bootstrap(images.size(0), inputs.seed);
-  progress.Begin("sensitivity measured", static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()),
-                 "settings");
-  for (std::size_t l = 0; l < problem.units.size(); ++l) {
-    const torch::Tensor slot = GetTensor(module, inputs.network.layers[l].parameter);
-    const torch::Tensor original = slot.clone();
-    std::vector<double> rise;
-    for (const QuantizedWeight& fit : quantized.fits[l]) {
-      slot.copy_(quantized.rows[l].Values(fit));
-      const torch::Tensor divergence = RowDivergences(reference, LogProbabilities(module, images, step));
-      bootstrap.Fill(problem, l, rise.size(), divergence);
-      rise.push_back(MeanNotNegative(divergence));
+  const std::int64_t step = std::min(kLossBatch, ImagesAtOnce(inputs.network)), count = images.size(0);
+  const auto layers = static_cast<std::int64_t>(problem.units.size());
+  const auto widths = static_cast<std::int64_t>(inputs.widths.size());
+  const torch::Tensor divergence = torch::empty({layers, widths, count});
+  OneLayerRuns runs(inputs, quantized, /*transfer=*/false);
+  progress.Begin("sensitivity measured", layers * widths * ((count + step - 1) / step), "settings");
+  for (std::int64_t begin = 0; begin < count; begin += step) {
+    const std::int64_t end = std::min(begin + step, count);
+    const torch::Tensor batch = images.slice(0, begin, end);
+    const torch::Tensor reference = RunForward(inputs.network.module, batch).log_softmax(1);
+    RequireProbabilities(reference, inputs.network.module, inputs.train, index.slice(0, begin, end), inputs.normalizer);
+    runs.Logits(batch, [&](std::size_t l, std::size_t k, const torch::Tensor& logits) {
+      divergence[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)].slice(0, begin, end).copy_(
+          RowDivergences(reference, logits.log_softmax(1)));
       progress.Advance(1);
-    }
-    slot.copy_(original);
-    problem.loss_rise.push_back(std::move(rise));
+    });
   }
   progress.End("");
+  const TableBootstrap bootstrap(count, inputs.seed);
+  for (std::size_t l = 0; l < problem.units.size(); ++l) {
+    auto& rise = problem.loss_rise.emplace_back();
+    for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
+      const torch::Tensor of_images = divergence[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)];
+      bootstrap.Fill(problem, l, k, of_images);
+      rise.push_back(MeanNotNegative(of_images));
+    }
+  }
   return problem;
 }
 

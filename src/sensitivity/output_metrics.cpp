@@ -8,14 +8,13 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
-#include <optional>
 #include <utility>
 
-#include "bitplan/core/interrupt.h"
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 #include "posterior/batches.h"
 #include "posterior/finite.h"
+#include "sensitivity/one_layer_runs.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
@@ -23,19 +22,19 @@ namespace {
 
 constexpr std::int64_t kOutputBatch = 64;
 
-using Outputs = std::vector<std::vector<torch::Tensor>>;  // [layers][uses]
+constexpr std::int64_t kOutputValues = std::int64_t{1} << 27;  // 512 MiB; reference, gradients and one quantized pass
+
+using Outputs = OneLayerRuns::Outputs;  // [layers][uses]
 
 // One pass; the outputs of every use of every layer. The tensors keep their autograd history.
 Outputs RunTapped(const Network& network, torch::jit::Module& module, const torch::Tensor& images,
-                  torch::Tensor* logits = nullptr,
-                  std::function<void(std::size_t index, const torch::Tensor& input)> on_batch_norm = nullptr) {
+                  torch::Tensor* logits) {
   Outputs outputs(network.layers.size());
   const Tap tap(network, module,
                 {.on_layer_input = nullptr,
                  .on_layer_output = [&](std::size_t l, const torch::Tensor& output) { outputs[l].push_back(output); },
-                 .on_batch_norm_input = std::move(on_batch_norm)});
-  const torch::Tensor result = RunForward(module, images);
-  if (logits != nullptr) *logits = result;
+                 .on_batch_norm_input = nullptr});
+  *logits = RunForward(module, images);
   return outputs;
 }
 
@@ -61,9 +60,11 @@ torch::Tensor Corrected(const torch::Tensor& quantized, const torch::Tensor& y) 
   return (quantized - now.mean.reshape(shape)) * ratio.reshape(shape) + wanted.mean.reshape(shape);
 }
 
-// What quantization changes in an output `y` of a layer: all of it where the quantized network sends other rows there.
+// What quantization changes in an output `y` of a layer: nothing where it is the float network's, all of it where the
+// quantized network sends other rows there.
 torch::Tensor Change(const Outputs& quantized, std::size_t layer, std::size_t use, const torch::Tensor& y,
                      const std::vector<bool>& corrected) {
+  if (use < quantized[layer].size() && !quantized[layer][use].defined()) return torch::zeros_like(y);
   const bool pairs = use < quantized[layer].size() && quantized[layer][use].sizes() == y.sizes();
   if (!pairs) return -y;
   // Only where dimension 1 is sure to be the batch norm's channel: [N, C, H, W] and [N, C].
@@ -76,10 +77,17 @@ torch::Tensor WhereFinite(const torch::Tensor& condition, const torch::Tensor& v
   return torch::where(condition.isfinite(), values, torch::zeros_like(values));
 }
 
+// Images of a minibatch: at most kOutputBatch, and no more than bound the outputs of all layers to kOutputValues.
+std::int64_t ImagesOfMinibatch(const Network& network) {
+  std::int64_t values = 0;
+  for (const Layer& layer : network.layers) values += layer.macs * layer.output_channels() / layer.weights();
+  return std::clamp<std::int64_t>(kOutputValues / std::max<std::int64_t>(1, values), 1, kOutputBatch);
+}
+
 // `distance(layer, quantized outputs)` summed over the minibatches, for every layer and width; `begin_batch` sees the
-// images of a minibatch, and their rows in the data, first.
+// images of a minibatch, and their rows in the data, first. `reach`: whose outputs the distance looks at.
 AllocationProblem MeasureOutputs(
-    const char* name, const SensitivityInputs& inputs, ProgressSink& progress,
+    const char* name, const SensitivityInputs& inputs, ProgressSink& progress, OneLayerRuns::Reach reach,
     const std::function<void(const torch::Tensor& images, const torch::Tensor& rows)>& begin_batch,
     const std::function<double(std::size_t layer, const Outputs& quantized)>& distance) {
   const QuantizedLayers quantized = FitAllWidths(inputs);
@@ -87,31 +95,19 @@ AllocationProblem MeasureOutputs(
   problem.loss_rise.assign(problem.units.size(), std::vector<double>(inputs.widths.size(), 0.0));
   RandomStream draws(inputs.seed, "sensitivity/samples");
   const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
-  const std::int64_t batches = (index.size(0) + kOutputBatch - 1) / kOutputBatch;
-  torch::jit::Module module = CloneModule(inputs.network.module);
-  std::optional<BatchNormTransfer> transfer;
-  if (Corrects(inputs)) transfer.emplace(inputs.network, module);
+  const std::int64_t step = ImagesOfMinibatch(inputs.network), batches = (index.size(0) + step - 1) / step;
+  OneLayerRuns runs(inputs, quantized, Corrects(inputs));
   progress.Begin(std::string("sensitivity ") + name,
                  batches * static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()), "settings");
-  for (std::int64_t begin = 0; begin < index.size(0); begin += kOutputBatch) {
-    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kOutputBatch, index.size(0)));
+  for (std::int64_t begin = 0; begin < index.size(0); begin += step) {
+    const torch::Tensor rows = index.slice(0, begin, std::min(begin + step, index.size(0)));
     const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
     begin_batch(images, rows);
-    const torch::NoGradGuard no_grad;
-    if (transfer) transfer->Begin(images);
-    for (std::size_t l = 0; l < problem.units.size(); ++l) {
-      const torch::Tensor slot = GetTensor(module, inputs.network.layers[l].parameter);
-      const torch::Tensor original = slot.clone();
-      for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
-        ThrowIfInterrupted();
-        slot.copy_(quantized.rows[l].Values(quantized.fits[l][k]));
-        problem.loss_rise[l][k] +=
-            distance(l, RunTapped(inputs.network, module, images, nullptr, transfer ? transfer->Handler() : nullptr)) *
-            static_cast<double>(rows.size(0)) / static_cast<double>(index.size(0));
-        progress.Advance(1);
-      }
-      slot.copy_(original);
-    }
+    const double share = static_cast<double>(rows.size(0)) / static_cast<double>(index.size(0));
+    runs.LayerOutputs(images, reach, [&](std::size_t l, std::size_t k, const Outputs& outputs) {
+      problem.loss_rise[l][k] += distance(l, outputs) * share;
+      progress.Advance(1);
+    });
   }
   progress.End("");
   return problem;
@@ -142,7 +138,7 @@ AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, Pro
     }
     return total / std::max(points, 1.0);
   };
-  return MeasureOutputs("activation-distance", inputs, progress, begin_batch, distance);
+  return MeasureOutputs("activation-distance", inputs, progress, OneLayerRuns::Reach::kNetwork, begin_batch, distance);
 }
 
 AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressSink& progress) {
@@ -179,7 +175,7 @@ AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressS
     }
     return total;
   };
-  return MeasureOutputs("fisher-output", inputs, progress, begin_batch, distance);
+  return MeasureOutputs("fisher-output", inputs, progress, OneLayerRuns::Reach::kLayer, begin_batch, distance);
 }
 
 }  // namespace bitplan

@@ -1,5 +1,6 @@
-// Two peers' metrics that look at what a quantized layer puts out. Both quantize one layer at a time and run the
-// network once for every layer and width, on at most 256 images of `sensitivity.samples`.
+// Two peers' metrics that look at what a quantized layer puts out. Both quantize one layer at a time, on at most 256
+// images of `sensitivity.samples`. For every layer and width activation-distance runs the network from that layer on,
+// fisher-output the layer alone (one_layer_runs.h).
 //
 // activation-distance (Sony MCT, github.com/sony/model_optimization, mixed-precision search): the mean over the
 // interest points of ||y_q - y_f||^2 / ||y_f||^2. Here the interest points are the outputs of all layers with equal

@@ -51,17 +51,22 @@ std::int64_t Images(const SensitivityInputs& inputs, int samples) {
   return std::min<std::int64_t>(samples, inputs.train.size());
 }
 
-// Table, and where `scores` are wanted the information, on a share of the images that the seed chooses.
+QuantizerOptions ByWeights(QuantizerOptions options) {
+  options.range = "mse";
+  return options;
+}
+
+// Table, and where `scores` are wanted the information, on a share of the images that the seed chooses. `fits`: of this
+// network by its weights, or null.
 AllocationProblem MeasuredOnShare(const SensitivityInputs& inputs, const Network& network, PosteriorOptions options,
-                                  bool scores, std::uint64_t seed) {
+                                  bool scores, std::uint64_t seed, const LayerFits* fits) {
   options.estimator = "laplace";
   options.samples = static_cast<int>(ShareOf(Images(inputs, options.samples), options.batch));
   std::optional<Posterior> posterior;
   if (scores) {
     posterior = EstimatePosterior(network, inputs.train, inputs.normalizer, options, seed, SilentSink());
   }
-  QuantizerOptions quantizer = inputs.quantizer;
-  quantizer.range = "mse";
+  const QuantizerOptions quantizer = ByWeights(inputs.quantizer);
   SensitivityInputs share{.network = network,
                           .posterior = posterior ? &*posterior : nullptr,
                           .train = inputs.train,
@@ -69,7 +74,8 @@ AllocationProblem MeasuredOnShare(const SensitivityInputs& inputs, const Network
                           .quantizer = quantizer,
                           .options = inputs.options,
                           .widths = inputs.widths,
-                          .seed = seed};
+                          .seed = seed,
+                          .fits = fits};
   share.options.coherence = false;
   share.options.samples = static_cast<int>(ShareOf(Images(inputs, SamplesOf(inputs.options)), 1));
   return MeasureSensitivity(share, SilentSink());
@@ -159,14 +165,15 @@ std::vector<PosteriorDraw> MeasurePosteriorDraws(const SensitivityInputs& inputs
   const double rise = ExpectedRise(*inputs.posterior);
   const double scale = rise > kMostRise ? std::sqrt(kMostRise / rise) : 1.0;
   const bool information = FindSensitivityMetric(inputs.options.metric).needs_posterior;
+  const LayerFits fits = FitLayers(inputs.network, inputs.widths, ByWeights(inputs.quantizer), nullptr);
   std::vector<AllocationProblem> bases, drawn;
   progress.Begin("posterior draws", draws, "draws");
   for (int d = 0; d < draws; ++d) {
     ThrowIfInterrupted();
     const std::uint64_t seed = StreamSeed(inputs.seed, "sensitivity/draw/" + std::to_string(d));
     const Network other = Drawn(inputs.network, *inputs.posterior, scale, seed);
-    bases.push_back(MeasuredOnShare(inputs, inputs.network, posterior, scores, seed));
-    drawn.push_back(MeasuredOnShare(inputs, other, posterior, scores, seed));
+    bases.push_back(MeasuredOnShare(inputs, inputs.network, posterior, scores, seed, &fits));
+    drawn.push_back(MeasuredOnShare(inputs, other, posterior, scores, seed, nullptr));
     progress.Advance(1);
   }
   progress.End("");

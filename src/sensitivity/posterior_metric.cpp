@@ -55,8 +55,7 @@ torch::Tensor RiseAlongErrors(const SensitivityInputs& inputs, const QuantizedLa
       });
     }
     for (std::size_t l = 0; l < quantized.rows.size(); ++l) {
-      for (const QuantizedWeight& fit : quantized.fits[l]) {
-        const double dot = quantized.rows[l].ErrorDot(fit, gradients[l]);
+      for (const double dot : quantized.rows[l].ErrorDots(quantized.fits[l], gradients[l])) {
         *value++ = per_image * dot * dot;
       }
     }

@@ -57,16 +57,19 @@ torch::Tensor QuantizedRun::Corrected(const torch::Tensor& images) {
   return RunForward(module_, images);
 }
 
+std::int64_t QuantizedRun::step() const {
+  return correct_ ? images_.size(0) : std::min(kRunBatch, ImagesAtOnce(inputs_.network));
+}
+
 torch::Tensor QuantizedRun::Logits(std::int64_t first) {
   ThrowIfInterrupted();
   const torch::NoGradGuard no_grad;
   const std::int64_t count = first > 0 ? std::min(first, images_.size(0)) : images_.size(0);
   if (correct_) return Corrected(images_.slice(0, 0, count));
   std::vector<torch::Tensor> parts;
-  const std::int64_t step = std::min(kRunBatch, ImagesAtOnce(inputs_.network));
-  for (std::int64_t begin = 0; begin < count; begin += step) {
+  for (std::int64_t begin = 0; begin < count; begin += step()) {
     ThrowIfInterrupted();
-    parts.push_back(RunForward(module_, images_.slice(0, begin, std::min(begin + step, count))));
+    parts.push_back(RunForward(module_, images_.slice(0, begin, std::min(begin + step(), count))));
   }
   return torch::cat(parts);
 }

@@ -28,6 +28,9 @@ class QuantizedRun {
   void RequireSound(const torch::Tensor& logits) const {
     RequireProbabilities(logits, inputs_.network.module, inputs_.train, index_, inputs_.normalizer);
   }
+  [[nodiscard]] const torch::Tensor& images() const { return images_; }  // normalized [n, ...]
+  [[nodiscard]] std::int64_t step() const;                               // images of a minibatch
+  [[nodiscard]] bool corrects() const { return correct_; }
   [[nodiscard]] const torch::Tensor& labels() const { return labels_; }  // int64 [n]
   [[nodiscard]] const QuantizedLayers& quantized() const { return quantized_; }
 

@@ -2,9 +2,11 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 
-#include "bitplan/core/interrupt.h"
+#include "bitplan/core/error.h"
+#include "bitplan/quantizers/layer_fits.h"
 
 namespace bitplan {
 namespace {
@@ -13,35 +15,58 @@ namespace {
 // for no bits, and its score must stay finite and not hang on rounding.
 constexpr double kLeastShare = 1e-6;
 
+// Gives the ranks `first` .. `last` (ascending, from `begin` to below `end`) of data[begin .. end) the values that they
+// have in ascending order: far less work than to sort them all.
+void PutInPlace(float* data, std::int64_t begin, std::int64_t end, const std::int64_t* first,
+                const std::int64_t* last) {
+  if (first == last) return;
+  const std::int64_t* const middle = first + (last - first) / 2;
+  std::nth_element(data + begin, data + *middle, data + end);
+  PutInPlace(data, begin, *middle, first, middle);
+  PutInPlace(data, *middle + 1, end, middle + 1, last);
+}
+
 }  // namespace
 
 std::vector<double> Percentiles(const torch::Tensor& values) {
-  const torch::Tensor sorted = std::get<0>(values.reshape(-1).sort());
-  const float* const data = sorted.data_ptr<float>();
-  const std::int64_t n = sorted.numel();
-  std::vector<double> percentiles(kPercentiles);
+  torch::Tensor own = values.reshape(-1).clone();
+  float* const data = own.data_ptr<float>();
+  const std::int64_t n = own.numel();
+  std::vector<double> positions;
+  std::vector<std::int64_t> ranks;
   for (int p = 0; p < kPercentiles; ++p) {
-    const double position = static_cast<double>(p) / (kPercentiles - 1) * static_cast<double>(n - 1);
+    positions.push_back(static_cast<double>(p) / (kPercentiles - 1) * static_cast<double>(n - 1));
+    const auto below = static_cast<std::int64_t>(positions.back());
+    for (const std::int64_t rank : {below, std::min(below + 1, n - 1)}) {
+      if (ranks.empty() || ranks.back() < rank) ranks.push_back(rank);
+    }
+  }
+  PutInPlace(data, 0, n, ranks.data(), ranks.data() + ranks.size());
+  std::vector<double> percentiles;
+  for (const double position : positions) {
     const auto below = static_cast<std::int64_t>(position);
-    const std::int64_t above = std::min(below + 1, n - 1);
     const double share = position - static_cast<double>(below);
-    percentiles[static_cast<std::size_t>(p)] = (1.0 - share) * data[below] + share * data[above];
+    percentiles.push_back((1.0 - share) * data[below] + share * data[std::min(below + 1, n - 1)]);
   }
   return percentiles;
 }
 
 QuantizedLayers FitAllWidths(const SensitivityInputs& inputs) {
+  LayerFits found;
+  if (inputs.fits == nullptr) found = FitLayers(inputs.network, inputs.widths, inputs.quantizer, inputs.evidence);
+  const LayerFits& fits = inputs.fits != nullptr ? *inputs.fits : found;
+  if (!fits.Missing(inputs.widths).empty()) {
+    throw Error(ErrorKind::kInternal, "sensitivity: scales are known for other widths");
+  }
   QuantizedLayers quantized;
   for (std::size_t l = 0; l < inputs.network.layers.size(); ++l) {
-    const Layer& layer = inputs.network.layers[l];
-    quantized.rows.emplace_back(GetTensor(inputs.network.module, layer.parameter), layer.output_dim, inputs.quantizer,
-                                inputs.evidence == nullptr ? QuantizerEvidence() : inputs.evidence->at(l));
-    std::vector<QuantizedWeight> fits;
-    for (const int width : inputs.widths) {
-      ThrowIfInterrupted();
-      fits.push_back(quantized.rows.back().Fit(width, inputs.quantizer.grid));
-    }
-    quantized.fits.push_back(std::move(fits));
+    auto& of_layer = quantized.fits.emplace_back();
+    for (const int width : inputs.widths) of_layer.push_back(*fits.Find(l, width));
+  }
+  QuantizerOptions known = inputs.quantizer;
+  known.range = "mse";  // rounding with scales that are found asks for no evidence
+  for (const Layer& layer : inputs.network.layers) {
+    quantized.rows.emplace_back(GetTensor(inputs.network.module, layer.parameter), layer.output_dim, known);
   }
   return quantized;
 }

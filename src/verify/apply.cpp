@@ -18,6 +18,10 @@ std::string ShapeText(const std::vector<std::int64_t>& shape) {
   return text + "]";
 }
 
+LevelChoice ChoiceOf(std::size_t layer, const std::vector<LevelChoice>& choices, const QuantizerOptions& options) {
+  return choices.empty() ? LevelChoice{options.grid, options.range} : choices[layer];
+}
+
 // The layers of the plan in the order of the network's.
 void FitLayers(Plan& plan, const Network& network, bool with_macs) {
   std::string differences;
@@ -78,8 +82,17 @@ Plan TransferPlan(Plan plan, const Network& network, const std::string& model_ha
   return plan;
 }
 
+bool AreKnown(const LayerFits& known, const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
+              const QuantizerOptions& options) {
+  for (std::size_t l = 0; l < bits.size(); ++l) {
+    if (bits[l] <= 8 && known.Find(l, bits[l], ChoiceOf(l, choices, options)) == nullptr) return false;
+  }
+  return true;
+}
+
 AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
-                      const QuantizerOptions& options, const std::vector<QuantizerEvidence>& evidence) {
+                      const QuantizerOptions& options, const std::vector<QuantizerEvidence>& evidence,
+                      const LayerFits* known) {
   const auto one_each = [&](std::size_t size) { return size == 0 || size == network.layers.size(); };
   if (bits.size() != network.layers.size() || !one_each(choices.size()) || !one_each(evidence.size())) {
     throw Error(ErrorKind::kInternal, "apply: one bit width and choice per layer expected");
@@ -94,9 +107,13 @@ AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, cons
       continue;
     }
     const torch::Tensor slot = GetTensor(applied.module, layer.parameter);
-    const WeightRows rows(slot, layer.output_dim, options, evidence.empty() ? QuantizerEvidence() : evidence[l]);
-    const QuantizedWeight fit =
-        rows.Fit(bits[l], choices.empty() ? LevelChoice{options.grid, options.range} : choices[l]);
+    const LevelChoice choice = ChoiceOf(l, choices, options);
+    const QuantizedWeight* const found = known == nullptr ? nullptr : known->Find(l, bits[l], choice);
+    QuantizerOptions with = options;
+    if (found != nullptr) with.range = "mse";  // rounding with scales that are found asks for no evidence
+    const WeightRows rows(slot, layer.output_dim, with,
+                          found != nullptr || evidence.empty() ? QuantizerEvidence() : evidence[l]);
+    const QuantizedWeight fit = found != nullptr ? *found : rows.Fit(bits[l], choice);
     slot.copy_(rows.Values(fit));
     applied.choices.push_back({fit.grid, fit.range});
     applied.fits.push_back(fit);

@@ -22,6 +22,30 @@ TEST_CASE("the stages alone end with the plan of a whole run") {
   CHECK(ReadText(place / "steps/plan.yaml") == ReadText(place / "whole/plan.yaml"));
 }
 
+TEST_CASE("scales are searched for once, and another budget and a comparison take them from the folder") {
+  const Workplace place;
+  const auto at = [&](const std::string& command, const std::string& folder, const std::string& setting) {
+    const auto outcome = place.Bitplan({command, place.recipe(), "--out", folder, "--set", setting});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+  };
+  const auto searches = [&] {
+    return nlohmann::json::parse(ReadText(place / "out/manifest.json")).at("stages").at("fits");
+  };
+  at("run", "out", "allocate.budget.average_bits=3.0");
+  const auto first = searches();
+  REQUIRE(first.size() == 1);
+  at("run", "out", "allocate.budget.average_bits=2.0");
+  const auto plan = ReadText(place / "out/plan.yaml");
+  at("compare", "out", "compare={budgets: [2], allocators: [exact]}");
+  CHECK(searches() == first);
+  at("run", "other", "allocate.budget.average_bits=2.0");
+  CHECK(ReadText(place / "other/plan.yaml") == plan);
+  // Other ranges have other scales.
+  at("allocate", "out", "quantizer.range=max");
+  CHECK(searches() != first);
+}
+
 TEST_CASE("allocate keeps the measurement of a plan that it finds again") {
   const Workplace place;
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);

@@ -167,7 +167,7 @@ TEST_CASE("the dot product with the rounding error is that of the dense tensors"
   for (int bits = 0; bits <= 8; ++bits) {
     const QuantizedWeight fit = rows.Fit(bits, "auto");
     const double dense = (g * (rows.Values(fit) - w)).sum().item<double>();
-    CHECK(rows.ErrorDot(fit, g) == Approx(dense).epsilon(1e-4).margin(1e-7));
+    CHECK(rows.ErrorDots({fit}, g)[0] == Approx(dense).epsilon(1e-4).margin(1e-7));
   }
 }
 
@@ -280,7 +280,7 @@ TEST_CASE("a channel of denormals becomes zero at every width and range, and one
             CHECK(values.isfinite().all().item<bool>());
             CHECK(values[1].abs().max().item<float>() <= (size < 1e-39 ? 0.0F : 4e-37F));
           }
-          CHECK(std::isfinite(rows.ErrorDot(fit, torch::ones_like(w))));
+          CHECK(std::isfinite(rows.ErrorDots({fit}, torch::ones_like(w))[0]));
         }
       }
     }

@@ -47,6 +47,21 @@ TEST_CASE("the grids that a plan records give the same weights again") {
   CHECK(other.choices[2] == LevelChoice{"zero", "max"});
 }
 
+TEST_CASE("scales that are known give the weights that a search gives, and only what is missing is searched") {
+  const Network network = ConvBatchNorm();
+  const LayerFits known = FitLayers(network, {2, 3}, {}, nullptr);
+  const AppliedPlan searched = ApplyBits(network, {2, 3, 32}, {}, {}, {});
+  CHECK(AreKnown(known, {2, 3, 32}, {}, {}));
+  CHECK(ModelHash(ApplyBits(network, {2, 3, 32}, {}, {}, {}, &known).module) == ModelHash(searched.module));
+  CHECK(AreKnown(known, {2, 3, 32}, searched.choices, {}));
+  CHECK_FALSE(AreKnown(known, {2, 4, 32}, {}, {}));
+  CHECK(ModelHash(ApplyBits(network, {2, 4, 8}, {}, {}, {}, &known).module) ==
+        ModelHash(ApplyBits(network, {2, 4, 8}, {}, {}, {}).module));
+  LayerFits other = known;
+  for (auto& fits : other.fits) fits[0].scales = fits[0].scales * 2.0;
+  CHECK(ModelHash(ApplyBits(network, {2, 3, 32}, {}, {}, {}, &other).module) != ModelHash(searched.module));
+}
+
 TEST_CASE("the bits of a plan follow the names of its layers, not their order in the file") {
   const Network network = ConvBatchNorm();
   const std::string hash = ModelHash(network.module);

@@ -3,8 +3,8 @@
 //   model -> posterior -> sensitivity -> allocate -> apply -> verify
 //
 // A stage runs when something that it reads has changed: another budget runs allocate, apply and verify and nothing
-// above. Files in the output folder: model.pt (when trained), posterior.pt, sensitivity.json, draws.json,
-// manifest.json, and of every plan plans/NAME/plan.yaml and plans/NAME/quantized.pt; NAME states budget and allocator.
+// above. Files in the output folder: model.pt (when trained), posterior.pt, fits.pt (scales of all layers at all widths),
+// sensitivity.json, draws.json, manifest.json, and of every plan plans/NAME/plan.yaml and plans/NAME/quantized.pt; NAME states budget and allocator.
 // The newest are plan.yaml and quantized.pt too. A plan is written unverified as soon as the bits are known, and again
 // with the measurement; one that was measured here before is put in place again without running anything.
 #pragma once

@@ -18,6 +18,7 @@
 
 #include <torch/types.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,8 @@ struct OutputMoments {
   double power = 0.0;     // E|y|^2, summed over the channels
 };
 
+class OutputErrors;  // src/quantizers/output_errors.h
+
 // A weight laid out for quantization: one contiguous row per scale. Made once, quantized at many widths.
 class WeightRows {
  public:
@@ -91,8 +94,9 @@ class WeightRows {
   // Moments of outputs y = w x: what this very weight computes from the same inputs. `inputs`: E[x x^T].
   [[nodiscard]] OutputMoments OwnOutputs(const torch::Tensor& inputs) const;
 
-  // sum_i g_i (Q(w_i) - w_i); `gradient` has the shape of the weight.
-  [[nodiscard]] double ErrorDot(const QuantizedWeight& fit, const torch::Tensor& gradient) const;
+  // sum_i g_i (Q(w_i) - w_i) of every fit; `gradient` has the shape of the weight.
+  [[nodiscard]] std::vector<double> ErrorDots(const std::vector<QuantizedWeight>& fits,
+                                              const torch::Tensor& gradient) const;
 
   // R of every row, max |w|: float32 [rows].
   [[nodiscard]] torch::Tensor Range() const;
@@ -116,6 +120,8 @@ class WeightRows {
   [[nodiscard]] torch::Tensor Compensated(const torch::Tensor& target, const torch::Tensor& scales,
                                           const QuantizedWeight& fit, const OutputMoments& moments,
                                           double shrinkage) const;
+  // Output errors at the positions that scales are fitted to; made when it is first asked for.
+  [[nodiscard]] const OutputErrors& FittedErrors() const;
   // Mean squared output error of every scale's channels: float64 [rows].
   [[nodiscard]] torch::Tensor RowOutputErrors(const torch::Tensor& row_values, const torch::Tensor& inputs) const;
   [[nodiscard]] torch::Tensor ToRows(const torch::Tensor& like_weight) const;
@@ -128,6 +134,7 @@ class WeightRows {
   torch::Tensor rows_;               // float32 [rows, weights per row]
   torch::Tensor importance_;         // the same, or undefined
   torch::Tensor fitted_, choosing_;  // inputs that scales are fitted to, and that choose between fits; or undefined
+  mutable std::shared_ptr<const OutputErrors> output_errors_;
 };
 
 }  // namespace bitplan

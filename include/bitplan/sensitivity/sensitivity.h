@@ -11,6 +11,7 @@
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
 #include "bitplan/posterior/posterior.h"
+#include "bitplan/quantizers/layer_fits.h"
 #include "bitplan/quantizers/quantizer.h"
 
 namespace bitplan {
@@ -27,6 +28,7 @@ struct SensitivityInputs {
   std::vector<int> widths;
   std::uint64_t seed;
   const std::vector<QuantizerEvidence>* evidence = nullptr;  // of every layer, for the quantizer's range; null: none
+  const LayerFits* fits = nullptr;  // of `network` at `widths` by `quantizer` and `evidence`; null: found here
   Displacements* displacements = nullptr;  // filled by a metric that keeps them (sensitivity/displacements.h)
 };
 

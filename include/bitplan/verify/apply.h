@@ -9,6 +9,7 @@
 #include "bitplan/core/progress.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
+#include "bitplan/quantizers/layer_fits.h"
 #include "bitplan/quantizers/quantizer.h"
 
 namespace bitplan {
@@ -31,9 +32,13 @@ struct AppliedPlan {
 
 // Writes Q_b(w) into a clone of the network; 16 and 32 bits leave a layer alone. `choices`: of every layer as a
 // plan records them, or empty: by the options. `evidence`: of every layer, or empty when the ranges look at weights
-// only.
+// only. `known`: scales found before, by the same options and evidence; what is not among them is found here.
 [[nodiscard]] AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits,
                                     const std::vector<LevelChoice>& choices, const QuantizerOptions& options,
-                                    const std::vector<QuantizerEvidence>& evidence);
+                                    const std::vector<QuantizerEvidence>& evidence, const LayerFits* known = nullptr);
+
+// Whether `known` has the scales of every layer, so that ApplyBits asks for no evidence.
+[[nodiscard]] bool AreKnown(const LayerFits& known, const std::vector<int>& bits,
+                            const std::vector<LevelChoice>& choices, const QuantizerOptions& options);
 
 }  // namespace bitplan
