@@ -14,6 +14,7 @@ Allocation AllocateMct(const AllocatorInputs&);
 Allocation AllocateModelOpt(const AllocatorInputs&);
 Allocation AllocateNncf(const AllocatorInputs&);
 Allocation AllocateQuantileInform(const AllocatorInputs&);
+Allocation AllocateQuantileInformRank(const AllocatorInputs&);
 Allocation AllocateRandom(const AllocatorInputs&);
 Allocation AllocateRandomBits(const AllocatorInputs&);
 Allocation AllocateRelaxed(const AllocatorInputs&);
@@ -27,6 +28,12 @@ const std::vector<Allocator>& Allocators() {
        .needs_posterior = true,
        .reads = AllocatorReads::kCoherence,
        .options = {"allocate.quantile", "allocate.mode"}},
+      {.name = "quantile-inform-rank",
+       .description = "the order of the layers by their posterior sigma, one width per segment (mode rank by name)",
+       .allocate = AllocateQuantileInformRank,
+       .needs_posterior = true,
+       .reads = AllocatorReads::kScores,
+       .options = {"allocate.quantile"}},
       {.name = "random-bits",
        .description = "learns a distribution over widths from the likelihood of the quantized network",
        .allocate = AllocateRandomBits,

@@ -29,6 +29,8 @@
 // mass with 5, 4, 3, 2, 1 bits). Offset and left-over as above, with one more condition: a unit never has more bits
 // than the one before it in the order.
 //
+// The allocator quantile-inform-rank is mode `rank` whatever options.mode says, so that a comparison holds both.
+//
 // States no bound, only the predicted loss rise of the table.
 #include <fmt/format.h>
 
@@ -157,17 +159,23 @@ Allocation ByRank(const AllocationProblem& problem, const Budget& budget, double
                 fmt::format("rank by quantile {} of certainty, ramp of {:.3f} bits", quantile, 2.0 * spread));
 }
 
+double CheckedQuantile(const AllocateOptions& options) {
+  if (options.quantile >= 0.0 && options.quantile <= 1.0) return options.quantile;
+  throw Error(ErrorKind::kUsage, fmt::format("allocate.quantile is {}; it must be in 0..1", options.quantile));
+}
+
 }  // namespace
 
 Allocation AllocateQuantileInform(const AllocatorInputs& inputs) {
-  const double quantile = inputs.options.quantile;
+  const double quantile = CheckedQuantile(inputs.options);
   const std::string& mode = inputs.options.mode;
-  if (!(quantile >= 0.0 && quantile <= 1.0)) {
-    throw Error(ErrorKind::kUsage, fmt::format("allocate.quantile is {}; it must be in 0..1", quantile));
-  }
   if (mode == "information") return ByInformation(inputs.problem, inputs.budget, quantile);
   if (mode == "rank") return ByRank(inputs.problem, inputs.budget, quantile);
   throw Error(ErrorKind::kUsage, UnknownNameMessage("allocate.mode", mode, {"information", "rank"}));
+}
+
+Allocation AllocateQuantileInformRank(const AllocatorInputs& inputs) {
+  return ByRank(inputs.problem, inputs.budget, CheckedQuantile(inputs.options));
 }
 
 }  // namespace bitplan

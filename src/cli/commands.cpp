@@ -26,6 +26,7 @@
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/pipeline/stages.h"
+#include "bitplan/pipeline/sure.h"
 #include "cli/completion.h"
 #include "cli/console.h"
 #include "cli/processor.h"
@@ -41,7 +42,7 @@ struct Arguments {
   std::vector<std::int64_t> shape;
   pipeline::RankOptions rank;
   pipeline::MakeDataOptions make_data;
-  int threads = 0, curve = 0;
+  int threads = 0, curve = 0, repeats = pipeline::SureOptions{}.repeats;
   bool guard = false, transfer = false, quiet = false, json = false, markdown = false, sensitivity = false;
 };
 
@@ -121,6 +122,12 @@ void DeclareCompare(CLI::App& app, Arguments& arguments) {
   app.add_option("--plans", arguments.rank.plans, "with --sensitivity: random plans (default: 200)")
       ->check(CLI::Range(3, 100000))
       ->needs(sensitivity);
+}
+
+void DeclareSure(CLI::App& app, Arguments& arguments) {
+  DeclareRecipe(app, arguments);
+  app.add_option("--repeats", arguments.repeats, "calibration seeds beside the recipe's own (default: 8)")
+      ->check(CLI::Range(2, 1000));
 }
 
 void DeclareList(CLI::App& app, Arguments& arguments) {
@@ -211,6 +218,12 @@ void CompareCommand(const Arguments& arguments, CLI::App&) {
   PrintReport(pipeline::RankMetrics(options, console), arguments);
 }
 
+void SureCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  WarnWhenBlasIsSlow(console);
+  PrintReport(pipeline::CheckSure({arguments.recipe, arguments.repeats}, console), arguments);
+}
+
 void BayesCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
   WarnWhenBlasIsSlow(console);
@@ -228,6 +241,8 @@ constexpr Command kCommands[] = {
     {"verify", "measure a plan, also one edited by hand", DeclareVerify, VerifyCommand},
     {"list", "the plans of an output folder, with their figures", DeclareList, ListCommand},
     {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
+    {"sure", "whether widths called sure come again with other calibration data, at compare.budgets", DeclareSure,
+     SureCommand},
     {"bayes", "train, quantize and measure Bayesian networks", DeclareRecipe, BayesCommand},
     {"make-data", "make a data set that is not fetched: ambiguous-mnist", DeclareMakeData, MakeDataCommand},
     {"help", "help on a sub-command or a topic", DeclareHelp, HelpCommand},

@@ -13,6 +13,7 @@
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/pipeline/stages.h"
+#include "bitplan/pipeline/sure.h"
 
 namespace bitplan::cli {
 
@@ -23,6 +24,7 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::ListReport& report);
 [[nodiscard]] std::string Text(const pipeline::RankReport& report);
 [[nodiscard]] std::string Text(const pipeline::CompareReport& report);
+[[nodiscard]] std::string Text(const pipeline::SureReport& report);
 [[nodiscard]] std::string Text(const pipeline::CurveReport& report);
 [[nodiscard]] std::string Text(const pipeline::BayesReport& report);
 [[nodiscard]] std::string Text(const pipeline::MakeDataReport& report);
@@ -34,6 +36,7 @@ namespace bitplan::cli {
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ListReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RankReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::SureReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CurveReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::BayesReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::MakeDataReport& report);

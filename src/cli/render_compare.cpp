@@ -1,6 +1,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "bitplan/core/counted.h"
 #include "cli/render.h"
@@ -9,6 +13,8 @@
 
 namespace bitplan::cli {
 namespace {
+
+constexpr std::ptrdiff_t kAfterAccuracy = 6, kAfterDrop = 8;  // columns
 
 std::string PairedPoints(const PairedComparison& paired, double sign) {
   const double low = sign > 0.0 ? paired.ci_low : -paired.ci_high, high = sign > 0.0 ? paired.ci_high : -paired.ci_low;
@@ -42,9 +48,9 @@ std::string RecommendationText(const Comparison& comparison) {
   const auto line = [&](std::size_t index) {
     const auto& plan = comparison.plans[index];
     const auto& corrected = plan.float_corrected;
-    return fmt::format("{}{}, {} ({} with what stays in float), drop {}{}: {}", plan.allocator,
-                       plan.random ? fmt::format(" #{}", plan.seed) : "", Counted(plan.achieved.stored_bytes, "byte"),
-                       Grouped(plan.achieved.network_bytes), PairedPoints(plan.drop, 1.0),
+    return fmt::format("{}, {} ({} with what stays in float), drop {}{}: {}", plan.Name(),
+                       Counted(plan.achieved.stored_bytes, "byte"), Grouped(plan.achieved.network_bytes),
+                       PairedPoints(plan.drop, 1.0),
                        corrected ? ", corrected " + PairedPoints(corrected->accuracy_drop, 1.0) : "", plan.file);
   };
   std::string text;
@@ -63,14 +69,26 @@ std::string RecommendationText(const Comparison& comparison) {
                                            RecommendationCaveat(comparison)));
 }
 
+// Every further seed has the same stages.
+std::vector<pipeline::StageStatus> StagesOfFirstSeed(const pipeline::CompareReport& report) {
+  std::vector<pipeline::StageStatus> stages;
+  for (const auto& stage : report.stages) {
+    const auto same = [&](const pipeline::StageStatus& other) { return other.name == stage.name; };
+    if (std::none_of(stages.begin(), stages.end(), same)) stages.push_back(stage);
+  }
+  return stages;
+}
+
 }  // namespace
 
 std::string Text(const pipeline::CompareReport& report) {
   const auto& comparison = report.comparison;
+  const bool repeated = comparison.calibration_seeds.size() > 1;
   const auto corrected = PlansOfCorrectedFloats(comparison);
   std::vector<std::string> columns = {">budget", "allocator", ">used",         ">bytes", ">whole network", ">accuracy",
                                       ">NLL",    ">drop",     ">over uniform", "best",   "choice"};
-  if (!corrected.empty()) columns.insert(columns.begin() + 8, ">drop, corrected");
+  if (!corrected.empty()) columns.insert(columns.begin() + kAfterDrop, ">drop, corrected");
+  if (repeated) columns.insert(columns.begin() + kAfterAccuracy, ">sd");
   Table table(columns);
   double budget = -1.0;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
@@ -78,7 +96,7 @@ std::string Text(const pipeline::CompareReport& report) {
     if (budget >= 0.0 && plan.budget != budget) table.Rule();
     const auto shown = plan.budget == budget ? std::string() : fmt::format("{:g}", plan.budget);
     budget = plan.budget;
-    const auto name = plan.allocator + (plan.random ? fmt::format(" #{}", plan.seed) : "");
+    const auto name = plan.Name();
     if (!plan.failure.empty()) {
       table.Row({shown, name, "no plan"});
       continue;
@@ -100,8 +118,9 @@ std::string Text(const pipeline::CompareReport& report) {
                                                                         : ""};
     if (!corrected.empty()) {
       const auto& against = plan.float_corrected;
-      row.insert(row.begin() + 8, against ? PairedPoints(against->accuracy_drop, 1.0) : "the same");
+      row.insert(row.begin() + kAfterDrop, against ? PairedPoints(against->accuracy_drop, 1.0) : "the same");
     }
+    if (repeated) row.insert(row.begin() + kAfterAccuracy, fmt::format("{:.2f}", 100.0 * plan.accuracy_spread));
     table.Row(row);
   }
   auto text = table.Render() + "\n";
@@ -117,10 +136,15 @@ std::string Text(const pipeline::CompareReport& report) {
     text += "drop, corrected    from the float network with the plan's correction; the same: that does not change it\n";
   }
   if (comparison.left_in_float.weights > 0) text += LeftInFloatText(comparison.left_in_float);
-  text +=
-      "bytes              of the planned layers, packed; whole network: with what stays in float\n"
-      "intervals          paired, 95 %, points of accuracy; tie: the interval to the best holds 0 (not corrected\n     "
-      "              for choosing the best of so many)\n";
+  text += "bytes              of the planned layers, packed; whole network: with what stays in float\n";
+  text += Labelled("intervals", IntervalsMeaning(comparison) +
+                                    "; points of accuracy. Tie: the interval to the best holds 0 (not corrected for "
+                                    "choosing the best of so many)");
+  if (repeated) {
+    text += Labelled("seeds", fmt::format("accuracy and NLL are means of {}; sd is the standard deviation of the accuracy; "
+                                          "widths, bytes and plans are those of the first",
+                                          Counted(std::ssize(comparison.calibration_seeds), "calibration seed")));
+  }
   for (const auto& lead : comparison.leads) {
     text += fmt::format("{:<18} {}: {} {:+.2f} over {}, p {:.2g}\n",
                         &lead == comparison.leads.data() ? "ours, baselines" : "", Quantity(lead.budget, "bit"),
@@ -133,7 +157,7 @@ std::string Text(const pipeline::CompareReport& report) {
     if (!plan.failure.empty())
       text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);
   }
-  text += StagesText(report.stages);
+  text += StagesText(StagesOfFirstSeed(report));
   if (!report.files.plots)
     text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
   const auto plans = report.files.csv.parent_path() / "compare-plans";

@@ -116,8 +116,10 @@ std::string Text(const pipeline::CurveReport& report) {
   Table table({">budget", ">average bits", ">bytes", ">predicted rise", ">shadow price", ">gap", "bits"});
   for (const auto& point : report.points) {
     std::string bits;
-    for (const int width : point.bits)
-      bits += (bits.empty() ? "" : " ") + (width > 8 ? "float" : std::to_string(width));
+    for (const int width : point.bits) {
+      if (!bits.empty()) bits += ' ';
+      bits += width > 8 ? "float" : std::to_string(width);
+    }
     const double gap = point.achieved.optimality_gap;
     table.Row({fmt::format("{:.3f}", point.budget), fmt::format("{:.3f}", point.achieved.average_bits),
                Grouped(point.achieved.stored_bytes), fmt::format("{:.4g}", point.achieved.predicted_loss_rise),

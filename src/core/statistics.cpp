@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <numbers>
 #include <numeric>
 #include <utility>
 
@@ -93,18 +92,19 @@ std::pair<std::int64_t, std::int64_t> Discordant(const std::vector<std::uint8_t>
   return {only_a, only_b};
 }
 
-// With t = sqrt(degrees) tan(angle) the density is in proportion to cos(angle)^(degrees - 1): summed up to the angle
-// that 95 % of its mass over the quarter circle lies below.
-double StudentQuantile975BySum(double degrees) {
-  constexpr int kSteps = 20000;
-  const double width = std::numbers::pi / 2.0 / kSteps;
-  const auto mass = [&](int k) { return std::pow(std::cos((k + 0.5) * width), degrees - 1.0); };
-  double total = 0.0;
-  for (int k = 0; k < kSteps; ++k) total += mass(k);
-  double below = 0.0;
-  int k = 0;
-  while (below + mass(k) < 0.95 * total) below += mass(k++);
-  return std::sqrt(degrees) * std::tan((k + (0.95 * total - below) / mass(k)) * width);
+// Right answers of all seeds.
+std::int64_t Hits(const SeedOutcomes& outcomes) {
+  std::int64_t hits = 0;
+  for (const auto* correct : outcomes) hits = std::accumulate(correct->begin(), correct->end(), hits);
+  return hits;
+}
+
+// Two-sided p of `ahead` against `other`; 1 when it is not ahead.
+double AheadP(const SeedOutcomes& ahead, const SeedOutcomes& other) {
+  if (Hits(ahead) <= Hits(other)) return 1.0;
+  if (ahead.size() > 1) return CompareOverSeeds(ahead, other, SeedSamples::kShared).p;
+  const auto [won, lost] = Discordant(*ahead.front(), *other.front());
+  return McNemarExact(won, lost);
 }
 
 }  // namespace
@@ -155,42 +155,38 @@ double McNemarExact(std::int64_t b, std::int64_t c) {
   return std::min(1.0, 2.0 * tail);
 }
 
-FamilyLead CompareFamilies(const std::vector<const std::vector<std::uint8_t>*>& first,
-                           const std::vector<const std::vector<std::uint8_t>*>& second) {
-  using Family = std::vector<const std::vector<std::uint8_t>*>;
+FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first, const std::vector<SeedOutcomes>& second) {
   if (first.empty() || second.empty()) {
     throw Error(ErrorKind::kInternal, "CompareFamilies needs a classifier in either family");
   }
-  for (const Family& family : {first, second}) {
-    for (const auto* correct : family) {
-      if (correct->size() == first.front()->size()) continue;
-      throw Error(ErrorKind::kInternal, "CompareFamilies needs the same samples of every classifier");
+  for (const auto& family : {first, second}) {
+    for (const SeedOutcomes& classifier : family) {
+      const bool same = classifier.size() == first.front().size() && !classifier.empty() &&
+                        std::all_of(classifier.begin(), classifier.end(), [&](const auto* correct) {
+                          return correct->size() == first.front().front()->size();
+                        });
+      if (!same) throw Error(ErrorKind::kInternal, "CompareFamilies needs the same seeds and samples of everyone");
     }
   }
-  const auto hits = [](const std::vector<std::uint8_t>& correct) {
-    return std::accumulate(correct.begin(), correct.end(), std::int64_t{0});
-  };
-  const auto best = [&](const Family& family) {
+  const auto best = [&](const std::vector<SeedOutcomes>& family) {
     std::size_t at = 0;
     for (std::size_t i = 1; i < family.size(); ++i) {
-      if (hits(*family[i]) > hits(*family[at])) at = i;
+      if (Hits(family[i]) > Hits(family[at])) at = i;
     }
     return at;
   };
   // Of one classifier against all of a family, paid for having been chosen from `choices`.
-  const auto p_against = [](const std::vector<std::uint8_t>& ahead, const Family& behind, std::size_t choices) {
+  const auto p_against = [](const SeedOutcomes& ahead, const std::vector<SeedOutcomes>& behind, std::size_t choices) {
     double largest = 0.0;
-    for (const auto* other : behind) {
-      const auto [won, lost] = Discordant(ahead, *other);
-      largest = std::max(largest, won > lost ? McNemarExact(won, lost) : 1.0);
-    }
+    for (const SeedOutcomes& other : behind) largest = std::max(largest, AheadP(ahead, other));
     return std::min(1.0, static_cast<double>(choices) * largest);
   };
   FamilyLead result{best(first), best(second), 0.0, 1.0};
-  const std::int64_t lead = hits(*first[result.first]) - hits(*second[result.second]);
-  result.lead = static_cast<double>(lead) / static_cast<double>(std::max<std::size_t>(1, first.front()->size()));
-  if (lead > 0) result.p = p_against(*first[result.first], second, first.size());
-  if (lead < 0) result.p = p_against(*second[result.second], first, second.size());
+  const std::int64_t lead = Hits(first[result.first]) - Hits(second[result.second]);
+  const std::size_t entries = first.front().size() * first.front().front()->size();
+  result.lead = static_cast<double>(lead) / static_cast<double>(std::max<std::size_t>(1, entries));
+  if (lead > 0) result.p = p_against(first[result.first], second, first.size());
+  if (lead < 0) result.p = p_against(second[result.second], first, second.size());
   return result;
 }
 
@@ -207,14 +203,6 @@ double SpearmanCorrelation(const std::vector<double>& a, const std::vector<doubl
     xy += (x[i] - mean) * (y[i] - mean);
   }
   return xx > 0.0 && yy > 0.0 ? xy / std::sqrt(xx * yy) : 0.0;
-}
-
-double StudentQuantile975(double degrees) {
-  if (degrees < 30.0) return StudentQuantile975BySum(degrees);
-  constexpr double z = 1.959963985, z2 = z * z;
-  const double first = z * (z2 + 1.0) / 4.0, second = z * ((5.0 * z2 + 16.0) * z2 + 3.0) / 96.0,
-               third = z * (((3.0 * z2 + 19.0) * z2 + 17.0) * z2 - 15.0) / 384.0;
-  return z + first / degrees + second / (degrees * degrees) + third / (degrees * degrees * degrees);
 }
 
 double Auroc(const std::vector<double>& negative, const std::vector<double>& positive) {

@@ -222,9 +222,14 @@ const DatasetSource& FindDatasetSource(const std::string& name) {
 }
 
 DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed) {
+  return LoadData(options, folders, seed, seed);
+}
+
+DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed,
+                    std::uint64_t calibration_seed) {
   DataSplits splits = FindDatasetSource(options.name).load(options, folders, seed);
   for (Dataset* data : {&splits.train, &splits.test, &splits.calibration}) AddNoise(*data, options, seed);
-  CutCalibration(splits, options, seed);
+  CutCalibration(splits, options, calibration_seed);
   return splits;
 }
 

@@ -109,7 +109,8 @@ std::string DumpLeftInFloat(const LeftInFloat& left) {
 }
 
 std::string DumpCalibration(const PlanCalibration& calibration) {
-  return fmt::format("calibration: {{images: {}, source: {}}}\n", calibration.images, FormatText(calibration.source));
+  return fmt::format("calibration: {{images: {}, source: {}{}}}\n", calibration.images, FormatText(calibration.source),
+                     calibration.seed ? fmt::format(", seed: {}", *calibration.seed) : "");
 }
 
 std::string DumpGuard(const PlanGuard& guard) {
@@ -276,8 +277,11 @@ Verification ReadVerification(const YamlSource& source, const YAML::Node& node) 
 
 PlanCalibration ReadCalibration(const YamlSource& source, const YAML::Node& node) {
   const Fields fields(source, node, "calibration");
-  return {fields.Integer("images", kNotNegative),
-          source.Choice(fields.At("source"), fields.Path("source"), {"split-off", "training", "file", "test"})};
+  PlanCalibration calibration = {
+      fields.Integer("images", kNotNegative),
+      source.Choice(fields.At("source"), fields.Path("source"), {"split-off", "training", "file", "test"})};
+  if (fields.Has("seed")) calibration.seed = source.Seed(fields.At("seed"), fields.Path("seed"));
+  return calibration;
 }
 
 PlanGuard ReadGuard(const YamlSource& source, const YAML::Node& node) {

@@ -74,6 +74,7 @@ const std::vector<PlanKey>& PlanKeys() {
       {"", "calibration", kOptional, "the images that corrections and the guard choose on"},
       {"calibration", "images", kRequired, "how many"},
       {"calibration", "source", kRequired, "split-off, training, file or test"},
+      {"calibration", "seed", kOptional, "calibration_seed of the recipe that made the plan; none: its seed"},
       {"", "guard", kOptional, "verify --guard: the plan against one width for all layers on calibration images"},
       {"guard", "data", kRequired, "data set and split"},
       {"guard", "plan_nll", kRequired, "NLL of the plan, nats per sample"},

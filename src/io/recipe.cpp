@@ -38,6 +38,9 @@ void Set(const Setting& setting, const RecipeOption& option, int& field) {
 void Set(const Setting& setting, const RecipeOption& option, std::uint64_t& field) {
   field = setting.source->Seed(setting.value, option.path);
 }
+void Set(const Setting& setting, const RecipeOption& option, std::optional<std::uint64_t>& field) {
+  field = setting.source->Seed(setting.value, option.path);
+}
 void Set(const Setting& setting, const RecipeOption& option, double& field) {
   field = setting.source->Number(setting.value, option.path, option.range);
 }

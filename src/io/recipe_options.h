@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -21,7 +22,7 @@ struct BudgetField {
   BudgetKind kind;
 };
 using RecipeField =
-    std::variant<FieldOf<int>, FieldOf<std::uint64_t>, FieldOf<double>, FieldOf<bool>, FieldOf<std::string>,
+    std::variant<FieldOf<int>, FieldOf<std::uint64_t>, FieldOf<std::optional<std::uint64_t>>, FieldOf<double>, FieldOf<bool>, FieldOf<std::string>,
                  FieldOf<std::vector<int>>, FieldOf<std::vector<double>>, FieldOf<std::vector<std::string>>,
                  FieldOf<std::vector<std::vector<std::string>>>, FieldOf<std::vector<Pin>>, BudgetField>;
 

@@ -3,9 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <deque>
 #include <filesystem>
 #include <map>
-#include <set>
+#include <optional>
 #include <utility>
 
 #include "bitplan/allocators/allocator.h"
@@ -13,11 +14,24 @@
 #include "bitplan/core/statistics.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
-#include "pipeline/recommend.h"
+#include "pipeline/compare_figures.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
 namespace {
+
+constexpr int kManySeeds = 5;       // of a network that is measured fast
+constexpr double kFastMacs = 1e12;  // of one pass of the images that plans are measured on
+
+// Everything that one calibration seed gave.
+struct SeedRun {
+  std::uint64_t seed = 1;
+  PlanMeasurement reference;  // the float network
+  std::map<std::vector<int>, PlanMeasurement> measurements;
+  std::vector<std::optional<Plan>> plans;  // of every row
+  // Of every row the float network with the plan's correction; null where that is the float network itself.
+  std::vector<const SplitMeasurement*> corrected;
+};
 
 class Comparer {
  public:
@@ -33,30 +47,20 @@ class Comparer {
   CompareReport Run() {
     CompareReport report;
     auto& comparison = report.comparison;
-    const auto& network = chain_.Model();
     comparison.name = chain_.recipe().name;
-    comparison.model = network.name;
-    Describe(comparison);
-    for (const double budget : chain_.recipe().compare.budgets) {
-      for (const Allocator* allocator : allocators_) AddPlans(*allocator, budget, report);
+    comparison.model = chain_.Model().name;
+    comparison.calibration_seeds = Seeds();
+    AddRows(comparison);
+    for (const auto seed : comparison.calibration_seeds) RunSeed(seed, report);
+    for (ComparedPlan& plan : comparison.plans) {
+      if (plan.failure.empty()) SumUpSeeds(plan);
     }
-    const auto& plans = comparison.plans;
-    if (plans.empty()) throw Error(ErrorKind::kUsage, "compare.budgets is empty; give average bits to compare at");
-    if (std::all_of(plans.begin(), plans.end(), [](const ComparedPlan& plan) { return !plan.failure.empty(); })) {
-      throw Error(ErrorKind::kInfeasible, "none of compare.budgets can be met: " + plans.front().failure);
-    }
-    comparison.left_in_float = LeftInFloatOf(plans);
-    const auto reference = chain_.MeasureFloat();
-    comparison.data = reference.verify.data;
-    comparison.samples = static_cast<std::int64_t>(reference.verify.correct.size());
-    comparison.float_model = reference.verify.metrics;
-    Measure(comparison, report.measured);
-    Judge(comparison, reference);
-    AddLeads(comparison);
-    Recommend(comparison, reference);
-    comparison.notes = Notes(comparison, reference);
+    const auto rows = Rows(comparison);
+    Judge(comparison, rows, chain_.recipe());
+    AddLeads(comparison, rows, chain_.recipe());
+    Recommend(comparison, rows, chain_.recipe());
     chain_.folder().WriteTogether([&](const std::filesystem::path& place) {
-      WritePlans(comparison, reference, place);
+      WritePlans(comparison, place);
       report.files = WriteComparison(comparison, place);
       for (auto* file : {&report.files.csv, &report.files.json, &report.files.html}) {
         *file = chain_.folder().path() / file->lexically_relative(place);
@@ -67,10 +71,150 @@ class Comparer {
   }
 
  private:
+  [[nodiscard]] std::vector<std::uint64_t> Seeds() {
+    int count = chain_.recipe().compare.calibration_seeds;
+    if (count == 0) count = chain_.MacsOfMeasuring() <= kFastMacs ? kManySeeds : 1;
+    std::vector<std::uint64_t> seeds;
+    for (int s = 0; s < count; ++s) {
+      seeds.push_back(chain_.recipe().CalibrationSeed() + static_cast<std::uint64_t>(s));
+    }
+    return seeds;
+  }
+
+  // Several plans of an allocator whose answer depends on the seed, unless every calibration seed brings one.
+  void AddRows(Comparison& comparison) const {
+    const auto& recipe = chain_.recipe();
+    for (const double budget : recipe.compare.budgets) {
+      for (const Allocator* allocator : allocators_) {
+        const int seeds = allocator->random && comparison.calibration_seeds.size() == 1 ? recipe.compare.seeds : 1;
+        for (int s = 0; s < seeds; ++s) {
+          ComparedPlan plan;
+          plan.allocator = allocator->name;
+          plan.budget = budget;
+          plan.seed = recipe.CalibrationSeed() + static_cast<std::uint64_t>(s);
+          plan.random = allocator->random;
+          plan.baseline = allocator->baseline;
+          comparison.plans.push_back(std::move(plan));
+        }
+      }
+    }
+    if (comparison.plans.empty()) {
+      throw Error(ErrorKind::kUsage, "compare.budgets is empty; give average bits to compare at");
+    }
+  }
+
+  void RunSeed(std::uint64_t seed, CompareReport& report) {
+    auto& comparison = report.comparison;
+    const bool first = runs_.empty();
+    chain_.UseCalibrationSeed(seed);
+    SeedRun& run = runs_.emplace_back();
+    run.seed = seed;
+    if (comparison.calibration_seeds.size() > 1) {
+      progress_.Info(fmt::format("calibration seed {}, {} of {}", seed, runs_.size(),
+                                 comparison.calibration_seeds.size()));
+    }
+    for (ComparedPlan& plan : comparison.plans) {
+      if (plan.failure.empty()) Solve(plan, seed, report);
+    }
+    const auto& plans = comparison.plans;
+    if (std::all_of(plans.begin(), plans.end(), [](const ComparedPlan& plan) { return !plan.failure.empty(); })) {
+      throw Error(ErrorKind::kInfeasible, "none of compare.budgets can be met: " + plans.front().failure);
+    }
+    run.reference = chain_.MeasureFloat();
+    Measure(comparison, run, report.measured);
+    if (first) Describe(comparison, run.reference);
+    AddNotes(comparison, run);
+  }
+
+  void Solve(ComparedPlan& plan, std::uint64_t calibration_seed, CompareReport& report) {
+    SeedPlan one;
+    one.calibration_seed = calibration_seed;
+    auto options = chain_.recipe().allocate;
+    options.allocator = plan.allocator;
+    options.budget = {BudgetKind::kAverageBits, plan.budget};
+    try {
+      bool learned = false;
+      const auto answer = chain_.Solve(options, AllocatorSeed(plan, calibration_seed), one.allocate_ms, learned);
+      report.learned += learned ? 1 : 0;
+      one.bits = answer.bits;
+      one.note = answer.note;
+      one.achieved = chain_.Achieved(answer.bits, answer.predicted_loss_rise);
+      one.common_rise = chain_.PredictedLossRise(answer.bits);
+      plan.seeds.push_back(std::move(one));
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kInfeasible) throw;
+      plan.failure = error.what();
+    }
+  }
+
+  // The row's own, moved along with the calibration seed.
+  [[nodiscard]] std::uint64_t AllocatorSeed(const ComparedPlan& plan, std::uint64_t calibration_seed) const {
+    return plan.seed + (calibration_seed - runs_.front().seed);
+  }
+
+  void Measure(Comparison& comparison, SeedRun& run, std::int64_t& measured) {
+    for (const ComparedPlan& plan : comparison.plans) {
+      if (plan.failure.empty()) run.measurements.try_emplace(plan.seeds.back().bits);
+    }
+    std::int64_t done = 0;
+    for (auto& [bits, measurement] : run.measurements) {
+      progress_.Info("plan " + std::to_string(++done) + " of " + std::to_string(run.measurements.size()));
+      bool reused = false;
+      measurement = chain_.MeasureBits(bits, reused);
+      if (!reused) ++measured;
+    }
+    for (ComparedPlan& plan : comparison.plans) {
+      auto& made = run.plans.emplace_back();
+      auto& corrected = run.corrected.emplace_back(nullptr);
+      if (!plan.failure.empty()) continue;
+      SeedPlan& one = plan.seeds.back();
+      const auto& measurement = run.measurements.at(one.bits);
+      one.metrics = measurement.verify.metrics;
+      one.choice = measurement.calibration.metrics;
+      one.correction = measurement.correction;
+      corrected = chain_.MeasureFloatCorrected(one.correction, one.bits);
+      if (corrected != nullptr) one.float_corrected = corrected->metrics;
+      made = PlanOf(plan, one, measurement, run.reference, corrected);
+    }
+  }
+
+  [[nodiscard]] Plan PlanOf(const ComparedPlan& plan, const SeedPlan& one, const PlanMeasurement& measurement,
+                            const PlanMeasurement& reference, const SplitMeasurement* corrected) {
+    const auto drop_from = [&](const SplitMeasurement& other) {
+      return ComparePaired(other.correct, measurement.verify.correct, chain_.recipe().verify.bootstrap,
+                           RandomStream(chain_.recipe().seed, "verify/bootstrap"));
+    };
+    Verification verified{.data = measurement.verify.data,
+                          .samples = static_cast<std::int64_t>(measurement.verify.correct.size()),
+                          .float_model = reference.verify.metrics,
+                          .quantized = measurement.verify.metrics,
+                          .accuracy_drop = drop_from(reference.verify)};
+    if (corrected != nullptr) verified.float_corrected = FloatCorrected{corrected->metrics, drop_from(*corrected)};
+    return chain_.MeasuredPlan(plan.allocator, plan.budget, AllocatorSeed(plan, one.calibration_seed), one.bits,
+                               one.achieved.predicted_loss_rise, measurement, verified);
+  }
+
+  // What is the same for all seeds, and the layers as the first seed sees them.
+  void Describe(Comparison& comparison, const PlanMeasurement& reference) {
+    for (const auto& unit : chain_.Table().units) {
+      comparison.layers.push_back({unit.name, unit.weights, unit.log_sigma_percentiles});
+    }
+    comparison.left_in_float = LeftInFloatOf(comparison.plans);
+    comparison.data = reference.verify.data;
+    comparison.samples = static_cast<std::int64_t>(reference.verify.correct.size());
+    comparison.float_model = reference.verify.metrics;
+    auto& recommended = comparison.recommended;
+    recommended.data = reference.calibration.data;
+    recommended.samples = static_cast<std::int64_t>(reference.calibration.correct.size());
+    recommended.apart = recommended.data != comparison.data;
+    recommended.perhaps_known = chain_.CalibrationSource() == "training";
+    recommended.tolerance = chain_.recipe().compare.tolerance;
+  }
+
   // Every plan leaves the same layers alone: those that allocate.exclude names.
   LeftInFloat LeftInFloatOf(const std::vector<ComparedPlan>& plans) {
     const auto made = [](const ComparedPlan& plan) { return plan.failure.empty(); };
-    const auto& bits = std::find_if(plans.begin(), plans.end(), made)->bits;
+    const auto& bits = std::find_if(plans.begin(), plans.end(), made)->seeds.front().bits;
     std::vector<PlanLayer> layers;
     for (const Layer& layer : chain_.Model().layers) {
       layers.push_back({.name = layer.name, .shape = layer.shape, .bits = bits[layers.size()]});
@@ -78,195 +222,64 @@ class Comparer {
     return chain_.FloatPart(layers);
   }
 
-  void Describe(Comparison& comparison) {
-    const auto& units = chain_.Table().units;
-    for (const auto& unit : units) {
-      comparison.layers.push_back({unit.name, unit.weights, unit.log_sigma_percentiles});
-    }
-  }
-
-  void AddPlans(const Allocator& allocator, double budget, CompareReport& report) {
-    const auto& recipe = chain_.recipe();
-    const int seeds = allocator.random ? recipe.compare.seeds : 1;
-    for (int s = 0; s < seeds; ++s) {
-      ComparedPlan plan;
-      plan.allocator = allocator.name;
-      plan.budget = budget;
-      plan.seed = recipe.seed + static_cast<std::uint64_t>(s);
-      plan.random = allocator.random;
-      plan.baseline = allocator.baseline;
-      auto options = recipe.allocate;
-      options.allocator = allocator.name;
-      options.budget = {BudgetKind::kAverageBits, budget};
-      try {
-        bool learned = false;
-        const auto answer = chain_.Solve(options, plan.seed, plan.allocate_ms, learned);
-        report.learned += learned ? 1 : 0;
-        plan.bits = answer.bits;
-        plan.note = answer.note;
-        plan.achieved = chain_.Achieved(answer.bits, answer.predicted_loss_rise);
-        plan.common_rise = chain_.PredictedLossRise(answer.bits);
-      } catch (const Error& error) {
-        if (error.kind() != ErrorKind::kInfeasible) throw;
-        plan.failure = error.what();
-      }
-      report.comparison.plans.push_back(std::move(plan));
-    }
-  }
-
-  void Measure(Comparison& comparison, std::int64_t& measured) {
-    for (const ComparedPlan& plan : comparison.plans) {
-      if (plan.failure.empty()) measurements_.try_emplace(plan.bits);
-    }
-    std::int64_t done = 0;
-    for (auto& [bits, measurement] : measurements_) {
-      progress_.Info("plan " + std::to_string(++done) + " of " + std::to_string(measurements_.size()));
-      bool reused = false;
-      measurement = chain_.MeasureBits(bits, reused);
-      if (!reused) ++measured;
-    }
-    for (ComparedPlan& plan : comparison.plans) {
-      if (!plan.failure.empty()) continue;
-      const auto& measurement = measurements_.at(plan.bits);
-      plan.metrics = measurement.verify.metrics;
-      plan.choice = measurement.calibration.metrics;
-      plan.correction = measurement.correction;
-      plan.float_corrected = AgainstCorrected(plan);
-    }
-  }
-
-  PairedComparison Paired(const std::vector<std::uint8_t>& better, const std::vector<std::uint8_t>& worse) const {
-    return ComparePaired(better, worse, chain_.recipe().verify.bootstrap,
-                         RandomStream(chain_.recipe().seed, "verify/bootstrap"));
-  }
-
-  // Against the float network with the plan's correction, where that is another network.
-  std::optional<FloatCorrected> AgainstCorrected(const ComparedPlan& plan) {
-    const auto* corrected = chain_.MeasureFloatCorrected(plan.correction, plan.bits);
-    if (corrected == nullptr) return std::nullopt;
-    return FloatCorrected{corrected->metrics, Paired(corrected->correct, measurements_.at(plan.bits).verify.correct)};
-  }
-
-  // The best of a budget is the plan with the highest accuracy, the lower NLL deciding between equals.
-  void Judge(Comparison& comparison, const PlanMeasurement& reference) const {
-    for (const double budget : chain_.recipe().compare.budgets) {
-      const ComparedPlan *best = nullptr, *uniform = nullptr;
-      for (const ComparedPlan& plan : comparison.plans) {
-        if (plan.budget != budget || !plan.failure.empty()) continue;
-        if (plan.allocator == "uniform") uniform = &plan;
-        const bool better = best == nullptr || plan.metrics.accuracy > best->metrics.accuracy ||
-                            (plan.metrics.accuracy == best->metrics.accuracy && plan.metrics.nll < best->metrics.nll);
-        if (better) best = &plan;
-      }
-      if (best == nullptr) continue;
-      const auto best_bits = best->bits;
-      const auto uniform_bits = uniform == nullptr ? std::vector<int>{} : uniform->bits;
-      for (ComparedPlan& plan : comparison.plans) {
-        if (plan.budget != budget || !plan.failure.empty()) continue;
-        const auto& measured = measurements_.at(plan.bits);
-        const auto& correct = measured.verify.correct;
-        plan.drop = Paired(reference.verify.correct, correct);
-        plan.choice_drop = Paired(reference.calibration.correct, measured.calibration.correct);
-        plan.below_best = Paired(measurements_.at(best_bits).verify.correct, correct);
-        plan.tie_with_best = plan.below_best.ci_low <= 0.0;
-        if (!uniform_bits.empty()) plan.below_uniform = Paired(measurements_.at(uniform_bits).verify.correct, correct);
-      }
-    }
-  }
-
-  void AddLeads(Comparison& comparison) const {
-    for (const double budget : chain_.recipe().compare.budgets) {
-      struct Family {
-        std::vector<std::string> names;
-        std::vector<const std::vector<std::uint8_t>*> correct;
-        std::set<std::vector<int>> seen;
-      } ours, baselines;
-      for (const ComparedPlan& plan : comparison.plans) {
-        if (plan.budget != budget || !plan.failure.empty()) continue;
-        Family& family = plan.baseline ? baselines : ours;
-        if (!family.seen.insert(plan.bits).second) continue;
-        family.names.push_back(plan.allocator);
-        family.correct.push_back(&measurements_.at(plan.bits).verify.correct);
-      }
-      if (ours.names.empty() || baselines.names.empty()) continue;
-      const FamilyLead lead = CompareFamilies(ours.correct, baselines.correct);
-      comparison.leads.push_back({budget, ours.names[lead.first], baselines.names[lead.second], lead.lead, lead.p});
-    }
-  }
-
-  ShipCandidate Candidate(const ComparedPlan& plan) const {
-    const auto& measured = measurements_.at(plan.bits).calibration;
-    return {plan.achieved.stored_bytes, &measured.correct, &measured.nll};
-  }
-
-  void Recommend(Comparison& comparison, const PlanMeasurement& reference) const {
-    const auto& recipe = chain_.recipe();
-    const RandomStream stream(recipe.seed, "verify/bootstrap");
-    auto& recommended = comparison.recommended;
-    recommended.data = reference.calibration.data;
-    recommended.samples = static_cast<std::int64_t>(reference.calibration.correct.size());
-    recommended.apart = recommended.data != comparison.data;
-    recommended.perhaps_known = chain_.CalibrationSource() == "training";
-    recommended.tolerance = recipe.compare.tolerance;
-    if (recommended.samples < 2) return;  // no choice on one image
-    std::vector<ShipCandidate> picks;
-    for (const double budget : recipe.compare.budgets) {
-      std::vector<ShipCandidate> candidates;
-      std::vector<std::size_t> indices;
-      for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
-        const ComparedPlan& plan = comparison.plans[i];
-        const bool chance = plan.random && plan.baseline;  // `random` stands for chance, nobody ships that
-        if (plan.budget != budget || !plan.failure.empty() || chance) continue;
-        candidates.push_back(Candidate(plan));
-        indices.push_back(i);
-      }
-      const auto pick = SmallestAsGoodAsBest(candidates, recipe.verify.bootstrap, stream);
-      if (!pick || recommended.Holds(indices[*pick])) continue;  // a budget may be named twice
-      picks.push_back(candidates[*pick]);
-      recommended.budgets.push_back(indices[*pick]);
-    }
-    const auto overall =
-        SmallestWithin(picks, reference.calibration.correct, recommended.tolerance, recipe.verify.bootstrap, stream);
-    if (overall) recommended.overall = recommended.budgets[*overall];
-  }
-
-  [[nodiscard]] Plan PlanOf(const ComparedPlan& plan, const PlanMeasurement& reference) {
-    const auto& measured = measurements_.at(plan.bits);
-    return chain_.MeasuredPlan(plan.allocator, plan.budget, plan.seed, plan.bits, plan.achieved.predicted_loss_rise,
-                               measured,
-                               {.data = measured.verify.data,
-                                .samples = static_cast<std::int64_t>(measured.verify.correct.size()),
-                                .float_model = reference.verify.metrics,
-                                .quantized = measured.verify.metrics,
-                                .accuracy_drop = plan.drop,
-                                .float_corrected = plan.float_corrected});
-  }
-
-  [[nodiscard]] std::vector<std::string> Notes(const Comparison& comparison, const PlanMeasurement& reference) {
+  // Those of the first seed that has any.
+  void AddNotes(Comparison& comparison, const SeedRun& run) {
+    if (!comparison.notes.empty()) return;
     std::vector<NamedPlan> plans;
-    for (const ComparedPlan& plan : comparison.plans) {
-      if (plan.failure.empty()) {
-        plans.push_back({fmt::format("{} at {:g} bits", plan.allocator, plan.budget), PlanOf(plan, reference)});
-      }
+    for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
+      const ComparedPlan& plan = comparison.plans[i];
+      if (run.plans[i]) plans.push_back({fmt::format("{} at {:g} bits", plan.allocator, plan.budget), *run.plans[i]});
     }
-    return OdditiesOfMany(plans, chain_.Facts());
+    for (const auto& note : OdditiesOfMany(plans, chain_.Facts())) {
+      const bool first = &run == &runs_.front();
+      comparison.notes.push_back(first ? note : fmt::format("calibration seed {}: {}", run.seed, note));
+    }
   }
 
-  void WritePlans(Comparison& comparison, const PlanMeasurement& reference, const std::filesystem::path& place) {
+  [[nodiscard]] MeasuredRows Rows(const Comparison& comparison) const {
+    MeasuredRows rows;
+    rows.calibration = chain_.SharesCalibrationSplit() ? SeedSamples::kShared : SeedSamples::kOwn;
+    const auto add = [](MeasuredRow& row, const PlanMeasurement& measured) {
+      row.verify.push_back(&measured.verify.correct);
+      row.calibration.push_back(&measured.calibration.correct);
+      row.calibration_nll.push_back(&measured.calibration.nll);
+    };
+    for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
+      const ComparedPlan& plan = comparison.plans[i];
+      MeasuredRow& row = rows.plans.emplace_back();
+      if (!plan.failure.empty()) continue;
+      for (std::size_t s = 0; s < runs_.size(); ++s) {
+        const SeedRun& run = runs_[s];
+        add(row, run.measurements.at(plan.seeds[s].bits));
+        row.float_corrected.push_back(run.corrected[i] == nullptr ? &run.reference.verify.correct
+                                                                  : &run.corrected[i]->correct);
+      }
+    }
+    for (const SeedRun& run : runs_) add(rows.reference, run.reference);
+    return rows;
+  }
+
+  void WritePlans(Comparison& comparison, const std::filesystem::path& place) {
     const std::filesystem::path folder = "compare-plans";
     EnsureWritableFolder(place / folder);
-    for (ComparedPlan& plan : comparison.plans) {
+    for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
+      ComparedPlan& plan = comparison.plans[i];
       if (!plan.failure.empty()) continue;
-      const std::string seed = plan.random ? fmt::format("-seed{}", plan.seed) : "";
-      plan.file = (folder / fmt::format("{}-{:g}{}.yaml", plan.allocator, plan.budget, seed)).string();
-      WriteFileAtomically(place / plan.file, DumpPlan(PlanOf(plan, reference)));
+      for (std::size_t s = 0; s < runs_.size(); ++s) {
+        SeedPlan& one = plan.seeds[s];
+        std::string seed = plan.random && runs_.size() == 1 ? fmt::format("-seed{}", plan.seed) : "";
+        if (s > 0) seed = fmt::format("-calibration{}", one.calibration_seed);
+        one.file = (folder / fmt::format("{}-{:g}{}.yaml", plan.allocator, plan.budget, seed)).string();
+        WriteFileAtomically(place / one.file, DumpPlan(*runs_[s].plans[i]));
+      }
+      plan.file = plan.seeds.front().file;
     }
   }
 
   StageChain chain_;
   ProgressSink& progress_;
   std::vector<const Allocator*> allocators_;
-  std::map<std::vector<int>, PlanMeasurement> measurements_;
+  std::deque<SeedRun> runs_;  // grows without moving what lies in it
 };
 
 }  // namespace

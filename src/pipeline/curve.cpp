@@ -44,7 +44,7 @@ CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& pr
   const auto start = Clock::now();
   for (int i = 0; i < count; ++i) {
     allocate.budget = {BudgetKind::kAverageBits, low + (high - low) * i / std::max(1, count - 1)};
-    const auto answer = bitplan::Allocate(table, allocate, chain.recipe().seed);
+    const auto answer = bitplan::Allocate(table, allocate, chain.recipe().CalibrationSeed());
     CurvePoint point{.budget = allocate.budget.value,
                      .achieved = chain.Achieved(answer.bits, answer.predicted_loss_rise),
                      .shadow_price = answer.shadow_price,

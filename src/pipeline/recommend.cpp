@@ -2,13 +2,16 @@
 
 #include <numeric>
 
-#include "bitplan/core/statistics.h"
-
 namespace bitplan::pipeline {
 namespace {
 
 double MeanNll(const ShipCandidate& candidate) {
-  return std::accumulate(candidate.nll->begin(), candidate.nll->end(), 0.0) / static_cast<double>(candidate.nll->size());
+  double sum = 0.0, count = 0.0;
+  for (const auto* nll : candidate.nll) {
+    sum = std::accumulate(nll->begin(), nll->end(), sum);
+    count += static_cast<double>(nll->size());
+  }
+  return sum / count;
 }
 
 // The smallest of the candidates that pass.
@@ -28,23 +31,23 @@ std::optional<std::size_t> Smallest(const std::vector<ShipCandidate>& candidates
 
 }  // namespace
 
-std::optional<std::size_t> SmallestAsGoodAsBest(const std::vector<ShipCandidate>& candidates, int resamples,
-                                                const RandomStream& stream) {
+std::optional<std::size_t> SmallestAsGoodAsBest(const std::vector<ShipCandidate>& candidates,
+                                                SeedSamples samples, int resamples, const RandomStream& stream) {
   const ShipCandidate* best = nullptr;
   for (const auto& candidate : candidates) {
     if (best == nullptr || MeanNll(candidate) < MeanNll(*best)) best = &candidate;
   }
   return Smallest(candidates, [&](const ShipCandidate& candidate) {
-    return PairedMean(*candidate.nll, *best->nll).ci_low <= 0.0 &&
-           ComparePaired(*best->correct, *candidate.correct, resamples, stream).ci_low <= 0.0;
+    return PairedMean(candidate.nll, best->nll, samples).ci_low <= 0.0 &&
+           ComparePaired(best->correct, candidate.correct, samples, resamples, stream).ci_low <= 0.0;
   });
 }
 
 std::optional<std::size_t> SmallestWithin(const std::vector<ShipCandidate>& candidates,
-                                          const std::vector<std::uint8_t>& reference, double tolerance, int resamples,
-                                          const RandomStream& stream) {
+                                          const SeedOutcomes& reference, SeedSamples samples, double tolerance,
+                                          int resamples, const RandomStream& stream) {
   return Smallest(candidates, [&](const ShipCandidate& candidate) {
-    return ComparePaired(reference, *candidate.correct, resamples, stream).ci_high <= tolerance;
+    return ComparePaired(reference, candidate.correct, samples, resamples, stream).ci_high <= tolerance;
   });
 }
 

@@ -56,8 +56,46 @@ StageRecord StageChain::Ensure(const std::string& stage, const std::string& inpu
 std::string StageChain::Section(const std::string& name) const { return DumpRecipeSection(recipe_, name); }
 
 const DataSplits& StageChain::Data() {
-  if (!data_) data_ = LoadData(recipe_.data, data_folders_, recipe_.seed);
+  if (!data_) {
+    data_ = LoadData(recipe_.data, data_folders_, recipe_.seed,
+                     SharesCalibrationSplit() ? recipe_.seed : recipe_.CalibrationSeed());
+  }
   return *data_;
+}
+
+void StageChain::UseCalibrationSeed(std::uint64_t seed) {
+  (void)Model();  // as the calibration seed at hand has it described
+  if (seed == recipe_.CalibrationSeed()) return;
+  recipe_.calibration_seed = seed;
+  if (!SharesCalibrationSplit()) {
+    data_.reset();
+    calibration_accuracy_.reset();
+  }
+  correction_images_sound_ = false;
+  posteriors_.clear();
+  oracle_inputs_.reset();
+  tables_.clear();
+  evidence_.reset();
+  quantized_.reset();
+}
+
+void StageChain::UseBudget(const Budget& budget) { recipe_.allocate.budget = asked_.allocate.budget = budget; }
+
+double StageChain::MacsOfMeasuring() {
+  double macs = 0.0;
+  for (const Layer& layer : Model().layers) macs += static_cast<double>(layer.macs);
+  const auto images = Data().calibration.size() + (recipe_.verify.split == "test" ? Data().test.size() : 0);
+  return macs * static_cast<double>(images);
+}
+
+std::string StageChain::CalibrationSeed() const {
+  if (recipe_.CalibrationSeed() == recipe_.seed) return Seed();
+  return Seed() + "/" + std::to_string(recipe_.CalibrationSeed());
+}
+
+std::string StageChain::CalibrationFile(const std::string& name) const {
+  if (recipe_.CalibrationSeed() == recipe_.seed) return name;
+  return "calibration-seeds/" + std::to_string(recipe_.CalibrationSeed()) + "/" + name;
 }
 
 std::string StageChain::DataHash(bool with_test) {
@@ -77,7 +115,7 @@ bool StageChain::RangesByOutputs() const {
 
 torch::Tensor StageChain::CorrectionImages() {
   const auto& train = Data().train;
-  const auto order = RandomStream(recipe_.seed, "pipeline/correction").Permutation(train.size());
+  const auto order = RandomStream(recipe_.CalibrationSeed(), "pipeline/correction").Permutation(train.size());
   const auto wanted = std::min<std::int64_t>(recipe_.quantizer.correction_samples, train.size());
   const auto count = std::min(wanted, ImagesAtOnce(Model()));  // rounding and corrections pass them at once
   if (count < wanted && !few_images_said_) {
@@ -103,7 +141,7 @@ const std::vector<QuantizerEvidence>& StageChain::Evidence() {
     for (std::size_t l = 0; l < evidence.size(); ++l) evidence[l].importance = posterior.Information(l);
   }
   if (RangesByOutputs()) {
-    const auto inputs = SampleLayerInputs(network, CorrectionImages(), kRangePositions, recipe_.seed);
+    const auto inputs = SampleLayerInputs(network, CorrectionImages(), kRangePositions, recipe_.CalibrationSeed());
     const auto centred = CentredLayers(network, quantizer);
     for (std::size_t l = 0; l < evidence.size(); ++l) {
       evidence[l].inputs =

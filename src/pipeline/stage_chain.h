@@ -4,6 +4,10 @@
 // The input hash of a stage covers a version number of the stage, the content hashes of the stages that it reads, the
 // recipe sections that it reads, the data it reads and the seed. Raise a version when a stage computes something else.
 //
+// Two seeds: `seed` is that of the network and its data; `calibration_seed` that of everything that calibration data
+// give. A chain can go from one calibration seed to another (UseCalibrationSeed): the network stays, the stages below
+// it are those of that seed, in files of their own where it is not the recipe's `seed` (calibration-seeds/N/).
+//
 // Bodies in the order of the stages: stage_model.cpp, stage_tables.cpp, stage_solve.cpp, stage_draft.cpp,
 // stage_measure.cpp, stage_reference.cpp, stage_verify.cpp; what they share is in stage_chain.cpp.
 #pragma once
@@ -73,11 +77,21 @@ class StageChain {
   [[nodiscard]] RunFolder& folder() { return folder_; }
   [[nodiscard]] const std::vector<StageStatus>& statuses() const { return statuses_; }
 
+  // From here on everything but the network is that of another calibration seed.
+  void UseCalibrationSeed(std::uint64_t seed);
+  // From here on Solve and Draft are for another budget.
+  void UseBudget(const Budget& budget);
+  // Whether the calibration split is the same for all calibration seeds.
+  [[nodiscard]] bool SharesCalibrationSplit() const { return CalibrationSource() != "training"; }
+  // Multiply-accumulates of one pass of the images of verify and calibration split through the network.
+  [[nodiscard]] double MacsOfMeasuring();
+
   [[nodiscard]] const StageRecord& ModelRecord();
   [[nodiscard]] const bitplan::Network& Model();
   // What its answers depend on besides the image, one line, where the recipe accepts that; else empty.
   [[nodiscard]] std::string ModelNote();
   [[nodiscard]] const StageRecord& PosteriorRecord() { return PosteriorRecord(recipe_.posterior.estimator); }
+  [[nodiscard]] std::filesystem::path PosteriorFile() { return folder_.File(PosteriorRecord().files.front()); }
   [[nodiscard]] const bitplan::Posterior& LoadedPosterior() { return LoadedPosterior(recipe_.posterior.estimator); }
   // By the recipe's metric and estimator.
   [[nodiscard]] const AllocationProblem& Table();
@@ -178,6 +192,10 @@ class StageChain {
   [[nodiscard]] std::string DataHash(bool with_test);
   [[nodiscard]] std::string Section(const std::string& name) const;
   [[nodiscard]] std::string Seed() const { return std::to_string(recipe_.seed); }
+  // Of the stages below the network: the seed, and the calibration seed where that is another.
+  [[nodiscard]] std::string CalibrationSeed() const;
+  // Name within the folder of what such a stage writes.
+  [[nodiscard]] std::string CalibrationFile(const std::string& name) const;
   [[nodiscard]] bool NeedsPosterior() const;
   [[nodiscard]] std::vector<int> Widths() const;
   // What the quantizer's range looks at besides the weights.
@@ -252,13 +270,14 @@ class StageChain {
   ProgressSink& progress_;
   Recipe recipe_;
   std::string recipe_sha256_;
-  Recipe asked_;  // recipe_ before a plan was followed
+  Recipe asked_;  // recipe_ before a plan was followed or another calibration seed taken
   std::vector<std::filesystem::path> data_folders_;
   Normalizer normalizer_;
   RunFolder folder_;
   std::vector<StageStatus> statuses_;
 
   std::optional<DataSplits> data_;
+  std::optional<SplitMeasurement> float_verify_;  // of the float network on the test split
   std::optional<double> calibration_accuracy_;  // of the float network, as it was measured last
   bool correction_images_sound_ = false;        // the float network takes them all
   std::map<bool, std::string> data_hashes_;

@@ -18,6 +18,8 @@ constexpr std::int64_t kFloatBytes = 4;
 }  // namespace
 
 void StageChain::Follow(const Plan& plan) {
+  const bool states = plan.calibration && plan.calibration->seed;
+  UseCalibrationSeed(states ? *plan.calibration->seed : asked_.CalibrationSeed());
   FollowQuantizer(plan.quantizer, recipe_.quantizer);
   evidence_.reset();
   auto& widths = recipe_.allocate.bits;
@@ -39,6 +41,7 @@ void StageChain::Follow(const Plan& plan) {
 void StageChain::Rebase(Plan& plan) {
   if (asked_.quantizer.batch_norm == "auto") plan.quantizer.batch_norm = "auto";
   if (asked_.quantizer.output_correction == "auto") plan.quantizer.output_correction = "auto";
+  if (plan.calibration) plan.calibration->seed = recipe_.calibration_seed;
   if (plan.quantizer.range == "posterior") {
     plan.posterior_estimator = recipe_.posterior.estimator;
     plan.posterior_sha256 = PosteriorRecord().input;
@@ -116,11 +119,14 @@ Plan StageChain::Draft(const Solution& solution) {
     plan.allocator_options = {{"mode", recipe_.allocate.mode},
                               {"quantile", nlohmann::json(recipe_.allocate.quantile).dump()}};
   }
+  if (plan.allocator == "quantile-inform-rank") {
+    plan.allocator_options = {{"quantile", nlohmann::json(recipe_.allocate.quantile).dump()}};
+  }
   if (plan.allocator == "random-bits") {
     const auto& options = recipe_.allocate.random_bits;
     plan.allocator_options = {{"estimator", options.estimator}, {"steps", std::to_string(options.steps)}};
   }
-  plan.seed = recipe_.seed;
+  plan.seed = recipe_.CalibrationSeed();
   if (NeedsPosterior()) {
     plan.posterior_estimator = recipe_.posterior.estimator;
     // Of what it was estimated from: the last digits of the estimate depend on the number of threads.
@@ -144,7 +150,10 @@ Plan StageChain::Draft(const Solution& solution) {
   }
   plan.left_in_float = FloatPart(plan.layers);
   const auto facts = nlohmann::json::parse(ModelRecord().facts);
-  if (facts.contains("calibration")) plan.calibration = PlanCalibration{facts.at("calibration"), CalibrationSource()};
+  if (facts.contains("calibration")) {
+    plan.calibration = PlanCalibration{facts.at("calibration"), CalibrationSource()};
+    if (recipe_.CalibrationSeed() != recipe_.seed) plan.calibration->seed = recipe_.CalibrationSeed();
+  }
   plan.provenance = {.bitplan = BITPLAN_VERSION, .libtorch = TORCH_VERSION, .recipe_sha256 = recipe_sha256_};
   return plan;
 }

@@ -98,7 +98,7 @@ void StageChain::Guard(Plan& plan) {
   auto allocate = asked_.allocate;
   allocate.allocator = "uniform";
   allocate.budget = plan.budget;
-  const auto uniform = bitplan::Allocate(Table(), allocate, recipe_.seed).bits;
+  const auto uniform = bitplan::Allocate(Table(), allocate, recipe_.CalibrationSeed()).bits;
   // Where the recipe leaves a correction to "auto", both networks get their own choice, on images that do not judge.
   auto options = recipe_.quantizer;
   if (asked_.quantizer.batch_norm == "auto") options.batch_norm = "auto";
@@ -145,7 +145,15 @@ PlanMeasurement StageChain::EvaluatedOnBoth(const torch::jit::Module& module, co
 }
 
 PlanMeasurement StageChain::MeasureFloat() {
-  auto measured = EvaluatedOnBoth(Model().module, "float model");
+  const auto& module = Model().module;
+  PlanMeasurement measured;
+  if (recipe_.verify.split == "test") {
+    if (!float_verify_) float_verify_ = Evaluated(module, Data().test, "verify float model");
+    measured.verify = *float_verify_;
+    measured.calibration = Evaluated(module, Data().calibration, "calibration images, float model");
+  } else {
+    measured.calibration = measured.verify = Evaluated(module, Data().calibration, "verify float model");
+  }
   if (CalibrationSource() == "training") calibration_accuracy_ = measured.calibration.metrics.accuracy;
   return measured;
 }

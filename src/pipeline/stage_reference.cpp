@@ -39,7 +39,8 @@ const SplitMeasurement* StageChain::MeasureFloatCorrected(const CorrectionMethod
                                                           const std::vector<int>& bits) {
   if (!ChangesFloat(method)) return nullptr;
   const auto input = Sha256OfParts({"float-corrected/1", ModelRecord().content, DataHash(false), DataHash(true),
-                                    Section("verify"), Seed(), FloatCorrectedInput(method, bits)});
+                                    Section("verify"), CalibrationSeed(),
+                                    FloatCorrectedInput(method, bits)});
   if (const auto found = floats_corrected_.find(input); found != floats_corrected_.end()) return &found->second;
   bool reused = false;
   const auto measurement = Kept(input, reused, [&]() -> PlanMeasurement {

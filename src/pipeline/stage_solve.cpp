@@ -78,11 +78,12 @@ Solution StageChain::Solve() {
   const auto draws = PosteriorDraws(metric, measured);
   const auto input = Sha256OfParts({"allocate/11", RangeEvidenceHash(), measured.content, draws.content,
                                     ModelRecord().content, Section("allocate"), Section("quantizer"),
-                                    allocator.needs_oracle ? DataHash(false) : std::string(), Seed()});
+                                    allocator.needs_oracle ? DataHash(false) : std::string(), CalibrationSeed()});
+  const auto seed = recipe_.CalibrationSeed();
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
-    const auto oracle = allocator.needs_oracle ? Oracle(recipe_.seed) : nullptr;
+    const auto oracle = allocator.needs_oracle ? Oracle(seed) : nullptr;
     const auto start = Clock::now();
-    const auto answer = bitplan::Allocate(table, recipe_.allocate, recipe_.seed, oracle.get(), progress_);
+    const auto answer = bitplan::Allocate(table, recipe_.allocate, seed, oracle.get(), progress_);
     const double allocate_ms = 1e3 * SecondsSince(start);
     auto pins = nlohmann::json::array();
     for (const auto& [pin, rise] : PinCosts(table, recipe_.allocate)) {
@@ -99,7 +100,7 @@ Solution StageChain::Solve() {
         {"note", answer.note},
         {"width_probabilities", answer.width_probabilities},
         {"pins", pins},
-        {"confidence", WidthConfidence(table, draws.draws, recipe_.allocate, recipe_.seed, answer)},
+        {"confidence", WidthConfidence(table, draws.draws, recipe_.allocate, seed, answer)},
         {"choices", choices}};
     return {.input = {}, .content = Sha256Hex(BitsText(answer.bits)), .facts = JsonText(facts)};
   });
@@ -133,7 +134,7 @@ Allocation StageChain::Solve(const AllocateOptions& options, std::uint64_t seed,
     asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
     input = Sha256OfParts({"solve/2", measured.content, ModelRecord().content, DataHash(false),
                            DumpRecipeSection(asked, "allocate"), Section("quantizer"), Section("sensitivity"),
-                           std::to_string(seed)});
+                           std::to_string(seed) + (CalibrationSeed() == Seed() ? "" : " of " + CalibrationSeed())});
     if (const auto kept = folder_.Find("solve", input)) {
       milliseconds = 1e3 * kept->seconds;
       return AllocationFrom(kept->facts);

@@ -28,26 +28,27 @@ Recipe StageChain::PosteriorRecipe(const std::string& estimator) const {
 
 std::string StageChain::PosteriorInput(const std::string& estimator) {
   return Sha256OfParts({"posterior/3", ModelRecord().content, DataHash(false),
-                        DumpRecipeSection(PosteriorRecipe(estimator), "posterior"), Seed()});
+                        DumpRecipeSection(PosteriorRecipe(estimator), "posterior"), CalibrationSeed()});
 }
 
 const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
   if (const auto found = posteriors_.find(estimator); found != posteriors_.end()) return found->second.record;
-  const auto stage = PosteriorStage(estimator);
+  const auto stage = PosteriorStage(estimator), name = CalibrationFile(stage + ".pt");
   Estimate estimate;
-  estimate.record = Ensure(stage, PosteriorInput(estimator), {stage + ".pt"}, [&]() -> StageRecord {
-    estimate.posterior = bitplan::EstimatePosterior(Model(), Data().train, normalizer_,
-                                                    PosteriorRecipe(estimator).posterior, recipe_.seed, progress_);
-    folder_.Write(stage + ".pt", [&](const std::filesystem::path& file) { SavePosterior(*estimate.posterior, file); });
+  estimate.record = Ensure(stage, PosteriorInput(estimator), {name}, [&]() -> StageRecord {
+    estimate.posterior =
+        bitplan::EstimatePosterior(Model(), Data().train, normalizer_, PosteriorRecipe(estimator).posterior,
+                                   recipe_.CalibrationSeed(), progress_);
+    folder_.Write(name, [&](const std::filesystem::path& file) { SavePosterior(*estimate.posterior, file); });
     return {.input = {}, .content = estimate.posterior->Hash(), .facts = "{}"};
   });
   return posteriors_.emplace(estimator, std::move(estimate)).first->second.record;
 }
 
 const bitplan::Posterior& StageChain::LoadedPosterior(const std::string& estimator) {
-  (void)PosteriorRecord(estimator);
+  const auto& record = PosteriorRecord(estimator);
   auto& posterior = posteriors_.at(estimator).posterior;
-  if (!posterior) posterior = LoadPosterior(folder_.File(PosteriorStage(estimator) + ".pt"));
+  if (!posterior) posterior = LoadPosterior(folder_.File(record.files.front()));
   const auto& layers = Model().layers;
   const auto same = [](const LayerPosterior& entry, const Layer& layer) { return entry.layer == layer.name; };
   if (!std::equal(posterior->layers.begin(), posterior->layers.end(), layers.begin(), layers.end(), same)) {
@@ -83,7 +84,7 @@ SensitivityInputs StageChain::Inputs(const std::string& metric, const std::strin
           .quantizer = recipe_.quantizer,
           .options = options,
           .widths = Widths(),
-          .seed = recipe_.seed,
+          .seed = recipe_.CalibrationSeed(),
           .fits = &Fits()};
 }
 
@@ -94,14 +95,14 @@ std::string StageChain::FitsInput() {
                                                      std::to_string(quantizer.correction_samples)
                                                : std::string();
   return Sha256OfParts({"fits/1", ModelRecord().content, RangeEvidenceHash(), quantizer.scheme, quantizer.granularity,
-                        quantizer.range, quantizer.grid, images, Seed()});
+                        quantizer.range, quantizer.grid, images, CalibrationSeed()});
 }
 
 const LayerFits* StageChain::KnownFits() {
   const auto input = FitsInput();
   if (const auto found = fits_.find(input); found != fits_.end()) return &found->second;
   if (!folder_.Find("fits", input)) return nullptr;
-  return &fits_.emplace(input, LoadLayerFits(folder_.File("fits.pt"))).first->second;
+  return &fits_.emplace(input, LoadLayerFits(folder_.File(CalibrationFile("fits.pt")))).first->second;
 }
 
 const LayerFits& StageChain::Fits() {
@@ -112,9 +113,10 @@ const LayerFits& StageChain::Fits() {
   if (missing.empty()) return fits;
   const auto start = Clock::now();
   fits.Add(FitLayers(Model(), missing, recipe_.quantizer, &Evidence()));
-  folder_.Write("fits.pt", [&](const std::filesystem::path& temporary) { SaveLayerFits(fits, temporary); });
+  const auto file = CalibrationFile("fits.pt");
+  folder_.Write(file, [&](const std::filesystem::path& temporary) { SaveLayerFits(fits, temporary); });
   folder_.Complete("fits", {.input = input, .content = {}, .facts = "{}", .seconds = SecondsSince(start)},
-                   {"fits.pt"});
+                   {file});
   return fits;
 }
 
@@ -140,7 +142,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
     return Sha256OfParts({"sensitivity/7", ModelRecord().content, posterior,
                           recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
                           DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
-                          DumpRecipeSection(recipe, "quantizer"), BitsText(Widths()), Seed()});
+                          DumpRecipeSection(recipe, "quantizer"), BitsText(Widths()), CalibrationSeed()});
   };
   std::string input = input_with(with_posterior ? PosteriorRecord(estimator).content : "");
   if (!with_posterior) {
@@ -148,9 +150,9 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
     const auto posterior = folder_.Find(PosteriorStage(estimator), PosteriorInput(estimator));
     if (posterior && folder_.Find(stage, input_with(posterior->content))) input = input_with(posterior->content);
   }
-  const auto file = stage + ".json";
+  const auto file = CalibrationFile(stage + ".json");
   std::vector<std::string> files = {file};
-  if (known.keeps_displacements) files.push_back(stage + ".pt");
+  if (known.keeps_displacements) files.push_back(CalibrationFile(stage + ".pt"));
   const auto record = Ensure(stage, input, files, [&]() -> StageRecord {
     auto inputs = Inputs(metric, estimator, with_posterior);
     bitplan::Displacements displacements;
@@ -163,8 +165,8 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
     }
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });
-  Measured measured{LoadProblem(folder_.File(file)), record.content, std::nullopt};
-  if (known.keeps_displacements) measured.displacements = LoadDisplacements(folder_.File(files.back()));
+  Measured measured{LoadProblem(folder_.File(record.files.front())), record.content, std::nullopt};
+  if (known.keeps_displacements) measured.displacements = LoadDisplacements(folder_.File(record.files.back()));
   const auto& layers = Model().layers;
   const auto same = [](const Unit& unit, const Layer& layer) { return unit.name == layer.name; };
   if (!std::equal(measured.problem.units.begin(), measured.problem.units.end(), layers.begin(), layers.end(), same)) {
@@ -192,15 +194,16 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   const auto input =
       Sha256OfParts({"draws/8", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
                      ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
-                     Section("quantizer"), std::to_string(draws), Seed()});
-  const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric, file = stage + ".json";
+                     Section("quantizer"), std::to_string(draws), CalibrationSeed()});
+  const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric,
+                    file = CalibrationFile(stage + ".json");
   const auto record = Ensure(stage, input, {file}, [&]() -> StageRecord {
     const auto text = DumpPosteriorDraws(MeasurePosteriorDraws(Inputs(metric, estimator, true), measured.problem,
                                                                recipe_.posterior, draws, scores, progress_));
     folder_.Write(file, text);
     return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
   });
-  return {LoadPosteriorDraws(folder_.File(file), measured.problem), record.content};
+  return {LoadPosteriorDraws(folder_.File(record.files.front()), measured.problem), record.content};
 }
 
 }  // namespace bitplan::pipeline

@@ -32,12 +32,13 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
   return Sha256OfParts({"apply/12", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
-                        BitsAndChoices(plan), Seed(), RangeEvidenceHash()});
+                        BitsAndChoices(plan), CalibrationSeed(), RangeEvidenceHash()});
 }
 
 std::string StageChain::VerifyInput(const StageRecord& apply, const Plan& plan) {
   const auto reference = FloatCorrectedInput(CorrectionOf(apply.facts).chosen, BitsOf(plan));
-  return Sha256OfParts({"verify/3", ModelRecord().content, apply.content, DataHash(true), Section("verify"), Seed(),
+  return Sha256OfParts({"verify/3", ModelRecord().content, apply.content, DataHash(true), Section("verify"),
+                        CalibrationSeed(),
                         reference, reference.empty() ? "" : DataHash(false)});
 }
 

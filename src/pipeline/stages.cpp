@@ -28,7 +28,7 @@ PosteriorReport EstimatePosterior(const RecipeOptions& options, ProgressSink& pr
   StageChain chain(options, progress);
   const auto& posterior = chain.LoadedPosterior();
   PosteriorReport report{.folder = chain.folder().path(),
-                         .posterior_file = chain.folder().File("posterior.pt"),
+                         .posterior_file = chain.PosteriorFile(),
                          .estimator = posterior.estimator,
                          .data_size = posterior.data_size,
                          .layers = {},

@@ -23,16 +23,42 @@ std::string CsvText(const std::string& text) {
   return quoted + "\"";
 }
 
-nlohmann::ordered_json PairedJson(const PairedComparison& paired) {
-  return {{"value", paired.drop}, {"ci95", {paired.ci_low, paired.ci_high}}, {"mcnemar_p", paired.mcnemar_p}};
+// Of one calibration seed p is McNemar's, of several Student's.
+nlohmann::ordered_json PairedJson(const PairedComparison& paired, const ComparedPlan& plan) {
+  return {{"value", paired.drop},
+          {"ci95", {paired.ci_low, paired.ci_high}},
+          {plan.seeds.size() > 1 ? "p" : "mcnemar_p", paired.mcnemar_p}};
 }
 
 nlohmann::ordered_json MetricsJson(const Metrics& metrics) {
   return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
 }
 
+// What every calibration seed gave; nothing of one, which the row itself states.
+nlohmann::ordered_json SeedsJson(const ComparedPlan& plan) {
+  auto list = nlohmann::ordered_json::array();
+  if (plan.seeds.size() < 2) return list;
+  for (const SeedPlan& seed : plan.seeds) {
+    list.push_back({{"calibration_seed", seed.calibration_seed},
+                    {"bits", seed.bits},
+                    {"average_bits", seed.achieved.average_bits},
+                    {"stored_bytes", seed.achieved.stored_bytes},
+                    {"predicted_loss_rise", seed.achieved.predicted_loss_rise},
+                    {"common_loss_rise", seed.common_rise},
+                    {"batch_norm", seed.correction.batch_norm},
+                    {"outputs", seed.correction.outputs},
+                    {"float_corrected",
+                     seed.float_corrected ? MetricsJson(*seed.float_corrected) : nlohmann::ordered_json()},
+                    {"metrics", MetricsJson(seed.metrics)},
+                    {"choice", MetricsJson(seed.choice)},
+                    {"plan", seed.file},
+                    {"note", seed.note}});
+  }
+  return list;
+}
+
 nlohmann::ordered_json DropCorrectedJson(const ComparedPlan& plan) {
-  return plan.float_corrected ? PairedJson(plan.float_corrected->accuracy_drop) : nlohmann::ordered_json();
+  return plan.float_corrected ? PairedJson(plan.float_corrected->accuracy_drop, plan) : nlohmann::ordered_json();
 }
 
 // Five columns, empty where the correction leaves a float network as it is.
@@ -68,9 +94,9 @@ nlohmann::ordered_json RecommendationsJson(const Comparison& comparison) {
             {"seed", plan.seed},
             {"stored_bytes", plan.achieved.stored_bytes},
             {"network_bytes", plan.achieved.network_bytes},
-            {"drop", PairedJson(plan.drop)},
+            {"drop", PairedJson(plan.drop, plan)},
             {"drop_corrected", DropCorrectedJson(plan)},
-            {"choice_drop", PairedJson(plan.choice_drop)},
+            {"choice_drop", PairedJson(plan.choice_drop, plan)},
             {"plan", plan.file}};
   };
   auto budgets = nlohmann::ordered_json::array();
@@ -89,6 +115,19 @@ nlohmann::ordered_json RecommendationsJson(const Comparison& comparison) {
 
 bool Recommendations::Holds(std::size_t plan) const {
   return std::find(budgets.begin(), budgets.end(), plan) != budgets.end();
+}
+
+std::string ComparedPlan::Name() const {
+  return random && seeds.size() < 2 ? fmt::format("{} #{}", allocator, seed) : allocator;
+}
+
+std::string IntervalsMeaning(const Comparison& comparison) {
+  const auto& seeds = comparison.calibration_seeds;
+  if (seeds.size() < 2) return "paired, 95 %, over images, of one calibration set";
+  return fmt::format(
+      "paired, 95 %, over calibration seeds and images (two-way random effects, Student's t); figures are means of {} "
+      "calibration seeds, {} to {}, of which each gives other calibration data",
+      seeds.size(), seeds.front(), seeds.back());
 }
 
 std::vector<const ComparedPlan*> PlansOfCorrectedFloats(const Comparison& comparison) {
@@ -115,8 +154,11 @@ std::string RecommendationRule(const Comparison& comparison) {
   return fmt::format(
       "At a budget: of the plans not shown to be worse than the one of least NLL on {} (paired 95 % intervals of NLL "
       "and accuracy hold 0) the one of fewest bytes. Over all: the smallest of these that costs at most {} of "
-      "accuracy there, at the upper end of the paired 95 % interval against float.",
-      comparison.recommended.data, Quantity(100.0 * comparison.recommended.tolerance, "point"));
+      "accuracy there, at the upper end of the paired 95 % interval against float.{}",
+      comparison.recommended.data, Quantity(100.0 * comparison.recommended.tolerance, "point"),
+      comparison.calibration_seeds.size() < 2
+          ? ""
+          : " Means and intervals are over calibration seeds; the plan is that of the first.");
 }
 
 std::string RecommendationCaveat(const Comparison& comparison) {
@@ -143,7 +185,7 @@ std::string ComparisonCsv(const Comparison& comparison) {
       "float_corrected,drop_corrected,drop_corrected_low,drop_corrected_high,drop_corrected_p,below_uniform,"
       "below_uniform_low,below_uniform_high,below_uniform_p,below_best,below_best_low,below_best_high,predicted_rise,"
       "common_rise,allocate_ms,batch_norm,outputs,bits,choice_accuracy,choice_nll,choice_drop,choice_drop_low,"
-      "choice_drop_high,recommended,plan,note\n";
+      "choice_drop_high,recommended,plan,calibration_seeds,accuracy_sd,note\n";
   const auto commas = static_cast<std::size_t>(std::count(header.begin(), header.end(), ','));
   std::string text = header;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
@@ -154,7 +196,7 @@ std::string ComparisonCsv(const Comparison& comparison) {
       continue;
     }
     text += fmt::format(
-        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{}\n",
+        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
         plan.budget, plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
         plan.achieved.network_bytes, plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low,
         plan.drop.ci_high, plan.drop.mcnemar_p, CorrectedCsv(plan), plan.below_uniform.drop, plan.below_uniform.ci_low,
@@ -162,7 +204,7 @@ std::string ComparisonCsv(const Comparison& comparison) {
         plan.below_best.ci_high, plan.achieved.predicted_loss_rise, plan.common_rise, plan.allocate_ms,
         plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits), plan.choice.accuracy, plan.choice.nll,
         plan.choice_drop.drop, plan.choice_drop.ci_low, plan.choice_drop.ci_high, Pick(comparison, i),
-        CsvText(plan.file), CsvText(plan.note));
+        CsvText(plan.file), std::max<std::size_t>(1, plan.seeds.size()), plan.accuracy_spread, CsvText(plan.note));
   }
   return text;
 }
@@ -189,17 +231,19 @@ std::string ComparisonJson(const Comparison& comparison) {
                   {"batch_norm", plan.correction.batch_norm},
                   {"outputs", plan.correction.outputs},
                   {"metrics", MetricsJson(plan.metrics)},
-                  {"drop", PairedJson(plan.drop)},
+                  {"accuracy_sd", plan.accuracy_spread},
+                  {"drop", PairedJson(plan.drop, plan)},
                   {"float_corrected",
                    plan.float_corrected ? MetricsJson(plan.float_corrected->metrics) : nlohmann::ordered_json()},
                   {"drop_corrected", DropCorrectedJson(plan)},
-                  {"below_uniform", PairedJson(plan.below_uniform)},
-                  {"below_best", PairedJson(plan.below_best)},
+                  {"below_uniform", PairedJson(plan.below_uniform, plan)},
+                  {"below_best", PairedJson(plan.below_best, plan)},
                   {"tie_with_best", plan.tie_with_best},
                   {"choice", MetricsJson(plan.choice)},
-                  {"choice_drop", PairedJson(plan.choice_drop)},
+                  {"choice_drop", PairedJson(plan.choice_drop, plan)},
                   {"recommended", Pick(comparison, plans.size())},
                   {"plan", plan.file},
+                  {"seeds", SeedsJson(plan)},
                   {"note", plan.note}});
     plans.push_back(std::move(entry));
   }
@@ -214,6 +258,8 @@ std::string ComparisonJson(const Comparison& comparison) {
       {"data", comparison.data},
       {"samples", comparison.samples},
       {"float", MetricsJson(comparison.float_model)},
+      {"calibration_seeds", comparison.calibration_seeds},
+      {"intervals", IntervalsMeaning(comparison)},
       {"layers", layers},
       {"left_in_float", {{"weights", left.weights}, {"share", left.share}, {"tensors", tensors}}},
       {"plans", plans},

@@ -82,7 +82,7 @@ std::string Points(const PairedComparison& paired, double sign) {
 
 // The plan's file where there is one: a report lies beside it.
 std::string Linked(const ComparedPlan& plan) {
-  const std::string name = HtmlText(plan.allocator) + (plan.random ? fmt::format(" (seed {})", plan.seed) : "");
+  const std::string name = HtmlText(plan.Name());
   return plan.file.empty() ? name : fmt::format("<a href=\"{}\">{}</a>", HtmlText(plan.file), name);
 }
 
@@ -134,6 +134,13 @@ std::string Recommended(const Comparison& comparison) {
   return html + "</table>\n";
 }
 
+// The mean, and where there are several seeds their standard deviation and number.
+std::string Accuracy(const ComparedPlan& plan) {
+  const auto mean = fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy);
+  if (plan.seeds.size() < 2) return mean;
+  return mean + fmt::format("<br><small>sd {:.2f}, {} seeds</small>", 100.0 * plan.accuracy_spread, plan.seeds.size());
+}
+
 std::string Row(const ComparedPlan& plan, bool recommended, bool corrected) {
   const std::string name = Linked(plan) + (recommended ? "<br><strong>recommended</strong>" : "");
   if (!plan.failure.empty()) {
@@ -142,11 +149,10 @@ std::string Row(const ComparedPlan& plan, bool recommended, bool corrected) {
   }
   const char* kind = plan.tie_with_best ? "best" : plan.baseline ? "baseline" : "";
   return fmt::format(
-      "<tr class=\"{}\"><td>{}</td><td>{:.3f}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{:.4f}</td><td>{}</td>"
+      "<tr class=\"{}\"><td>{}</td><td>{:.3f}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.4f}</td><td>{}</td>"
       "{}<td>{}</td><td>{}</td><td class=note>{}</td></tr>\n",
-      kind, name, plan.achieved.average_bits, plan.achieved.stored_bytes, plan.achieved.network_bytes,
-      100.0 * plan.metrics.accuracy, plan.metrics.nll, Points(plan.drop, 1.0), AgainstCorrected(plan, corrected),
-      Points(plan.below_uniform, -1.0),
+      kind, name, plan.achieved.average_bits, plan.achieved.stored_bytes, plan.achieved.network_bytes, Accuracy(plan),
+      plan.metrics.nll, Points(plan.drop, 1.0), AgainstCorrected(plan, corrected), Points(plan.below_uniform, -1.0),
       plan.tie_with_best ? (plan.below_best.drop == 0.0 ? "best" : "tie") : Points(plan.below_best, 1.0),
       HtmlText(plan.note));
 }
@@ -156,11 +162,12 @@ std::string Row(const ComparedPlan& plan, bool recommended, bool corrected) {
 std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figure>& figures) {
   std::string html = fmt::format(
       "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3}; float accuracy {4:.2f} %, NLL {5:.4f}. Every plan saw "
-      "the same samples. Intervals are paired, 95 %, in points of accuracy; a plan whose interval to the best of its "
+      "the same samples. Intervals, in points of accuracy, are {6}; a plan whose interval to the best of its "
       "budget holds 0 is a tie (shaded). Bytes are those of the planned layers, packed; the whole network has what "
       "stays in float too. No fine-tuning.</p>\n",
       HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data),
-      Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll);
+      Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll,
+      HtmlText(IntervalsMeaning(comparison)));
   html += CorrectedFloats(comparison);
   for (const auto& note : comparison.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   html += Recommended(comparison) + HtmlFigures(figures);
@@ -183,8 +190,9 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
   if (budget >= 0.0) html += "</table></div>\n";
   if (!comparison.leads.empty()) {
     html +=
-        "<h2>Ours against the baselines</h2>\n<p>The most accurate plan of either side. p: McNemar's exact test "
-        "against every plan of the other side, corrected for choosing the plan ahead among its own.</p>\n"
+        "<h2>Ours against the baselines</h2>\n<p>The most accurate plan of either side. p: " +
+        std::string(comparison.calibration_seeds.size() < 2 ? "McNemar's exact test" : "Student's t, as the intervals,") +
+        " against every plan of the other side, corrected for choosing the plan ahead among its own.</p>\n"
         "<table><tr><th>budget</th><th>ours</th><th>baseline</th><th>lead, points</th><th>p</th></tr>\n";
     for (const BudgetLead& lead : comparison.leads) {
       html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{:+.2f}</td><td>{:.2g}</td></tr>\n",

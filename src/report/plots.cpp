@@ -75,7 +75,7 @@ Drawing Curves(const Comparison& comparison, const std::string& name, Spent spen
   drawing.script += fmt::format("plot {} with lines lc rgb '#888888' dt 3 title 'float', \\\n  {}\n", level, lines);
   const char* against = bytes ? "stored bytes" : "average bits";
   drawing.caption = accuracy ? fmt::format("Accuracy against {}; bars are paired 95 % intervals of the drop from the float "
-                                           "network. Baselines are dashed; rings: recommended.",
+                                           "network, over seeds too where there are several. Baselines are dashed; rings: recommended.",
                                            against)
                              : fmt::format("Negative log-likelihood against {}. Baselines are dashed; rings: recommended.",
                                            against);

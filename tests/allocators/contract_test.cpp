@@ -225,7 +225,8 @@ TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a 
     CHECK(WidthConfidence(problem, {}, other, 1, Allocate(problem, other, 1)).empty());
   }
 
-  // Two equal layers, bits for one of them; every second replicate prefers the other.
+  // Two equal layers, bits for one of them; every second replicate prefers the other. A fresh table differs by a pair of
+  // replicates: of unlike ones half turn the answer, of like ones none.
   AllocationProblem pair = RandomProblem(stream, 1, {1, 2});
   pair.units.push_back(pair.units[0]);
   pair.units[1].name = "twin";
@@ -234,16 +235,29 @@ TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a 
   const AllocateOptions half = Options("exact", pair, {BudgetKind::kAverageBits, 1.5});
   const Allocation answer = Allocate(pair, half, 1);
   CHECK(answer.bits == std::vector<int>{2, 1});
-  CHECK(WidthConfidence(pair, {}, half, 1, answer) == std::vector<double>{0.5, 0.5});
+  const auto turned = WidthConfidence(pair, {}, half, 1, answer);
+  CHECK(turned[0] == turned[1]);
+  CHECK((turned[0] > 0.65 && turned[0] < 0.8));
+  // The same scatter further from a tie: wide repetitions still turn it, most do not.
+  pair.loss_rise = {{1.0, 0.1}, {0.3, 0.1}};
+  for (auto& replicate : pair.replicates) replicate[1][0] = 0.3;
+  const auto rarely = WidthConfidence(pair, {}, half, 1, answer);
+  CHECK((rarely[0] > 0.8 && rarely[0] < 1.0));
+  pair.loss_rise = {{1.0, 0.1}, {0.9, 0.1}};
 
-  // One network of four holds the second layer for the more sensitive one, which is two of the eight subsets.
+  // Two networks with two seeds each, of which one network holds the second layer for the more sensitive one.
   const std::vector<std::vector<double>> same = {{1.0, 1.0}, {1.0, 1.0}}, none(2);
   std::vector<PosteriorDraw> draws(4, {same, none, none});
-  draws[2].rise = {{1.0, 1.0}, {2.0, 1.0}};
+  draws[1].rise = draws[3].rise = {{1.0, 1.0}, {2.0, 1.0}};
   pair.replicates.assign(8, pair.loss_rise);
-  CHECK(WidthConfidence(pair, draws, half, 1, answer) == std::vector<double>{0.75, 0.75});
+  CHECK(WidthConfidence(pair, draws, half, 1, answer) == std::vector<double>{0.5, 0.5});
   pair.replicates.clear();  // networks alone
-  CHECK(WidthConfidence(pair, draws, half, 1, answer) == std::vector<double>{0.75, 0.75});
+  CHECK(WidthConfidence(pair, draws, half, 1, answer) == std::vector<double>{0.5, 0.5});
+  // Seeds instead: one says a little more, one a little less; their difference goes either way.
+  draws.assign(4, {same, none, none});
+  draws[0].rise = draws[1].rise = {{1.0, 1.0}, {1.5, 1.0}};
+  draws[2].rise = draws[3].rise = {{1.0, 1.0}, {1.0 / 1.5, 1.0}};
+  CHECK(WidthConfidence(pair, draws, half, 1, answer) == std::vector<double>{0.5, 0.5});
 }
 
 TEST_CASE("how sure a width is that follows a posterior: other networks have other scores") {

@@ -184,6 +184,22 @@ TEST_CASE("rank mode cuts the order by sigma into segments of equal weight mass 
   CHECK(Run(problem, 3.0, "rank").bits == std::vector<int>{5, 1, 5, 2, 4, 2, 4, 3, 3, 1});
 }
 
+TEST_CASE("quantile-inform-rank is mode rank, whatever mode the recipe asks for") {
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    RandomStream stream(seed, "test/rank-by-name");
+    const AllocationProblem problem = RandomProblem(stream, 12, kAllWidths);
+    AllocateOptions options = Options("quantile-inform", problem, {BudgetKind::kAverageBits, 3.0});
+    options.mode = "rank";
+    const Allocation by_mode = Allocate(problem, options, 1);
+    options.allocator = "quantile-inform-rank";
+    options.mode = "information";
+    CHECK(Allocate(problem, options, 1).bits == by_mode.bits);
+  }
+  AllocateOptions options = Options("quantile-inform-rank", Constant({100}, {2.0}), {BudgetKind::kAverageBits, 3.0});
+  options.quantile = 1.5;
+  CHECK_THROWS_WITH(Allocate(Constant({100}, {2.0}), options, 1), ContainsSubstring("allocate.quantile is 1.5"));
+}
+
 TEST_CASE("in rank mode a layer never has more bits than one with a lower sigma") {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     RandomStream stream(seed, "test/rank");

@@ -19,7 +19,7 @@ nlohmann::json Compared(const Workplace& place, std::vector<std::string> more = 
                                         "out",
                                         "--json",
                                         "--set",
-                                        "compare={budgets: [2, 3], seeds: 2, allocators: [exact, random]}"};
+                                        "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   const auto outcome = place.Bitplan(arguments);
   INFO(outcome.err);
@@ -94,7 +94,7 @@ TEST_CASE("compare says at the terminal what the whole network takes, beside the
   const auto plan = PlansOf(Compared(place)).at(0);
   CHECK(plan.at("network_bytes").get<std::int64_t>() > plan.at("stored_bytes").get<std::int64_t>());
   const auto outcome = place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
-                                      "compare={budgets: [2, 3], seeds: 2, allocators: [exact, random]}"});
+                                      "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"});
   REQUIRE(outcome.code == 0);
   CHECK_THAT(outcome.out, ContainsSubstring("  bytes  whole network  "));
   CHECK_THAT(outcome.out, ContainsSubstring(bitplan::Grouped(plan.at("network_bytes").get<std::int64_t>())));
@@ -130,7 +130,7 @@ TEST_CASE("when no budget can be met, or none is given, one line says so and an 
   (void)Compared(place);
   const auto before = ReadText(place / "out/compare.csv");
   const auto run = [&](const char* budgets) {
-    return place.Bitplan({"compare", place.recipe(), "--out", "out", "--set", "compare={allocators: [exact, random]}",
+    return place.Bitplan({"compare", place.recipe(), "--out", "out", "--set", "compare={calibration_seeds: 1, allocators: [exact, random]}",
                           "--set", budgets, "--set", "allocate.bits=[2, 4]"});
   };
   const auto infeasible = run("compare.budgets=[1.5]");
@@ -202,7 +202,7 @@ TEST_CASE("compare recommends a plan at every budget, chosen on other images tha
 
   // The table on the terminal says the same.
   const auto said = place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
-                                   "compare={budgets: [2, 3], seeds: 2, allocators: [exact, random]}"});
+                                   "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"});
   CHECK_THAT(said.out, ContainsSubstring("recommended        2 bits: ") && ContainsSubstring("over all: "));
 }
 

@@ -170,7 +170,7 @@ TEST_CASE("compare measures the corrected float network once, and states the dro
   const Workplace place;
   const SpoiledNetwork network(place);
   auto sets = kReEstimated;
-  sets.push_back("compare={budgets: [2, 3], seeds: 2, allocators: [exact, random]}");
+  sets.push_back("compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}");
   std::vector<std::string> words = {"compare", place.recipe(), "--out", "out"};
   for (const auto& set : sets) words.insert(words.end(), {"--set", set});
   const auto times_measured = [&] {
@@ -216,6 +216,19 @@ TEST_CASE("compare measures the corrected float network once, and states the dro
   const auto shown = place.Bitplan(words).out;
   CHECK_THAT(shown, ContainsSubstring("float, corrected   batch norm re-estimate, outputs off: ") &&
                         ContainsSubstring("  drop, corrected  ") && ContainsSubstring(", corrected +"));
+  // With other calibration seeds the correction sees other images: a second reference of each, and their mean.
+  sets.back() = "compare={budgets: [2], calibration_seeds: 2, allocators: [exact]}";
+  for (const auto& plan : JsonOf(place, "compare", sets).at("plans")) {
+    double sum = 0.0;
+    for (const auto& seed : plan.at("seeds")) {
+      const double accuracy = seed.at("float_corrected").at("accuracy");
+      sum += accuracy;
+      CHECK((accuracy == reference.at("accuracy")) == (seed.at("calibration_seed") == 1));
+    }
+    CHECK(plan.at("float_corrected").at("accuracy").get<double>() == Approx(sum / 2.0));
+    const double lost = sum / 2.0 - plan.at("metrics").at("accuracy").get<double>();
+    CHECK(plan.at("drop_corrected").at("value").get<double>() == Approx(lost).margin(1e-9));
+  }
   sets[0] = "quantizer.batch_norm=transfer";
   for (const auto& plan : JsonOf(place, "compare", sets).at("plans")) CHECK(plan.at("drop_corrected").is_null());
 }

@@ -63,7 +63,7 @@ TEST_CASE("bash completes sub-commands, options, their values, recipe keys and n
   CHECK(Offered(place, {"run", "--set", "allocate.budget.a"}) ==
         std::vector<std::string>{"allocate.budget.average_bits="});
   CHECK(Offered(place, {"run", "--set", "allocate.allocator", "=", "quan"}) ==
-        std::vector<std::string>{"quantile-inform"});
+        std::vector<std::string>{"quantile-inform", "quantile-inform-rank"});
   CHECK(Has(Offered(place, {"run", "--set", "train.optimizer", "="}), "sgd"));
   CHECK(Offered(place, {"run", "--set", "seed", "=", "2", "ti"}) == std::vector<std::string>{"tiny.yaml"});
   CHECK(Offered(place, {"inspect", "resn"}) == std::vector<std::string>{"resnet20"});

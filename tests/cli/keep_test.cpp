@@ -48,7 +48,8 @@ TEST_CASE("nothing in an output folder that bitplan did not write is removed or 
   REQUIRE(run.code == 0);
   CHECK_THAT(run.err, ContainsSubstring("quantized.kept.pt") && ContainsSubstring("plan.edited.yaml"));
   const auto compare = place.Bitplan(
-      {"compare", place.recipe(), "--out", "out", "--set", "compare={budgets: [2], allocators: [exact]}"});
+      {"compare", place.recipe(), "--out", "out", "--set",
+       "compare={budgets: [2], calibration_seeds: 1, allocators: [exact]}"});
   INFO(compare.err);
   REQUIRE(compare.code == 0);
   std::set<std::string> texts;
@@ -63,7 +64,8 @@ TEST_CASE("nothing in an output folder that bitplan did not write is removed or 
   const auto files = FilesUnder(place / "out");
   CHECK(StagesRun(place.Bitplan({"run", place.recipe(), "--out", "out", "--json"})).empty());
   REQUIRE(
-      place.Bitplan({"compare", place.recipe(), "--out", "out", "--set", "compare={budgets: [2], allocators: [exact]}"})
+      place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
+                     "compare={budgets: [2], calibration_seeds: 1, allocators: [exact]}"})
           .code == 0);
   CHECK(FilesUnder(place / "out") == files);
 }
@@ -251,7 +253,8 @@ TEST_CASE("paths whose bytes are no UTF-8 are no obstacle, with --json as withou
   }
   CHECK(StagesRun(place.Bitplan({"run", "re\xe9.yaml", "--out", folder, "--json"})).empty());
   const auto compare = place.Bitplan(
-      {"compare", "re\xe9.yaml", "--out", folder, "--json", "--set", "compare={budgets: [2], allocators: [exact]}"});
+      {"compare", "re\xe9.yaml", "--out", folder, "--json", "--set",
+       "compare={budgets: [2], calibration_seeds: 1, allocators: [exact]}"});
   INFO(compare.err);
   CHECK(compare.code == 0);
   const auto inspect = place.Bitplan({"inspect", file, "--json"});
@@ -271,7 +274,7 @@ TEST_CASE("a compare that is stopped learns no plan again that it had learned") 
                                           "out",
                                           "--json",
                                           "--set",
-                                          "compare={budgets: [2, 3], seeds: 2, allocators: [random-bits]}",
+                                          "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [random-bits]}",
                                           "allocate.random_bits.steps=150"};
   const auto learned = [&] {
     const auto file = place / "out/manifest.json";

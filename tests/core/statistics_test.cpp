@@ -42,19 +42,19 @@ TEST_CASE("one family beats another when one of its members beats all of the oth
     return correct;
   };
   const auto strong = classifier(90), middle = classifier(80), weak = classifier(70), other = classifier(86, 0, 6);
-  const auto alone = CompareFamilies({&strong}, {&middle});
+  const auto alone = CompareFamilies({{&strong}}, {{&middle}});
   CHECK(alone.lead == Approx(0.1));
   CHECK(alone.p == Approx(McNemarExact(10, 0)));
   // Three to choose from; the rival that is hardest to tell apart counts: 6 samples won back and 4 more, 10 to 0.
-  const auto chosen = CompareFamilies({&weak, &strong, &middle}, {&weak, &other});
+  const auto chosen = CompareFamilies({{&weak}, {&strong}, {&middle}}, {{&weak}, {&other}});
   CHECK((chosen.first == 1 && chosen.second == 1));
   CHECK(chosen.p == Approx(3 * McNemarExact(10, 0)));
-  const auto behind = CompareFamilies({&weak, &middle}, {&strong});
+  const auto behind = CompareFamilies({{&weak}, {&middle}}, {{&strong}});
   CHECK(behind.lead == Approx(-0.1));
   CHECK(behind.p == Approx(McNemarExact(10, 0)));
-  const auto equal = CompareFamilies({&weak, &strong}, {&strong});
+  const auto equal = CompareFamilies({{&weak}, {&strong}}, {{&strong}});
   CHECK((equal.lead == 0.0 && equal.p == 1.0));
-  CHECK_THROWS_AS(CompareFamilies({}, {&strong}), Error);
+  CHECK_THROWS_AS(CompareFamilies({}, {{&strong}}), Error);
 }
 
 TEST_CASE("McNemar's exact p is the two-sided binomial tail") {

@@ -69,6 +69,25 @@ TEST_CASE("the calibration images follow from the seed") {
   CHECK_FALSE(first.equal(Numbers(LoadNumbered(folder, 15, 2).calibration)));
 }
 
+TEST_CASE("another calibration seed chooses other calibration images and changes neither noise nor test images") {
+  TemporaryFolder folder;
+  WriteNumberedCifar(folder);
+  DataOptions options;
+  options.name = "cifar10";
+  options.calibration = 15;
+  options.noise = 0.01;
+  const auto load = [&](std::uint64_t calibration_seed) { return LoadData(options, {folder.path()}, 1, calibration_seed); };
+  const DataSplits first = load(1), other = load(2);
+  CHECK(first.calibration.images.equal(LoadData(options, {folder.path()}, 1).calibration.images));
+  CHECK_FALSE(first.calibration.positions.equal(other.calibration.positions));
+  CHECK(first.test.images.equal(other.test.images));
+  const auto in_order = [](const DataSplits& splits) {
+    const auto images = torch::cat({splits.calibration.images, splits.train.images});
+    return images.index_select(0, torch::cat({splits.calibration.positions, splits.train.positions}).argsort());
+  };
+  CHECK(in_order(first).equal(in_order(other)));
+}
+
 TEST_CASE("a smaller calibration split is part of a bigger one") {
   TemporaryFolder folder;
   WriteNumberedCifar(folder);

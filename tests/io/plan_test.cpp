@@ -52,7 +52,10 @@ TEST_CASE("range and confidence of a layer, and what the guard decided, survive 
   REQUIRE(read.calibration);
   CHECK(read.calibration->images == 500);
   CHECK(read.calibration->source == "training");
+  CHECK_FALSE(read.calibration->seed);
   CHECK(DumpPlan(read) == text);
+  plan.calibration->seed = 7;
+  CHECK(ParsePlan(DumpPlan(plan), "plan.yaml").calibration->seed == 7U);
   CHECK(read.layers[0].range == "output");
   CHECK(read.layers[1].range == "mse");
   CHECK(read.layers[0].confidence == 0.9375);

@@ -48,6 +48,8 @@ TEST_CASE("a recipe gives its values, and defaults for the rest") {
       "allocate:\n  budget:\n    bytes: 200000\n  bits: [8, 1, 4]\n");
   CHECK(recipe.name == "lenet-mnist");
   CHECK(recipe.seed == 18446744073709551615ULL);
+  CHECK_FALSE(recipe.calibration_seed);
+  CHECK(recipe.CalibrationSeed() == recipe.seed);
   CHECK(recipe.model.file == "models/a.pt");
   CHECK(recipe.model.architecture.empty());
   CHECK(recipe.data.normalize_mean == std::vector<double>{0.1307});

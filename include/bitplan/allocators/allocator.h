@@ -101,12 +101,13 @@ struct PinCost {
 // One per entry of options.pins, in that order. Error(kInfeasible) when no plan fits with all pins.
 [[nodiscard]] std::vector<PinCost> PinCosts(const AllocationProblem& problem, const AllocateOptions& options);
 
-// How sure every width of `answer` is, [units] 0..1: the share of repetitions in which the allocator gives the unit the
-// same width. Every repetition has a calibration subset (problem.replicates in turn), a network from the posterior (the
-// draws in turn) and a seed; there are as many as there are replicates or draws, whatever is more, rounded up so that
-// every draw counts equally often. For an allocator that learns from an oracle: the probability that it states. For one
-// that reads sizes only 32 seeds are all that varies. Empty when the widths hang on something of which there is nothing
-// to repeat with: loss rises and coherence without replicates and draws, scores without draws.
+// How sure every width of `answer` is, [units] 0..1: the share of 128 repetitions with fresh calibration data, another
+// network from the posterior and another seed in which the allocator gives the unit the same width. Fresh data move the
+// table by the ratio of two of its replicates and the scores by the difference of two seeds of a draw, widened with
+// heavy tails so that of widths called 90 % sure about 90 % come again (`bitplan sure`; src/allocators/confidence.cpp).
+// For an allocator that learns from an oracle: the probability that it states. For one that reads sizes only 32 seeds
+// are all that varies. Empty when the widths depend on something of which there is nothing to repeat with: loss rises
+// and coherence without two replicates or draws, scores without draws.
 [[nodiscard]] std::vector<double> WidthConfidence(const AllocationProblem& problem,
                                                   const std::vector<PosteriorDraw>& draws,
                                                   const AllocateOptions& options, std::uint64_t seed,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -116,7 +117,8 @@ struct VerifyOptions {
 struct CompareOptions {
   std::vector<std::string> allocators;                            // empty: all; uniform is always among them
   std::vector<double> budgets = {1.25, 1.5, 2.0, 2.5, 3.0, 4.0};  // average bits per weight
-  int seeds = 3;                                                  // of allocators whose answer depends on the seed
+  int calibration_seeds = 0;  // repetitions with other calibration data; 0: as many as the network's cost allows
+  int seeds = 3;              // of allocators whose answer depends on the seed, where there is one calibration seed
   double tolerance = 0.01;  // accuracy that a plan recommended over all budgets may cost, a share
 };
 
@@ -164,6 +166,11 @@ struct Recipe {
   CompareOptions compare;
   BayesOptions bayes;
   std::uint64_t seed = 1;
+  // Of what calibration data give: the training images that posterior, table, draws and corrections see, and the
+  // calibration split where it is taken off the training images of a model from a file. Empty: `seed`.
+  std::optional<std::uint64_t> calibration_seed;
+
+  [[nodiscard]] std::uint64_t CalibrationSeed() const { return calibration_seed.value_or(seed); }
 };
 
 }  // namespace bitplan

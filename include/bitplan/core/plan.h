@@ -36,7 +36,7 @@ struct PairedComparison {
   double drop = 0.0;    // accuracy(float) - accuracy(quantized)
   double ci_low = 0.0;  // paired bootstrap, 95 %
   double ci_high = 0.0;
-  double mcnemar_p = 1.0;  // exact, two-sided
+  double mcnemar_p = 1.0;  // exact, two-sided; over several calibration seeds Student's (core/statistics.h)
 };
 
 // The second reference: the float network with the correction that the quantized one got, on the same samples.
@@ -71,6 +71,8 @@ struct PlanCalibration {
   // split-off: of the training images, before training; training: of the training images of a model that comes from a
   // file and has probably seen them; file: of files of their own; test: of the test images, not measured on them
   std::string source;
+  // Recipe::calibration_seed, where it is another than the recipe's seed.
+  std::optional<std::uint64_t> seed{};
 };
 
 struct PlanModel {

@@ -22,6 +22,51 @@ struct MeanDifference {
 };
 [[nodiscard]] MeanDifference PairedMean(const std::vector<float>& a, const std::vector<float>& b);
 
+// One classifier measured with several calibration seeds: for every seed one 0/1 entry per sample.
+using SeedOutcomes = std::vector<const std::vector<std::uint8_t>*>;
+// Losses instead, nats.
+using SeedLosses = std::vector<const std::vector<float>*>;
+
+// Whether all seeds were measured on the same samples, in the same order, or every seed on samples of its own.
+enum class SeedSamples { kShared, kOwn };
+
+// The mean over seeds and samples of a - b, of two classifiers measured with the same seeds on the same samples.
+struct SeedMean {
+  double mean = 0.0;
+  double ci_low = 0.0, ci_high = 0.0;  // 95 %, for other seeds and other samples
+  double p = 1.0;                      // two-sided, of a mean of 0
+  double spread = 0.0;                 // standard deviation over seeds of the mean over samples
+};
+
+// Seeds and samples are two random factors, d_si = mean + A_s + B_i + E_si: crossed where the samples are shared, so
+// neither a bootstrap of samples within seeds nor one of seeds alone has the variance. With the mean squares of the
+// two-way table of S seeds and N samples, seeds (MS_s, S - 1 degrees), samples (MS_i) and the rest (MS_e), the variance
+// of the mean is (MS_s + MS_i - MS_e) / SN. It is estimated with MS_i - MS_e >= 0, and the interval is Student's with
+// (MS_s + max(MS_i - MS_e, 0))^2 / (MS_s^2 / (S - 1)) degrees (Satterthwaite's, the samples being many; Hillis, A
+// comparison of denominator degrees of freedom methods for multiple observer ROC analysis, Statistics in Medicine 26,
+// 2007: readers are seeds, cases are samples). Where every seed has samples of its own the S means are independent:
+// Student's interval with S - 1 degrees. Equal seeds give the interval over samples.
+//
+// Needs at least two seeds and two samples, as many of `a` as of `b`; Error(kInternal) otherwise.
+[[nodiscard]] SeedMean CompareOverSeeds(const SeedOutcomes& a, const SeedOutcomes& b, SeedSamples samples);
+[[nodiscard]] SeedMean CompareOverSeeds(const SeedLosses& a, const SeedLosses& b, SeedSamples samples);
+
+// A share over ordered pairs of seeds: seed s makes statements[s] statements, of which returned[s][t] come true with
+// seed t != s. The interval, 95 %, is Student's on the jackknife that leaves out one seed at a time, from both sides of
+// its pairs (Arvesen, Jackknifing U-statistics, 1969), cut to 0..1; all of 0..1 where fewer than two seeds can be left
+// out. Error(kInternal) without a statement.
+struct SharePerPair {
+  double share = 0.0, ci_low = 0.0, ci_high = 1.0;
+};
+[[nodiscard]] SharePerPair ShareOverPairs(const std::vector<double>& statements,
+                                          const std::vector<std::vector<double>>& returned);
+
+// The two ways in one: a single seed by the comparison over samples, several by CompareOverSeeds, whose p then stands in
+// the place of McNemar's.
+[[nodiscard]] PairedComparison ComparePaired(const SeedOutcomes& better, const SeedOutcomes& worse, SeedSamples samples,
+                                             int resamples, const RandomStream& stream);
+[[nodiscard]] MeanDifference PairedMean(const SeedLosses& a, const SeedLosses& b, SeedSamples samples);
+
 // Two-sided exact binomial p of a split (b, c) of discordant pairs under p = 1/2; 1 when there are none.
 [[nodiscard]] double McNemarExact(std::int64_t b, std::int64_t c);
 
@@ -29,18 +74,22 @@ struct MeanDifference {
 struct FamilyLead {
   std::size_t first = 0, second = 0;  // the most accurate of either family, the earlier one of equals
   double lead = 0.0;                  // accuracy(first) - accuracy(second)
-  // That the one ahead beats the other family: the largest of McNemar's exact two-sided p against its members (1
-  // against one that it is not ahead of), multiplied by the number of classifiers that the one ahead was chosen from
-  // (Bonferroni). 1 at a lead of 0.
+  // That the one ahead beats the other family: the largest two-sided p against its members (1 against one that it is
+  // not ahead of), multiplied by the number of classifiers that the one ahead was chosen from (Bonferroni). 1 at a lead
+  // of 0. One seed: McNemar's exact p; several: CompareOverSeeds, samples shared.
   double p = 1.0;
 };
-// One 0/1 entry per sample and classifier, samples in the same order; both families non-empty, classifiers distinct.
-[[nodiscard]] FamilyLead CompareFamilies(const std::vector<const std::vector<std::uint8_t>*>& first,
-                                         const std::vector<const std::vector<std::uint8_t>*>& second);
+// All with the same seeds and samples in the same order; both families non-empty, classifiers distinct.
+[[nodiscard]] FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first,
+                                         const std::vector<SeedOutcomes>& second);
 
 // The 97.5 % quantile of Student's t, half a two-sided 95 % interval in standard errors: by the expansion of Cornish
 // and Fisher from 30 degrees of freedom on, by a sum over the density below; degrees >= 1, relative error below 1e-5.
 [[nodiscard]] double StudentQuantile975(double degrees);
+
+// Probability that |t| of Student's distribution is at least |statistic|; degrees >= 1,
+// relative error below 1e-4 for |statistic| up to 5.
+[[nodiscard]] double StudentTwoSided(double statistic, double degrees);
 
 // Area under the ROC curve of a score that should be higher for `positive`: the probability that a random positive is
 // above a random negative, ties counting half (Mann-Whitney). Both non-empty.

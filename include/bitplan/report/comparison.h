@@ -12,6 +12,23 @@
 
 namespace bitplan {
 
+// What an allocator gave at a budget with one calibration seed.
+struct SeedPlan {
+  std::uint64_t calibration_seed = 1;
+  std::vector<int> bits;
+  PlanAchieved achieved;     // the predicted rise is the allocator's own
+  double common_rise = 0.0;  // the rise that the recipe's sensitivity metric predicts, nats per sample
+  double allocate_ms = 0.0;
+  std::string note;
+  CorrectionMethod correction;
+  std::optional<Metrics> float_corrected{};  // of the float network with that correction, where it changes it
+  Metrics metrics;
+  Metrics choice;    // on the images by which plans are recommended
+  std::string file;  // the plan as `verify --plan` takes it, relative to the output folder
+};
+
+// One allocator at one budget. Of several calibration seeds the metrics are means, the differences hold for other seeds
+// and images (CompareOverSeeds), and the plan is that of the first.
 struct ComparedPlan {
   std::string allocator;
   double budget = 0.0;  // average bits per weight
@@ -35,6 +52,11 @@ struct ComparedPlan {
   Metrics choice;                  // on the images by which plans are recommended
   PairedComparison choice_drop;    // against the float network, on these images
   std::string file;                // the plan as `verify --plan` takes it, relative to the output folder
+  std::vector<SeedPlan> seeds{};   // in the order of Comparison::calibration_seeds
+  double accuracy_spread = 0.0;    // standard deviation of the accuracy over seeds; 0 of one
+
+  // "exact"; of the plans of several seeds of an allocator "random #2".
+  [[nodiscard]] std::string Name() const;
 };
 
 // The best of our allocators against the best baseline at one budget; see CompareFamilies. Plans with the same widths
@@ -70,6 +92,7 @@ struct Comparison {
   std::string data;  // "mnist/test"
   std::int64_t samples = 0;
   Metrics float_model;
+  std::vector<std::uint64_t> calibration_seeds;  // that every plan was made with; none: one, not stated
   std::vector<LayerSummary> layers;
   LeftInFloat left_in_float;        // by every plan
   std::vector<ComparedPlan> plans;  // by budget, then in the order of the allocators
@@ -77,6 +100,9 @@ struct Comparison {
   Recommendations recommended;
   std::vector<std::string> notes;  // figures that can hardly be right, and what they usually mean
 };
+
+// What the intervals hold for: other images, or other calibration seeds and images.
+[[nodiscard]] std::string IntervalsMeaning(const Comparison& comparison);
 
 // The first plan of every correction that changes the float network; empty when none does.
 [[nodiscard]] std::vector<const ComparedPlan*> PlansOfCorrectedFloats(const Comparison& comparison);

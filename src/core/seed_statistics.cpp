@@ -1,0 +1,196 @@
+// Means over calibration seeds and samples, and the distribution of Student's t that their intervals need.
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <initializer_list>
+#include <numbers>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/statistics.h"
+
+namespace bitplan {
+namespace {
+
+// Mean squares of a two-way table of differences, `at(s, i)`, without replication.
+struct TwoWayTable {
+  double mean = 0.0;
+  double seeds = 0.0, samples = 0.0, rest = 0.0;  // mean squares
+};
+
+template <typename At>
+TwoWayTable MeanSquares(std::size_t seeds, std::size_t samples, At at) {
+  std::vector<double> of_seed(seeds, 0.0), of_sample(samples, 0.0);
+  double squares = 0.0;
+  for (std::size_t s = 0; s < seeds; ++s) {
+    for (std::size_t i = 0; i < samples; ++i) {
+      const double value = at(s, i);
+      of_seed[s] += value;
+      of_sample[i] += value;
+      squares += value * value;
+    }
+  }
+  const auto rows = static_cast<double>(seeds), columns = static_cast<double>(samples);
+  TwoWayTable table;
+  table.mean = std::accumulate(of_seed.begin(), of_seed.end(), 0.0) / (rows * columns);
+  double between_seeds = 0.0, between_samples = 0.0;
+  for (const double sum : of_seed) between_seeds += (sum / columns - table.mean) * (sum / columns - table.mean);
+  for (const double sum : of_sample) between_samples += (sum / rows - table.mean) * (sum / rows - table.mean);
+  between_seeds *= columns;
+  between_samples *= rows;
+  const double all = squares - rows * columns * table.mean * table.mean;
+  table.seeds = between_seeds / (rows - 1.0);
+  table.samples = between_samples / (columns - 1.0);
+  table.rest = std::max(0.0, all - between_seeds - between_samples) / ((rows - 1.0) * (columns - 1.0));
+  return table;
+}
+
+template <typename Values>
+SeedMean OverSeeds(const Values& a, const Values& b, SeedSamples samples) {
+  const std::size_t seeds = a.size(), count = a.empty() ? 0 : a.front()->size();
+  bool sound = seeds >= 2 && b.size() == seeds && count >= 2;
+  for (std::size_t s = 0; sound && s < seeds; ++s) sound = a[s]->size() == count && b[s]->size() == count;
+  if (!sound) throw Error(ErrorKind::kInternal, "CompareOverSeeds needs two seeds and samples, as many on both sides");
+  const auto table = MeanSquares(seeds, count, [&](std::size_t s, std::size_t i) {
+    return static_cast<double>((*a[s])[i]) - static_cast<double>((*b[s])[i]);
+  });
+  const auto rows = static_cast<double>(seeds), columns = static_cast<double>(count);
+  SeedMean result{.mean = table.mean, .spread = std::sqrt(table.seeds / columns)};
+  const double of_samples = samples == SeedSamples::kShared ? std::max(0.0, table.samples - table.rest) : 0.0;
+  const double variance = table.seeds + of_samples;
+  result.ci_low = result.ci_high = table.mean;
+  if (variance <= 0.0) {
+    result.p = table.mean == 0.0 ? 1.0 : 0.0;
+    return result;
+  }
+  // Seeds that all agree leave the samples: as many degrees as a normal distribution has.
+  constexpr double kMostDegrees = 1e9;
+  const double share = table.seeds / variance;
+  const double degrees = std::min(kMostDegrees, (rows - 1.0) / std::max(share * share, 1e-12));
+  const double error = std::sqrt(variance / (rows * columns));
+  const double half = StudentQuantile975(degrees) * error;
+  result.ci_low -= half;
+  result.ci_high += half;
+  result.p = StudentTwoSided(table.mean / error, degrees);
+  return result;
+}
+
+// The share without one seed, or with all (`without` beyond the last); nothing where no statement is left.
+std::optional<double> ShareWithout(const std::vector<double>& statements,
+                                   const std::vector<std::vector<double>>& returned, std::size_t without) {
+  double made = 0.0, came = 0.0;
+  for (std::size_t s = 0; s < statements.size(); ++s) {
+    for (std::size_t t = 0; t < statements.size(); ++t) {
+      if (s == t || s == without || t == without) continue;
+      made += statements[s];
+      came += returned[s][t];
+    }
+  }
+  if (made <= 0.0) return std::nullopt;
+  return came / made;
+}
+
+// The continued fraction of the incomplete beta function, by Lentz's method (Numerical Recipes, section 6.4).
+double BetaFraction(double a, double b, double x) {
+  constexpr double kTiny = 1e-300, kPrecision = 1e-15;
+  constexpr int kMost = 100000;
+  const auto kept_from_zero = [](double value) { return std::abs(value) < kTiny ? kTiny : value; };
+  double c = 1.0, d = 1.0 / kept_from_zero(1.0 - (a + b) * x / (a + 1.0)), fraction = d;
+  for (int m = 1; m <= kMost; ++m) {
+    double change = 1.0;
+    for (const double term : {m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m)),
+                              -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0))}) {
+      d = 1.0 / kept_from_zero(1.0 + term * d);
+      c = kept_from_zero(1.0 + term / c);
+      change = c * d;
+      fraction *= change;
+    }
+    if (std::abs(change - 1.0) < kPrecision) break;
+  }
+  return fraction;
+}
+
+// The regularized incomplete beta function I_x(a, b), 0 <= x <= 1.
+double IncompleteBeta(double a, double b, double x) {
+  if (x <= 0.0 || x >= 1.0) return x <= 0.0 ? 0.0 : 1.0;
+  const double front = std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) +
+                                b * std::log1p(-x));
+  if (x < (a + 1.0) / (a + b + 2.0)) return front * BetaFraction(a, b, x) / a;
+  return 1.0 - front * BetaFraction(b, a, 1.0 - x) / b;
+}
+
+// With t = sqrt(degrees) tan(angle) the density is in proportion to cos(angle)^(degrees - 1): summed up to the angle
+// that 95 % of its mass over the quarter circle lies below.
+double StudentQuantile975BySum(double degrees) {
+  constexpr int kSteps = 20000;
+  const double width = std::numbers::pi / 2.0 / kSteps;
+  const auto mass = [&](int k) { return std::pow(std::cos((k + 0.5) * width), degrees - 1.0); };
+  double total = 0.0;
+  for (int k = 0; k < kSteps; ++k) total += mass(k);
+  double below = 0.0;
+  int k = 0;
+  while (below + mass(k) < 0.95 * total) below += mass(k++);
+  return std::sqrt(degrees) * std::tan((k + (0.95 * total - below) / mass(k)) * width);
+}
+
+}  // namespace
+
+SeedMean CompareOverSeeds(const SeedOutcomes& a, const SeedOutcomes& b, SeedSamples samples) {
+  return OverSeeds(a, b, samples);
+}
+
+SeedMean CompareOverSeeds(const SeedLosses& a, const SeedLosses& b, SeedSamples samples) {
+  return OverSeeds(a, b, samples);
+}
+
+SharePerPair ShareOverPairs(const std::vector<double>& statements, const std::vector<std::vector<double>>& returned) {
+  const auto share = ShareWithout(statements, returned, statements.size());
+  if (!share) throw Error(ErrorKind::kInternal, "ShareOverPairs needs two seeds and a statement");
+  std::vector<double> without;
+  for (std::size_t s = 0; s < statements.size(); ++s) {
+    if (const auto rest = ShareWithout(statements, returned, s)) without.push_back(*rest);
+  }
+  SharePerPair result{.share = *share};
+  if (without.size() < 2) return result;
+  const auto n = static_cast<double>(without.size());
+  const double mean = std::accumulate(without.begin(), without.end(), 0.0) / n;
+  double squares = 0.0;
+  for (const double value : without) squares += (value - mean) * (value - mean);
+  const double half = StudentQuantile975(n - 1.0) * std::sqrt((n - 1.0) / n * squares);
+  result.ci_low = std::max(0.0, *share - half);
+  result.ci_high = std::min(1.0, *share + half);
+  return result;
+}
+
+PairedComparison ComparePaired(const SeedOutcomes& better, const SeedOutcomes& worse, SeedSamples samples,
+                               int resamples, const RandomStream& stream) {
+  if (better.size() == 1 && worse.size() == 1) {
+    return ComparePaired(*better.front(), *worse.front(), resamples, stream);
+  }
+  const auto over = CompareOverSeeds(better, worse, samples);
+  return {.drop = over.mean, .ci_low = over.ci_low, .ci_high = over.ci_high, .mcnemar_p = over.p};
+}
+
+MeanDifference PairedMean(const SeedLosses& a, const SeedLosses& b, SeedSamples samples) {
+  if (a.size() == 1 && b.size() == 1) return PairedMean(*a.front(), *b.front());
+  const auto over = CompareOverSeeds(a, b, samples);
+  return {over.mean, over.ci_low, over.ci_high};
+}
+
+double StudentTwoSided(double statistic, double degrees) {
+  constexpr double kAsNormal = 1e6;  // from so many degrees on the two differ by less than the relative error
+  if (degrees >= kAsNormal) return std::erfc(std::abs(statistic) / std::numbers::sqrt2);
+  return IncompleteBeta(0.5 * degrees, 0.5, degrees / (degrees + statistic * statistic));
+}
+
+double StudentQuantile975(double degrees) {
+  if (degrees < 30.0) return StudentQuantile975BySum(degrees);
+  constexpr double z = 1.959963985, z2 = z * z;
+  const double first = z * (z2 + 1.0) / 4.0, second = z * ((5.0 * z2 + 16.0) * z2 + 3.0) / 96.0,
+               third = z * (((3.0 * z2 + 19.0) * z2 + 17.0) * z2 - 15.0) / 384.0;
+  return z + first / degrees + second / (degrees * degrees) + third / (degrees * degrees * degrees);
+}
+
+}  // namespace bitplan
