@@ -32,4 +32,31 @@ bool IsReferenceBlas(const std::string& library) {
                       [&](const char* tuned) { return near.find(tuned) != std::string::npos; });
 }
 
+std::string OpenBlasCore() {
+  void* const found = dlsym(RTLD_DEFAULT, "openblas_get_corename");
+  if (found == nullptr) return "";
+  const char* const name = reinterpret_cast<const char* (*)()>(found)();
+  return name == nullptr ? "" : name;
+}
+
+Vectors OwnVectors() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return Vectors::kAvx512;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Vectors::kAvx2;
+#endif
+  return Vectors::kOther;
+}
+
+std::string FittingKernels(const std::string& core, Vectors vectors) {
+  constexpr std::array<const char*, 15> kWithoutAvx = {
+      "Generic", "Katmai", "Coppermine", "Northwood", "Prescott", "Banias",    "Atom",   "Core2",
+      "Penryn",  "Dunnington", "Nehalem", "Athlon",   "Opteron",  "Barcelona", "Bobcat"};
+  if (std::none_of(kWithoutAvx.begin(), kWithoutAvx.end(), [&](const char* old) { return core == old; })) return "";
+  if (vectors == Vectors::kAvx512) return "SkylakeX";
+  return vectors == Vectors::kAvx2 ? "Haswell" : "";
+}
+
 }  // namespace bitplan::cli

@@ -14,4 +14,15 @@ namespace bitplan::cli {
 // Anything that is not recognized, LibTorch's own library with a BLAS inside among it, is taken for tuned.
 [[nodiscard]] bool IsReferenceBlas(const std::string& library);
 
+// The processor whose kernels OpenBLAS took, as it names it ("Haswell"); empty where LibTorch multiplies by another BLAS.
+[[nodiscard]] std::string OpenBlasCore();
+
+enum class Vectors { kOther, kAvx2, kAvx512 };
+// What this processor computes with.
+[[nodiscard]] Vectors OwnVectors();
+
+// OpenBLAS takes kernels without AVX on a processor that came after its release. What OPENBLAS_CORETYPE must say for
+// those that fit; empty where `core` is no such mistake.
+[[nodiscard]] std::string FittingKernels(const std::string& core, Vectors vectors);
+
 }  // namespace bitplan::cli

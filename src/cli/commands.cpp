@@ -122,6 +122,11 @@ void DeclareCompare(CLI::App& app, Arguments& arguments) {
   app.add_option("--plans", arguments.rank.plans, "with --sensitivity: random plans (default: 200)")
       ->check(CLI::Range(3, 100000))
       ->needs(sensitivity);
+  app.add_option("--near", arguments.rank.near,
+                 "with --sensitivity: instead, plans within 5 % of these average bits, as they are deployed")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->needs(sensitivity);
 }
 
 void DeclareSure(CLI::App& app, Arguments& arguments) {

@@ -12,6 +12,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
+#include "cli/blas.h"
 #include "cli/commands.h"
 #include "models/torch_reason.h"
 
@@ -29,10 +30,13 @@ extern "C" void OnStopSignal(int) {
 //   on two virtual cores: 15.6 s an epoch spinning, 9.7 s waiting).
 //   Activations are given back and taken again by every operation, and the kernel clears them in pages of 4 KiB unless
 //   it is asked for large ones (a relu over 64 MiB on two virtual cores: 52 ms, 15 ms with large pages).
+//   An OpenBLAS older than the processor multiplies by kernels of 2004 (one product of 1500 x 1500: five times as slow).
 void SetUpRuntimes(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   setenv("OMP_WAIT_POLICY", "passive", 1);
   setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0);
+  const std::string kernels = bitplan::cli::FittingKernels(bitplan::cli::OpenBlasCore(), bitplan::cli::OwnVectors());
+  if (!kernels.empty()) setenv("OPENBLAS_CORETYPE", kernels.c_str(), 0);
   execv("/proc/self/exe", argv);  // comes back only if it failed: then it is only slower
 }
 

@@ -178,6 +178,24 @@ ordered_json Json(const pipeline::InspectReport& report) {
 }
 
 ordered_json Json(const pipeline::RankReport& report) {
+  if (!report.near.empty()) {
+    ordered_json budgets = ordered_json::array();
+    for (const auto& near : report.near) {
+      ordered_json rows = ordered_json::array();
+      for (const auto& row : near.rows) {
+        rows.push_back({{"metric", row.metric},
+                        {"spearman_loss", row.spearman_loss},
+                        {"seconds", row.seconds},
+                        {"predicted", row.predicted}});
+      }
+      budgets.push_back({{"average_bits", near.budget},
+                         {"bits", near.bits},
+                         {"loss_rise", near.loss_rise},
+                         {"accuracy", near.accuracy},
+                         {"metrics", rows}});
+    }
+    return {{"model", report.model}, {"near", budgets}, {"notes", report.notes}};
+  }
   ordered_json rows = ordered_json::array();
   for (const auto& row : report.rows) {
     rows.push_back({{"metric", row.metric},

@@ -101,6 +101,24 @@ std::string Text(const pipeline::ListReport& report) {
 }
 
 std::string Text(const pipeline::RankReport& report) {
+  if (!report.near.empty()) {
+    std::vector<std::string> head = {"metric"};
+    for (const auto& near : report.near) head.push_back(fmt::format(">{:g} bits", near.budget));
+    head.emplace_back(">seconds");
+    Table table(head);
+    for (std::size_t r = 0; r < report.near.front().rows.size(); ++r) {
+      const auto& row = report.near.front().rows[r];
+      std::vector<std::string> cells = {row.metric};
+      for (const auto& near : report.near) cells.push_back(fmt::format("{:.3f}", near.rows[r].spearman_loss));
+      cells.push_back(row.seconds > 0.0 ? fmt::format("{:.1f}", row.seconds) : "saved");
+      table.Row(cells);
+    }
+    return table.Render() +
+           fmt::format("\n{}: {} within 5 % of each; Spearman's correlation of the predicted rise and the measured one "
+                       "of the deployed plan on calibration images\n",
+                       report.model, Counted(std::ssize(report.near.front().bits), "plan")) +
+           NotesText(report.notes);
+  }
   Table table({"metric", ">rank corr., KL", ">rank corr., loss", ">seconds"});
   for (const auto& row : report.rows) {
     table.Row({row.metric, fmt::format("{:.4f}", row.spearman_divergence), fmt::format("{:.4f}", row.spearman_loss),

@@ -1,15 +1,56 @@
 #include "bitplan/models/batch_norm.h"
 
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <utility>
 
 #include "bitplan/models/tap.h"
 
 namespace bitplan {
+
+namespace {
+
+// The projection of LetStatisticsFollow, made before the backward pass of the batch norm sees the gradient.
+class FollowingStatistics : public torch::autograd::FunctionPreHook {
+ public:
+  FollowingStatistics(torch::Tensor input, ChannelStatistics statistics, double eps)
+      : input_(std::move(input)), statistics_(std::move(statistics)), eps_(eps) {}
+
+  torch::autograd::variable_list operator()(const torch::autograd::variable_list& gradients) override {
+    torch::autograd::variable_list projected = gradients;
+    if (projected.empty() || !projected[0].defined()) return projected;
+    const torch::NoGradGuard no_grad;
+    std::vector<std::int64_t> dims = {0}, shape(static_cast<std::size_t>(input_.dim()), 1);
+    for (std::int64_t d = 2; d < input_.dim(); ++d) dims.push_back(d);
+    shape[1] = input_.size(1);
+    const torch::Tensor normalized =
+        (input_ - statistics_.mean.reshape(shape)) * (statistics_.var + eps_).rsqrt().reshape(shape);
+    const torch::Tensor& g = gradients[0];
+    projected[0] = g - g.mean(dims, /*keepdim=*/true) - normalized * (g * normalized).mean(dims, /*keepdim=*/true);
+    return projected;
+  }
+
+ private:
+  torch::Tensor input_;
+  ChannelStatistics statistics_;
+  double eps_;
+};
+
+}  // namespace
+
+void LetStatisticsFollow(const torch::Tensor& input, const torch::Tensor& output, const ChannelStatistics& statistics,
+                         double eps) {
+  // On the node, not the tensor: an operation in place behind the batch norm takes the tensor away.
+  const auto& node = output.grad_fn();
+  if (node) node->add_pre_hook(std::make_unique<FollowingStatistics>(input.detach(), statistics, eps));
+}
 
 ChannelStatistics StatisticsOf(const torch::Tensor& input) {
   const torch::NoGradGuard no_grad;
@@ -104,6 +145,16 @@ std::vector<bool> FeedsBatchNorm(const Network& network) {
   const Tap tap(network, module, {.on_layer_input = nullptr, .on_layer_output = keep, .on_batch_norm_input = find});
   (void)RunForward(module, torch::zeros(shape, network.input_type));
   return feeds;
+}
+
+std::vector<bool> CentredLayers(const Network& network, const QuantizerOptions& options) {
+  const Centring centring = CentringOf(options);
+  std::vector<bool> centred = FeedsBatchNorm(network);
+  for (std::size_t l = 0; l < centred.size(); ++l) {
+    const Layer& layer = network.layers[l];
+    centred[l] = centred[l] ? centring.batch_norm : centring.outputs && layer.uses == 1 && !layer.bias.empty();
+  }
+  return centred;
 }
 
 }  // namespace bitplan

@@ -1,9 +1,15 @@
 #include "bitplan/pipeline/rank.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <utility>
 
+#include "bitplan/allocators/allocator.h"
 #include "bitplan/core/error.h"
+#include "bitplan/core/random.h"
 #include "bitplan/core/statistics.h"
 #include "bitplan/core/suggest.h"
 #include "bitplan/sensitivity/joint_plans.h"
@@ -46,6 +52,97 @@ double Predict(const AllocationProblem& table, const std::vector<int>& columns) 
   return rise;
 }
 
+// A metric's prediction of a plan; columns into allocate.bits of the chain.
+struct Predictor {
+  std::string name;
+  double seconds = 0.0;
+  std::function<double(const std::vector<int>& columns)> predict;
+};
+
+// Every variant's table, and logits added where it keeps displacements.
+std::vector<Predictor> Predictors(StageChain& chain, const std::vector<Variant>& variants, RankReport& report,
+                                  std::vector<const AllocationProblem*>& tables) {
+  std::vector<Predictor> predictors;
+  for (const auto& variant : variants) {
+    const auto& table = chain.Table(variant.metric, variant.estimator);
+    const auto& status = chain.statuses().back();
+    tables.push_back(&table);
+    predictors.push_back({variant.name, status.reused ? 0.0 : status.seconds,
+                          [&table](const std::vector<int>& columns) { return Predict(table, columns); }});
+    for (const auto& note : Oddities(Plan{}, {.table = &table})) report.notes.push_back(variant.name + ": " + note);
+    if (!FindSensitivityMetric(variant.metric).keeps_displacements) continue;
+    const auto& displacements = chain.Displacements(variant.metric);
+    predictors.push_back({variant.name + ", logits added", 0.0,
+                          [&displacements](const std::vector<int>& columns) { return displacements.Divergence(columns); }});
+  }
+  return predictors;
+}
+
+constexpr double kNear = 0.05;   // of the budget
+constexpr int kMostTries = 100;  // per plan
+
+// Different plans near `budget`, each the exact solution of one of the tables with its rises disturbed.
+std::vector<std::vector<int>> PlansNear(const std::vector<const AllocationProblem*>& tables, AllocateOptions options,
+                                        double budget, int count, std::uint64_t seed) {
+  RandomStream stream(seed, "rank/near/" + std::to_string(budget));
+  std::vector<std::vector<int>> plans;
+  options.allocator = "exact";
+  options.draws = 0;
+  for (int tries = 0; std::ssize(plans) < count && tries < kMostTries * count; ++tries) {
+    AllocationProblem table = *tables[static_cast<std::size_t>(tries) % tables.size()];
+    table.replicates.clear();
+    const double spread = stream.Uniform();
+    for (auto& row : table.loss_rise) {
+      for (double& rise : row) rise *= std::exp(spread * stream.Normal());
+    }
+    options.budget = {BudgetKind::kAverageBits, budget * (1.0 + kNear * stream.Uniform(-1.0, 1.0))};
+    auto bits = Allocate(table, options, seed).bits;
+    double spent = 0.0;
+    for (std::size_t u = 0; u < bits.size(); ++u) spent += bits[u] * static_cast<double>(table.units[u].weights);
+    const double average = spent / static_cast<double>(table.total_weights());
+    if (std::abs(average - budget) > kNear * budget) continue;
+    if (std::find(plans.begin(), plans.end(), bits) == plans.end()) plans.push_back(std::move(bits));
+  }
+  return plans;
+}
+
+std::vector<int> ColumnsOf(const std::vector<int>& bits, const std::vector<int>& widths) {
+  std::vector<int> columns;
+  for (const int width : bits) {
+    columns.push_back(static_cast<int>(std::find(widths.begin(), widths.end(), width) - widths.begin()));
+  }
+  return columns;
+}
+
+RankReport RankNear(const RankOptions& options, const std::vector<Variant>& variants, ProgressSink& progress) {
+  auto recipe = options.recipe;
+  recipe.overrides.emplace_back("verify.split=calibration");
+  StageChain chain(recipe, progress);
+  RankReport report;
+  report.model = chain.Model().name;
+  std::vector<const AllocationProblem*> tables;
+  const auto predictors = Predictors(chain, variants, report, tables);
+  const double float_nll = chain.MeasureFloat().calibration.metrics.nll;
+  for (const double budget : options.near) {
+    NearBudget& near = report.near.emplace_back();
+    near.budget = budget;
+    near.bits = PlansNear(tables, chain.recipe().allocate, budget, options.plans, chain.recipe().seed);
+    for (const auto& bits : near.bits) {
+      progress.Info(fmt::format("plan {} of {} near {:g} bits", near.loss_rise.size() + 1, near.bits.size(), budget));
+      bool reused = false;
+      const auto metrics = chain.MeasureBits(bits, reused).calibration.metrics;
+      near.loss_rise.push_back(metrics.nll - float_nll);
+      near.accuracy.push_back(metrics.accuracy);
+    }
+    for (const auto& predictor : predictors) {
+      RankRow& row = near.rows.emplace_back(RankRow{.metric = predictor.name, .seconds = predictor.seconds});
+      for (const auto& bits : near.bits) row.predicted.push_back(predictor.predict(ColumnsOf(bits, tables.front()->widths)));
+      row.spearman_loss = SpearmanCorrelation(row.predicted, near.loss_rise);
+    }
+  }
+  return report;
+}
+
 void Correlate(const RankReport& report, RankRow& row) {
   row.spearman_divergence = SpearmanCorrelation(row.predicted, report.divergence);
   row.spearman_loss = SpearmanCorrelation(row.predicted, report.loss_rise);
@@ -55,6 +152,7 @@ void Correlate(const RankReport& report, RankRow& row) {
 
 RankReport RankMetrics(const RankOptions& options, ProgressSink& progress) {
   const auto variants = Variants(options.metrics);
+  if (!options.near.empty()) return RankNear(options, variants, progress);
   auto recipe = options.recipe;
   recipe.overrides.emplace_back("allocate.bits=[0, 1, 2, 3, 4, 5, 6, 7, 8]");
   StageChain chain(recipe, progress);
@@ -70,20 +168,11 @@ RankReport RankMetrics(const RankOptions& options, ProgressSink& progress) {
     report.divergence.push_back(plans.rises[p].divergence);
     report.loss_rise.push_back(plans.rises[p].loss_rise);
   }
-  for (const auto& variant : variants) {
-    const auto& table = chain.Table(variant.metric, variant.estimator);
-    RankRow row{.metric = variant.name};
-    const auto& status = chain.statuses().back();
-    if (!status.reused) row.seconds = status.seconds;
-    for (const auto& columns : plans.columns) row.predicted.push_back(Predict(table, columns));
+  std::vector<const AllocationProblem*> tables;
+  for (const auto& predictor : Predictors(chain, variants, report, tables)) {
+    RankRow& row = report.rows.emplace_back(RankRow{.metric = predictor.name, .seconds = predictor.seconds});
+    for (const auto& columns : plans.columns) row.predicted.push_back(predictor.predict(columns));
     Correlate(report, row);
-    for (const auto& note : Oddities(Plan{}, {.table = &table})) report.notes.push_back(variant.name + ": " + note);
-    report.rows.push_back(std::move(row));
-    if (!FindSensitivityMetric(variant.metric).keeps_displacements) continue;
-    RankRow joint{.metric = variant.name + ", logits added"};
-    for (const auto& columns : plans.columns) joint.predicted.push_back(chain.Displacements().Divergence(columns));
-    Correlate(report, joint);
-    report.rows.push_back(std::move(joint));
   }
   return report;
 }

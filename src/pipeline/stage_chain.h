@@ -97,8 +97,8 @@ class StageChain {
   [[nodiscard]] const AllocationProblem& Table();
   // The likelihood of the quantized network, for allocators that learn from it.
   [[nodiscard]] std::unique_ptr<LikelihoodOracle> Oracle(std::uint64_t seed);
-  // Of the metric `predictive`.
-  [[nodiscard]] const bitplan::Displacements& Displacements();
+  // Of a metric that keeps them.
+  [[nodiscard]] const bitplan::Displacements& Displacements(const std::string& metric);
   // What a metric sees; the widths are those of allocate.bits.
   [[nodiscard]] SensitivityInputs Inputs(const std::string& metric, const std::string& estimator, bool with_posterior);
   // By another metric or estimator, kept beside the recipe's in files of their own. `estimator` empty: the recipe's.

@@ -132,7 +132,7 @@ Allocation StageChain::Solve(const AllocateOptions& options, std::uint64_t seed,
     Recipe asked = recipe_;
     asked.allocate = options;
     asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-    input = Sha256OfParts({"solve/2", measured.content, ModelRecord().content, DataHash(false),
+    input = Sha256OfParts({"solve/3", measured.content, ModelRecord().content, DataHash(false),
                            DumpRecipeSection(asked, "allocate"), Section("quantizer"), Section("sensitivity"),
                            std::to_string(seed) + (CalibrationSeed() == Seed() ? "" : " of " + CalibrationSeed())});
     if (const auto kept = folder_.Find("solve", input)) {

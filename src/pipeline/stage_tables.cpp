@@ -68,8 +68,8 @@ const AllocationProblem& StageChain::Table(const std::string& metric, const std:
   return MeasuredTable(metric, estimator.empty() ? recipe_.posterior.estimator : estimator).problem;
 }
 
-const bitplan::Displacements& StageChain::Displacements() {
-  return *MeasuredTable("predictive", recipe_.posterior.estimator).displacements;
+const bitplan::Displacements& StageChain::Displacements(const std::string& metric) {
+  return *MeasuredTable(metric, recipe_.posterior.estimator).displacements;
 }
 
 std::vector<int> StageChain::Widths() const { return TableWidths(recipe_.allocate); }

@@ -1,8 +1,6 @@
 #include "bitplan/sensitivity/network_oracle.h"
 
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/function_hook.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
@@ -15,6 +13,7 @@
 #include "bitplan/models/tap.h"
 #include "posterior/batches.h"
 #include "posterior/finite.h"
+#include "sensitivity/compensated_layers.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
@@ -26,35 +25,6 @@ Network CloneNetwork(const Network& network) {
   return clone;
 }
 
-// The gradient of a batch norm whose statistics are those of its own minibatch. LibTorch's backward pass takes running
-// statistics for constants: gamma / sigma * g. What the statistics themselves add is a projection of g, per channel
-//   g - mean(g) - x^ mean(g x^),      x^ = (x - mean) / sigma,
-// made before that pass sees it.
-class OwnStatistics : public torch::autograd::FunctionPreHook {
- public:
-  OwnStatistics(torch::Tensor input, ChannelStatistics statistics, double eps)
-      : input_(std::move(input)), statistics_(std::move(statistics)), eps_(eps) {}
-
-  torch::autograd::variable_list operator()(const torch::autograd::variable_list& gradients) override {
-    torch::autograd::variable_list projected = gradients;
-    if (projected.empty() || !projected[0].defined()) return projected;
-    const torch::NoGradGuard no_grad;
-    std::vector<std::int64_t> dims = {0}, shape(static_cast<std::size_t>(input_.dim()), 1);
-    for (std::int64_t d = 2; d < input_.dim(); ++d) dims.push_back(d);
-    shape[1] = input_.size(1);
-    const torch::Tensor normalized =
-        (input_ - statistics_.mean.reshape(shape)) * (statistics_.var + eps_).rsqrt().reshape(shape);
-    const torch::Tensor& g = gradients[0];
-    projected[0] = g - g.mean(dims, /*keepdim=*/true) - normalized * (g * normalized).mean(dims, /*keepdim=*/true);
-    return projected;
-  }
-
- private:
-  torch::Tensor input_;
-  ChannelStatistics statistics_;
-  double eps_;
-};
-
 class NetworkOracle : public LikelihoodOracle {
  public:
   NetworkOracle(const SensitivityInputs& inputs, int batch)
@@ -65,11 +35,14 @@ class NetworkOracle : public LikelihoodOracle {
         scope_(network_) {
     const QuantizedLayers quantized = FitAllWidths(inputs);
     const torch::NoGradGuard no_grad;
+    const bool compensated = inputs.quantizer.rounding == "compensated" && inputs.values == nullptr;
+    if (compensated) values_ = CompensateAlone(inputs, quantized, SilentSink());
     for (std::size_t l = 0; l < network_.layers.size(); ++l) {
       names_.push_back(network_.layers[l].name);
       original_.push_back(scope_.weights()[l].detach().clone());
+      if (compensated) continue;
       auto& values = values_.emplace_back();
-      for (const QuantizedWeight& fit : quantized.fits[l]) values.push_back(quantized.rows[l].Values(fit));
+      for (std::size_t k = 0; k < inputs.widths.size(); ++k) values.push_back(quantized.Values(l, k));
     }
     NextBatch();
   }
@@ -148,11 +121,7 @@ class NetworkOracle : public LikelihoodOracle {
       };
       handlers.on_batch_norm_output = [&](std::size_t, const torch::Tensor& input, const torch::Tensor& output,
                                           double eps) {
-        // On the node, not the tensor: an operation in place behind the batch norm takes the tensor away.
-        const auto& node = output.grad_fn();
-        if (node && statistics.mean.defined()) {
-          node->add_pre_hook(std::make_unique<OwnStatistics>(input.detach(), statistics, eps));
-        }
+        if (statistics.mean.defined()) LetStatisticsFollow(input, output, statistics, eps);
       };
     }
     const Tap tap(network_, network_.module, std::move(handlers));
@@ -174,7 +143,7 @@ class NetworkOracle : public LikelihoodOracle {
   GradientScope scope_;
   std::vector<std::string> names_;
   std::vector<torch::Tensor> original_;             // [layers]
-  std::vector<std::vector<torch::Tensor>> values_;  // [layers][widths]
+  LayerValues values_;                  // [layers][widths]
   std::vector<std::int64_t> order_;
   std::int64_t next_ = 0;
   torch::Tensor rows_, images_, labels_;

@@ -84,7 +84,7 @@ void OneLayerRuns::Run(const torch::Tensor& images, Reach reach, bool keep_outpu
       const std::size_t end = reach == Reach::kLayer ? spans[l]->last + 1 : pass_->pieces();
       for (std::size_t k = 0; k < inputs_.widths.size(); ++k) {
         ThrowIfInterrupted();
-        slot.copy_(quantized_.rows[l].Values(quantized_.fits[l][k]));
+        slot.copy_(quantized_.Values(l, k));
         visit(l, k, RunFrom(point, end, keep_outputs));
       }
       slot.copy_(original);

@@ -41,8 +41,7 @@ void QuantizedRun::Set(std::size_t layer, int column) {
   if (column == kFloat) {
     slot.copy_(GetTensor(inputs_.network.module, described.parameter));
   } else {
-    const QuantizedWeight& fit = quantized_.fits[layer][static_cast<std::size_t>(column)];
-    slot.copy_(quantized_.rows[layer].Values(fit));
+    slot.copy_(quantized_.Values(layer, static_cast<std::size_t>(column)));
   }
   columns_[layer] = column;
 }

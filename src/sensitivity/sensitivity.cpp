@@ -9,6 +9,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "posterior/batches.h"
+#include "sensitivity/compensated_metric.h"
 #include "sensitivity/gradient_metric.h"
 #include "sensitivity/hawq_metric.h"
 #include "sensitivity/measured_metric.h"
@@ -24,6 +25,8 @@ const std::vector<SensitivityMetric>& SensitivityMetrics() {
       {"measured", "divergence of the predictions when one layer alone is quantized", false, MeasureByQuantizing},
       {"predictive", "divergence of the corrected predictions, and how it adds up over layers", false,
        MeasurePredictive, true, 512},
+      {"compensated", "divergence of the corrected predictions, between nearest and compensated levels of a layer", false,
+       MeasureCompensated, false, 512},
       {"hawq", "mean Hessian trace times squared weight error (HAWQ-V2)", false, MeasureHessianTrace, false, 512, true},
       {"activation-distance", "relative error of all layers' outputs when one is quantized (as MCT)", false,
        MeasureActivationDistance, false, 256},

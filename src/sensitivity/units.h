@@ -1,6 +1,9 @@
 // What every metric needs: each layer's quantizers at all widths, and the units with their score percentiles.
 #pragma once
 
+#include <torch/types.h>
+
+#include <cstddef>
 #include <vector>
 
 #include "bitplan/quantizers/quantizer.h"
@@ -11,6 +14,12 @@ namespace bitplan {
 struct QuantizedLayers {
   std::vector<WeightRows> rows;                    // [layers]
   std::vector<std::vector<QuantizedWeight>> fits;  // [layers][widths]
+  const LayerValues* values = nullptr;             // other weights than the nearest levels, as SensitivityInputs says
+
+  // The quantized weights of a layer, shape of the weight.
+  [[nodiscard]] torch::Tensor Values(std::size_t layer, std::size_t column) const {
+    return values != nullptr ? (*values)[layer][column] : rows[layer].Values(fits[layer][column]);
+  }
 };
 
 [[nodiscard]] QuantizedLayers FitAllWidths(const SensitivityInputs& inputs);

@@ -148,16 +148,6 @@ double CalibrationNll(const Network& network, const torch::jit::Module& module, 
 
 }  // namespace
 
-std::vector<bool> CentredLayers(const Network& network, const QuantizerOptions& options) {
-  const Centring centring = CentringOf(options);
-  std::vector<bool> centred = FeedsBatchNorm(network);
-  for (std::size_t l = 0; l < centred.size(); ++l) {
-    const Layer& layer = network.layers[l];
-    centred[l] = centred[l] ? centring.batch_norm : centring.outputs && layer.uses == 1 && !layer.bias.empty();
-  }
-  return centred;
-}
-
 Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized, const QuantizerOptions& options,
                           const torch::Tensor& images, const Dataset& calibration, const Normalizer& normalizer,
                           ProgressSink& progress) {

@@ -30,3 +30,22 @@ TEST_CASE("the library behind LibTorch's products is found, and is a file") {
   INFO(library);
   if (!library.empty()) CHECK(library.find(".so") != std::string::npos);  // empty: a LibTorch that hides its BLAS
 }
+
+TEST_CASE("an OpenBLAS older than the processor is told which kernels fit, any other keeps its own") {
+  using bitplan::cli::FittingKernels;
+  using bitplan::cli::Vectors;
+  CHECK(FittingKernels("Prescott", Vectors::kAvx512) == "SkylakeX");
+  CHECK(FittingKernels("Prescott", Vectors::kAvx2) == "Haswell");
+  CHECK(FittingKernels("Nehalem", Vectors::kAvx2) == "Haswell");
+  CHECK(FittingKernels("Prescott", Vectors::kOther).empty());
+  CHECK(FittingKernels("Haswell", Vectors::kAvx512).empty());
+  CHECK(FittingKernels("Zen", Vectors::kAvx2).empty());
+  CHECK(FittingKernels("", Vectors::kAvx512).empty());
+}
+
+TEST_CASE("kernels are asked for that this OpenBLAS has") {
+  const auto core = bitplan::cli::OpenBlasCore();
+  const auto kernels = bitplan::cli::FittingKernels(core, bitplan::cli::OwnVectors());
+  INFO(core << " -> " << kernels);
+  if (!kernels.empty()) CHECK(bitplan::cli::FittingKernels(kernels, bitplan::cli::OwnVectors()).empty());
+}

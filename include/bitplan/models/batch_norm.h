@@ -8,6 +8,7 @@
 #include <functional>
 #include <vector>
 
+#include "bitplan/core/options.h"
 #include "bitplan/models/network.h"
 
 namespace bitplan {
@@ -51,7 +52,19 @@ class BatchNormTransfer {
   std::vector<ChannelStatistics> trained_, reference_;
 };
 
+// From here on the gradient of `output`, what a batch norm in evaluation mode made of `input`, counts that its statistics
+// change with its input. LibTorch's backward pass takes running statistics for constants, gamma / sigma * g. What the
+// statistics add is a projection of g, per channel g - mean(g) - x^ mean(g x^), x^ = (x - mean) / sqrt(var + eps): to
+// first order it is the same whether the statistics are those of the minibatch or are carried over from it (Transferred).
+// `statistics`: of `input`; nothing happens where `output` records no gradient.
+void LetStatisticsFollow(const torch::Tensor& input, const torch::Tensor& output, const ChannelStatistics& statistics,
+                         double eps);
+
 // Whether the outputs of a layer go into a batch norm of the network as they are: [layers]. Finds out by one pass.
 [[nodiscard]] std::vector<bool> FeedsBatchNorm(const Network& network);
+
+// The layers whose mean output error the corrections that options.centring counts on take away, so that what is left of
+// an error is its covariance: a batch norm behind the layer or, without one, a bias that can be fitted. [layers]
+[[nodiscard]] std::vector<bool> CentredLayers(const Network& network, const QuantizerOptions& options);
 
 }  // namespace bitplan

@@ -1,6 +1,8 @@
 // From model, posterior and quantizer to the table that allocators see.
 #pragma once
 
+#include <torch/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -18,6 +20,9 @@ namespace bitplan {
 
 struct Displacements;
 
+// Quantized weights of every layer at every width, [layers][widths], each of the weight's shape.
+using LayerValues = std::vector<std::vector<torch::Tensor>>;
+
 struct SensitivityInputs {
   const Network& network;
   const Posterior* posterior;  // null: none was estimated
@@ -29,6 +34,7 @@ struct SensitivityInputs {
   std::uint64_t seed;
   const std::vector<QuantizerEvidence>* evidence = nullptr;  // of every layer, for the quantizer's range; null: none
   const LayerFits* fits = nullptr;  // of `network` at `widths` by `quantizer` and `evidence`; null: found here
+  const LayerValues* values = nullptr;  // at `widths`; null: the nearest levels by `fits`
   Displacements* displacements = nullptr;  // filled by a metric that keeps them (sensitivity/displacements.h)
 };
 

@@ -23,10 +23,6 @@
 
 namespace bitplan {
 
-// The layers whose mean output error the corrections that options.centring counts on take away, so that what is left of
-// an error is its covariance: a batch norm behind the layer or, without one, a bias that can be fitted. [layers]
-[[nodiscard]] std::vector<bool> CentredLayers(const Network& network, const QuantizerOptions& options);
-
 // Corrects `quantized` (a clone of network.module) in place, as options.batch_norm and options.output_correction say.
 // `images`: unlabelled training images, float32 normalized [n, C, H, W]; all go through at once, so n bounds the memory
 // (n times one activation, and at most 256 MiB of float outputs). "auto" takes the candidate with the least NLL on

@@ -1,0 +1,92 @@
+#include "sensitivity/compensated_layers.h"
+
+#include <torch/types.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "bitplan/core/interrupt.h"
+#include "bitplan/core/random.h"
+#include "bitplan/models/at_once.h"
+#include "bitplan/models/batch_norm.h"
+#include "bitplan/models/layer_inputs.h"
+#include "bitplan/models/tap.h"
+#include "posterior/batches.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kImages = 512;
+constexpr std::int64_t kPositionsPerWeight = 8;
+constexpr std::int64_t kLeastPositions = 8192;
+constexpr std::int64_t kValuesGathered = std::int64_t{1} << 24;  // at once
+
+// E[x x^T] of a layer's inputs at these positions, float32 [groups, n, n]; around their mean where that is `centred`.
+torch::Tensor InputMoments(const Layer& layer, const torch::Tensor& input, const torch::Tensor& positions,
+                           bool centred) {
+  const std::int64_t n = layer.weights() / layer.output_channels();
+  torch::Tensor squares, sum, pilot;
+  for (const torch::Tensor& part : positions.split(std::max<std::int64_t>(1, kValuesGathered / n))) {
+    torch::Tensor x = GatherInputs(layer, input, part);
+    if (centred) {
+      if (!pilot.defined()) pilot = x.mean(1, /*keepdim=*/true);
+      x = x - pilot;
+    }
+    const torch::Tensor products = x.transpose(1, 2).matmul(x), total = x.sum(1);
+    squares = squares.defined() ? squares.add_(products) : products;
+    sum = sum.defined() ? sum.add_(total) : total;
+  }
+  const auto count = static_cast<double>(positions.size(0));
+  squares.div_(count);
+  if (!centred) return squares;
+  sum.div_(count);
+  return squares.sub_(sum.unsqueeze(2) * sum.unsqueeze(1));
+}
+
+}  // namespace
+
+LayerValues CompensateAlone(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
+                            ProgressSink& progress) {
+  const torch::NoGradGuard no_grad;
+  const auto& layers = inputs.network.layers;
+  LayerValues values(layers.size());
+  RandomStream draws(inputs.seed, "sensitivity/compensated");
+  const torch::Tensor index = DrawSamples(inputs.train, std::min(kImages, ImagesAtOnce(inputs.network)), draws);
+  const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, index));
+  const std::vector<bool> centred = CentredLayers(inputs.network, inputs.quantizer);
+  auto generator = at::detail::createCPUGenerator(StreamSeed(inputs.seed, "sensitivity/compensated/positions"));
+  progress.Begin("compensated layers", static_cast<std::int64_t>(layers.size()), "layers");
+  const auto round = [&](std::size_t l, const torch::Tensor& input) {
+    ThrowIfInterrupted();
+    const Layer& layer = layers[l];
+    if (!HasKnownInputs(layer) || input.numel() == 0 || !values[l].empty()) return;
+    const WeightRows& rows = quantized.rows[l];
+    const std::int64_t wanted =
+        std::max(kLeastPositions, kPositionsPerWeight * (layer.weights() / layer.output_channels()));
+    const torch::Tensor positions = DrawPositions(InputPositions(layer, input), wanted, generator);
+    const std::int64_t kept = std::max<std::int64_t>(1, positions.size(0) * 3 / 4);
+    const auto moments = rows.OwnOutputs(InputMoments(layer, input, positions.slice(0, 0, kept), centred[l]));
+    const auto held_out =
+        kept == positions.size(0)
+            ? moments
+            : rows.OwnOutputs(InputMoments(layer, input, positions.slice(0, kept), centred[l]));
+    for (const QuantizedWeight& fit : quantized.fits[l]) {
+      ThrowIfInterrupted();
+      values[l].push_back(rows.CompensatedValues(fit, moments, held_out));
+    }
+    progress.Advance(1);
+  };
+  {
+    const Tap tap(inputs.network, inputs.network.module, {.on_layer_input = round});
+    (void)RunForward(inputs.network.module, images);
+  }
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    if (!values[l].empty()) continue;
+    for (const QuantizedWeight& fit : quantized.fits[l]) values[l].push_back(quantized.rows[l].Values(fit));
+  }
+  progress.End("");
+  return values;
+}
+
+}  // namespace bitplan
