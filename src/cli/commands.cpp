@@ -119,7 +119,7 @@ void DeclareCompare(CLI::App& app, Arguments& arguments) {
   app.add_option("--metrics", arguments.rank.metrics, "with --sensitivity: these metrics only")
       ->delimiter(',')
       ->needs(sensitivity);
-  app.add_option("--plans", arguments.rank.plans, "with --sensitivity: random plans (default: 200)")
+  app.add_option("--plans", arguments.rank.plans, "with --sensitivity: how many (default: 200 random ones, 20 near a budget)")
       ->check(CLI::Range(3, 100000))
       ->needs(sensitivity);
   app.add_option("--near", arguments.rank.near,

@@ -80,6 +80,9 @@ std::vector<Predictor> Predictors(StageChain& chain, const std::vector<Variant>&
 
 constexpr double kNear = 0.05;   // of the budget
 constexpr int kMostTries = 100;  // per plan
+constexpr int kPlansNear = 20;   // each is rounded and measured as it would be deployed
+constexpr int kRandomPlans = 200;
+constexpr std::size_t kFewest = 3;
 
 // Different plans near `budget`, each the exact solution of one of the tables with its rises disturbed.
 std::vector<std::vector<int>> PlansNear(const std::vector<const AllocationProblem*>& tables, AllocateOptions options,
@@ -126,7 +129,14 @@ RankReport RankNear(const RankOptions& options, const std::vector<Variant>& vari
   for (const double budget : options.near) {
     NearBudget& near = report.near.emplace_back();
     near.budget = budget;
-    near.bits = PlansNear(tables, chain.recipe().allocate, budget, options.plans, chain.recipe().seed);
+    near.bits = PlansNear(tables, chain.recipe().allocate, budget, options.plans > 0 ? options.plans : kPlansNear,
+                          chain.recipe().seed);
+    if (near.bits.size() < kFewest) {
+      throw Error(ErrorKind::kInfeasible,
+                  fmt::format("a rank correlation needs {} plans, and within {:g} % of {:g} average bits there are {}; "
+                              "give another --near or more widths in allocate.bits",
+                              kFewest, 100.0 * kNear, budget, near.bits.size()));
+    }
     for (const auto& bits : near.bits) {
       progress.Info(fmt::format("plan {} of {} near {:g} bits", near.loss_rise.size() + 1, near.bits.size(), budget));
       bool reused = false;
@@ -160,7 +170,7 @@ RankReport RankMetrics(const RankOptions& options, ProgressSink& progress) {
   report.model = chain.Model().name;
   auto inputs = chain.Inputs(chain.recipe().sensitivity.metric, chain.recipe().posterior.estimator, false);
   inputs.options.samples = options.samples;
-  auto plans = DrawRandomPlans(inputs, options.plans, options.limit, chain.recipe().seed, progress);
+  auto plans = DrawRandomPlans(inputs, options.plans > 0 ? options.plans : kRandomPlans, options.limit, chain.recipe().seed, progress);
   report.drawn = plans.drawn;
   for (std::size_t p = 0; p < plans.columns.size(); ++p) {
     auto& bits = report.bits.emplace_back();

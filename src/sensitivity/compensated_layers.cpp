@@ -13,6 +13,7 @@
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/tap.h"
 #include "posterior/batches.h"
+#include "posterior/finite.h"
 
 namespace bitplan {
 namespace {
@@ -53,6 +54,7 @@ LayerValues CompensateAlone(const SensitivityInputs& inputs, const QuantizedLaye
   LayerValues values(layers.size());
   RandomStream draws(inputs.seed, "sensitivity/compensated");
   const torch::Tensor index = DrawSamples(inputs.train, std::min(kImages, ImagesAtOnce(inputs.network)), draws);
+  RequireFiniteActivations(inputs.network, inputs.train, index, inputs.normalizer);
   const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, index));
   const std::vector<bool> centred = CentredLayers(inputs.network, inputs.quantizer);
   auto generator = at::detail::createCPUGenerator(StreamSeed(inputs.seed, "sensitivity/compensated/positions"));

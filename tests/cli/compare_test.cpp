@@ -1,7 +1,9 @@
 // What `bitplan compare` promises: every plan on the same samples, in tables that programs and people can read.
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "bitplan/core/counted.h"
@@ -157,6 +159,36 @@ TEST_CASE("compare --sensitivity ranks metrics by random plans") {
     if (row.at("metric") == "measured") CHECK(row.at("spearman_divergence").get<double>() > 0.5);
   }
   CHECK(names == std::set<std::string>{"posterior-laplace", "measured", "hawq"});
+}
+
+TEST_CASE("compare --sensitivity --near ranks metrics by deployed plans of one size") {
+  const Workplace place;
+  const auto outcome = place.Bitplan({"compare", place.recipe(), "--out", "out", "--json", "--sensitivity", "--metrics",
+                                      "posterior-laplace,compensated", "--near", "3,4", "--plans", "5"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const auto report = nlohmann::json::parse(outcome.out);
+  const auto plan = nlohmann::json::parse(place.Bitplan({"inspect", place.recipe(), "--json"}).out);
+  std::vector<double> weights;
+  for (const auto& layer : plan.at("layers")) weights.push_back(layer.at("weights"));
+  REQUIRE(report.at("near").size() == 2);
+  for (const auto& near : report.at("near")) {
+    const double budget = near.at("average_bits");
+    const auto plans = near.at("bits").get<std::set<std::vector<int>>>();
+    CHECK(plans.size() == near.at("loss_rise").size());  // no plan counts twice
+    CHECK(plans.size() >= 3);
+    for (const auto& bits : plans) {
+      REQUIRE(bits.size() == weights.size());
+      const double spent = std::inner_product(bits.begin(), bits.end(), weights.begin(), 0.0);
+      const double average = spent / std::accumulate(weights.begin(), weights.end(), 0.0);
+      CHECK(std::abs(average - budget) <= 0.05 * budget);
+    }
+    CHECK(near.at("metrics").size() == 2);
+  }
+  const auto none = place.Bitplan({"compare", place.recipe(), "--out", "out", "--sensitivity", "--metrics",
+                                   "posterior-laplace", "--near", "4", "--set", "allocate.bits=[4]"});
+  CHECK(none.code == 75);
+  CHECK_THAT(ErrorLine(none), ContainsSubstring("--near"));
 }
 
 TEST_CASE("options of --sensitivity without it, and metrics that are not known, are refused") {

@@ -370,8 +370,7 @@ TEST_CASE("every metric names the image for which the network gives no numbers")
   }
   CHECK_THROWS_WITH(JointPlans(setting.Inputs("measured", {2, 8})), ContainsSubstring("image 40 of random/train"));
   const auto inputs = setting.Inputs("measured", {2, 8});
-  const auto oracle = MakeNetworkOracle(inputs, 128);
-  CHECK_THROWS_WITH(oracle->Loss({0, 0, 0}), ContainsSubstring("image 40 of random/train"));
+  CHECK_THROWS_WITH(MakeNetworkOracle(inputs, 128)->Loss({0, 0, 0}), ContainsSubstring("image 40 of random/train"));
 }
 
 TEST_CASE(
