@@ -258,7 +258,7 @@ std::vector<double> LearnReference(VariationalNetwork& network, const StoredNetw
         divergence.detach().minimum(kFollowing * by_group(torch::ones({count + all_unseen})));
     unit = torch::where(unit.gt(0.0), 0.97 * unit + 0.03 * following, following);
     const double known = unit.slice(0, 0, groups - kUnseenKinds).sum().item<double>();
-    const double teaching = std::min(1.0, known / kFaithful);
+    const double teaching = schedule.always_teach ? 1.0 : std::min(1.0, known / kFaithful);
     const torch::Tensor labels = train.labels.index_select(0, batch.rows);
     const auto nll = [&](const torch::Tensor& log_answers) {
       return torch::nll_loss(log_answers.slice(0, 0, count), labels);

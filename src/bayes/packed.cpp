@@ -13,6 +13,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/models/activations.h"
+#include "bitplan/quantizers/packing.h"
 #include "io/json_text.h"
 
 namespace bitplan {
@@ -23,26 +24,17 @@ constexpr std::uint32_t kVersion = 1;
 
 using Json = nlohmann::ordered_json;
 
-std::string PackBits(const torch::Tensor& codes, int bits) {  // uint8, each below 2^bits
+std::string PackedLevels(const torch::Tensor& codes, int bits) {  // uint8, each below 2^bits
   const torch::Tensor flat = codes.contiguous();
-  const auto* values = flat.data_ptr<std::uint8_t>();
-  std::string packed(static_cast<std::size_t>((flat.numel() * bits + 7) / 8), '\0');
-  for (std::int64_t i = 0, bit = 0; i < flat.numel(); ++i, bit += bits) {
-    const auto shifted = static_cast<std::uint16_t>(values[i] << (bit % 8));
-    packed[bit / 8] = static_cast<char>(packed[bit / 8] | (shifted & 0xFF));
-    if (bit % 8 + bits > 8) packed[bit / 8 + 1] = static_cast<char>(shifted >> 8);
-  }
+  std::string packed(static_cast<std::size_t>(PackedBytes(flat.numel(), bits)), '\0');
+  PackBits(flat.data_ptr<std::uint8_t>(), flat.numel(), bits, reinterpret_cast<std::uint8_t*>(packed.data()));
   return packed;
 }
 
-torch::Tensor UnpackBits(const std::string& packed, int bits, const std::vector<std::int64_t>& shape) {
+torch::Tensor UnpackedLevels(const std::string& packed, int bits, const std::vector<std::int64_t>& shape) {
   torch::Tensor codes = torch::empty(shape, torch::kUInt8);
-  auto* values = codes.data_ptr<std::uint8_t>();
-  for (std::int64_t i = 0, bit = 0; i < codes.numel(); ++i, bit += bits) {
-    std::uint16_t word = static_cast<std::uint8_t>(packed[bit / 8]);
-    if (bit % 8 + bits > 8) word |= static_cast<std::uint16_t>(static_cast<std::uint8_t>(packed[bit / 8 + 1]) << 8);
-    values[i] = static_cast<std::uint8_t>((word >> (bit % 8)) & ((1 << bits) - 1));
-  }
+  UnpackBits(reinterpret_cast<const std::uint8_t*>(packed.data()), codes.numel(), bits,
+             codes.data_ptr<std::uint8_t>());
   return codes;
 }
 
@@ -79,7 +71,7 @@ class Writer {
     return {{"shape", tensor.sizes().vec()}, {"bytes", bytes.size()}};
   }
   Json Codes(const torch::Tensor& codes, int bits) {
-    const std::string plain = PackBits(codes, bits), deflated = Deflated(plain);
+    const std::string plain = PackedLevels(codes, bits), deflated = Deflated(plain);
     const bool shorter = deflated.size() < plain.size();
     body_ += shorter ? deflated : plain;
     return {{"shape", codes.sizes().vec()},
@@ -125,12 +117,12 @@ class Reader {
   }
   torch::Tensor Codes(const Json& entry, int bits) {
     const auto shape = entry.at("shape").get<std::vector<std::int64_t>>();
-    if (entry.at("bits").get<int>() != bits || bits < 0 || bits > 8) throw Error(ErrorKind::kData, "a width is wrong");
+    if (entry.at("bits").get<int>() != bits || bits < 1 || bits > 8) throw Error(ErrorKind::kData, "a width is wrong");
     std::string bytes = Take(entry.at("bytes").get<std::size_t>());
     const std::size_t plain = (Count(shape) * static_cast<std::size_t>(bits) + 7) / 8;
     if (entry.at("deflated").get<bool>()) bytes = Inflated(bytes, plain);
     if (bytes.size() != plain) throw Error(ErrorKind::kData, "a tensor has the wrong length");
-    return UnpackBits(bytes, bits, shape);
+    return UnpackedLevels(bytes, bits, shape);
   }
 
   Json header;

@@ -5,18 +5,22 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
+#include "bitplan/core/statistics.h"
 #include "bitplan/verify/evaluate.h"
 #include "posterior/finite.h"
 
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kBatch = 128;
+constexpr std::int64_t kBatch = kInputsPerDraw;
+constexpr std::int64_t kFewBlocks = 20;  // fewer cannot be resampled
 
 }  // namespace
 
@@ -113,15 +117,25 @@ BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data
   return result;
 }
 
+torch::Tensor DrawBlocks(std::int64_t count, std::int64_t first) {
+  return torch::arange(count, torch::kInt64).floor_divide_(kInputsPerDraw).add_(first);
+}
+
 ClusteredDrop CompareClustered(const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& labels,
-                               int resamples, std::uint64_t seed) {
-  const torch::Tensor counts = labels.to(torch::kFloat64).contiguous();
-  const torch::Tensor differences = (before - after).to(torch::kFloat64).mul(counts).contiguous();
-  const auto *difference = differences.data_ptr<double>(), *count = counts.data_ptr<double>();
-  const auto n = static_cast<std::uint64_t>(differences.numel());
-  if (n == 0) throw Error(ErrorKind::kInternal, "a comparison on no images");
+                               const torch::Tensor& block, int resamples, std::uint64_t seed) {
+  torch::Tensor counts = labels.to(torch::kFloat64).contiguous();
+  torch::Tensor differences = (before - after).to(torch::kFloat64).mul(counts).contiguous();
+  if (differences.numel() == 0) throw Error(ErrorKind::kInternal, "a comparison on no images");
   ClusteredDrop result;
   result.drop = differences.sum().item<double>() / counts.sum().item<double>();
+  const std::int64_t blocks = block.max().item<std::int64_t>() + 1;
+  if (blocks >= kFewBlocks) {
+    const torch::Tensor zeros = torch::zeros({blocks}, torch::kFloat64);
+    differences = zeros.index_add(0, block, differences);
+    counts = zeros.index_add(0, block, counts);
+  }
+  const auto *difference = differences.data_ptr<double>(), *count = counts.data_ptr<double>();
+  const auto n = static_cast<std::uint64_t>(differences.numel());
   RandomStream stream(seed, "bayes/bootstrap");
   std::vector<double> drops;
   for (int r = 0; r < resamples; ++r) {
@@ -138,6 +152,16 @@ ClusteredDrop CompareClustered(const torch::Tensor& before, const torch::Tensor&
   result.ci_low = at(0.025);
   result.ci_high = at(0.975);
   return result;
+}
+
+BoundedDrop DropOf(const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& labels,
+                   const torch::Tensor& chosen) {
+  const torch::Tensor counts = labels.to(torch::kFloat64);
+  const BlockRatio ratio = RatioOverBlocks((before - after).to(torch::kFloat64) * counts, counts, chosen);
+  if (ratio.blocks < 2) return {ratio.value, std::numeric_limits<double>::infinity()};
+  const double quantile = StudentQuantile975(static_cast<double>(ratio.blocks - 1));
+  const auto images = static_cast<double>(chosen.sum().item<std::int64_t>());
+  return {ratio.value, ratio.value + std::max(quantile * ratio.standard_error, -std::log(0.025) / images)};
 }
 
 }  // namespace bitplan

@@ -45,29 +45,35 @@ RelativeChange CompareMeans(double before, double after, const std::vector<doubl
   return change;
 }
 
-BoundedChange ChangeOf(const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& chosen) {
-  constexpr std::int64_t kSharedDraws = 128;
+BlockRatio RatioOverBlocks(const torch::Tensor& numerator, const torch::Tensor& denominator,
+                           const torch::Tensor& chosen) {
   const torch::Tensor rows = chosen.nonzero().reshape({-1});
-  BoundedChange change{0.0, std::numeric_limits<double>::infinity()};
-  if (rows.numel() == 0) return change;
-  const torch::Tensor old = before.index_select(0, rows).to(torch::kFloat64),
-                      now = after.index_select(0, rows).to(torch::kFloat64);
-  const double mean = old.mean().item<double>();
-  if (!(mean > 0.0)) return change;
-  change.value = now.mean().item<double>() / mean - 1.0;
-  // The jackknife over blocks, delete one: what the inputs of a block add to the change, (a - (1 + c) b) / sum b, over
-  // what the block leaves of sum b.
-  const torch::Tensor block = rows.floor_divide(kSharedDraws);
+  const torch::Tensor above = numerator.index_select(0, rows), below = denominator.index_select(0, rows);
+  const torch::Tensor whole = below.sum();
+  BlockRatio ratio;
+  ratio.value = (above.sum() / whole).item<double>();
+  // What the inputs of a block add to the ratio, (a - ratio b) / sum b, over what the block leaves of sum b.
+  const torch::Tensor block = rows.floor_divide(kInputsPerDraw);
   const auto sums_of = [&](const torch::Tensor& values) {
     return torch::zeros({block.max().item<std::int64_t>() + 1}, torch::kFloat64).index_add_(0, block, values);
   };
-  const torch::Tensor present = sums_of(torch::ones_like(old)).gt(0.0), share = sums_of(old) / old.sum();
-  const torch::Tensor parts = sums_of(now - (1.0 + change.value) * old) / old.sum() / (1.0 - share);
-  const auto blocks = present.sum().item<std::int64_t>();
-  if (blocks < 2) return change;
-  const auto count = static_cast<double>(blocks);
-  const double error = std::sqrt(parts.masked_select(present).square().sum().item<double>() * (count - 1.0) / count);
-  change.at_most = std::abs(change.value) + StudentQuantile95(blocks - 1) * error;
+  const torch::Tensor present = sums_of(torch::ones_like(below)).gt(0.0), share = sums_of(below) / whole;
+  const torch::Tensor parts = sums_of(above - ratio.value * below) / whole / (1.0 - share);
+  ratio.blocks = present.sum().item<std::int64_t>();
+  if (ratio.blocks < 2) return ratio;
+  const auto count = static_cast<double>(ratio.blocks);
+  ratio.standard_error = std::sqrt(parts.masked_select(present).square().sum().item<double>() * (count - 1.0) / count);
+  return ratio;
+}
+
+BoundedChange ChangeOf(const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& chosen) {
+  BoundedChange change{0.0, std::numeric_limits<double>::infinity()};
+  const torch::Tensor old = before.to(torch::kFloat64), now = after.to(torch::kFloat64);
+  if (!(old.masked_select(chosen).sum().item<double>() > 0.0)) return change;
+  const BlockRatio ratio = RatioOverBlocks(now - old, old, chosen);
+  change.value = ratio.value;
+  if (ratio.blocks < 2) return change;
+  change.at_most = std::abs(ratio.value) + StudentQuantile95(ratio.blocks - 1) * ratio.standard_error;
   return change;
 }
 

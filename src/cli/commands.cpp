@@ -14,11 +14,13 @@
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
+#include "bitplan/exporters/exporter.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/pipeline/bayes.h"
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
+#include "bitplan/pipeline/export.h"
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/list.h"
 #include "bitplan/pipeline/make_data.h"
@@ -38,7 +40,7 @@ namespace {
 
 struct Arguments {
   pipeline::RecipeOptions recipe;
-  std::string seed, device = "auto", plan, out_plan, against, model, topic, shell;
+  std::string seed, device = "auto", plan, out_plan, against, model, topic, shell, format, file;
   std::vector<std::int64_t> shape;
   pipeline::RankOptions rank;
   pipeline::MakeDataOptions make_data;
@@ -144,6 +146,21 @@ void DeclareList(CLI::App& app, Arguments& arguments) {
   app.add_flag("--json", arguments.json, "machine-readable result on stdout");
 }
 
+void DeclareExport(CLI::App& app, Arguments& arguments) {
+  app.add_option("recipe", arguments.recipe.recipe, "recipe whose output folder is exported; not needed with --out")
+      ->type_name(kFile);
+  app.add_option("--to", arguments.format, "format: 'bitplan help formats' lists them")->required();
+  app.add_option("--out", arguments.recipe.out, "output folder (default: out/<recipe name>)")->type_name(kFolder);
+  app.add_option("--plan", arguments.plan, "plan to export, plans/NAME/plan.yaml (default: the newest)")
+      ->type_name(kFile);
+  app.add_option("--file", arguments.file, "where it is written (default: a name of the format, beside the plan)")
+      ->type_name(kFile);
+  app.add_option("--set", arguments.recipe.overrides, "override a recipe key: key.path=value ...; may be repeated")
+      ->allow_extra_args(false);
+  app.add_flag("--quiet", arguments.quiet, "no progress on stderr");
+  app.add_flag("--json", arguments.json, "machine-readable result on stdout");
+}
+
 void DeclareInspect(CLI::App& app, Arguments& arguments) {
   app.add_option("model", arguments.model, "TorchScript file, or the name of an architecture")
       ->required()
@@ -202,6 +219,12 @@ void ListCommand(const Arguments& arguments, CLI::App&) {
   PrintReport(pipeline::ListPlans(arguments.recipe), arguments);
 }
 
+void ExportCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  PrintReport(pipeline::Export({arguments.recipe, arguments.format, arguments.plan, arguments.file}, console),
+              arguments);
+}
+
 void InspectCommand(const Arguments& arguments, CLI::App&) {
   PrintReport(pipeline::Inspect({arguments.model, arguments.recipe.data, arguments.shape}), arguments);
 }
@@ -245,6 +268,7 @@ constexpr Command kCommands[] = {
     {"allocate", "choose the bits of every layer within the budget", DeclareAllocate, AllocateCommand},
     {"verify", "measure a plan, also one edited by hand", DeclareVerify, VerifyCommand},
     {"list", "the plans of an output folder, with their figures", DeclareList, ListCommand},
+    {"export", "the quantized network in another form, one of 'help formats'", DeclareExport, ExportCommand},
     {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
     {"sure", "whether widths called sure come again with other calibration data, at compare.budgets", DeclareSure,
      SureCommand},
@@ -276,6 +300,8 @@ constexpr Topic kTopics[] = {
     {"plan", "every key of a plan", [](const Arguments&, const CLI::App&) { return PlanHelp(); }},
     {"allocators", "who can choose the bits: what each does, reads and can be told",
      [](const Arguments&, const CLI::App&) { return AllocatorsHelp(); }},
+    {"formats", "what 'bitplan export' can write",
+     [](const Arguments&, const CLI::App&) { return ExportersHelp(); }},
     {"completion", "a script that completes command lines in bash or zsh: help completion bash", CompletionScript},
 };
 
@@ -290,6 +316,11 @@ std::vector<std::string> WordsFor(const std::string& command, const std::string&
   const auto known = pipeline::KnownNames();
   if (name == "--device") return {"auto", "cpu", "cuda"};
   if (name == "--metrics") return known.at("sensitivity.metric");
+  if (name == "--to") {
+    std::vector<std::string> formats;
+    for (const Exporter& exporter : Exporters()) formats.emplace_back(exporter.name);
+    return formats;
+  }
   if (name == "model") return known.at("model.architecture");
   if (name == "dataset") return pipeline::MakeDataNames();
   if (command == "help" && name == "shell") return {"bash", "zsh"};

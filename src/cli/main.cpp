@@ -32,11 +32,12 @@ extern "C" void OnStopSignal(int) {
 //   it is asked for large ones (a relu over 64 MiB on two virtual cores: 52 ms, 15 ms with large pages).
 //   An OpenBLAS older than the processor multiplies by kernels of 2004 (one product of 1500 x 1500: five times as slow).
 void SetUpRuntimes(char** argv) {
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
-  setenv("OMP_WAIT_POLICY", "passive", 1);
-  setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0);
   const std::string kernels = bitplan::cli::FittingKernels(bitplan::cli::OpenBlasCore(), bitplan::cli::OwnVectors());
-  if (!kernels.empty()) setenv("OPENBLAS_CORETYPE", kernels.c_str(), 0);
+  const bool fitting = kernels.empty() || std::getenv("OPENBLAS_CORETYPE") != nullptr;
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr && fitting) return;
+  setenv("OMP_WAIT_POLICY", "passive", 0);
+  setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0);
+  if (!fitting) setenv("OPENBLAS_CORETYPE", kernels.c_str(), 1);
   execv("/proc/self/exe", argv);  // comes back only if it failed: then it is only slower
 }
 

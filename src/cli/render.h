@@ -7,6 +7,7 @@
 #include "bitplan/pipeline/bayes.h"
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
+#include "bitplan/pipeline/export.h"
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/list.h"
 #include "bitplan/pipeline/make_data.h"
@@ -22,6 +23,7 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::PosteriorReport& report);
 [[nodiscard]] std::string Text(const pipeline::InspectReport& report);
 [[nodiscard]] std::string Text(const pipeline::ListReport& report);
+[[nodiscard]] std::string Text(const pipeline::ExportReport& report);
 [[nodiscard]] std::string Text(const pipeline::RankReport& report);
 [[nodiscard]] std::string Text(const pipeline::CompareReport& report);
 [[nodiscard]] std::string Text(const pipeline::SureReport& report);
@@ -34,6 +36,7 @@ namespace bitplan::cli {
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::PosteriorReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::InspectReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ListReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::ExportReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RankReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::SureReport& report);

@@ -92,6 +92,7 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"folder", report.folder.string()},
       {"plan_file", report.plan_file.string()},
       {"quantized_file", report.quantized_file.string()},
+      {"packed_bytes", report.packed_bytes > 0 ? ordered_json(report.packed_bytes) : ordered_json()},
       {"model", {{"name", plan.model.name}, {"sha256", plan.model.sha256}, {"weights", plan.model.weights}}},
       {"allocator", plan.allocator},
       {"budget", {{BudgetName(plan.budget.kind), plan.budget.value}}},
@@ -175,6 +176,15 @@ ordered_json Json(const pipeline::InspectReport& report) {
           {"weights", report.weights}, {"macs", report.macs},     {"batch_norms", report.batch_norms},
           {"layers", layers},          {"left_in_float", floats}, {"float_weights", report.float_weights},
           {"bytes", report.bytes},     {"note", report.note}};
+}
+
+ordered_json Json(const pipeline::ExportReport& report) {
+  return {{"format", report.format},
+          {"plan_file", report.plan_file.string()},
+          {"file", report.file.string()},
+          {"bytes", report.bytes},
+          {"stored_bytes", report.stored_bytes},
+          {"float_bytes", report.float_bytes}};
 }
 
 ordered_json Json(const pipeline::RankReport& report) {

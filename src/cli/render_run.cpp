@@ -64,10 +64,11 @@ std::string RiseScale(const std::string& allocator) {
   return std::any_of(all.begin(), all.end(), own) ? fmt::format("on the scale of {}", allocator) : "nats per sample";
 }
 
-std::string SizesText(const Plan& plan) {
-  const auto line = [](const char* what, std::int64_t bytes, std::int64_t in_float) {
-    return fmt::format("{:<18} {} of {} ({:.1f} times smaller)\n", what, Counted(bytes, "byte"), Grouped(in_float),
-                       static_cast<double>(in_float) / static_cast<double>(bytes));
+// `packed`: bytes of the whole file of `export --to packed`, 0 where there is no network yet.
+std::string SizesText(const Plan& plan, std::int64_t packed) {
+  const auto line = [](const char* what, std::int64_t bytes, std::int64_t in_float, const std::string& file) {
+    return fmt::format("{:<18} {} of {} ({:.1f} times smaller{})\n", what, Counted(bytes, "byte"), Grouped(in_float),
+                       static_cast<double>(in_float) / static_cast<double>(bytes), file);
   };
   const auto& achieved = plan.achieved;
   std::int64_t planned = 0;  // bytes in float32
@@ -77,9 +78,10 @@ std::string SizesText(const Plan& plan) {
     if (layer.bits <= 8) planned += 4 * weights;
   }
   std::string text;
-  if (achieved.stored_bytes > 0) text += line("planned layers", achieved.stored_bytes, planned);
+  if (achieved.stored_bytes > 0) text += line("planned layers", achieved.stored_bytes, planned, "");
   if (achieved.network_bytes > 0) {
-    text += line("whole network", achieved.network_bytes, achieved.network_bytes - achieved.stored_bytes + planned);
+    text += line("whole network", achieved.network_bytes, achieved.network_bytes - achieved.stored_bytes + planned,
+                 packed > 0 ? fmt::format("; packed file {}", Grouped(packed)) : "");
   }
   return text;
 }
@@ -133,7 +135,7 @@ std::string Text(const pipeline::RunReport& report) {
   }
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
                       achieved.average_bits_with_overhead);
-  text += SizesText(plan);
+  text += SizesText(plan, report.packed_bytes);
   text += OutsideText(plan);
   text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);
   text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,

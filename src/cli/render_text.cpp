@@ -58,6 +58,13 @@ std::string Text(const pipeline::InspectReport& report) {
   return text + fmt::format("sha256             {}\n", report.sha256);
 }
 
+std::string Text(const pipeline::ExportReport& report) {
+  return fmt::format("plan               {}\n", report.plan_file.string()) +
+         fmt::format("file               {}, {}\n", report.file.string(), Counted(report.bytes, "byte")) +
+         fmt::format("holds              {} of planned layers, {} in float\n", Counted(report.stored_bytes, "byte"),
+                     Counted(report.float_bytes, "byte"));
+}
+
 std::string Text(const pipeline::ListReport& report) {
   const auto points = [](const PairedComparison& drop) {
     return fmt::format("{:.2f} [{:.2f}, {:.2f}]", 100.0 * drop.drop + 0.0, 100.0 * drop.ci_low + 0.0,

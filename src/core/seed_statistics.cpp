@@ -6,6 +6,7 @@
 #include <numbers>
 #include <numeric>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bitplan/core/error.h"
@@ -47,33 +48,78 @@ TwoWayTable MeanSquares(std::size_t seeds, std::size_t samples, At at) {
   return table;
 }
 
+// The variance of a mean over seeds and samples, and the part of it that the scatter of the seeds alone says.
+struct MeanVariance {
+  double mean = 0.0, spread = 0.0;  // standard deviation over seeds of the mean over samples
+  double of_seeds = 0.0, variance = 0.0;
+};
+
+// Samples shared by all seeds. Chance may bring the seeds' means closer together than their own samples allow (each of
+// two seeds loses another image): E[MS_s] is never below E[MS_e], so the estimate is not either.
 template <typename Values>
-SeedMean OverSeeds(const Values& a, const Values& b, SeedSamples samples) {
-  const std::size_t seeds = a.size(), count = a.empty() ? 0 : a.front()->size();
-  bool sound = seeds >= 2 && b.size() == seeds && count >= 2;
-  for (std::size_t s = 0; sound && s < seeds; ++s) sound = a[s]->size() == count && b[s]->size() == count;
-  if (!sound) throw Error(ErrorKind::kInternal, "CompareOverSeeds needs two seeds and samples, as many on both sides");
+MeanVariance CrossedVariance(const Values& a, const Values& b) {
+  const std::size_t seeds = a.size(), count = a.front()->size();
   const auto table = MeanSquares(seeds, count, [&](std::size_t s, std::size_t i) {
     return static_cast<double>((*a[s])[i]) - static_cast<double>((*b[s])[i]);
   });
-  const auto rows = static_cast<double>(seeds), columns = static_cast<double>(count);
-  SeedMean result{.mean = table.mean, .spread = std::sqrt(table.seeds / columns)};
-  const double of_samples = samples == SeedSamples::kShared ? std::max(0.0, table.samples - table.rest) : 0.0;
-  const double variance = table.seeds + of_samples;
-  result.ci_low = result.ci_high = table.mean;
+  const auto columns = static_cast<double>(count), entries = static_cast<double>(seeds) * columns;
+  const double of_samples = std::max(0.0, table.samples - table.rest);
+  return {table.mean, std::sqrt(table.seeds / columns), table.seeds / entries,
+          std::max(table.seeds + of_samples, table.rest) / entries};
+}
+
+// Every seed with samples of its own, as many as it has: independent means, which scatter at least as their samples do.
+template <typename Values>
+MeanVariance OwnVariance(const Values& a, const Values& b) {
+  const auto seeds = static_cast<double>(a.size());
+  std::vector<double> means;
+  double within = 0.0;
+  for (std::size_t s = 0; s < a.size(); ++s) {
+    const auto n = static_cast<double>(a[s]->size());
+    double sum = 0.0, squares = 0.0;
+    for (std::size_t i = 0; i < a[s]->size(); ++i) {
+      const double value = static_cast<double>((*a[s])[i]) - static_cast<double>((*b[s])[i]);
+      sum += value;
+      squares += value * value;
+    }
+    means.push_back(sum / n);
+    within += std::max(0.0, squares - sum * sum / n) / (n - 1.0) / n / seeds;
+  }
+  MeanVariance result;
+  result.mean = std::accumulate(means.begin(), means.end(), 0.0) / seeds;
+  for (const double mean : means) result.spread += (mean - result.mean) * (mean - result.mean) / (seeds - 1.0);
+  result.of_seeds = result.spread / seeds;
+  result.variance = std::max(result.of_seeds, within / seeds);
+  result.spread = std::sqrt(result.spread);
+  return result;
+}
+
+template <typename Values>
+SeedMean DifferencesOverSeeds(const Values& a, const Values& b, SeedSamples samples) {
+  const std::size_t seeds = a.size();
+  bool sound = seeds >= 2 && b.size() == seeds;
+  for (std::size_t s = 0; sound && s < seeds; ++s) {
+    sound = a[s]->size() >= 2 && b[s]->size() == a[s]->size() &&
+            (samples == SeedSamples::kOwn || a[s]->size() == a.front()->size());
+  }
+  if (!sound) throw Error(ErrorKind::kInternal, "CompareOverSeeds needs two seeds and samples, as many on both sides");
+  const auto [mean, spread, of_seeds, variance] =
+      samples == SeedSamples::kShared ? CrossedVariance(a, b) : OwnVariance(a, b);
+  SeedMean result{.mean = mean, .ci_low = mean, .ci_high = mean, .spread = spread};
   if (variance <= 0.0) {
-    result.p = table.mean == 0.0 ? 1.0 : 0.0;
+    result.p = mean == 0.0 ? 1.0 : 0.0;
     return result;
   }
   // Seeds that all agree leave the samples: as many degrees as a normal distribution has.
   constexpr double kMostDegrees = 1e9;
-  const double share = table.seeds / variance;
-  const double degrees = std::min(kMostDegrees, (rows - 1.0) / std::max(share * share, 1e-12));
-  const double error = std::sqrt(variance / (rows * columns));
+  const double share = of_seeds / variance;
+  const double degrees =
+      std::min(kMostDegrees, (static_cast<double>(seeds) - 1.0) / std::max(share * share, 1e-12));
+  const double error = std::sqrt(variance);
   const double half = StudentQuantile975(degrees) * error;
   result.ci_low -= half;
   result.ci_high += half;
-  result.p = StudentTwoSided(table.mean / error, degrees);
+  result.p = StudentTwoSided(mean / error, degrees);
   return result;
 }
 
@@ -138,11 +184,11 @@ double StudentQuantile975BySum(double degrees) {
 }  // namespace
 
 SeedMean CompareOverSeeds(const SeedOutcomes& a, const SeedOutcomes& b, SeedSamples samples) {
-  return OverSeeds(a, b, samples);
+  return DifferencesOverSeeds(a, b, samples);
 }
 
 SeedMean CompareOverSeeds(const SeedLosses& a, const SeedLosses& b, SeedSamples samples) {
-  return OverSeeds(a, b, samples);
+  return DifferencesOverSeeds(a, b, samples);
 }
 
 SharePerPair ShareOverPairs(const std::vector<double>& statements, const std::vector<std::vector<double>>& returned) {
@@ -177,6 +223,21 @@ MeanDifference PairedMean(const SeedLosses& a, const SeedLosses& b, SeedSamples 
   if (a.size() == 1 && b.size() == 1) return PairedMean(*a.front(), *b.front());
   const auto over = CompareOverSeeds(a, b, samples);
   return {over.mean, over.ci_low, over.ci_high};
+}
+
+MeanOverSeeds OverSeeds(std::vector<double> values) {
+  if (values.empty()) throw Error(ErrorKind::kInternal, "a mean over no seeds");
+  const auto n = static_cast<double>(values.size());
+  MeanOverSeeds over;
+  over.mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+  if (values.size() > 1) {
+    double squares = 0.0;
+    for (const double value : values) squares += (value - over.mean) * (value - over.mean);
+    const double half = StudentQuantile975(n - 1.0) * std::sqrt(squares / (n - 1.0) / n);
+    over.ci95 = {over.mean - half, over.mean + half};
+  }
+  over.values = std::move(values);
+  return over;
 }
 
 double StudentTwoSided(double statistic, double degrees) {

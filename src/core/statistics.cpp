@@ -100,9 +100,9 @@ std::int64_t Hits(const SeedOutcomes& outcomes) {
 }
 
 // Two-sided p of `ahead` against `other`; 1 when it is not ahead.
-double AheadP(const SeedOutcomes& ahead, const SeedOutcomes& other) {
+double AheadP(const SeedOutcomes& ahead, const SeedOutcomes& other, SeedSamples samples) {
   if (Hits(ahead) <= Hits(other)) return 1.0;
-  if (ahead.size() > 1) return CompareOverSeeds(ahead, other, SeedSamples::kShared).p;
+  if (ahead.size() > 1) return CompareOverSeeds(ahead, other, samples).p;
   const auto [won, lost] = Discordant(*ahead.front(), *other.front());
   return McNemarExact(won, lost);
 }
@@ -155,16 +155,16 @@ double McNemarExact(std::int64_t b, std::int64_t c) {
   return std::min(1.0, 2.0 * tail);
 }
 
-FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first, const std::vector<SeedOutcomes>& second) {
+FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first, const std::vector<SeedOutcomes>& second,
+                           SeedSamples samples) {
   if (first.empty() || second.empty()) {
     throw Error(ErrorKind::kInternal, "CompareFamilies needs a classifier in either family");
   }
   for (const auto& family : {first, second}) {
     for (const SeedOutcomes& classifier : family) {
       const bool same = classifier.size() == first.front().size() && !classifier.empty() &&
-                        std::all_of(classifier.begin(), classifier.end(), [&](const auto* correct) {
-                          return correct->size() == first.front().front()->size();
-                        });
+                        std::equal(classifier.begin(), classifier.end(), first.front().begin(),
+                                   [](const auto* one, const auto* other) { return one->size() == other->size(); });
       if (!same) throw Error(ErrorKind::kInternal, "CompareFamilies needs the same seeds and samples of everyone");
     }
   }
@@ -176,14 +176,15 @@ FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first, const std::ve
     return at;
   };
   // Of one classifier against all of a family, paid for having been chosen from `choices`.
-  const auto p_against = [](const SeedOutcomes& ahead, const std::vector<SeedOutcomes>& behind, std::size_t choices) {
+  const auto p_against = [samples](const SeedOutcomes& ahead, const std::vector<SeedOutcomes>& behind, std::size_t choices) {
     double largest = 0.0;
-    for (const SeedOutcomes& other : behind) largest = std::max(largest, AheadP(ahead, other));
+    for (const SeedOutcomes& other : behind) largest = std::max(largest, AheadP(ahead, other, samples));
     return std::min(1.0, static_cast<double>(choices) * largest);
   };
   FamilyLead result{best(first), best(second), 0.0, 1.0};
   const std::int64_t lead = Hits(first[result.first]) - Hits(second[result.second]);
-  const std::size_t entries = first.front().size() * first.front().front()->size();
+  std::size_t entries = 0;
+  for (const auto* correct : first.front()) entries += correct->size();
   result.lead = static_cast<double>(lead) / static_cast<double>(std::max<std::size_t>(1, entries));
   if (lead > 0) result.p = p_against(first[result.first], second, first.size());
   if (lead < 0) result.p = p_against(second[result.second], first, second.size());

@@ -212,7 +212,10 @@ const std::vector<DatasetSource>& DatasetSources() {
       {"npy", "your own images and labels, saved by numpy.save; files named by data.train_images and its siblings",
        LoadNpy, NpyFiles},
       {"synthetic-digits", "rendered digits that need no files, 20,000 + 4,000 images 1x28x28", LoadSyntheticDigits,
-       SyntheticDigitsFiles},
+       SyntheticFiles},
+      {"synthetic-letters",
+       "rendered capital letters without I and O that need no files, 19,200 + 9,600 images 1x28x28",
+       LoadSyntheticLetters, SyntheticFiles},
   };
   return sources;
 }

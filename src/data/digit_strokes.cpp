@@ -1,13 +1,13 @@
-#include "data/digit_strokes.h"
-
 #include <array>
+
+#include "data/pen.h"
 
 namespace bitplan {
 namespace {
 
 // clang-format off
-const std::array<std::vector<DigitStyle>, 10>& AllStyles() {
-  static const std::array<std::vector<DigitStyle>, 10> styles = {{
+const std::array<std::vector<SignStyle>, 10>& AllStyles() {
+  static const std::array<std::vector<SignStyle>, 10> styles = {{
       {  // 0: oval, slim oval, oval that does not quite close
           {{{50, 2}, {23, 18}, {16, 50}, {23, 82}, {50, 98}, {77, 82}, {84, 50}, {77, 18}, {50, 2}}},
           {{{55, 3}, {34, 20}, {28, 50}, {32, 82}, {48, 98}, {66, 80}, {72, 50}, {68, 18}, {52, 4}}},
@@ -68,6 +68,6 @@ const std::array<std::vector<DigitStyle>, 10>& AllStyles() {
 
 }  // namespace
 
-const std::vector<DigitStyle>& DigitStyles(int digit) { return AllStyles().at(static_cast<std::size_t>(digit)); }
+const std::vector<SignStyle>& DigitStyles(int digit) { return AllStyles().at(static_cast<std::size_t>(digit)); }
 
 }  // namespace bitplan

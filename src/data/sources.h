@@ -24,6 +24,7 @@ using Folders = std::vector<std::filesystem::path>;
 [[nodiscard]] DataSplits LoadCifar10(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadSyntheticDigits(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+[[nodiscard]] DataSplits LoadSyntheticLetters(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 
 [[nodiscard]] DataFiles MnistFiles(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles FashionMnistFiles(const DataOptions& options, const Folders& folders);
@@ -31,7 +32,7 @@ using Folders = std::vector<std::filesystem::path>;
 [[nodiscard]] DataFiles DirtyMnistFiles(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles Cifar10Files(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles NpyFiles(const DataOptions& options, const Folders& folders);
-[[nodiscard]] DataFiles SyntheticDigitsFiles(const DataOptions& options, const Folders& folders);  // none
+[[nodiscard]] DataFiles SyntheticFiles(const DataOptions& options, const Folders& folders);  // none
 
 // The first existing file folder/name, folders in order and, within one, names in order.
 [[nodiscard]] std::optional<std::filesystem::path> FindFile(const std::vector<std::string>& names,

@@ -46,7 +46,7 @@ const std::vector<PlanKey>& PlanKeys() {
       {"", "achieved", kRequired, "what the plan takes; written anew when a plan is verified"},
       {"achieved", "average_bits", kRequired, "bits per weight, without scales"},
       {"achieved", "average_bits_with_overhead", kRequired, "the same with scales, and a byte a layer for its width"},
-      {"achieved", "stored_bytes", kRequired, "bytes of the packed weights, overhead included"},
+      {"achieved", "stored_bytes", kRequired, "bytes of codes, scales and widths in the packed file"},
       {"achieved", "compression", kRequired, "bytes in float32 / stored_bytes"},
       {"achieved", "predicted_loss_rise", kRequired, "nats per sample, by the sensitivity table"},
       {"achieved", "network_bytes", kOptional, "bytes of the whole network: stored_bytes and what stays in float"},

@@ -56,6 +56,10 @@ template <typename T>
 void Set(const Setting& setting, const RecipeOption& option, std::vector<T>& field) {
   field.clear();
   RecipeOption item = option;
+  if (option.alone && setting.value.IsScalar()) {
+    Set(setting, item, field.emplace_back());
+    return;
+  }
   for (const YAML::Node& entry : setting.source->List(setting.value, option.path)) {
     item.path = fmt::format("{}[{}]", option.path, field.size());
     Set({entry, setting.source}, item, field.emplace_back());

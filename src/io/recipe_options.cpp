@@ -18,6 +18,9 @@ namespace {
 RecipeOption Any(std::string path, RecipeField field, std::string help) {
   return {std::move(path), field, "", {}, {}, false, std::move(help)};
 }
+RecipeOption OneOrMore(std::string path, RecipeField field, std::string help) {
+  return {std::move(path), field, "", {}, {}, false, std::move(help), true};
+}
 RecipeOption Required(std::string path, RecipeField field, std::string help) {
   return {std::move(path), field, "", {}, {}, true, std::move(help)};
 }
@@ -212,21 +215,25 @@ std::vector<RecipeOption> MakeOptions() {
       Count("bayes.fine_tune_epochs", FIELD(bayes.fine_tune_epochs), "passes", "passes over the training split"),
       Number("bayes.fine_tune_learning_rate", FIELD(bayes.fine_tune_learning_rate), kPositive, "",
              "its one-cycle schedule's peak"),
+      Any("bayes.control", FIELD(bayes.control),
+          "where stages holds fine-tuned: also fine-tune the float network, nothing rounded, as the others are, and "
+          "compare with it too; with fine_tune draws there is nothing to learn, and no control"),
       Any("bayes.clean", FIELD(bayes.clean), "data set whose test split is measured; none: that of data.name"),
       Any("bayes.ambiguous", FIELD(bayes.ambiguous),
           "data set of ambiguous inputs, its test split; none: not measured"),
-      Any("bayes.out_of_distribution", FIELD(bayes.out_of_distribution),
-          "data set of unknown inputs, its test split; none: not measured"),
+      OneOrMore("bayes.out_of_distribution", FIELD(bayes.out_of_distribution),
+                "data sets of unknown inputs, their test splits, one or a list; none: not measured"),
       Number("bayes.plan.average_bits", FIELD(bayes.plan.average_bits), {.low = 0, .high = 8}, "bits per parameter",
              "budget of a plan that gives means and standard deviations of every layer their own widths, fine-tuned, "
              "drawn "
              "weights and activations at sample_bits and activation_bits or 4; 0: no plan"),
       Number(
           "bayes.plan.accuracy_drop", FIELD(bayes.plan.accuracy_drop), kShare, "",
-          "most that the plan may lose, on any kind of image of the third quarter of the calibration images, by the upper "
-          "end of an interval; the budget rises until it holds"),
+          "most that the plan may lose, on any kind of image of the third quarter of the calibration images, by the "
+          "upper end of an interval over images and draws; the budget rises until it holds"),
       Number("bayes.plan.drift", FIELD(bayes.plan.drift), kPositive, "",
-             "most that mean aleatoric and epistemic uncertainty may change there, as a share of themselves, by an upper bound"),
+             "most that mean aleatoric and epistemic uncertainty may change there, as a share of themselves, by an upper "
+             "bound"),
   };
 }
 

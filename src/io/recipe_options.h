@@ -33,7 +33,8 @@ struct RecipeOption {
   Range range;                       // of a number, or of every entry of a list
   std::vector<std::string> choices;  // of a text; empty: any
   bool required = false;
-  std::string help;  // one phrase
+  std::string help;    // one phrase
+  bool alone = false;  // of a list: one entry may stand without brackets
 };
 
 // In the order of a dumped recipe; the options of a section, and of a map inside a section, stand together.

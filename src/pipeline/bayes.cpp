@@ -8,26 +8,21 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <exception>
 #include <functional>
 #include <list>
-#include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
 
-#include "bitplan/bayes/predict.h"
 #include "bitplan/core/error.h"
-#include "bitplan/core/statistics.h"
+#include "pipeline/bayes_changes.h"
 #include "pipeline/bayes_stages.h"
 #include "pipeline/checks.h"
 #include "pipeline/oddities.h"
 
 namespace bitplan::pipeline {
 namespace {
-
-constexpr int kResamples = 2000;
 
 // What a task says, one line at a time, with its name: several run side by side.
 class TaskProgress : public ProgressSink {
@@ -98,122 +93,55 @@ void RunTasks(const std::vector<Task>& tasks, ProgressSink& progress) {
   if (failure) std::rethrow_exception(failure);
 }
 
-BayesDrift Drift(const std::vector<RelativeChange>& changes) {
-  const auto n = static_cast<double>(changes.size());
-  BayesDrift drift;
-  double variance = 0.0, spread = 0.0;
-  for (const RelativeChange& change : changes) {
-    const double part = change.standard_error * change.standard_error / (n * n);
-    drift.change += change.value / n;
-    variance += part;
-    if (part > 0.0) spread += part * part / change.degrees;
-    if (std::abs(change.value) > std::abs(drift.worst)) drift.worst = change.value;
+// The histograms: a joint row at four bits where there is one, fine-tuned where it is.
+void Picture(BayesComparison& comparison, const BayesSetup& setup, const BayesFolder& folder) {
+  const BayesRow* chosen = nullptr;
+  int best = -1;
+  for (const BayesRow& row : comparison.rows) {
+    if (row.scheme.empty() || row.scheme == "float") continue;
+    const int score = 4 * (row.scheme == "jq") + 2 * (row.bits == 4.0) + (row.stage == "fine-tuned");
+    if (score > best) {
+      best = score;
+      chosen = &row;
+    }
   }
-  // Degrees of freedom of a sum of variances that need not be equal, after Satterthwaite (1946).
-  const double half = spread > 0.0 ? StudentQuantile975(variance * variance / spread) * std::sqrt(variance) : 0.0;
-  drift.ci_low = drift.change - half;
-  drift.ci_high = drift.change + half;
-  return drift;
+  if (chosen == nullptr) return;
+  comparison.pictured = chosen->name;
+  const auto per_image = [&](const std::string& name) {
+    return LoadPerImage(setup, folder.File(fmt::format("seed-{}/{}.pt", setup.recipe.seed, name)));
+  };
+  const auto before = per_image("float"), after = per_image(chosen->name);
+  for (const auto& [role, data] : setup.Roles()) {
+    comparison.histograms.push_back(
+        {data, before.at(role)[2], before.at(role)[3], after.at(role)[2], after.at(role)[3]});
+  }
 }
 
-class UncertaintyComparer {
- public:
-  UncertaintyComparer(const BayesSetup& setup, const BayesFolder& folder) : setup_(setup), folder_(folder) {}
-
-  void Compare(const BayesRow& reference, BayesRow& row) const {
-    std::map<std::string, std::pair<torch::Tensor, torch::Tensor>> correct;  // sums over the seeds
-    std::map<std::string, torch::Tensor> labels;
-    std::map<std::string, std::vector<RelativeChange>> aleatoric, epistemic;  // of every seed
-    for (std::size_t s = 0; s < row.seeds.size(); ++s) {
-      const auto before = PerImage(row.seeds[s].seed, "float"), after = PerImage(row.seeds[s].seed, row.name);
-      for (const auto& [role, values] : before) {
-        auto& [sum_before, sum_after] = correct[role];
-        sum_before = sum_before.defined() ? sum_before + values[0] : values[0];
-        sum_after = sum_after.defined() ? sum_after + after.at(role)[0] : after.at(role)[0];
-        labels[role] = values[1];
-        const auto& f = reference.seeds[s].splits.at(role);
-        const auto& q = row.seeds[s].splits.at(role);
-        aleatoric[role].push_back(CompareMeans(f.aleatoric, q.aleatoric, f.aleatoric_without, q.aleatoric_without));
-        epistemic[role].push_back(CompareMeans(f.epistemic, q.epistemic, f.epistemic_without, q.epistemic_without));
-      }
-    }
-    for (const auto& [role, changes] : aleatoric) row.aleatoric_drift[role] = Drift(changes);
-    for (const auto& [role, changes] : epistemic) row.epistemic_drift[role] = Drift(changes);
-    const auto n = static_cast<double>(row.seeds.size());
-    const auto drop = [&](const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& counts) {
-      const ClusteredDrop d = CompareClustered(before / n, after / n, counts, kResamples, setup_.recipe.seed);
-      return BayesDrop{d.drop, d.ci_low, d.ci_high};
-    };
-    std::vector<torch::Tensor> before, after, counts;
-    for (const char* role : {kClean, kAmbiguous}) {
-      if (!correct.contains(role)) continue;
-      row.drops[role] = drop(correct[role].first, correct[role].second, labels[role]);
-      before.push_back(correct[role].first);
-      after.push_back(correct[role].second);
-      counts.push_back(labels[role]);
-    }
-    row.drops["all"] = drop(torch::cat(before), torch::cat(after), torch::cat(counts));
-  }
-
-  // The histograms: a joint row at four bits where there is one, fine-tuned where it is.
-  void Picture(BayesComparison& comparison) const {
-    const BayesRow* chosen = nullptr;
-    int best = -1;
-    for (const BayesRow& row : comparison.rows) {
-      if (row.scheme.empty()) continue;
-      const int score = 4 * (row.scheme == "jq") + 2 * (row.bits == 4.0) + (row.stage == "fine-tuned");
-      if (score > best) {
-        best = score;
-        chosen = &row;
-      }
-    }
-    if (chosen == nullptr) return;
-    comparison.pictured = chosen->name;
-    const auto before = PerImage(setup_.recipe.seed, "float"), after = PerImage(setup_.recipe.seed, chosen->name);
-    for (const auto& [role, data] : setup_.Roles()) {
-      comparison.histograms.push_back(
-          {data, before.at(role)[2], before.at(role)[3], after.at(role)[2], after.at(role)[3]});
+// Of means and standard deviations, the mean over the seeds.
+double AverageBits(const BayesRow& row, const BayesSetup& setup) {
+  double bits = 0.0, parameters = 0.0;
+  for (const auto& seed : row.seeds) {
+    for (std::size_t l = 0; l < seed.widths.size(); ++l) {
+      const auto weights = static_cast<double>(setup.base.layers[l].weights());
+      bits += weights * (seed.widths[l].mean + seed.widths[l].sigma);
+      parameters += 2.0 * weights;
     }
   }
-
-  // Of means and standard deviations, the mean over the seeds.
-  [[nodiscard]] double AverageBits(const BayesRow& row) const {
-    double bits = 0.0, parameters = 0.0;
-    for (const auto& seed : row.seeds) {
-      for (std::size_t l = 0; l < seed.widths.size(); ++l) {
-        const auto weights = static_cast<double>(setup_.base.layers[l].weights());
-        bits += weights * (seed.widths[l].mean + seed.widths[l].sigma);
-        parameters += 2.0 * weights;
-      }
-    }
-    return bits / parameters;
-  }
-
- private:
-  [[nodiscard]] std::map<std::string, torch::Tensor> PerImage(std::uint64_t seed, const std::string& name) const {
-    return LoadPerImage(setup_, folder_.File(fmt::format("seed-{}/{}.pt", seed, name)));
-  }
-
-  const BayesSetup& setup_;
-  const BayesFolder& folder_;
-};
-
-}  // namespace
-
-namespace {
+  return bits / parameters;
+}
 
 // What is odd about the float networks on the images that they are to know.
 std::vector<std::string> NotesOn(const BayesRow& reference, const BayesSetup& setup) {
   Verification verified;
   verified.data = setup.Roles().front().second;
-  verified.samples = setup.splits.front().images.labels.size(0);
+  verified.samples = setup.first->splits.front().images.labels.size(0);
   for (const auto& seed : reference.seeds) {
     verified.float_model.accuracy +=
         seed.splits.at(kClean).metrics.accuracy / static_cast<double>(reference.seeds.size());
   }
   Plan plan;
   plan.verified = verified;
-  return Oddities(plan, {.classes = setup.data.train.classes});
+  return Oddities(plan, {.classes = setup.first->data.train.classes});
 }
 
 }  // namespace
@@ -272,13 +200,16 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
   comparison.model = setup.model_name;
   for (const auto& layer : setup.base.layers) comparison.layers.push_back(layer.name);
   comparison.data = setup.Roles();
-  for (const auto& split : setup.splits) comparison.images[split.role] = split.images.size();
+  for (const auto& split : setup.first->splits) comparison.images[split.role] = split.images.size();
   comparison.draws = bayes.draws;
-  const UncertaintyComparer comparer(setup, folder);
-  for (std::size_t r = 1; r < rows.size(); ++r) comparer.Compare(rows[0], rows[r]);
-  if (has_plan) rows.back().bits = comparer.AverageBits(rows.back());  // a cap may have raised the budget
+  const bool controlled = rows.size() > 1 && rows[1].name == kControl;
+  for (std::size_t r = 1; r < rows.size(); ++r) {
+    rows[r].from_float = ChangesOf(rows[0], rows[r], setup, folder);
+    if (controlled && r > 1) rows[r].from_control = ChangesOf(rows[1], rows[r], setup, folder);
+  }
+  if (has_plan) rows.back().bits = AverageBits(rows.back(), setup);  // a cap may have raised the budget
   comparison.rows = std::move(rows);
-  comparer.Picture(comparison);
+  Picture(comparison, setup, folder);
   folder.WriteTogether(
       [&](const std::filesystem::path& place) { report.files = WriteBayesComparison(comparison, place); });
   report.notes = NotesOn(comparison.rows.front(), setup);

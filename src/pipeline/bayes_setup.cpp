@@ -34,6 +34,7 @@ void CheckOptions(const BayesOptions& options) {
   CheckList("schemes", options.schemes);
   CheckList("stages", options.stages);
   CheckList("sigma_scales", options.sigma_scales);
+  if (!options.out_of_distribution.empty()) CheckList("out_of_distribution", options.out_of_distribution);
   const std::pair<const char*, int> own[] = {{"mean_bits", options.mean_bits},
                                              {"sigma_bits", options.sigma_bits},
                                              {"sample_bits", options.sample_bits},
@@ -75,10 +76,22 @@ DataOptions Named(DataOptions options, const std::string& name) {
 
 }  // namespace
 
+bool IsUnknown(const std::string& role) { return role.starts_with(kUnknown); }
+
 int Width(int own, int common) { return own == 0 ? common : own > 8 ? kFloatBits : own; }
 
 std::vector<RowSpec> Rows(const BayesOptions& options) {
   std::vector<RowSpec> rows;
+  const bool tuned = std::ranges::find(options.stages, "fine-tuned") != options.stages.end();
+  if (tuned && options.control && options.fine_tune != "draws") {
+    rows.push_back({.name = kControl,
+                    .scheme = "float",
+                    .stage = "fine-tuned",
+                    .sigma_scale = "",
+                    .bits = kFloatBits,
+                    .widths = {},
+                    .activation_bits = kFloatBits});
+  }
   for (const std::string& name : options.schemes) {
     const BayesScheme& scheme = FindBayesScheme(name);
     for (const std::string& scale : options.sigma_scales) {
@@ -113,9 +126,9 @@ std::vector<RowSpec> Rows(const BayesOptions& options) {
 BayesSetup::BayesSetup(const RecipeOptions& options)
     : recipe(Checked(options)), folders{options.data, options.recipe.parent_path()}, normalizer(recipe.data) {
   const auto& bayes = recipe.bayes;
-  for (const auto& [key, name] : {std::pair<const char*, const std::string&>{"clean", bayes.clean},
-                                  {"ambiguous", bayes.ambiguous},
-                                  {"out_of_distribution", bayes.out_of_distribution}}) {
+  std::vector<std::pair<const char*, std::string>> named = {{"clean", bayes.clean}, {"ambiguous", bayes.ambiguous}};
+  for (const std::string& name : bayes.out_of_distribution) named.emplace_back("out_of_distribution", name);
+  for (const auto& [key, name] : named) {
     if (name.empty()) continue;
     try {
       (void)FindDatasetSource(name);
@@ -128,7 +141,9 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
   model_name = file.empty() ? recipe.model.architecture : ModelNameOf(file);
   model_hash = file.empty() ? recipe.model.architecture : FileSha256(model_file);
 
-  data = LoadData(recipe.data, folders, recipe.seed);
+  auto loaded = std::make_shared<BayesData>();
+  loaded->data = LoadData(recipe.data, folders, recipe.seed);
+  const DataSplits& data = loaded->data;
   if (data.train.size() == 0) throw Error(ErrorKind::kData, recipe.data.name + " has no training images");
   if (data.train.images.dim() != 4) {
     throw Error(ErrorKind::kData,
@@ -155,42 +170,75 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
   base = WithActivation(described, FindActivationFunction(bayes.activation));
   const auto fit = CheckModelFits(base, data.train, {&data.calibration}, normalizer, recipe.model.answers_may_vary);
   if (!fit.note.empty()) warnings.push_back(fit.note);
-  Sha256 tests;
-  tests.Update(recipe.verify.split);
-  if (recipe.data.noise > 0.0) tests.Update(fmt::format("noise {} {}", recipe.data.noise, recipe.seed));
-  if (OnCalibration()) {
-    tests.Update(train_hash);
-    splits.push_back({kClean, Distinct(data.calibration)});
-  } else {
-    for (const auto& [role, name] : Roles()) {
-      const auto& source = FindDatasetSource(name);
-      const DataOptions named = Named(recipe.data, name);
-      tests.Update(role).Update(name);
-      for (const auto& test : source.files(named, folders).test) tests.Update(FileSha256(test));
-      Dataset test = source.load(named, folders, recipe.seed).test;
-      AddNoise(test, named, recipe.seed);
-      if (recipe.data.calibration_from == "test" && name == recipe.data.name) {
-        test = data.test;  // without the calibration images
-        tests.Update(train_hash);
-      } else if (recipe.data.calibration_from == "test" && role != kUnknown) {
-        warnings.push_back(fmt::format(
-            "data.calibration_from: test takes the calibration images off {}, but {} is measured whole: what is chosen "
-            "on these images is measured on them too if {} holds them",
-            recipe.data.name, name, name));
-      }
-      if (test.size() == 0) throw Error(ErrorKind::kData, fmt::format("bayes: {} has no test images", name));
-      if (test.images.sizes().slice(1) != data.train.images.sizes().slice(1)) {
-        throw Error(
-            ErrorKind::kData,
-            fmt::format("bayes: {} has images of shape [{}], the network takes [{}]; name data sets of one shape",
-                        test.name, fmt::join(test.images.sizes().slice(1), ", "),
-                        fmt::join(data.train.images.sizes().slice(1), ", ")));
-      }
-      if (role != kUnknown) CheckLabelsWithin(test, fit.outputs, "model " + model_name);
-      splits.push_back({role, Distinct(test)});
+  outputs_ = fit.outputs;
+  loaded->splits = Splits(data, recipe.seed);
+  for (const auto& [role, name] : Roles()) {
+    auto& digests = test_digests_.emplace_back();
+    if (OnCalibration()) break;
+    for (const auto& test : FindDatasetSource(name).files(Named(recipe.data, name), folders).test) {
+      digests.push_back(FileSha256(test));
+    }
+    if (recipe.data.calibration_from == "test" && name != recipe.data.name && !IsUnknown(role)) {
+      warnings.push_back(fmt::format(
+          "data.calibration_from: test takes the calibration images off {}, but {} is measured whole: what is chosen "
+          "on these images is measured on them too if {} holds them",
+          recipe.data.name, name, name));
     }
   }
-  test_hash = tests.Hex();
+  first = std::move(loaded);
+}
+
+std::vector<BayesData::Split> BayesSetup::Splits(const DataSplits& data, std::uint64_t seed) const {
+  std::vector<BayesData::Split> splits;
+  if (OnCalibration()) {
+    splits.push_back({kClean, Distinct(data.calibration)});
+    return splits;
+  }
+  for (const auto& [role, name] : Roles()) {
+    const DataOptions named = Named(recipe.data, name);
+    Dataset test;
+    if (recipe.data.calibration_from == "test" && name == recipe.data.name) {
+      test = data.test;  // without the calibration images
+    } else {
+      test = FindDatasetSource(name).load(named, folders, seed).test;
+      AddNoise(test, named, seed);
+    }
+    if (test.size() == 0) throw Error(ErrorKind::kData, fmt::format("bayes: {} has no test images", name));
+    if (test.images.sizes().slice(1) != data.train.images.sizes().slice(1)) {
+      throw Error(ErrorKind::kData,
+                  fmt::format("bayes: {} has images of shape [{}], the network takes [{}]; name data sets of one shape",
+                              test.name, fmt::join(test.images.sizes().slice(1), ", "),
+                              fmt::join(data.train.images.sizes().slice(1), ", ")));
+    }
+    if (!IsUnknown(role)) CheckLabelsWithin(test, outputs_, "model " + model_name);
+    splits.push_back({role, Distinct(test)});
+  }
+  return splits;
+}
+
+bool BayesSetup::SameImages() const { return !OnCalibration() && recipe.data.calibration_from != "test"; }
+
+std::shared_ptr<const BayesData> BayesSetup::Data(std::uint64_t seed) const {
+  if (seed == recipe.seed) return first;
+  auto loaded = std::make_shared<BayesData>();
+  loaded->data = LoadData(recipe.data, folders, seed);
+  loaded->data.test = {};
+  loaded->splits = SameImages() && !(recipe.data.noise > 0.0) ? first->splits : Splits(loaded->data, seed);
+  return loaded;
+}
+
+std::string BayesSetup::TestHash(std::uint64_t seed) const {
+  Sha256 tests;
+  tests.Update(recipe.verify.split);
+  if (recipe.data.noise > 0.0) tests.Update(fmt::format("noise {} {}", recipe.data.noise, seed));
+  if (OnCalibration()) return tests.Update(train_hash).Hex();
+  const auto roles = Roles();
+  for (std::size_t r = 0; r < roles.size(); ++r) {
+    tests.Update(roles[r].first).Update(roles[r].second);
+    for (const auto& digest : test_digests_[r]) tests.Update(digest);
+    if (recipe.data.calibration_from == "test" && roles[r].second == recipe.data.name) tests.Update(train_hash);
+  }
+  return tests.Hex();
 }
 
 std::vector<std::pair<std::string, std::string>> BayesSetup::Roles() const {
@@ -199,7 +247,9 @@ std::vector<std::pair<std::string, std::string>> BayesSetup::Roles() const {
   std::vector<std::pair<std::string, std::string>> roles = {
       {kClean, bayes.clean.empty() ? recipe.data.name : bayes.clean}};
   if (!bayes.ambiguous.empty()) roles.emplace_back(kAmbiguous, bayes.ambiguous);
-  if (!bayes.out_of_distribution.empty()) roles.emplace_back(kUnknown, bayes.out_of_distribution);
+  for (std::size_t i = 0; i < bayes.out_of_distribution.size(); ++i) {
+    roles.emplace_back(i == 0 ? kUnknown : fmt::format("{}-{}", kUnknown, i + 1), bayes.out_of_distribution[i]);
+  }
   return roles;
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +21,10 @@ namespace bitplan::pipeline {
 
 inline constexpr const char* kClean = "clean";
 inline constexpr const char* kAmbiguous = "ambiguous";
-inline constexpr const char* kUnknown = "out-of-distribution";
+inline constexpr const char* kUnknown = "out-of-distribution";  // of the first such set; others: with -2, -3, ...
+[[nodiscard]] bool IsUnknown(const std::string& role);
+
+inline constexpr const char* kControl = "float-fine-tuned";
 
 // One quantized network to measure, but for the seed.
 struct RowSpec {
@@ -31,8 +35,18 @@ struct RowSpec {
 };
 // A width of bayes.bits, or one of its own: 0 is none, above 8 float.
 [[nodiscard]] int Width(int own, int common);
-// Every row that the options ask for. Error(kUsage) for lists that are empty or hold an entry twice.
+// Every row that the options ask for, the control first. Error(kUsage) for lists that are empty or hold an entry twice.
 [[nodiscard]] std::vector<RowSpec> Rows(const BayesOptions& options);
+
+// What the networks of one seed learn from and are measured on.
+struct BayesData {
+  struct Split {
+    std::string role;
+    DistinctImages images;
+  };
+  DataSplits data;  // train and calibration
+  std::vector<Split> splits;
+};
 
 // What all networks of a run share; made before the first stage and never changed.
 class BayesSetup {
@@ -48,20 +62,28 @@ class BayesSetup {
   [[nodiscard]] Network First(std::uint64_t seed) const;
   [[nodiscard]] bool FromFile() const { return !model_file.empty(); }
 
-  struct Split {
-    std::string role;
-    DistinctImages images;
-  };
+  // Of the networks of a seed: what a run of that seed alone has. Calibration images, the order of the training images
+  // and noise are by that seed. Loaded anew for every seed but the recipe's; callable from several threads.
+  [[nodiscard]] std::shared_ptr<const BayesData> Data(std::uint64_t seed) const;
+  // What its measurements depend on, beside the network.
+  [[nodiscard]] std::string TestHash(std::uint64_t seed) const;
+  // Whether all seeds are measured on the same images.
+  [[nodiscard]] bool SameImages() const;
 
   Recipe recipe;
   std::vector<std::filesystem::path> folders;
   Normalizer normalizer;
   std::string model_file, model_name;  // file: empty when an architecture is trained
   Network base;                        // the graph of every network: the recipe's model with the recipe's activation
-  DataSplits data;                     // train and calibration
-  std::vector<Split> splits;
-  std::string train_hash, test_hash, model_hash;
+  std::shared_ptr<const BayesData> first;  // of the recipe's seed
+  std::string train_hash, model_hash;
   std::vector<std::string> warnings;  // one line each
+
+ private:
+  [[nodiscard]] std::vector<BayesData::Split> Splits(const DataSplits& data, std::uint64_t seed) const;
+
+  std::int64_t outputs_ = 0;
+  std::vector<std::vector<std::string>> test_digests_;  // of the test files of every role
 };
 
 }  // namespace bitplan::pipeline

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <tuple>
@@ -24,6 +25,7 @@
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
 #include "io/json_text.h"
+#include "pipeline/bayes_caps.h"
 #include "pipeline/clock.h"
 #include "pipeline/model_checks.h"
 
@@ -43,11 +45,18 @@ constexpr std::int64_t kTableImages = 1024;  // calibration images of the table 
 constexpr int kTableDraws = 8;
 constexpr int kGroupDraws = 8;       // of the float network, for the groups in which uncertainty is held
 constexpr int kPlanBits = 4;         // of a plan's drawn weights and activations, unless the recipe says
-constexpr int kCapResamples = 1000;
 constexpr double kBudgetStep = 0.5;  // bits that a plan's budget rises by while a cap is broken
 // Added to a network's seed: what is chosen meets other draws than what is measured.
 constexpr std::uint64_t kFineTuningSeed = 1'000'000, kGroupSeed = 2'000'000, kTableSeed = 3'000'000,
-                        kCapSeed = 4'000'000, kTargetSeed = 5'000'000;
+                        kCapSeed = 4'000'000, kTargetSeed = 5'000'000,
+                        kConfirmSeed = 6'000'000;  // other draws than those that chose
+
+// Infinity becomes null.
+Json BoundedJson(const BayesCapCheck::Bounded& bounded) { return Json::array({bounded.value, bounded.at_most}); }
+
+BayesCapCheck::Bounded BoundedOf(const Json& json) {
+  return {json.at(0), json.at(1).is_null() ? std::numeric_limits<double>::infinity() : json.at(1).get<double>()};
+}
 
 bool Capped(const BayesPlanOptions& plan) { return plan.accuracy_drop < 1.0 || plan.drift < 1.0; }
 
@@ -81,18 +90,27 @@ StageRecord BayesFolder::Ensure(const std::string& stage, const std::string& inp
 
 std::string BayesSeed::Name(const std::string& row) const { return fmt::format("seed-{}/{}", seed_, row); }
 
+std::shared_ptr<const BayesData> BayesSeed::Data() {
+  const std::lock_guard lock(data_mutex_);
+  auto data = data_.lock();
+  if (!data) data_ = data = setup_.Data(seed_);
+  return data;
+}
+
 const BayesSeed::Reference& BayesSeed::FloatNetwork(ProgressSink& progress) {
   const std::lock_guard lock(mutex_);
   if (reference_) return *reference_;
   const auto& b = setup_.recipe.bayes;
-  const std::string input = Sha256OfParts({"bayes/3", setup_.model_hash, setup_.train_hash,
-                                    fmt::format("{} {} {} {} {} {} {} {}", b.activation, b.epochs, b.learning_rate,
-                                                b.batch, b.prior_sigma, b.first_sigma, seed_, setup_.recipe.seed)});
+  const std::string input =
+      Sha256OfParts({"bayes/3", setup_.model_hash, setup_.train_hash,
+                     fmt::format("{} {} {} {} {} {} {} {}", b.activation, b.epochs, b.learning_rate, b.batch,
+                                 b.prior_sigma, b.first_sigma, seed_, seed_)});
   Reference reference;
   reference.record = folder_.Ensure(Name("float-network"), input, {Name("float.packed")}, [&] {
     VariationalNetwork network(setup_.First(seed_), b.first_sigma);
+    const auto data = Data();
     (void)LearnBound(
-        network, setup_.data.train, setup_.normalizer, b,
+        network, data->data.train, setup_.normalizer, b,
         {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true, .training_mode = !setup_.FromFile()},
         seed_, progress);
     return Save(network.Store(), "float");
@@ -106,8 +124,9 @@ const UncertaintyGroups& BayesSeed::TrainGroups(ProgressSink& progress) {
   const StoredNetwork& stored = FloatNetwork(progress).stored;
   const std::lock_guard lock(mutex_);
   if (reference_->groups.count == 0) {
+    const auto data = Data();
     reference_->groups =
-        GroupByUncertainty(stored, setup_.data.train, setup_.normalizer, kGroupDraws, seed_ + kGroupSeed, progress);
+        GroupByUncertainty(stored, data->data.train, setup_.normalizer, kGroupDraws, seed_ + kGroupSeed, progress);
   }
   return reference_->groups;
 }
@@ -136,23 +155,24 @@ BayesSeedResult BayesSeed::Row(const RowSpec& spec, ProgressSink& progress) {
   const std::string description =
       fmt::format("{} {} {} {} {} {} {} {}", spec.name, spec.widths.mean, spec.widths.sigma, spec.widths.sample,
                   spec.activation_bits, spec.sigma_scale, recipe.quantizer.granularity, recipe.quantizer.grid);
-  const std::string input = Sha256OfParts({"row/5", FloatNetwork(progress).record.content, description,
-                                    spec.stage == "fine-tuned" ? FineTuning() : std::string()});
+  const std::string input = Sha256OfParts({"row/6", FloatNetwork(progress).record.content, description,
+                                    spec.stage == "fine-tuned" ? FineTuning() : std::string(),
+                                    spec.stage == "fine-tuned" ? setup_.train_hash : std::string()});
   const auto record = folder_.Ensure(Name(spec.name + "-network"), input, {Name(spec.name + ".packed")}, [&] {
     const std::vector<BayesWidths> widths(setup_.base.layers.size(), spec.widths);
-    return Save(
-        Quantized(widths, spec.activation_bits, spec.sigma_scale, spec.stage, setup_.data.calibration, progress),
-        spec.name);
+    const auto data = Data();
+    return Save(Quantized(widths, spec.activation_bits, spec.sigma_scale, spec.stage, data->data.train,
+                          data->data.calibration, progress),
+                spec.name);
   });
   return Measured(record, spec.name, progress);
 }
 
 StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int activation_bits,
-                                   const std::string& sigma_scale, const std::string& stage, const Dataset& calibration,
-                                   ProgressSink& progress) {
+                                   const std::string& sigma_scale, const std::string& stage, const Dataset& train,
+                                   const Dataset& calibration, ProgressSink& progress) {
   const auto& b = setup_.recipe.bayes;
   const StoredNetwork& reference = FloatNetwork(progress).stored;
-  const Dataset& train = setup_.data.train;
   const bool scratch = stage == "scratch";
   VariationalNetwork network =
       scratch ? VariationalNetwork(setup_.First(seed_), b.first_sigma) : VariationalNetwork(reference);
@@ -164,7 +184,10 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
     network.QuantizeActivations(activation_bits, setup_.normalizer.Apply(images), seed_,
                                 follows && activation_bits <= kCoarseBits ? kFirstStep : 1.0);
   }
-  const LearningSchedule fine = {.epochs = b.fine_tune_epochs, .learning_rate = b.fine_tune_learning_rate};
+  const bool control = activation_bits == kFloatBits &&
+                       std::ranges::all_of(widths, [](const BayesWidths& w) { return w == BayesWidths{}; });
+  const LearningSchedule fine = {
+      .epochs = b.fine_tune_epochs, .learning_rate = b.fine_tune_learning_rate, .always_teach = control};
   const std::uint64_t fine_seed = seed_ + kFineTuningSeed;
   if (scratch) {
     (void)LearnBound(
@@ -203,7 +226,8 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
       Sha256OfParts({"table/3", reference.record.content, setup_.train_hash, fmt::format("{}", fmt::join(options.bits, " ")),
               recipe.quantizer.grid, recipe.quantizer.granularity});
   const auto table = folder_.Ensure(Name("table"), table_input, {Name("table.json")}, [&]() -> StageRecord {
-    const Dataset& calibration = setup_.data.calibration;
+    const auto data = Data();
+    const Dataset& calibration = data->data.calibration;
     const auto problem =
         MeasureUnits(reference.stored, calibration.Head(std::min(kTableImages, calibration.size())).images,
                      setup_.normalizer, options.bits, "log", recipe.quantizer, kTableDraws, seed_ + kTableSeed,
@@ -219,20 +243,22 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
                   b.activation_bits, capped ? b.draws : 0, recipe.quantizer.granularity, recipe.quantizer.grid);
   Recipe asked = recipe;
   asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-  const std::string input = Sha256OfParts({"plan/8", reference.record.content, table.content, description,
-                                    DumpRecipeSection(asked, "allocate"), FineTuning()});
+  const std::string input = Sha256OfParts({"plan/10", reference.record.content, table.content, description,
+                                           DumpRecipeSection(asked, "allocate"), FineTuning(), setup_.train_hash});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");
     // What is fitted to images is not judged on them, and those that choose a budget do not confirm it.
-    Dataset fitted = setup_.data.calibration, judged, confirming;
+    const auto data = Data();
+    Dataset fitted = data->data.calibration, judged, confirming;
+    Json checked = Json::array();
     if (capped) {
-      std::tie(fitted, judged) = Halves(setup_.data.calibration);
+      std::tie(fitted, judged) = Halves(data->data.calibration);
       std::tie(judged, confirming) = Halves(judged);
       if (fitted.size() == 0 || judged.size() == 0 || confirming.size() == 0) {
-        throw Error(ErrorKind::kUsage, fmt::format("caps of a plan fit, choose and confirm on parts of {}, which has {}: "
-                                                   "give data.calibration more images, or leave out bayes.plan's caps",
-                                                   setup_.data.calibration.name,
-                                                   Counted(setup_.data.calibration.size(), "row")));
+        throw Error(ErrorKind::kUsage,
+                    fmt::format("caps of a plan fit, choose and confirm on parts of {}, which has {}: "
+                                "give data.calibration more images, or leave out bayes.plan's caps",
+                                data->data.calibration.name, Counted(data->data.calibration.size(), "row")));
       }
     }
     std::vector<int> last;
@@ -244,19 +270,39 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
       last = allocation.bits;
       auto widths = WidthsOf(allocation.bits);
       for (BayesWidths& w : widths) w.sample = Width(b.sample_bits, kPlanBits);
-      const StoredNetwork stored =
-          Quantized(widths, Width(b.activation_bits, kPlanBits), "log", "fine-tuned", fitted, progress);
-      const auto broken = capped ? BrokenCap(stored, judged, progress) : std::string();
+      const StoredNetwork stored = Quantized(widths, Width(b.activation_bits, kPlanBits), "log", "fine-tuned",
+                                             data->data.train, fitted, progress);
+      // The first cap that images break; every check is kept for the report.
+      const auto broken_on = [&](const Dataset& images, bool confirms) {
+        const auto checks = Caps(stored, images, confirms ? kConfirmSeed : kCapSeed, progress);
+        for (const BayesCapCheck& check : checks) {
+          checked.push_back({{"budget", budget},
+                             {"confirming", confirms},
+                             {"kind", check.kind},
+                             {"images", check.images},
+                             {"accuracy_drop", BoundedJson(check.accuracy_drop)},
+                             {"aleatoric_drift", BoundedJson(check.aleatoric_drift)},
+                             {"epistemic_drift", BoundedJson(check.epistemic_drift)}});
+        }
+        return BrokenCap(checks, b.plan);
+      };
+      const auto broken = capped ? broken_on(judged, false) : std::string();
       if (broken.empty() || widest) {
-        if (!broken.empty()) progress.Warn(fmt::format("{}: {} even at {}", Name(name), broken, Quantity(budget, "bit")));
+        if (!broken.empty()) {
+          progress.Warn(fmt::format("{}: {} even at {}", Name(name), broken, Quantity(budget, "bit")));
+        }
         if (capped && broken.empty()) {
-          const auto missed = BrokenCap(stored, confirming, progress);
+          const auto missed = broken_on(confirming, true);
           if (!missed.empty()) {
             progress.Warn(fmt::format("{}: images that chose no budget do not confirm the caps at {}: {}", Name(name),
                                       Quantity(budget, "bit"), missed));
           }
         }
-        return Save(stored, name);
+        StageRecord saved = Save(stored, name);
+        Json facts = Json::parse(saved.facts);
+        facts["caps"] = std::move(checked);
+        saved.facts = JsonText(facts);
+        return saved;
       }
       progress.Info(fmt::format("{}: {} at {}; the budget rises", Name(name), broken, Quantity(budget, "bit")));
     }
@@ -264,45 +310,20 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
   return Measured(record, name, progress);
 }
 
-std::string BayesSeed::BrokenCap(const StoredNetwork& stored, const Dataset& held_out, ProgressSink& progress) {
-  const auto& caps = setup_.recipe.bayes.plan;
+std::vector<BayesCapCheck> BayesSeed::Caps(const StoredNetwork& stored, const Dataset& held_out, std::uint64_t draws,
+                                           ProgressSink& progress) {
   const DistinctImages images = Distinct(held_out);
   const auto judged = [&](const StoredNetwork& network) {
     return Judge(
-        Predict(network, images, setup_.normalizer, setup_.recipe.bayes.draws, seed_ + kCapSeed, progress, "caps"),
+        Predict(network, images, setup_.normalizer, setup_.recipe.bayes.draws, seed_ + draws, progress, "caps"),
         images);
   };
-  const BayesEvaluation before = judged(FloatNetwork(progress).stored), after = judged(stored);
-  // Opposite changes of clean and of ambiguous images must not cancel: every kind keeps the caps by itself.
-  const torch::Tensor repeated = images.Repeated();
-  const std::pair<const char*, torch::Tensor> kinds[] = {{"images with one label", repeated.logical_not()},
-                                                         {"images with several labels", repeated}};
-  for (const auto& [kind, of_kind] : kinds) {
-    const torch::Tensor rows = of_kind.nonzero().reshape({-1});
-    if (rows.numel() == 0) continue;
-    const auto some = [&](const torch::Tensor& all) { return all.index_select(0, rows); };
-    const auto drop = CompareClustered(some(before.correct), some(after.correct), some(before.labels), kCapResamples,
-                                       seed_ + kCapSeed);
-    if (caps.accuracy_drop < 1.0 && !(drop.ci_high <= caps.accuracy_drop)) {
-      return fmt::format("accuracy on {} drops by {:.4f}, perhaps by {:.4f} (cap {:g})", kind, drop.drop, drop.ci_high,
-                         caps.accuracy_drop);
-    }
-    if (caps.drift >= 1.0) continue;
-    const std::tuple<const char*, torch::Tensor, torch::Tensor> drifts[] = {
-        {"aleatoric", before.aleatoric_of, after.aleatoric_of}, {"epistemic", before.epistemic_of, after.epistemic_of}};
-    for (const auto& [what, was, is] : drifts) {
-      const BoundedChange change = ChangeOf(was, is, of_kind);
-      if (change.at_most <= caps.drift) continue;
-      return fmt::format("{} uncertainty about {} changes by {:+.1f} %, perhaps by {:.1f} % (cap {:g} %)", what, kind,
-                         100.0 * change.value, 100.0 * change.at_most, 100.0 * caps.drift);
-    }
-  }
-  return "";
+  return CheckCaps(judged(FloatNetwork(progress).stored), judged(stored), images.Repeated());
 }
 
 BayesSeedResult BayesSeed::Measured(const StageRecord& network, const std::string& name, ProgressSink& progress) {
-  const std::string input = Sha256OfParts({"measure/6", network.content, setup_.test_hash,
-                                    std::to_string(setup_.recipe.bayes.draws), std::to_string(seed_)});
+  const std::string input = Sha256OfParts({"measure/7", network.content, setup_.TestHash(seed_),
+                                           std::to_string(setup_.recipe.bayes.draws), std::to_string(seed_)});
   // What was packed is what is measured: it is read back from its file.
   const auto record = folder_.Ensure(Name(name), input, {Name(name + ".pt")}, [&] {
     return Measure(LoadPacked(folder_.File(Name(name + ".packed")), setup_.base), name, progress);
@@ -312,8 +333,16 @@ BayesSeedResult BayesSeed::Measured(const StageRecord& network, const std::strin
   result.seed = seed_;
   result.stored_bytes = sizes.at("stored_bytes").get<std::int64_t>();
   result.float_bytes = sizes.at("float_bytes").get<std::int64_t>();
-  result.auroc_aleatoric = facts.at("auroc_aleatoric").get<double>();
-  result.auroc_epistemic = facts.at("auroc_epistemic").get<double>();
+  result.auroc = facts.at("auroc").get<std::map<std::string, double>>();
+  for (const auto& entry : sizes.value("caps", Json::array())) {
+    result.caps.push_back({.budget = entry.at("budget"),
+                           .confirming = entry.at("confirming"),
+                           .kind = entry.at("kind"),
+                           .images = entry.at("images"),
+                           .accuracy_drop = BoundedOf(entry.at("accuracy_drop")),
+                           .aleatoric_drift = BoundedOf(entry.at("aleatoric_drift")),
+                           .epistemic_drift = BoundedOf(entry.at("epistemic_drift"))});
+  }
   for (const auto& [role, entry] : facts.at("splits").items()) {
     BayesMeasurement& m = result.splits[role];
     m.metrics = {entry.at("accuracy"), entry.at("nll"), entry.at("brier"), entry.at("ece")};
@@ -328,13 +357,14 @@ BayesSeedResult BayesSeed::Measured(const StageRecord& network, const std::strin
 }
 
 StageRecord BayesSeed::Measure(const StoredNetwork& stored, const std::string& name, ProgressSink& progress) {
-  Json facts = {{"splits", Json::object()}};
+  const auto data = Data();
+  Json facts = {{"splits", Json::object()}, {"auroc", Json::object()}};
   std::map<std::string, BayesEvaluation> judged;
   std::vector<torch::Tensor> parts;
-  for (const auto& split : setup_.splits) {
+  for (const auto& split : data->splits) {
     const Uncertainty uncertainty = Predict(stored, split.images, setup_.normalizer, setup_.recipe.bayes.draws, seed_,
                                             progress, "measured on " + split.images.name);
-    const auto [entry, fresh] = judged.emplace(split.role, Judge(uncertainty, split.images, split.role != kUnknown));
+    const auto [entry, fresh] = judged.emplace(split.role, Judge(uncertainty, split.images, !IsUnknown(split.role)));
     const BayesEvaluation& e = entry->second;
     facts["splits"][split.role] = {{"accuracy", e.metrics.accuracy},
                                    {"nll", e.metrics.nll},
@@ -347,17 +377,14 @@ StageRecord BayesSeed::Measure(const StoredNetwork& stored, const std::string& n
                                    {"epistemic_without", e.epistemic_without}};
     parts.push_back(torch::stack({e.correct, e.labels, e.aleatoric_of, e.epistemic_of}));
   }
-  facts["auroc_aleatoric"] = facts["auroc_epistemic"] = -1.0;
+  auto known = Doubles(judged[kClean].epistemic_of);
   if (judged.contains(kAmbiguous)) {
-    facts["auroc_aleatoric"] = Auroc(Doubles(judged[kClean].aleatoric_of), Doubles(judged[kAmbiguous].aleatoric_of));
+    facts["auroc"][kAmbiguous] = Auroc(Doubles(judged[kClean].aleatoric_of), Doubles(judged[kAmbiguous].aleatoric_of));
+    const auto more = Doubles(judged[kAmbiguous].epistemic_of);
+    known.insert(known.end(), more.begin(), more.end());
   }
-  if (judged.contains(kUnknown)) {
-    auto known = Doubles(judged[kClean].epistemic_of);
-    if (judged.contains(kAmbiguous)) {
-      const auto more = Doubles(judged[kAmbiguous].epistemic_of);
-      known.insert(known.end(), more.begin(), more.end());
-    }
-    facts["auroc_epistemic"] = Auroc(known, Doubles(judged[kUnknown].epistemic_of));
+  for (const auto& [role, evaluation] : judged) {
+    if (IsUnknown(role)) facts["auroc"][role] = Auroc(known, Doubles(evaluation.epistemic_of));
   }
   Json widths = Json::array();
   for (const StoredLayer& layer : stored.layers) {
@@ -377,7 +404,8 @@ std::map<std::string, torch::Tensor> LoadPerImage(const BayesSetup& setup, const
   std::vector<torch::Tensor> parts;
   torch::load(parts, file.string());
   std::map<std::string, torch::Tensor> by_role;
-  for (std::size_t s = 0; s < setup.splits.size(); ++s) by_role[setup.splits[s].role] = parts.at(s);
+  const auto& splits = setup.first->splits;
+  for (std::size_t s = 0; s < splits.size(); ++s) by_role[splits[s].role] = parts.at(s);
   return by_role;
 }
 

@@ -71,14 +71,18 @@ class BayesSeed {
     std::map<std::int64_t, UncertaintyTarget> targets;  // of the first so many calibration images
   };
   [[nodiscard]] std::string Name(const std::string& row) const;
+  // Loaded where it is asked for and held while somebody holds it: the images of many seeds need not fit at once.
+  [[nodiscard]] std::shared_ptr<const BayesData> Data();
   [[nodiscard]] const Reference& FloatNetwork(ProgressSink& progress);
   [[nodiscard]] const UncertaintyGroups& TrainGroups(ProgressSink& progress);
   [[nodiscard]] const UncertaintyTarget& Target(const Dataset& images, ProgressSink& progress);
   [[nodiscard]] std::string FineTuning() const;
+  // Rounded, trained as `stage` says, and for "fine-tuned" scaled on the images of `calibration`.
   [[nodiscard]] StoredNetwork Quantized(const std::vector<BayesWidths>& widths, int activation_bits,
-                                        const std::string& sigma_scale, const std::string& stage,
+                                        const std::string& sigma_scale, const std::string& stage, const Dataset& train,
                                         const Dataset& calibration, ProgressSink& progress);
-  [[nodiscard]] std::string BrokenCap(const StoredNetwork& stored, const Dataset& held_out, ProgressSink& progress);
+  [[nodiscard]] std::vector<BayesCapCheck> Caps(const StoredNetwork& stored, const Dataset& held_out,
+                                                std::uint64_t draws, ProgressSink& progress);
   [[nodiscard]] StageRecord Save(const StoredNetwork& stored, const std::string& name);
   [[nodiscard]] BayesSeedResult Measured(const StageRecord& network, const std::string& name, ProgressSink& progress);
   [[nodiscard]] StageRecord Measure(const StoredNetwork& stored, const std::string& name, ProgressSink& progress);
@@ -86,6 +90,8 @@ class BayesSeed {
   const BayesSetup& setup_;
   BayesFolder& folder_;
   std::uint64_t seed_;
+  std::mutex data_mutex_;
+  std::weak_ptr<const BayesData> data_;
   std::mutex mutex_;  // of the reference
   std::optional<Reference> reference_;
 };

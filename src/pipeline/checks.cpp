@@ -9,21 +9,26 @@
 #include "bitplan/core/suggest.h"
 #include "bitplan/data/augment.h"
 #include "bitplan/data/dataset.h"
+#include "bitplan/exporters/exporter.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/pipeline/names.h"
 #include "bitplan/posterior/posterior.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "io/json_text.h"
+#include "pipeline/plan_parts.h"
 
 namespace bitplan::pipeline {
 namespace {
 
 // Names that bitplan writes in an output folder whatever the recipe; model.pt it writes only where no model is given.
 bool IsOutputName(const std::string& name) {
-  static const std::set<std::string> fixed = {".lock",       "manifest.json",   "plan.yaml",    "quantized.pt",
-                                              "report.html", "compare.csv",     "compare.json", "bayes.json",
-                                              "bayes.csv",   "model.checkpoint"};
+  static const std::set<std::string> fixed = {".lock",      "manifest.json", kPlanFile,     kNetworkFile,
+                                              kCodesFile,   "report.html",   "compare.csv", "compare.json",
+                                              "bayes.json", "bayes.csv",     "model.checkpoint"};
   if (fixed.count(name) > 0) return true;
+  for (const auto& exporter : Exporters()) {
+    if (name == exporter.file) return true;
+  }
   const std::filesystem::path path = name;
   const auto stage = path.stem().string().substr(0, path.stem().string().find('-'));
   const auto kind = path.extension();

@@ -55,6 +55,7 @@ class Comparer {
     for (ComparedPlan& plan : comparison.plans) {
       if (plan.failure.empty()) SumUpSeeds(plan);
     }
+    comparison.float_model = MeanFloat();
     const auto rows = Rows(comparison);
     Judge(comparison, rows, chain_.recipe());
     AddLeads(comparison, rows, chain_.recipe());
@@ -202,7 +203,6 @@ class Comparer {
     comparison.left_in_float = LeftInFloatOf(comparison.plans);
     comparison.data = reference.verify.data;
     comparison.samples = static_cast<std::int64_t>(reference.verify.correct.size());
-    comparison.float_model = reference.verify.metrics;
     auto& recommended = comparison.recommended;
     recommended.data = reference.calibration.data;
     recommended.samples = static_cast<std::int64_t>(reference.calibration.correct.size());
@@ -222,6 +222,18 @@ class Comparer {
     return chain_.FloatPart(layers);
   }
 
+  // Over seeds, which differ where plans are measured on calibration images.
+  [[nodiscard]] Metrics MeanFloat() const {
+    if (runs_.size() == 1) return runs_.front().reference.verify.metrics;
+    Metrics mean;
+    for (const SeedRun& run : runs_) {
+      for (double Metrics::*figure : {&Metrics::accuracy, &Metrics::nll, &Metrics::brier, &Metrics::ece}) {
+        mean.*figure += run.reference.verify.metrics.*figure / static_cast<double>(runs_.size());
+      }
+    }
+    return mean;
+  }
+
   // Those of the first seed that has any.
   void AddNotes(Comparison& comparison, const SeedRun& run) {
     if (!comparison.notes.empty()) return;
@@ -239,6 +251,7 @@ class Comparer {
   [[nodiscard]] MeasuredRows Rows(const Comparison& comparison) const {
     MeasuredRows rows;
     rows.calibration = chain_.SharesCalibrationSplit() ? SeedSamples::kShared : SeedSamples::kOwn;
+    if (chain_.recipe().verify.split == "calibration") rows.verify = rows.calibration;
     const auto add = [](MeasuredRow& row, const PlanMeasurement& measured) {
       row.verify.push_back(&measured.verify.correct);
       row.calibration.push_back(&measured.calibration.correct);

@@ -100,12 +100,12 @@ void Judge(Comparison& comparison, const MeasuredRows& rows, const Recipe& recip
       ComparedPlan& plan = comparison.plans[i];
       const MeasuredRow& row = rows.plans[i];
       const auto below = [&](const MeasuredRow& other) {
-        return PairedOver(other.verify, row.verify, SeedSamples::kShared, recipe);
+        return PairedOver(other.verify, row.verify, rows.verify, recipe);
       };
       plan.drop = below(rows.reference);
       if (const auto metrics = MeanFloatCorrected(plan, comparison.float_model)) {
         plan.float_corrected =
-            FloatCorrected{*metrics, PairedOver(row.float_corrected, row.verify, SeedSamples::kShared, recipe)};
+            FloatCorrected{*metrics, PairedOver(row.float_corrected, row.verify, rows.verify, recipe)};
       }
       plan.choice_drop = PairedOver(rows.reference.calibration, row.calibration, rows.calibration, recipe);
       plan.below_best = below(rows.plans[best]);
@@ -122,7 +122,7 @@ void AddLeads(Comparison& comparison, const MeasuredRows& rows, const Recipe& re
       (comparison.plans[i].baseline ? baselines : ours).Add(comparison.plans[i], rows.plans[i].verify);
     }
     if (ours.names.empty() || baselines.names.empty()) continue;
-    const FamilyLead lead = CompareFamilies(ours.correct, baselines.correct);
+    const FamilyLead lead = CompareFamilies(ours.correct, baselines.correct, rows.verify);
     comparison.leads.push_back({budget, ours.names[lead.first], baselines.names[lead.second], lead.lead, lead.p});
   }
 }

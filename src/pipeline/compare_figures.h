@@ -20,7 +20,7 @@ struct MeasuredRow {
 struct MeasuredRows {
   std::vector<MeasuredRow> plans;  // in the order of Comparison::plans
   MeasuredRow reference;           // the float network
-  SeedSamples calibration = SeedSamples::kShared;
+  SeedSamples verify = SeedSamples::kShared, calibration = SeedSamples::kShared;
 };
 
 // Means over seeds, and the plan of the first, out of ComparedPlan::seeds.

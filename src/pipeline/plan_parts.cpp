@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "bitplan/io/files.h"
+
 namespace bitplan::pipeline {
 
 double Rounded(double value, int decimals) {
@@ -61,6 +63,22 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
   options.centring = plan.centring;
   options.batch_norm = plan.batch_norm;
   options.output_correction = plan.output_correction;
+}
+
+std::string CodesKey(const Plan& plan) {
+  const auto& quantizer = plan.quantizer;
+  std::vector<std::string> parts = {"codes/2",           plan.model.sha256,      plan.posterior_sha256,
+                                    quantizer.scheme,    quantizer.granularity,  quantizer.range,
+                                    quantizer.rounding,  quantizer.centring,     quantizer.batch_norm,
+                                    quantizer.output_correction};
+  const bool seed = plan.calibration && plan.calibration->seed;
+  parts.push_back(seed ? std::to_string(*plan.calibration->seed) : "");
+  for (const auto& layer : plan.layers) {
+    parts.insert(parts.end(), {layer.name, std::to_string(layer.bits), layer.grid, layer.range});
+  }
+  Sha256 hash;
+  for (const auto& part : parts) hash.Update(std::to_string(part.size())).Update(":").Update(part);
+  return hash.Hex();
 }
 
 }  // namespace bitplan::pipeline

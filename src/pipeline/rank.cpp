@@ -48,7 +48,9 @@ std::vector<Variant> Variants(const std::vector<std::string>& wanted) {
 
 double Predict(const AllocationProblem& table, const std::vector<int>& columns) {
   double rise = 0.0;
-  for (std::size_t u = 0; u < columns.size(); ++u) rise += table.loss_rise[u][static_cast<std::size_t>(columns[u])];
+  for (std::size_t u = 0; u < columns.size(); ++u) {
+    if (columns[u] != kFloatColumn) rise += table.loss_rise[u][static_cast<std::size_t>(columns[u])];
+  }
   return rise;
 }
 
@@ -99,10 +101,20 @@ std::vector<std::vector<int>> PlansNear(const std::vector<const AllocationProble
       for (double& rise : row) rise *= std::exp(spread * stream.Normal());
     }
     options.budget = {BudgetKind::kAverageBits, budget * (1.0 + kNear * stream.Uniform(-1.0, 1.0))};
-    auto bits = Allocate(table, options, seed).bits;
-    double spent = 0.0;
-    for (std::size_t u = 0; u < bits.size(); ++u) spent += bits[u] * static_cast<double>(table.units[u].weights);
-    const double average = spent / static_cast<double>(table.total_weights());
+    std::vector<int> bits;
+    try {
+      bits = Allocate(table, options, seed).bits;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kInfeasible) throw;
+      continue;  // below the narrowest plan
+    }
+    double spent = 0.0, weights = 0.0;  // of what is not left in float
+    for (std::size_t u = 0; u < bits.size(); ++u) {
+      if (bits[u] > 8) continue;
+      spent += bits[u] * static_cast<double>(table.units[u].weights);
+      weights += static_cast<double>(table.units[u].weights);
+    }
+    const double average = spent / weights;
     if (std::abs(average - budget) > kNear * budget) continue;
     if (std::find(plans.begin(), plans.end(), bits) == plans.end()) plans.push_back(std::move(bits));
   }
@@ -112,7 +124,8 @@ std::vector<std::vector<int>> PlansNear(const std::vector<const AllocationProble
 std::vector<int> ColumnsOf(const std::vector<int>& bits, const std::vector<int>& widths) {
   std::vector<int> columns;
   for (const int width : bits) {
-    columns.push_back(static_cast<int>(std::find(widths.begin(), widths.end(), width) - widths.begin()));
+    const auto found = std::find(widths.begin(), widths.end(), width);
+    columns.push_back(found == widths.end() ? kFloatColumn : static_cast<int>(found - widths.begin()));
   }
   return columns;
 }

@@ -103,6 +103,7 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   KeepEdited(chain, report.plan, progress);
   report.corrections = chain.VerifyInFolder(report.plan);
   report.quantized_file = chain.folder().File("quantized.pt");
+  report.packed_bytes = chain.packed_bytes();
   report.notes = chain.Notes(report.plan);
   report.stages = chain.statuses();
   return report;
@@ -151,6 +152,7 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
     report.corrections = chain.VerifyInMemory(plan);
     WriteFileAtomically(target, DumpPlan(plan));
   }
+  report.packed_bytes = chain.packed_bytes();
   report.plan = std::move(plan);
   if (other) {
     report.against = chain.Compare(report.plan, *other);

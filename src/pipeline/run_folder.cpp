@@ -32,7 +32,8 @@ bool IsFile(const std::filesystem::path& file) {
   return std::filesystem::is_regular_file(file, missing);
 }
 
-// Where bitplan writes: the folder itself, its subfolders of one level, and those of plans/. Only names that bitplan
+// Where bitplan writes: the folder itself, its subfolders of one level, and those of plans/ and
+// calibration-seeds/. Only names that bitplan
 // gives to unfinished files go.
 void RemoveUnfinished(const std::filesystem::path& folder) {
   namespace fs = std::filesystem;
@@ -41,8 +42,10 @@ void RemoveUnfinished(const std::filesystem::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     if (entry.is_directory(ignored) && !entry.is_symlink(ignored)) RemoveLeftovers(entry.path());
   }
-  for (const auto& entry : fs::directory_iterator(folder / "plans", ignored)) {
-    if (entry.is_directory(ignored) && !entry.is_symlink(ignored)) RemoveLeftovers(entry.path());
+  for (const char* name : {"plans", "calibration-seeds"}) {
+    for (const auto& entry : fs::directory_iterator(folder / name, ignored)) {
+      if (entry.is_directory(ignored) && !entry.is_symlink(ignored)) RemoveLeftovers(entry.path());
+    }
   }
 }
 

@@ -26,6 +26,7 @@
 #include "bitplan/core/problem.h"
 #include "bitplan/core/progress.h"
 #include "bitplan/data/dataset.h"
+#include "bitplan/exporters/quantized_network.h"
 #include "bitplan/models/network.h"
 #include "bitplan/pipeline/options.h"
 #include "bitplan/pipeline/run_folder.h"
@@ -140,12 +141,15 @@ class StageChain {
   // Writes the plan into plans/NAME/plan.yaml and plan.yaml, with its figures where this folder has verified it, and
   // its network under quantized.pt where it was applied here. Returns whether it was.
   bool PutInPlace(Plan& plan);
-  // Applies the plan and measures it; plans/NAME/ gets quantized.pt and plan.yaml, both also under those names alone.
+  // Applies the plan and measures it; plans/NAME/ gets quantized.pt, its codes and plan.yaml, all also under those names
+  // alone.
   // NAME states budget, allocator and a hash of what the network depends on. `edited`: the bits are somebody's own, and
   // plan.yaml stays his. Returns the corrections that were tried.
   std::vector<CorrectionCandidate> VerifyInFolder(Plan& plan, bool edited = false);
   // The same, writing nothing.
   std::vector<CorrectionCandidate> VerifyInMemory(Plan& plan);
+  // Bytes of the packed file with the network that was verified last and its plan.
+  [[nodiscard]] std::int64_t packed_bytes() const { return packed_bytes_; }
   // `plan` against `other` on the samples of the verify split; both are for this model and applied as their files say.
   [[nodiscard]] Verification Compare(const Plan& plan, const Plan& other);
 
@@ -264,8 +268,19 @@ class StageChain {
   // "plans/average_bits-3.0-quantile-inform-1a2b3c4d"
   [[nodiscard]] std::string PlaceOf(const Plan& plan, bool edited);
   void WritePlan(const Plan& plan, const std::string& place, bool edited);
-  // `network` (a file of the folder) is what this record of apply describes; quantized.pt is the same.
-  void PlaceNetwork(StageRecord& apply, const std::string& network);
+  // Network and codes that this record of apply describes lie in `place` (a folder of the folder), and under their names
+  // alone.
+  void PlaceNetwork(StageRecord& apply, const std::string& place);
+  // Writes into the plan the calibration seed that it is applied with, where that is not the recipe's seed.
+  void StateCalibrationSeed(Plan& plan) const;
+  // Bytes of the packed file with everything that `module` holds and the plan; 0 where some of it has no place there.
+  [[nodiscard]] static std::int64_t PackedBytesWith(QuantizedNetwork codes, const torch::jit::Module& module,
+                                                    const Plan& plan);
+  // What a restart and exports read of `applied`, whose plan got this correction.
+  [[nodiscard]] QuantizedNetwork KeepCodes(const Plan& plan, const CorrectionMethod& correction,
+                                           const AppliedPlan& applied);
+  // Sizes by what codes and scales take in their file.
+  void SetStoredBytes(Plan& plan, std::int64_t bytes);
 
   ProgressSink& progress_;
   Recipe recipe_;
@@ -291,6 +306,7 @@ class StageChain {
   std::optional<std::vector<QuantizerEvidence>> evidence_;
   std::map<std::string, SplitMeasurement> floats_corrected_;  // by the hash of what each depends on
   std::map<std::string, LayerFits> fits_;  // by the hash of what they were found from
+  std::int64_t packed_bytes_ = 0;
   std::optional<AppliedPlan> quantized_;
   std::vector<int> quantized_bits_;
 };

@@ -41,7 +41,7 @@ void StageChain::Follow(const Plan& plan) {
 void StageChain::Rebase(Plan& plan) {
   if (asked_.quantizer.batch_norm == "auto") plan.quantizer.batch_norm = "auto";
   if (asked_.quantizer.output_correction == "auto") plan.quantizer.output_correction = "auto";
-  if (plan.calibration) plan.calibration->seed = recipe_.calibration_seed;
+  StateCalibrationSeed(plan);
   if (plan.quantizer.range == "posterior") {
     plan.posterior_estimator = recipe_.posterior.estimator;
     plan.posterior_sha256 = PosteriorRecord().input;
@@ -88,6 +88,21 @@ PlanAchieved StageChain::Achieved(const std::vector<int>& bits, double predicted
   achieved.compression = Rounded(static_cast<double>(kFloatBytes) * count / static_cast<double>(bytes), 4);
   achieved.predicted_loss_rise = RoundedToDigits(predicted_loss_rise, 6);
   return achieved;
+}
+
+void StageChain::SetStoredBytes(Plan& plan, std::int64_t bytes) {
+  auto& achieved = plan.achieved;
+  std::int64_t weights = 0;
+  for (const auto& layer : plan.layers) weights += layer.bits > 8 ? 0 : layer.weights();
+  if (weights == 0) return;
+  const auto others = achieved.network_bytes - achieved.stored_bytes;
+  achieved.stored_bytes = bytes;
+  achieved.network_bytes = bytes + others;
+  const auto in_float = kFloatBytes * weights;
+  achieved.average_bits_with_overhead = Rounded(8.0 * static_cast<double>(bytes) / static_cast<double>(weights), 6);
+  achieved.compression = Rounded(static_cast<double>(in_float) / static_cast<double>(bytes), 4);
+  achieved.network_compression =
+      Rounded(static_cast<double>(in_float + others) / static_cast<double>(achieved.network_bytes), 4);
 }
 
 LeftInFloat StageChain::FloatPart(const std::vector<PlanLayer>& layers) {
@@ -152,7 +167,7 @@ Plan StageChain::Draft(const Solution& solution) {
   const auto facts = nlohmann::json::parse(ModelRecord().facts);
   if (facts.contains("calibration")) {
     plan.calibration = PlanCalibration{facts.at("calibration"), CalibrationSource()};
-    if (recipe_.CalibrationSeed() != recipe_.seed) plan.calibration->seed = recipe_.CalibrationSeed();
+    StateCalibrationSeed(plan);
   }
   plan.provenance = {.bitplan = BITPLAN_VERSION, .libtorch = TORCH_VERSION, .recipe_sha256 = recipe_sha256_};
   return plan;

@@ -39,7 +39,7 @@ Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bit
   if (options.rounding == "compensated") {
     CompensateRounding(Model(), applied, bits, options, images, progress_);
   }
-  return CorrectNetwork(Model(), applied.module, options, images, calibration, normalizer_, progress_);
+  return CorrectNetwork(Model(), applied, options, images, calibration, normalizer_, progress_);
 }
 
 torch::jit::Module StageChain::Built(const Plan& plan) {

@@ -76,7 +76,7 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = Sha256OfParts({"allocate/11", RangeEvidenceHash(), measured.content, draws.content,
+  const auto input = Sha256OfParts({"allocate/12", RangeEvidenceHash(), measured.content, draws.content,
                                     ModelRecord().content, Section("allocate"), Section("quantizer"),
                                     allocator.needs_oracle ? DataHash(false) : std::string(), CalibrationSeed()});
   const auto seed = recipe_.CalibrationSeed();

@@ -1,9 +1,10 @@
-// The last stages of the chain, apply and verify, and where plans and networks lie in the folder.
+// The last stages of the chain, apply and verify, and where plans, networks and codes lie in the folder.
 #include <algorithm>
 #include <cctype>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "bitplan/exporters/quantized_network.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/io/recipe.h"
@@ -31,13 +32,13 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
-  return Sha256OfParts({"apply/12", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+  return Sha256OfParts({"apply/14", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
                         BitsAndChoices(plan), CalibrationSeed(), RangeEvidenceHash()});
 }
 
 std::string StageChain::VerifyInput(const StageRecord& apply, const Plan& plan) {
   const auto reference = FloatCorrectedInput(CorrectionOf(apply.facts).chosen, BitsOf(plan));
-  return Sha256OfParts({"verify/3", ModelRecord().content, apply.content, DataHash(true), Section("verify"),
+  return Sha256OfParts({"verify/4", ModelRecord().content, apply.content, DataHash(true), Section("verify"),
                         CalibrationSeed(),
                         reference, reference.empty() ? "" : DataHash(false)});
 }
@@ -70,20 +71,23 @@ void StageChain::WritePlan(const Plan& plan, const std::string& place, bool edit
   }
 }
 
-void StageChain::PlaceNetwork(StageRecord& apply, const std::string& network) {
-  if (apply.files.front() != network) {  // another plan has the same network
-    folder_.Link(network, apply.files.front());
-    folder_.Complete("apply", apply, {network});
-    apply.files = {network};
+void StageChain::PlaceNetwork(StageRecord& apply, const std::string& place) {
+  const std::vector<std::string> names = {kCodesFile, kNetworkFile};  // in alphabetical order, as a record has them
+  std::vector<std::string> files;
+  for (const auto& name : names) files.push_back(place + "/" + name);
+  if (apply.files != files) {  // another plan has the same network
+    for (std::size_t i = 0; i < files.size(); ++i) folder_.Link(files[i], apply.files[i]);
+    folder_.Complete("apply", apply, files);
+    apply.files = files;
   }
-  folder_.Link("quantized.pt", network);
+  for (std::size_t i = 0; i < files.size(); ++i) folder_.Link(names[i], files[i]);
 }
 
 bool StageChain::PutInPlace(Plan& plan) {
   const auto place = PlaceOf(plan, false);
   auto apply = folder_.Find("apply", ApplyInput(plan));
   if (apply) {
-    PlaceNetwork(*apply, place + "/quantized.pt");
+    PlaceNetwork(*apply, place);
     if (const auto verify = folder_.Find("verify", VerifyInput(*apply, plan))) {
       SetCorrection(plan, CorrectionOf(apply->facts).chosen);
       calibration_accuracy_ = CalibrationAccuracyOf(apply->facts);
@@ -94,47 +98,83 @@ bool StageChain::PutInPlace(Plan& plan) {
   return apply.has_value();
 }
 
+std::int64_t StageChain::PackedBytesWith(QuantizedNetwork codes, const torch::jit::Module& module, const Plan& plan) {
+  try {
+    AddOthers(codes, module);
+    codes.plan = DumpPlan(plan);
+    return PackedNetworkBytes(codes);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kData) throw;
+    return 0;  // a tensor of a type that the file does not have: `export` says which
+  }
+}
+
+void StageChain::StateCalibrationSeed(Plan& plan) const {
+  if (!plan.calibration) return;
+  plan.calibration->seed.reset();
+  if (recipe_.CalibrationSeed() != recipe_.seed) plan.calibration->seed = recipe_.CalibrationSeed();
+}
+
+QuantizedNetwork StageChain::KeepCodes(const Plan& plan, const CorrectionMethod& correction,
+                                       const AppliedPlan& applied) {
+  QuantizedNetwork codes = DescribeCodes(Model(), applied.weights);  // quantized.pt holds the rest
+  Plan stated = plan;
+  SetCorrection(stated, correction);
+  codes.made_from = CodesKey(stated);
+  return codes;
+}
+
 std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edited) {
-  const auto place = PlaceOf(plan, edited), network = place + "/quantized.pt";
+  StateCalibrationSeed(plan);
+  const auto place = PlaceOf(plan, edited), network = place + "/" + kNetworkFile, codes = place + "/" + kCodesFile;
   plan.verified.reset();
-  auto apply = Ensure("apply", ApplyInput(plan), {network}, [&]() -> StageRecord {
+  auto apply = Ensure("apply", ApplyInput(plan), {codes, network}, [&]() -> StageRecord {
     WritePlan(plan, place, edited);
     auto& applied = Quantized(BitsOf(plan), ChoicesOf(plan));
     const auto correction = Correct(applied, BitsOf(plan));
     RestoreChangedByForward(Model(), applied.module);
+    folder_.Write(codes, PackNetwork(KeepCodes(plan, correction.chosen, applied)));
     folder_.Write(network, [&](const std::filesystem::path& file) { SaveModule(applied.module, file); });
     const auto content = ModelHash(applied.module);
     quantized_.reset();  // it is corrected now; whoever wants plain weights quantizes again
     return {.input = {}, .content = content, .facts = FactsOf(correction, CalibrationAccuracy())};
   });
-  PlaceNetwork(apply, network);
+  PlaceNetwork(apply, place);
   const auto correction = CorrectionOf(apply.facts);
   calibration_accuracy_ = CalibrationAccuracyOf(apply.facts);
   SetCorrection(plan, correction.chosen);
+  QuantizedNetwork stored = LoadQuantizedNetwork(folder_.File(codes));
+  SetStoredBytes(plan, stored.payload_bytes());
   // Whoever asks for the corrections that "auto" chose gets the same network.
   if (const auto chosen = ApplyInput(plan); chosen != apply.input && !folder_.Find("apply", chosen)) {
     auto record = apply;
     record.input = chosen;
     record.facts = FactsOf(Correction{correction.chosen, {}}, calibration_accuracy_);
-    folder_.Complete("apply", record, {network});
+    folder_.Complete("apply", record, apply.files);
   }
+  const auto module = LoadModule(folder_.File(network));
   const auto verify = Ensure("verify", VerifyInput(apply, plan), {}, [&]() -> StageRecord {
     WritePlan(plan, place, edited);
-    return {.input = {}, .content = {}, .facts = FactsOf(MeasurePlan(plan, LoadModule(folder_.File(network))))};
+    return {.input = {}, .content = {}, .facts = FactsOf(MeasurePlan(plan, module))};
   });
   plan.verified = VerificationOf(verify.facts);
   WritePlan(plan, place, edited);
   plan = LoadPlan(folder_.File("plan.yaml"));
+  packed_bytes_ = PackedBytesWith(std::move(stored), module, plan);
   return correction.candidates;
 }
 
 std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
+  StateCalibrationSeed(plan);
   auto applied = Quantized(BitsOf(plan), ChoicesOf(plan));
   quantized_.reset();
   const auto correction = Correct(applied, BitsOf(plan));
   SetCorrection(plan, correction.chosen);
   calibration_accuracy_ = CalibrationAccuracy();
+  QuantizedNetwork stored = KeepCodes(plan, correction.chosen, applied);
+  SetStoredBytes(plan, stored.payload_bytes());
   plan.verified = MeasurePlan(plan, applied.module);
+  packed_bytes_ = PackedBytesWith(std::move(stored), applied.module, plan);
   return correction.candidates;
 }
 

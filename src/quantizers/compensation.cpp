@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "bitplan/core/error.h"
@@ -75,6 +76,24 @@ torch::Tensor CodesOf(torch::Tensor rows, const torch::Tensor& scales, CodeRange
   return codes;
 }
 
+// bool [rows]
+torch::Tensor AreUsable(const torch::Tensor& scales) {
+  torch::Tensor usable = torch::empty({scales.size(0)}, torch::kBool);
+  std::transform(scales.data_ptr<float>(), scales.data_ptr<float>() + scales.size(0), usable.data_ptr<bool>(),
+                 IsUsableScale);
+  return usable;
+}
+
+// `codes`: float32 [rows, n], with their offset. A row that arithmetic has spoiled keeps its NaN, in the scale.
+RoundedRows Integers(const torch::Tensor& codes, const torch::Tensor& scales, const torch::Tensor& usable, float offset,
+                     bool shared) {
+  const torch::Tensor sound = codes.isfinite().all(1);
+  const torch::Tensor whole = torch::where((usable & sound).unsqueeze(1), codes - offset, torch::zeros_like(codes));
+  torch::Tensor kept = torch::where(usable, scales, torch::zeros_like(scales));
+  kept = torch::where(sound, kept, torch::full_like(kept, std::numeric_limits<float>::quiet_NaN()));
+  return {whole.to(torch::kInt8), shared ? kept.slice(0, 0, 1).clone() : kept};
+}
+
 // Per row: sums over the weights of (H c) t and (H c) c, whose quotient is the scale of least error for codes c.
 torch::Tensor RefittedScales(const torch::Tensor& codes, const torch::Tensor& scales, const torch::Tensor& products,
                              const torch::Tensor& rows, bool shared) {
@@ -141,12 +160,13 @@ torch::Tensor TargetRows(const torch::Tensor& rows, const torch::Tensor& inputs,
   return result;
 }
 
-torch::Tensor RoundCompensated(const torch::Tensor& rows, const torch::Tensor& scales, CodeRange range,
-                               const torch::Tensor& moments, double shrinkage) {
+RoundedRows RoundCompensated(const torch::Tensor& rows, const torch::Tensor& scales, CodeRange range,
+                             const torch::Tensor& moments, double shrinkage) {
   const torch::NoGradGuard no_grad;
   const std::int64_t groups = moments.size(0), per_group = rows.size(0) / groups;
   const bool shared = scales.size(0) == 1;
   torch::Tensor row_scales = scales.expand({rows.size(0)}).contiguous();
+  const torch::Tensor usable = AreUsable(row_scales);  // rows of other scales get no codes
   torch::Tensor codes = torch::empty_like(rows), products = torch::empty_like(rows), wanted = torch::empty_like(rows);
   std::vector<torch::Tensor> shrunk;
   std::vector<std::vector<std::int64_t>> orders;
@@ -175,7 +195,7 @@ torch::Tensor RoundCompensated(const torch::Tensor& rows, const torch::Tensor& s
     }
     row_scales = RefittedScales(codes, row_scales, products, rows, shared);
   }
-  return codes * row_scales.unsqueeze(1);
+  return Integers(codes, row_scales, usable, range.offset, shared);
 }
 
 torch::Tensor RowErrors(const torch::Tensor& rows, const torch::Tensor& values, const torch::Tensor& moments) {

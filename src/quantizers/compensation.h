@@ -27,9 +27,15 @@ namespace bitplan::rounding {
 [[nodiscard]] torch::Tensor TargetRows(const torch::Tensor& rows, const torch::Tensor& inputs,
                                        const torch::Tensor& targets, double damping);
 
+// Rounded rows, Q = scale * (code + offset). A row whose scale cannot be used has scale 0.
+struct RoundedRows {
+  torch::Tensor codes;   // int8 [rows, n], without the offset of the grid
+  torch::Tensor scales;  // float32 [rows], or [1]
+};
+
 // Q for the target `rows`, float32 [rows, n]. `scales`: [rows], or [1] for one scale that all share; `moments`: H.
-[[nodiscard]] torch::Tensor RoundCompensated(const torch::Tensor& rows, const torch::Tensor& scales, CodeRange range,
-                                             const torch::Tensor& moments, double shrinkage);
+[[nodiscard]] RoundedRows RoundCompensated(const torch::Tensor& rows, const torch::Tensor& scales, CodeRange range,
+                                           const torch::Tensor& moments, double shrinkage);
 
 // Of every row (Q - T) H (Q - T)^T, float32 [rows].
 [[nodiscard]] torch::Tensor RowErrors(const torch::Tensor& rows, const torch::Tensor& values,

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
@@ -223,7 +224,22 @@ torch::Tensor WeightRows::RowValues(const QuantizedWeight& fit) const {
   return out;
 }
 
-torch::Tensor WeightRows::Values(const QuantizedWeight& fit) const { return FromRows(RowValues(fit)); }
+QuantizedTensor WeightRows::Quantized(const QuantizedWeight& fit) const {
+  torch::Tensor codes = torch::zeros(rows_.sizes(), torch::kInt8);
+  const torch::Tensor scales = torch::where(AreUsable(fit.scales), fit.scales, torch::zeros_like(fit.scales));
+  if (fit.bits == 0) return {0, 0.0F, FromRows(codes), torch::zeros_like(fit.scales), output_dim_};
+  const std::int64_t n = rows_.size(1);
+  const rounding::CodeRange range = RangeOf(fit.bits, fit.grid);
+  const float* const w = rows_.data_ptr<float>();
+  const float* const scale = scales.data_ptr<float>();
+  auto* const code = codes.data_ptr<std::int8_t>();
+  at::parallel_for(0, rows_.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      rounding::Encode(w + row * n, n, scale[row], range, code + row * n);
+    }
+  });
+  return {fit.bits, range.offset, FromRows(codes), scales, output_dim_};
+}
 
 torch::Tensor WeightRows::ChannelRows(const torch::Tensor& rows, const OutputMoments& moments) const {
   return rows.reshape({-1, moments.inputs.size(1)});
@@ -274,24 +290,25 @@ torch::Tensor WeightRows::ScalesFor(const torch::Tensor& target, const Quantized
   return best;
 }
 
-torch::Tensor WeightRows::Compensated(const torch::Tensor& target, const torch::Tensor& scales,
+QuantizedTensor WeightRows::RoundedTo(const torch::Tensor& target, const torch::Tensor& scales,
                                       const QuantizedWeight& fit, const OutputMoments& moments,
                                       double shrinkage) const {
-  const torch::Tensor values =
-      rounding::RoundCompensated(target, scales, RangeOf(fit.bits, fit.grid), moments.inputs, shrinkage);
-  return FromRows(values.reshape_as(rows_));
+  const rounding::CodeRange range = RangeOf(fit.bits, fit.grid);
+  const rounding::RoundedRows rounded =
+      rounding::RoundCompensated(target, scales, range, moments.inputs, shrinkage);
+  return {fit.bits, range.offset, FromRows(rounded.codes.reshape_as(rows_)), rounded.scales, output_dim_};
 }
 
-torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
-                                            double shrinkage) const {
-  if (fit.bits == 0) return FromRows(torch::zeros_like(rows_));
+QuantizedTensor WeightRows::Compensated(const QuantizedWeight& fit, const OutputMoments& moments,
+                                        double shrinkage) const {
+  if (fit.bits == 0) return Quantized(fit);
   const torch::Tensor target = Target(moments, kDampings[0]);
-  return Compensated(target, ScalesFor(target, fit, moments), fit, moments, shrinkage);
+  return RoundedTo(target, ScalesFor(target, fit, moments), fit, moments, shrinkage);
 }
 
-torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
-                                            const OutputMoments& held_out, double held_share) const {
-  torch::Tensor best = Values(fit);
+QuantizedTensor WeightRows::Compensated(const QuantizedWeight& fit, const OutputMoments& moments,
+                                        const OutputMoments& held_out, double held_share) const {
+  QuantizedTensor best = Quantized(fit);
   if (fit.bits == 0) return best;
   double damping = kDampings[0];
   torch::Tensor target = Target(moments, damping);
@@ -306,20 +323,20 @@ torch::Tensor WeightRows::CompensatedValues(const QuantizedWeight& fit, const Ou
     damping = trial;
   }
   const torch::Tensor scales = ScalesFor(target, fit, moments);
-  least = OutputError(best, held_out);
+  least = OutputError(best.Values(), held_out);
   std::optional<double> chosen;
   for (const double shrinkage : kShrinkages) {
-    const torch::Tensor values = Compensated(target, scales, fit, moments, shrinkage);
-    const double error = OutputError(values, held_out);
+    QuantizedTensor rounded = RoundedTo(target, scales, fit, moments, shrinkage);
+    const double error = OutputError(rounded.Values(), held_out);
     if (!(error < least)) continue;
     least = error;
-    best = values;
+    best = std::move(rounded);
     chosen = shrinkage;
   }
   if (!chosen || held_share <= 0.0) return best;
   const OutputMoments all = Mixed(moments, held_out, held_share);
   const torch::Tensor all_target = Target(all, damping);
-  return Compensated(all_target, ScalesFor(all_target, fit, all), fit, all, *chosen);
+  return RoundedTo(all_target, ScalesFor(all_target, fit, all), fit, all, *chosen);
 }
 
 torch::Tensor WeightRows::Target(const OutputMoments& moments, double damping) const {

@@ -4,12 +4,7 @@
 #include <cmath>
 #include <limits>
 
-// One binary, the widest vectors of the machine it runs on.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define BITPLAN_VECTORIZED __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define BITPLAN_VECTORIZED
-#endif
+#include "quantizers/vectorized.h"
 
 namespace bitplan::rounding {
 namespace {
@@ -105,12 +100,19 @@ MirroredErrors ErrorsUpTo(double bound, const float* w, const float* importance,
   return errors;
 }
 
-BITPLAN_VECTORIZED void RoundBlock(const float* w, std::int64_t n, float scale, float inverse, float low, float high,
-                                   float offset, float* out) {
+BITPLAN_VECTORIZED void EncodeBlock(const float* w, std::int64_t n, float inverse, float low, float high, float offset,
+                                    std::int8_t* codes) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
-    out[i] = scale * std::min(std::max(__builtin_rintf(w[i] * inverse - offset) + offset, low), high);
+    const float code = std::min(std::max(__builtin_rintf(w[i] * inverse - offset), low), high);
+    codes[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(code));
   }
+}
+
+// What a code means, here and nowhere else.
+BITPLAN_VECTORIZED void DecodeBlock(const std::int8_t* codes, std::int64_t n, float scale, float offset, float* out) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) out[i] = scale * (static_cast<float>(codes[i]) + offset);
 }
 
 BITPLAN_VECTORIZED float ErrorDotBlock(const float* w, const float* g, std::int64_t n, float scale, float inverse,
@@ -219,12 +221,29 @@ float MaxScale(const float* w, std::int64_t n, CodeRange range) {
   return IsUsableScale(scale) ? scale : 0.0F;
 }
 
+void Encode(const float* w, std::int64_t n, float scale, CodeRange range, std::int8_t* codes) {
+  if (!IsUsableScale(scale)) {
+    std::fill(codes, codes + n, std::int8_t{0});
+    return;
+  }
+  EncodeBlock(w, n, 1.0F / scale, range.low - range.offset, range.high - range.offset, range.offset, codes);
+}
+
+void Decode(const std::int8_t* codes, std::int64_t n, float scale, float offset, float* out) {
+  DecodeBlock(codes, n, scale, offset, out);
+}
+
 void Round(const float* w, std::int64_t n, float scale, CodeRange range, float* out) {
   if (!IsUsableScale(scale)) {
     std::fill(out, out + n, 0.0F);
     return;
   }
-  RoundBlock(w, n, scale, 1.0F / scale, range.low, range.high, range.offset, out);
+  std::int8_t codes[kBlock];
+  for (std::int64_t begin = 0; begin < n; begin += kBlock) {
+    const std::int64_t size = std::min(kBlock, n - begin);
+    Encode(w + begin, size, scale, range, codes);
+    Decode(codes, size, scale, range.offset, out + begin);
+  }
 }
 
 double ErrorDot(const float* w, const float* g, std::int64_t n, float scale, CodeRange range) {

@@ -42,7 +42,14 @@ struct BestScale {
 // serves the positive weights.
 [[nodiscard]] float MaxScale(const float* w, std::int64_t n, CodeRange range);
 
-// out_i = scale * code(w_i).
+// The nearest codes without their offset: integers of the grid's width (QuantizedTensor::codes); zeros where the scale
+// is not usable.
+void Encode(const float* w, std::int64_t n, float scale, CodeRange range, std::int8_t* codes);
+
+// out_i = scale * (codes_i + offset): the only place where codes become weights.
+void Decode(const std::int8_t* codes, std::int64_t n, float scale, float offset, float* out);
+
+// Both at once: the nearest weights.
 void Round(const float* w, std::int64_t n, float scale, CodeRange range, float* out);
 
 // sum_i g_i (scale * code(w_i) - w_i).

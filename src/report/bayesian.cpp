@@ -37,13 +37,25 @@ double MeanBytes(const BayesRow& row, bool of_float) {
   return row.seeds.empty() ? 0.0 : sum / static_cast<double>(row.seeds.size());
 }
 
-double MeanAuroc(const BayesRow& row, bool epistemic) {
-  double sum = 0.0;
-  for (const auto& seed : row.seeds) sum += epistemic ? seed.auroc_epistemic : seed.auroc_aleatoric;
-  return row.seeds.empty() ? 0.0 : sum / static_cast<double>(row.seeds.size());
-}
-
 Json WidthJson(int bits) { return bits == kFloatBits ? Json(nullptr) : Json(bits); }
+
+// A bound that is not known becomes null.
+Json CapsJson(const std::vector<BayesCapCheck>& caps) {
+  Json json = Json::array();
+  for (const BayesCapCheck& check : caps) {
+    const auto bounded = [](const BayesCapCheck::Bounded& b) {
+      return Json{{"value", b.value}, {"at_most", b.at_most}};
+    };
+    json.push_back({{"budget", check.budget},
+                    {"confirming", check.confirming},
+                    {"kind", check.kind},
+                    {"images", check.images},
+                    {"accuracy_drop", bounded(check.accuracy_drop)},
+                    {"aleatoric_drift", bounded(check.aleatoric_drift)},
+                    {"epistemic_drift", bounded(check.epistemic_drift)}});
+  }
+  return json;
+}
 
 Json SeedJson(const BayesSeedResult& seed) {
   Json splits = Json::object(), widths = Json::array();
@@ -55,66 +67,174 @@ Json SeedJson(const BayesSeedResult& seed) {
   for (const BayesWidths& w : seed.widths) {
     widths.push_back({{"mean", WidthJson(w.mean)}, {"sigma", WidthJson(w.sigma)}, {"sample", WidthJson(w.sample)}});
   }
-  return {{"seed", seed.seed},
-          {"stored_bytes", seed.stored_bytes},
-          {"float_bytes", seed.float_bytes},
-          {"auroc_aleatoric", seed.auroc_aleatoric},
-          {"auroc_epistemic", seed.auroc_epistemic},
-          {"splits", splits},
-          {"widths", widths}};
+  const auto auroc = [&](const char* role) {
+    const auto found = seed.auroc.find(role);
+    return found == seed.auroc.end() ? -1.0 : found->second;
+  };
+  Json json = {{"seed", seed.seed},
+               {"stored_bytes", seed.stored_bytes},
+               {"float_bytes", seed.float_bytes},
+               {"auroc_aleatoric", auroc("ambiguous")},
+               {"auroc_epistemic", auroc("out-of-distribution")},
+               {"auroc", seed.auroc},
+               {"splits", splits},
+               {"widths", widths}};
+  if (!seed.caps.empty()) json["caps"] = CapsJson(seed.caps);
+  return json;
 }
 
-std::string Percent(const std::map<std::string, BayesDrift>& values, const std::string& role) {
-  const auto found = values.find(role);
-  if (found == values.end()) return "";
-  const BayesDrift& d = found->second;
-  return fmt::format("{:+.1f}<br><small>[{:+.1f}, {:+.1f}]</small>", 100.0 * d.change, 100.0 * d.ci_low,
-                     100.0 * d.ci_high);
+// The interval over the seeds, null where there is one seed.
+Json SeedsInterval(const MeanOverSeeds& over) {
+  return over.ci95 ? Json::array({over.ci95->first, over.ci95->second}) : Json(nullptr);
+}
+
+Json OverJson(const std::map<std::string, MeanOverSeeds>& values) {
+  Json json = Json::object();
+  for (const auto& [role, over] : values) {
+    json[role] = {{"value", over.mean}, {"seeds", over.values}, {"seeds_ci95", SeedsInterval(over)}};
+  }
+  return json;
 }
 
 Json DriftJson(const std::map<std::string, BayesDrift>& drifts) {
   Json json = Json::object();
-  for (const auto& [role, d] : drifts)
-    json[role] = {{"value", d.change}, {"ci95", {d.ci_low, d.ci_high}}, {"worst", d.worst}};
+  for (const auto& [role, d] : drifts) {
+    json[role] = {{"value", d.change},
+                  {"ci95", {d.ci_low, d.ci_high}},
+                  {"worst", d.worst},
+                  {"seeds", d.seeds.values},
+                  {"seeds_ci95", SeedsInterval(d.seeds)}};
+  }
   return json;
 }
 
-std::string DropText(const BayesRow& row, const std::string& role) {
-  const auto found = row.drops.find(role);
-  if (found == row.drops.end()) return "";
-  return fmt::format("{:+.2f}<br><small>[{:+.2f}, {:+.2f}]</small>", 100.0 * found->second.drop,
-                     100.0 * found->second.ci_low, 100.0 * found->second.ci_high);
+// Puts the four kinds of change into `json`.
+void PutChanges(const BayesChanges& changes, Json& json) {
+  Json drops = Json::object();
+  for (const auto& [role, d] : changes.drops) {
+    drops[role] = {{"value", d.drop},
+                   {"ci95", {d.ci_low, d.ci_high}},
+                   {"seeds", d.seeds.values},
+                   {"seeds_ci95", SeedsInterval(d.seeds)}};
+  }
+  json["accuracy_drop"] = std::move(drops);
+  json["aleatoric_drift"] = DriftJson(changes.aleatoric);
+  json["epistemic_drift"] = DriftJson(changes.epistemic);
+  json["auroc_change"] = OverJson(changes.auroc);
 }
 
+const BayesRow* ControlOf(const BayesComparison& comparison) {
+  const auto found = std::ranges::find(comparison.rows, "float", &BayesRow::scheme);
+  return found == comparison.rows.end() ? nullptr : &*found;
+}
+
+// "+0.12" and, smaller, "[+0.01, +0.23]".
+std::string Cell(double value, double low, double high, double unit, int decimals) {
+  return fmt::format("{0:+.{3}f}<br><small>[{1:+.{3}f}, {2:+.{3}f}]</small>", unit * value, unit * low, unit * high,
+                     decimals);
+}
+std::string Cell(const MeanOverSeeds& over, double unit, int decimals) {
+  return over.ci95 ? Cell(over.mean, over.ci95->first, over.ci95->second, unit, decimals)
+                   : fmt::format("{:+.{}f}", unit * over.mean, decimals);
+}
+
+// Means over the seeds: accuracy, uncertainty and AUROC of every network, changes where there are any.
 std::string Table(const BayesComparison& comparison) {
   std::string html = "<div class=scroll><table><tr><th>network</th><th>bits</th><th>bytes</th><th>smaller</th>";
   for (const auto& [role, data] : comparison.data) {
-    if (role != "out-of-distribution") html += "<th>accuracy " + HtmlText(data) + "</th>";
+    if (IsLabelledRole(role)) html += "<th>accuracy " + HtmlText(data) + "</th>";
     html += "<th>aleatoric " + HtmlText(data) + ", %</th><th>epistemic " + HtmlText(data) + ", %</th>";
   }
-  html += "<th>drop, points</th><th>AUROC aleatoric</th><th>AUROC epistemic</th></tr>\n";
+  html += "<th>drop, points</th>";
+  for (const auto& [role, data] : comparison.data) {
+    if (role != "clean") html += "<th>AUROC " + HtmlText(data) + "</th>";
+  }
+  html += "</tr>\n";
   for (const BayesRow& row : comparison.rows) {
     html += fmt::format("<tr><td>{}</td><td>{}</td><td>{:.0f}</td><td>{:.2f}</td>", HtmlText(row.name),
                         row.scheme.empty() ? "32" : fmt::format("{:.3g}", row.bits), MeanBytes(row, false),
                         MeanBytes(row, true) / std::max(1.0, MeanBytes(row, false)));
     for (const auto& [role, data] : comparison.data) {
-      if (role != "out-of-distribution") html += fmt::format("<td>{:.2f}</td>", 100.0 * MeanAccuracy(row, role));
+      if (IsLabelledRole(role)) html += fmt::format("<td>{:.2f}</td>", 100.0 * MeanAccuracy(row, role));
       if (row.scheme.empty()) {
         html += fmt::format("<td>{:.4f} nats</td><td>{:.4f} nats</td>",
                             Mean(row, role, [](const BayesMeasurement& m) { return m.aleatoric; }),
                             Mean(row, role, [](const BayesMeasurement& m) { return m.epistemic; }));
       } else {
-        html += fmt::format("<td>{}</td><td>{}</td>", Percent(row.aleatoric_drift, role),
-                            Percent(row.epistemic_drift, role));
+        for (const auto* drifts : {&row.from_float.aleatoric, &row.from_float.epistemic}) {
+          const BayesDrift& d = drifts->at(role);
+          html += "<td>" + Cell(d.change, d.ci_low, d.ci_high, 100.0, 1) + "</td>";
+        }
       }
     }
-    const auto auroc = [&](bool epistemic) {
-      const double value = MeanAuroc(row, epistemic);
-      return value < 0.0 ? std::string() : fmt::format("{:.4f}", value);
-    };
-    html += fmt::format("<td>{}</td><td>{}</td><td>{}</td></tr>\n", DropText(row, "all"), auroc(false), auroc(true));
+    const auto all = row.from_float.drops.find("all");
+    html += all == row.from_float.drops.end()
+                ? "<td></td>"
+                : "<td>" + Cell(all->second.drop, all->second.ci_low, all->second.ci_high, 100.0, 2) + "</td>";
+    const auto auroc = AurocOf(row);
+    for (const auto& [role, data] : comparison.data) {
+      if (role != "clean") html += fmt::format("<td>{:.4f}</td>", auroc.at(role).mean);
+    }
+    html += "</tr>\n";
   }
   return html + "</table></div>\n";
+}
+
+// Changes against one network with their intervals over the seeds.
+std::string SeedsTable(const BayesComparison& comparison, BayesChanges BayesRow::*changes_of) {
+  std::string html = "<div class=scroll><table><tr><th>network</th><th>drop, points</th>";
+  for (const auto& [role, data] : comparison.data) {
+    html += "<th>aleatoric " + HtmlText(data) + ", %</th><th>epistemic " + HtmlText(data) + ", %</th>";
+  }
+  for (const auto& [role, data] : comparison.data) {
+    if (role != "clean") html += "<th>change of AUROC " + HtmlText(data) + "</th>";
+  }
+  html += "</tr>\n";
+  for (const BayesRow& row : comparison.rows) {
+    const BayesChanges& changes = row.*changes_of;
+    if (changes.drops.empty()) continue;
+    html += "<tr><td>" + HtmlText(row.name) + "</td><td>" + Cell(changes.drops.at("all").seeds, 100.0, 2) + "</td>";
+    for (const auto& [role, data] : comparison.data) {
+      html += "<td>" + Cell(changes.aleatoric.at(role).seeds, 100.0, 1) + "</td><td>" +
+              Cell(changes.epistemic.at(role).seeds, 100.0, 1) + "</td>";
+    }
+    for (const auto& [role, data] : comparison.data) {
+      if (role != "clean") html += "<td>" + Cell(changes.auroc.at(role), 1.0, 4) + "</td>";
+    }
+    html += "</tr>\n";
+  }
+  return html + "</table></div>\n";
+}
+
+// name,against,quantity,role,value, interval over images or draws, seeds, interval over seeds, worst seed.
+std::string ChangesCsv(const BayesComparison& comparison) {
+  std::string csv = "name,against,quantity,role,value,ci_low,ci_high,seeds,seeds_ci_low,seeds_ci_high\n";
+  const BayesRow* control = ControlOf(comparison);
+  const auto line = [&](const BayesRow& row, const std::string& against, const char* quantity, const std::string& role,
+                        double value, const std::string& interval, const MeanOverSeeds& over) {
+    csv +=
+        fmt::format("{},{},{},{},{},{},{},{}\n", row.name, against, quantity, role, value, interval, over.values.size(),
+                    over.ci95 ? fmt::format("{},{}", over.ci95->first, over.ci95->second) : std::string(","));
+  };
+  for (const BayesRow& row : comparison.rows) {
+    for (const auto& [role, over] : AurocOf(row)) line(row, "", "auroc", role, over.mean, ",", over);
+    const auto put = [&](const BayesChanges& changes, const std::string& against) {
+      for (const auto& [role, d] : changes.drops) {
+        line(row, against, "accuracy_drop", role, d.drop, fmt::format("{},{}", d.ci_low, d.ci_high), d.seeds);
+      }
+      for (const auto& [quantity, drifts] :
+           {std::pair<const char*, const std::map<std::string, BayesDrift>&>{"aleatoric_drift", changes.aleatoric},
+            {"epistemic_drift", changes.epistemic}}) {
+        for (const auto& [role, d] : drifts) {
+          line(row, against, quantity, role, d.change, fmt::format("{},{}", d.ci_low, d.ci_high), d.seeds);
+        }
+      }
+      for (const auto& [role, over] : changes.auroc) line(row, against, "auroc_change", role, over.mean, ",", over);
+    };
+    put(row.from_float, "float");
+    if (control != nullptr) put(row.from_control, control->name);
+  }
+  return csv;
 }
 
 // Shares of images per bin, float and quantized side by side.
@@ -178,7 +298,8 @@ Drawing Fidelity(const BayesComparison& comparison) {
   std::vector<std::string> names;
   for (const BayesRow& row : comparison.rows) {
     const std::string name = row.scheme + " " + row.stage + (row.sigma_scale == "linear" ? " (linear sigma)" : "");
-    if (!row.scheme.empty() && row.scheme != "plan" && std::find(names.begin(), names.end(), name) == names.end()) {
+    const bool of_a_scheme = !row.scheme.empty() && row.scheme != "plan" && row.scheme != "float";
+    if (of_a_scheme && std::find(names.begin(), names.end(), name) == names.end()) {
       names.push_back(name);
     }
   }
@@ -188,9 +309,9 @@ Drawing Fidelity(const BayesComparison& comparison) {
     for (const BayesRow& row : comparison.rows) {
       if (row.scheme + " " + row.stage + (row.sigma_scale == "linear" ? " (linear sigma)" : "") != names[i]) continue;
       double most = 0.0;
-      for (const auto* drift : {&row.aleatoric_drift, &row.epistemic_drift}) {
+      for (const auto* drift : {&row.from_float.aleatoric, &row.from_float.epistemic}) {
         for (const auto& [role, value] : *drift) {
-          if (role != "out-of-distribution") most = std::max(most, std::abs(value.worst));
+          if (IsLabelledRole(role)) most = std::max(most, std::abs(value.worst));
         }
       }
       drawing.data += fmt::format("{} {}\n", row.bits, 100.0 * most);
@@ -213,19 +334,27 @@ double MeanAccuracy(const BayesRow& row, const std::string& role) {
   return Mean(row, role, [](const BayesMeasurement& m) { return m.metrics.accuracy; });
 }
 
+bool IsLabelledRole(const std::string& role) { return role == "clean" || role == "ambiguous"; }
+
+std::map<std::string, MeanOverSeeds> AurocOf(const BayesRow& row) {
+  std::map<std::string, std::vector<double>> values;
+  for (const BayesSeedResult& seed : row.seeds) {
+    for (const auto& [role, value] : seed.auroc) values[role].push_back(value);
+  }
+  std::map<std::string, MeanOverSeeds> over;
+  for (auto& [role, of_seeds] : values) over[role] = OverSeeds(std::move(of_seeds));
+  return over;
+}
+
 std::string BayesJson(const BayesComparison& comparison) {
   Json rows = Json::array();
   for (const BayesRow& row : comparison.rows) {
     Json entry = {{"name", row.name}, {"scheme", row.scheme},  {"stage", row.stage}, {"sigma_scale", row.sigma_scale},
                   {"bits", row.bits}, {"seeds", Json::array()}};
     for (const BayesSeedResult& seed : row.seeds) entry["seeds"].push_back(SeedJson(seed));
-    Json drops = Json::object();
-    for (const auto& [role, drop] : row.drops) {
-      drops[role] = {{"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}};
-    }
-    entry["accuracy_drop"] = drops;
-    entry["aleatoric_drift"] = DriftJson(row.aleatoric_drift);
-    entry["epistemic_drift"] = DriftJson(row.epistemic_drift);
+    entry["auroc"] = OverJson(AurocOf(row));
+    PutChanges(row.from_float, entry);
+    if (!row.from_control.drops.empty()) PutChanges(row.from_control, entry["against_control"]);
     rows.push_back(std::move(entry));
   }
   Json data = Json::object();
@@ -236,6 +365,7 @@ std::string BayesJson(const BayesComparison& comparison) {
                      {"data", data},
                      {"images", comparison.images},
                      {"draws", comparison.draws},
+                     {"control", ControlOf(comparison) == nullptr ? Json(nullptr) : Json(ControlOf(comparison)->name)},
                      {"rows", rows}};
   return JsonText(json, 2) + "\n";
 }
@@ -247,30 +377,47 @@ std::vector<std::string> WriteBayesComparison(const BayesComparison& comparison,
   WriteFileAtomically(folder / "bayes.json", BayesJson(comparison));
   std::string csv =
       "name,scheme,stage,sigma_scale,bits,seed,stored_bytes,float_bytes,role,accuracy,nll,ece,total,aleatoric,"
-      "epistemic,"
-      "auroc_aleatoric,auroc_epistemic\n";
+      "epistemic,auroc_aleatoric,auroc_epistemic,auroc\n";
   for (const BayesRow& row : comparison.rows) {
     for (const BayesSeedResult& seed : row.seeds) {
       for (const auto& [role, m] : seed.splits) {
-        csv += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.name, row.scheme, row.stage,
+        const auto auroc = [&, &seed = seed](const std::string& of) {
+          const auto found = seed.auroc.find(of);
+          return found == seed.auroc.end() ? -1.0 : found->second;
+        };
+        csv += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.name, row.scheme, row.stage,
                            row.sigma_scale, row.bits, seed.seed, seed.stored_bytes, seed.float_bytes, role,
                            m.metrics.accuracy, m.metrics.nll, m.metrics.ece, m.total, m.aleatoric, m.epistemic,
-                           seed.auroc_aleatoric, seed.auroc_epistemic);
+                           auroc("ambiguous"), auroc("out-of-distribution"), auroc(role));
       }
     }
   }
   WriteFileAtomically(folder / "bayes.csv", csv);
-  const std::string body = fmt::format(
-      "<h1>{}: quantized Bayesian networks, {}</h1>\n<p>{} of the weights; accuracy and AUROC are means over the "
-      "seeds. "
-      "A change of uncertainty is that of its mean over the images against the float network of the same seed on the "
-      "same "
-      "draws, the mean over the seeds; 95 % interval by the jackknife over the draws. Drop: accuracy lost on clean and "
-      "ambiguous images together, with its paired 95 % interval, images resampled with all of their labels.</p>\n",
-      HtmlText(comparison.name), HtmlText(comparison.model), Counted(comparison.draws, "draw"));
-  WriteFileAtomically(folder / "report.html",
-                      HtmlPage(comparison.name, body + Table(comparison) + HtmlFigures(figures)));
-  return {"bayes.json", "bayes.csv", "report.html"};
+  WriteFileAtomically(folder / "bayes-changes.csv", ChangesCsv(comparison));
+  const auto seeds = std::ssize(comparison.rows.front().seeds);
+  std::string body = fmt::format(
+      "<h1>{}: quantized Bayesian networks, {}</h1>\n<p>{}, {} of the weights; accuracy and AUROC are means over the "
+      "seeds. A change of uncertainty is that of its mean over the images against the float network of the same seed "
+      "on "
+      "the same draws, the mean over the seeds; 95 % interval by the jackknife over the draws. Drop: accuracy lost on "
+      "clean and ambiguous images together, with its paired 95 % interval over images and their draws. These intervals "
+      "are about the networks of these seeds.</p>\n",
+      HtmlText(comparison.name), HtmlText(comparison.model), Counted(seeds, "seed"), Counted(comparison.draws, "draw"));
+  body += Table(comparison);
+  const std::string over =
+      seeds > 1 ? "95 % intervals over the seeds, by Student's t: what networks of other seeds would have given on "
+                  "average."
+                : "One seed: there is no interval over seeds.";
+  body += "<h2>Changes against the float network, over the seeds</h2>\n<p>" + over + "</p>\n" +
+          SeedsTable(comparison, &BayesRow::from_float);
+  if (const BayesRow* control = ControlOf(comparison)) {
+    body += "<h2>Changes against " + HtmlText(control->name) +
+            ", over the seeds</h2>\n<p>The float network after the fine-tuning that the others had, with nothing "
+            "rounded. " +
+            over + "</p>\n" + SeedsTable(comparison, &BayesRow::from_control);
+  }
+  WriteFileAtomically(folder / "report.html", HtmlPage(comparison.name, body + HtmlFigures(figures)));
+  return {"bayes.json", "bayes.csv", "bayes-changes.csv", "report.html"};
 }
 
 }  // namespace bitplan

@@ -125,8 +125,9 @@ std::string IntervalsMeaning(const Comparison& comparison) {
   const auto& seeds = comparison.calibration_seeds;
   if (seeds.size() < 2) return "paired, 95 %, over images, of one calibration set";
   return fmt::format(
-      "paired, 95 %, over calibration seeds and images (two-way random effects, Student's t); figures are means of {} "
-      "calibration seeds, {} to {}, of which each gives other calibration data",
+      "paired, 95 %, over calibration seeds and images (Student's t; seeds and images crossed where all seeds are "
+      "measured on the same images); figures are means of {} calibration seeds, {} to {}, of which each gives other "
+      "calibration data",
       seeds.size(), seeds.front(), seeds.back());
 }
 

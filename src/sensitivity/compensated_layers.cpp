@@ -47,11 +47,11 @@ torch::Tensor InputMoments(const Layer& layer, const torch::Tensor& input, const
 
 }  // namespace
 
-LayerValues CompensateAlone(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
-                            ProgressSink& progress) {
+LayerCodes CompensateAlone(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
+                           ProgressSink& progress) {
   const torch::NoGradGuard no_grad;
   const auto& layers = inputs.network.layers;
-  LayerValues values(layers.size());
+  LayerCodes codes(layers.size());
   RandomStream draws(inputs.seed, "sensitivity/compensated");
   const torch::Tensor index = DrawSamples(inputs.train, std::min(kImages, ImagesAtOnce(inputs.network)), draws);
   RequireFiniteActivations(inputs.network, inputs.train, index, inputs.normalizer);
@@ -62,7 +62,7 @@ LayerValues CompensateAlone(const SensitivityInputs& inputs, const QuantizedLaye
   const auto round = [&](std::size_t l, const torch::Tensor& input) {
     ThrowIfInterrupted();
     const Layer& layer = layers[l];
-    if (!HasKnownInputs(layer) || input.numel() == 0 || !values[l].empty()) return;
+    if (!HasKnownInputs(layer) || input.numel() == 0 || !codes[l].empty()) return;
     const WeightRows& rows = quantized.rows[l];
     const std::int64_t wanted =
         std::max(kLeastPositions, kPositionsPerWeight * (layer.weights() / layer.output_channels()));
@@ -75,7 +75,7 @@ LayerValues CompensateAlone(const SensitivityInputs& inputs, const QuantizedLaye
             : rows.OwnOutputs(InputMoments(layer, input, positions.slice(0, kept), centred[l]));
     for (const QuantizedWeight& fit : quantized.fits[l]) {
       ThrowIfInterrupted();
-      values[l].push_back(rows.CompensatedValues(fit, moments, held_out));
+      codes[l].push_back(rows.Compensated(fit, moments, held_out));
     }
     progress.Advance(1);
   };
@@ -84,11 +84,11 @@ LayerValues CompensateAlone(const SensitivityInputs& inputs, const QuantizedLaye
     (void)RunForward(inputs.network.module, images);
   }
   for (std::size_t l = 0; l < layers.size(); ++l) {
-    if (!values[l].empty()) continue;
-    for (const QuantizedWeight& fit : quantized.fits[l]) values[l].push_back(quantized.rows[l].Values(fit));
+    if (!codes[l].empty()) continue;
+    for (const QuantizedWeight& fit : quantized.fits[l]) codes[l].push_back(quantized.rows[l].Quantized(fit));
   }
   progress.End("");
-  return values;
+  return codes;
 }
 
 }  // namespace bitplan

@@ -9,10 +9,10 @@
 
 namespace bitplan {
 
-// Quantized weights, [layers][widths], each of the weight's shape. Inputs of every layer come from the float network on
+// Inputs of every layer come from the float network on
 // 512 training images (stream "sensitivity/compensated"); a layer whose inputs cannot be gathered (HasKnownInputs)
 // takes its nearest levels. A mean that corrections take out of the outputs is left out (CentredLayers).
-[[nodiscard]] LayerValues CompensateAlone(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
-                                          ProgressSink& progress);
+[[nodiscard]] LayerCodes CompensateAlone(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
+                                         ProgressSink& progress);
 
 }  // namespace bitplan

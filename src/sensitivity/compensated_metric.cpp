@@ -26,8 +26,8 @@ AllocationProblem MeasureCompensated(const SensitivityInputs& inputs, ProgressSi
   layers.fits = &fits;
   layers.displacements = nullptr;
   AllocationProblem problem = MeasurePredictive(layers, progress);
-  const LayerValues values = CompensateAlone(inputs, quantized, progress);
-  layers.values = &values;
+  const LayerCodes codes = CompensateAlone(inputs, quantized, progress);
+  layers.codes = &codes;
   const AllocationProblem compensated = MeasurePredictive(layers, progress);
   TakeGeometricMean(problem.loss_rise, compensated.loss_rise);
   for (std::size_t r = 0; r < problem.replicates.size(); ++r) {

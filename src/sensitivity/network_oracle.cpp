@@ -33,14 +33,14 @@ class NetworkOracle : public LikelihoodOracle {
         network_(CloneNetwork(inputs.network)),
         stream_(inputs.seed, "sensitivity/oracle"),
         scope_(network_) {
-    const QuantizedLayers quantized = FitAllWidths(inputs);
+    QuantizedLayers quantized = FitAllWidths(inputs);
     const torch::NoGradGuard no_grad;
-    const bool compensated = inputs.quantizer.rounding == "compensated" && inputs.values == nullptr;
-    if (compensated) values_ = CompensateAlone(inputs, quantized, SilentSink());
+    const bool compensated = inputs.quantizer.rounding == "compensated" && inputs.codes == nullptr;
+    const LayerCodes codes = compensated ? CompensateAlone(inputs, quantized, SilentSink()) : LayerCodes();
+    if (compensated) quantized.codes = &codes;
     for (std::size_t l = 0; l < network_.layers.size(); ++l) {
       names_.push_back(network_.layers[l].name);
       original_.push_back(scope_.weights()[l].detach().clone());
-      if (compensated) continue;
       auto& values = values_.emplace_back();
       for (std::size_t k = 0; k < inputs.widths.size(); ++k) values.push_back(quantized.Values(l, k));
     }
@@ -143,7 +143,7 @@ class NetworkOracle : public LikelihoodOracle {
   GradientScope scope_;
   std::vector<std::string> names_;
   std::vector<torch::Tensor> original_;             // [layers]
-  LayerValues values_;                  // [layers][widths]
+  std::vector<std::vector<torch::Tensor>> values_;  // [layers][widths]
   std::vector<std::int64_t> order_;
   std::int64_t next_ = 0;
   torch::Tensor rows_, images_, labels_;

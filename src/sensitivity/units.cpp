@@ -59,7 +59,7 @@ QuantizedLayers FitAllWidths(const SensitivityInputs& inputs) {
     throw Error(ErrorKind::kInternal, "sensitivity: scales are known for other widths");
   }
   QuantizedLayers quantized;
-  quantized.values = inputs.values;
+  quantized.codes = inputs.codes;
   for (std::size_t l = 0; l < inputs.network.layers.size(); ++l) {
     auto& of_layer = quantized.fits.emplace_back();
     for (const int width : inputs.widths) of_layer.push_back(*fits.Find(l, width));

@@ -14,11 +14,11 @@ namespace bitplan {
 struct QuantizedLayers {
   std::vector<WeightRows> rows;                    // [layers]
   std::vector<std::vector<QuantizedWeight>> fits;  // [layers][widths]
-  const LayerValues* values = nullptr;             // other weights than the nearest levels, as SensitivityInputs says
+  const LayerCodes* codes = nullptr;               // others than the nearest levels, as SensitivityInputs says
 
   // The quantized weights of a layer, shape of the weight.
   [[nodiscard]] torch::Tensor Values(std::size_t layer, std::size_t column) const {
-    return values != nullptr ? (*values)[layer][column] : rows[layer].Values(fits[layer][column]);
+    return codes != nullptr ? (*codes)[layer][column].Values() : rows[layer].Values(fits[layer][column]);
   }
 };
 

@@ -90,6 +90,11 @@ bool AreKnown(const LayerFits& known, const std::vector<int>& bits, const std::v
   return true;
 }
 
+void AppliedPlan::Put(const Network& network, std::size_t layer, QuantizedTensor weight) {
+  GetTensor(module, network.layers[layer].parameter).copy_(weight.Values());
+  weights[layer] = std::move(weight);
+}
+
 AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
                       const QuantizerOptions& options, const std::vector<QuantizerEvidence>& evidence,
                       const LayerFits* known) {
@@ -98,7 +103,7 @@ AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, cons
     throw Error(ErrorKind::kInternal, "apply: one bit width and choice per layer expected");
   }
   const torch::NoGradGuard no_grad;
-  AppliedPlan applied{CloneModule(network.module), {}, {}};
+  AppliedPlan applied{CloneModule(network.module), {}, {}, std::vector<QuantizedTensor>(bits.size())};
   for (std::size_t l = 0; l < bits.size(); ++l) {
     const Layer& layer = network.layers[l];
     if (bits[l] > 8) {
@@ -114,7 +119,7 @@ AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, cons
     const WeightRows rows(slot, layer.output_dim, with,
                           found != nullptr || evidence.empty() ? QuantizerEvidence() : evidence[l]);
     const QuantizedWeight fit = found != nullptr ? *found : rows.Fit(bits[l], choice);
-    slot.copy_(rows.Values(fit));
+    applied.Put(network, l, rows.Quantized(fit));
     applied.choices.push_back({fit.grid, fit.range});
     applied.fits.push_back(fit);
   }

@@ -198,14 +198,14 @@ class Compensation {
     samples_[index].clear();
     others_[index].reset();
     if (!kept) return;
-    const torch::Tensor values =
-        held_out ? rows.CompensatedValues(fit, kept->moments, held_out->moments, HeldShare())
-                 : rows.CompensatedValues(fit, kept->moments, kept->moments);
-    Slot(layer.parameter).copy_(values);
+    applied_.Put(network_, index,
+                 held_out ? rows.Compensated(fit, kept->moments, held_out->moments, HeldShare())
+                          : rows.Compensated(fit, kept->moments, kept->moments));
     // A mean that rounding did not look at is put right at once, whatever correction is chosen later.
     if (centred_[index] && !feeds_[index]) {
-      const torch::Tensor by_group =
-          values.movedim(layer.output_dim, 0).reshape({kept->input_mean.size(0), -1, kept->input_mean.size(1)});
+      const torch::Tensor by_group = Slot(layer.parameter)
+                                         .movedim(layer.output_dim, 0)
+                                         .reshape({kept->input_mean.size(0), -1, kept->input_mean.size(1)});
       const torch::Tensor now = by_group.matmul(kept->input_mean.unsqueeze(2)).flatten();
       Slot(layer.bias).add_((kept->output_mean.flatten() - now).reshape_as(Slot(layer.bias)));
     }

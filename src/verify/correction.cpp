@@ -65,10 +65,11 @@ void RequireImages(const torch::Tensor& images) {
 // Tries methods on one quantized network; the tensors that a correction writes are put back before each.
 class Corrector {
  public:
-  // `changed`: the layers whose outputs may be fitted [layers].
-  Corrector(const Network& network, torch::jit::Module& quantized, const std::vector<bool>& changed,
-            const QuantizerOptions& options, const torch::Tensor& images)
-      : network_(network), quantized_(quantized), options_(options), images_(images) {
+  // `weights`: codes and scales of every layer, undefined for one in float [layers]; `changed`: the layers whose
+  // outputs may be fitted [layers].
+  Corrector(const Network& network, torch::jit::Module& quantized, std::vector<QuantizedTensor>& weights,
+            const std::vector<bool>& changed, const QuantizerOptions& options, const torch::Tensor& images)
+      : network_(network), quantized_(quantized), weights_(weights), options_(options), images_(images) {
     OutputReference outputs;
     if (options.output_correction != "off") outputs = OutputReference(network, changed, images);
     reference_ = RunFloat(network, images, std::move(outputs));
@@ -78,6 +79,10 @@ class Corrector {
     }
     for (const std::size_t index : reference_.outputs.layers()) {
       slots_.push_back(GetTensor(quantized, network.layers[index].parameter));
+      if (weights_[index].defined()) {
+        weights_[index].scales = weights_[index].scales.clone();
+        slots_.push_back(weights_[index].scales);
+      }
       if (!network.layers[index].bias.empty()) slots_.push_back(GetTensor(quantized, network.layers[index].bias));
     }
     original_ = Values();
@@ -108,7 +113,8 @@ class Corrector {
     if (method.outputs == "fit") {
       handlers.on_layer_output = [&](std::size_t index, const torch::Tensor& output) {
         if (const auto pair = reference_.outputs.Find(index, output)) {
-          FitOutput(network_.layers[index], quantized_, *pair, output, options_.granularity == "tensor");
+          Scale(index,
+                FitOutput(network_.layers[index], quantized_, *pair, output, options_.granularity == "tensor"));
         }
       };
     }
@@ -118,6 +124,23 @@ class Corrector {
   }
 
  private:
+  // The weights of a layer's output channels times `factors`.
+  void Scale(std::size_t index, const torch::Tensor& factors) {
+    const Layer& layer = network_.layers[index];
+    const torch::Tensor slot = GetTensor(quantized_, layer.parameter);
+    QuantizedTensor& weight = weights_[index];
+    if (weight.defined()) {
+      const std::int64_t own = weight.scales.size(0);  // one of a layer, which then has one factor, or one a channel
+      if (own != 1 && own != factors.size(0)) throw Error(ErrorKind::kInternal, "factors of other channels");
+      weight.scales.mul_(factors.slice(0, 0, own));
+      slot.copy_(weight.Values());
+      return;
+    }
+    std::vector<std::int64_t> shape(layer.shape.size(), 1);
+    shape[static_cast<std::size_t>(layer.output_dim)] = -1;
+    slot.mul_(factors.reshape(shape));
+  }
+
   // A batch norm that no image reaches, in the float network or in this one, keeps its statistics.
   void CorrectBatchNorm(std::size_t index, const torch::Tensor& input, bool transfer) {
     if (input.numel() == 0 || !reference_.batch_norms[index].mean.defined()) return;
@@ -131,10 +154,12 @@ class Corrector {
 
   const Network& network_;
   torch::jit::Module& quantized_;
+  std::vector<QuantizedTensor>& weights_;
   const QuantizerOptions& options_;
   const torch::Tensor& images_;
   FloatReference reference_;
-  // What a correction may write: mean and variance of every batch norm, then weight and bias of every fitted layer.
+  // What a correction may write: mean and variance of every batch norm, then weight, scales and bias of every fitted
+  // layer.
   std::vector<torch::Tensor> slots_;
   std::vector<torch::Tensor> original_;
 };
@@ -148,16 +173,17 @@ double CalibrationNll(const Network& network, const torch::jit::Module& module, 
 
 }  // namespace
 
-Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized, const QuantizerOptions& options,
+Correction CorrectNetwork(const Network& network, AppliedPlan& applied, const QuantizerOptions& options,
                           const torch::Tensor& images, const Dataset& calibration, const Normalizer& normalizer,
                           ProgressSink& progress) {
+  torch::jit::Module& quantized = applied.module;
   Correction correction;
   const std::string batch_norm = network.batch_norms.empty() ? "off" : options.batch_norm;
   if (batch_norm == "off" && options.output_correction == "off") return correction;
   RequireImages(images);
 
   const torch::NoGradGuard no_grad;
-  Corrector corrector(network, quantized, ChangedLayers(network, quantized), options, images);
+  Corrector corrector(network, quantized, applied.weights, ChangedLayers(network, quantized), options, images);
   const std::string outputs = corrector.FitsOutputs() ? options.output_correction : "off";
   if (batch_norm != "auto" && outputs != "auto") {
     correction.chosen = {batch_norm, outputs};
@@ -201,7 +227,8 @@ torch::jit::Module CorrectFloat(const Network& network, const CorrectionMethod& 
   chosen.batch_norm = method.batch_norm;
   chosen.output_correction = method.outputs;
   torch::jit::Module corrected = CloneModule(network.module);
-  Corrector(network, corrected, rounded, chosen, images).Apply(method);
+  std::vector<QuantizedTensor> in_float(network.layers.size());
+  Corrector(network, corrected, in_float, rounded, chosen, images).Apply(method);
   RestoreChangedByForward(network, corrected);
   return corrected;
 }

@@ -75,8 +75,8 @@ std::optional<OutputReference::Pair> OutputReference::Find(std::size_t layer, co
   return Pair{std::move(wanted), target};
 }
 
-void FitOutput(const Layer& layer, torch::jit::Module& quantized, const OutputReference::Pair& pair,
-               const torch::Tensor& output, bool one_scale) {
+torch::Tensor FitOutput(const Layer& layer, torch::jit::Module& quantized, const OutputReference::Pair& pair,
+                        const torch::Tensor& output, bool one_scale) {
   const auto& [used, target] = pair;
   const std::int64_t channel = ChannelDim(layer, used);
   std::vector<std::int64_t> dims;
@@ -100,18 +100,18 @@ void FitOutput(const Layer& layer, torch::jit::Module& quantized, const OutputRe
     variance = variance.sum().expand_as(mean_q);
   }
   // A channel that puts out a constant, as one without weights does, has nothing to scale.
-  const torch::Tensor varied =
+  torch::Tensor varied =
       variance.gt(kConstant * (mean_q.square() + variance)) & variance.ge(std::numeric_limits<float>::min());
+  if (one_scale) varied = varied.any().expand_as(varied);
   const torch::Tensor scale = torch::where(varied, covariance / variance, torch::ones_like(mean_q));
   const torch::Tensor shift = mean_f - scale * mean_q;
 
   const std::int64_t spread = ChannelDim(layer, output);
   output.mul_(Along(scale, spread, output.dim()));
-  GetTensor(quantized, layer.parameter)
-      .mul_(Along(scale, layer.output_dim, static_cast<std::int64_t>(layer.shape.size())));
-  if (layer.bias.empty()) return;
+  if (layer.bias.empty()) return scale;
   output.add_(Along(shift, spread, output.dim()));
   GetTensor(quantized, layer.bias).mul_(scale).add_(shift);
+  return scale;
 }
 
 }  // namespace bitplan

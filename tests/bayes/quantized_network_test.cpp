@@ -368,12 +368,42 @@ TEST_CASE("an image for which a Bayesian network gives no numbers is named as it
 TEST_CASE("the interval of a drop resamples images, not labels") {
   torch::manual_seed(3);
   const torch::Tensor before = torch::rand({300}), after = (before - 0.1 + 0.3 * torch::randn({300}));
-  const auto d = CompareClustered(before, after, torch::full({300}, 10.0F), 1000, 1);
+  const auto d = CompareClustered(before, after, torch::full({300}, 10.0F), DrawBlocks(300), 1000, 1);
   CHECK(d.drop == Approx((before - after).mean().item<double>()).epsilon(1e-4));
   const double error = (before - after).std().item<double>() / std::sqrt(300.0);
   CHECK(d.ci_high - d.ci_low == Approx(2 * 1.96 * error).epsilon(0.15));
-  const auto none = CompareClustered(before, before, torch::ones({300}), 200, 1);
+  const auto none = CompareClustered(before, before, torch::ones({300}), DrawBlocks(300), 200, 1);
   CHECK((none.drop == 0.0 && none.ci_low == 0.0 && none.ci_high == 0.0));
+}
+
+TEST_CASE("the interval of a drop and its bound hold draws that images share") {
+  // Every block of images has an error of its own, as draws give; its images differ too. The drop is 0.01.
+  constexpr std::int64_t kBlocks = 40, kImages = kBlocks * kInputsPerDraw;
+  constexpr double kTrue = 0.01;
+  const torch::Tensor labels = torch::ones({kImages}), all = torch::ones({kImages}, torch::kBool);
+  int within = 0, below = 0, by_images = 0;
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    torch::manual_seed(seed);
+    const torch::Tensor of_block = (torch::randn({kBlocks}) * 0.02).repeat_interleave(kInputsPerDraw);
+    const torch::Tensor lost = kTrue + of_block + 0.1 * torch::randn({kImages});
+    const auto drop = CompareClustered(lost, torch::zeros_like(lost), labels, DrawBlocks(kImages), 300, seed);
+    within += drop.ci_low <= kTrue && kTrue <= drop.ci_high ? 1 : 0;
+    below += DropOf(lost, torch::zeros_like(lost), labels, all).at_most >= kTrue ? 1 : 0;
+    const auto images = CompareClustered(lost, torch::zeros_like(lost), labels, torch::zeros({kImages}, torch::kInt64),
+                                         300, seed);  // as if the draws were given
+    by_images += images.ci_low <= kTrue && kTrue <= images.ci_high ? 1 : 0;
+  }
+  CHECK(within >= 180);     // 95 % of 200 is 190, three standard errors 9
+  CHECK(below >= 188);      // 97.5 %
+  CHECK(by_images <= 160);  // what the interval would say without the draws
+}
+
+TEST_CASE("no image on which two networks differ leaves a drop of more than nothing possible") {
+  const torch::Tensor right = torch::ones({500}), all = torch::ones({500}, torch::kBool);
+  const auto drop = DropOf(right, right, right, all);
+  CHECK(drop.value == 0.0);
+  CHECK(drop.at_most == Approx(1.0 - std::pow(0.025, 1.0 / 500.0)).epsilon(0.01));  // Clopper and Pearson
+  CHECK(std::isinf(DropOf(right, right, right, torch::arange(500).lt(100)).at_most));
 }
 
 TEST_CASE("the table of means and sigmas falls with the bits and gives plans their widths") {

@@ -1,4 +1,5 @@
 // `bitplan bayes` on a little data set: what it writes, what it keeps, what it refuses.
+#include <cmath>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -43,8 +44,8 @@ TEST_CASE("bayes trains, quantizes and measures every scheme, and keeps what it 
   place.EditRecipe("seed: 1\n", kBayes);
   place.EditRecipe("allocator: quantile-inform", "allocator: exact");
   const auto report = Json(place);
-  // float, three schemes trained and fine-tuned, vpq with a linear grid, the plan
-  REQUIRE(report.at("rows").size() == 1 + 6 + 1 + 1);
+  // float, its control, three schemes trained and fine-tuned, vpq with a linear grid, the plan
+  REQUIRE(report.at("rows").size() == 2 + 6 + 1 + 1);
   const auto& joint = RowOf(report, "jq-4-fine-tuned");
   REQUIRE(joint.at("seeds").size() == 2);
   for (const auto& seed : joint.at("seeds")) {
@@ -69,7 +70,8 @@ TEST_CASE("bayes trains, quantizes and measures every scheme, and keeps what it 
   }
   CHECK(bits / weights <= 3.5);
   CHECK(bits / weights > 2.5);
-  for (const char* name : {"bayes.json", "bayes.csv", "report.html", "plots/fidelity.gp", "plots/epistemic.dat"}) {
+  for (const char* name :
+       {"bayes.json", "bayes.csv", "bayes-changes.csv", "report.html", "plots/fidelity.gp", "plots/epistemic.dat"}) {
     CHECK(std::filesystem::file_size(place / "out" / name) > 100);
   }
   CHECK(RowReused(report) == 0);
@@ -82,7 +84,7 @@ TEST_CASE("bayes trains, quantizes and measures every scheme, and keeps what it 
   CHECK(wider.at("stages").size() - static_cast<std::size_t>(RowReused(wider)) == 2 * 2 * 7);
   // More draws measure again and train nothing.
   const auto finer = Json(place, {"--set", "bayes.draws=6"});
-  CHECK(finer.at("stages").size() - static_cast<std::size_t>(RowReused(finer)) == 2 * 9);
+  CHECK(finer.at("stages").size() - static_cast<std::size_t>(RowReused(finer)) == 2 * 10);
 }
 
 TEST_CASE("a plan that breaks its cap gets more bits than its budget") {
@@ -112,6 +114,95 @@ TEST_CASE("a plan that breaks its cap gets more bits than its budget") {
   REQUIRE(outcome.code == 0);
   CHECK_THAT(outcome.err, ContainsSubstring("at 1 bit; the budget rises"));
   CHECK(bits(nlohmann::json::parse(outcome.out)) > bits(nlohmann::json::parse(free.out)) + 3.0);
+}
+
+TEST_CASE("bayes states what fine-tuning alone does, and how far seeds differ") {
+  const Workplace place;
+  place.EditRecipe("seed: 1\n", kBayes);
+  const std::vector<std::string> settings = {
+      "--set", "bayes.schemes=[jq]",        "--set", "bayes.stages=[fine-tuned, scratch]",
+      "--set", "bayes.plan.average_bits=0", "--set", "bayes.epochs=12", "--set", "bayes.prior_sigma=1"};
+  const auto report = Json(place, settings);
+  CHECK(report.at("control") == "float-fine-tuned");
+  const auto& control = RowOf(report, "float-fine-tuned");
+  const auto& tuned = RowOf(report, "jq-4-fine-tuned");
+  CHECK_FALSE(control.contains("against_control"));
+  CHECK_FALSE(RowOf(report, "float").contains("against_control"));
+  // The control is as large as the float network, learned, and is not rounded.
+  for (const auto& seed : control.at("seeds")) {
+    CHECK(seed.at("stored_bytes") == seed.at("float_bytes"));
+    for (const auto& layer : seed.at("widths")) CHECK((layer.at("mean").is_null() && layer.at("sample").is_null()));
+  }
+  CHECK(ReadText(place / "out/seed-1/float-fine-tuned.packed") != ReadText(place / "out/seed-1/float.packed"));
+  CHECK(std::abs(control.at("aleatoric_drift").at("clean").at("value").get<double>()) > 1e-3);
+  // What a row lost against float is what it lost against the control and what the control lost.
+  for (std::size_t s = 0; s < 2; ++s) {
+    const auto drop = [&](const nlohmann::json& of) {
+      return of.at("accuracy_drop").at("all").at("seeds").at(s).get<double>();
+    };
+    CHECK(drop(tuned) == Approx(drop(tuned.at("against_control")) + drop(control)).margin(1e-6));
+    // A change of a mean multiplies.
+    const auto ratio = [&](const nlohmann::json& of) {
+      return 1.0 + of.at("epistemic_drift").at("clean").at("seeds").at(s).get<double>();
+    };
+    CHECK(ratio(tuned) == Approx(ratio(tuned.at("against_control")) * ratio(control)));
+  }
+  // Two seeds: half an interval is 12.706 standard errors.
+  const auto& drift = tuned.at("aleatoric_drift").at("clean");
+  const double first = drift.at("seeds").at(0).get<double>(), second = drift.at("seeds").at(1).get<double>();
+  CHECK(drift.at("value").get<double>() == Approx((first + second) / 2.0));
+  CHECK(drift.at("seeds_ci95").at(1).get<double>() - drift.at("value").get<double>() ==
+        Approx(12.7062 * std::abs(first - second) / 2.0).epsilon(1e-4));
+  // Rounded from the first step on: measured as the others are, and better than chance among four classes.
+  const auto& scratch = RowOf(report, "jq-4-scratch");
+  for (const auto& seed : scratch.at("seeds")) {
+    CHECK(seed.at("splits").at("clean").at("accuracy").get<double>() > 0.8);
+    CHECK(seed.at("widths").at(0).at("mean") == 4);
+  }
+  CHECK(scratch.at("against_control").at("accuracy_drop").at("all").at("seeds").size() == 2);
+  CHECK_THAT(ReadText(place / "out/bayes-changes.csv"),
+             ContainsSubstring("jq-4-scratch,float-fine-tuned,epistemic_drift,clean,"));
+  CHECK_THAT(ReadText(place / "out/report.html"),
+             ContainsSubstring("Changes against float-fine-tuned, over the seeds"));
+
+  auto one = settings;
+  one.insert(one.end(), {"--set", "bayes.seeds=1"});
+  const auto alone = Json(place, one);
+  CHECK(RowOf(alone, "jq-4-fine-tuned").at("accuracy_drop").at("all").at("seeds_ci95").is_null());
+  CHECK(RowReused(alone) == static_cast<int>(alone.at("stages").size()));
+  std::vector<std::string> words = {"bayes", place.recipe(), "--out", "out"};
+  words.insert(words.end(), one.begin(), one.end());
+  CHECK_THAT(place.Bitplan(words).out, ContainsSubstring("one: there is no interval over seeds"));
+
+  auto without = settings;
+  without.insert(without.end(), {"--set", "bayes.control=false"});
+  const auto uncontrolled = Json(place, without);
+  CHECK(uncontrolled.at("control").is_null());
+  CHECK(uncontrolled.at("rows").size() == report.at("rows").size() - 1);
+}
+
+TEST_CASE("every data set of unknown inputs is measured by itself, and one may stand alone") {
+  const Workplace place;
+  place.EditRecipe("seed: 1\n",
+                   "bayes: {epochs: 2, batch: 50, seeds: 1, draws: 4, schemes: [vpq], bits: [4], stages: [trained]}\n"
+                   "seed: 1\n");
+  const auto both = Json(place, {"--set", "bayes.out_of_distribution=[synthetic-letters, synthetic-digits]"});
+  CHECK(both.at("data").at("out-of-distribution") == "synthetic-letters");
+  CHECK(both.at("data").at("out-of-distribution-2") == "synthetic-digits");
+  CHECK(both.at("images").at("out-of-distribution") == 9600);
+  CHECK(both.at("images").at("out-of-distribution-2") == 4000);
+  const auto& seed = RowOf(both, "vpq-4-trained").at("seeds")[0];
+  CHECK(seed.at("auroc").size() == 2);
+  CHECK(seed.at("auroc").at("out-of-distribution") != seed.at("auroc").at("out-of-distribution-2"));
+  CHECK(RowOf(both, "vpq-4-trained").at("epistemic_drift").size() == 3);
+  const auto alone = Json(place, {"--set", "bayes.out_of_distribution=synthetic-digits"});
+  CHECK(alone.at("data").at("out-of-distribution") == "synthetic-digits");
+  const auto& same = RowOf(alone, "vpq-4-trained").at("seeds")[0];
+  CHECK(same.at("auroc").at("out-of-distribution") == seed.at("auroc").at("out-of-distribution-2"));
+  const auto twice = place.Bitplan({"bayes", place.recipe(), "--out", "out", "--set",
+                                    "bayes.out_of_distribution=[synthetic-digits, synthetic-digits]"});
+  CHECK(twice.code == 64);
+  CHECK_THAT(ErrorLine(twice), ContainsSubstring("bayes.out_of_distribution holds synthetic-digits twice"));
 }
 
 TEST_CASE("a killed bayes run continues and ends with the same bytes") {
@@ -180,6 +271,106 @@ std::int64_t ImagesIn(const std::filesystem::path& labels) {
 }
 
 }  // namespace
+
+namespace {
+
+// `single` images of four classes with one label, then `several` with three labels each that are not clear.
+void WriteBothKinds(const Workplace& place, const std::string& split, std::int64_t single, std::int64_t several) {
+  torch::manual_seed(static_cast<std::uint64_t>(single));
+  std::vector<std::uint8_t> pixels;
+  std::vector<std::int64_t> labels;
+  const auto put = [&](std::int64_t first, std::int64_t second, const std::vector<std::int64_t>& of) {
+    torch::Tensor image = torch::randint(90, {28, 28});
+    image.slice(0, 7 * first, 7 * first + 7) += 60;
+    image.slice(0, 7 * second, 7 * second + 7) += 60;
+    const torch::Tensor bytes = image.to(torch::kUInt8).contiguous();
+    for (const std::int64_t label : of) {
+      pixels.insert(pixels.end(), bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel());
+      labels.push_back(label);
+    }
+  };
+  for (std::int64_t i = 0; i < single; ++i) put(i % 4, i % 4, {i % 4});
+  for (std::int64_t i = 0; i < several; ++i) {
+    const std::int64_t first = i % 4, second = (first + 1 + i / 4 % 3) % 4;
+    put(first, second, {first, second, first});
+  }
+  const auto rows = static_cast<std::int64_t>(labels.size());
+  WriteNpy(place / (split + "-images.npy"), "|u1", {rows, 28, 28}, std::string(pixels.begin(), pixels.end()));
+  WriteNpy(place / (split + "-labels.npy"), "<i8", {rows},
+           std::string(reinterpret_cast<const char*>(labels.data()), labels.size() * sizeof(std::int64_t)));
+}
+
+// The largest bound of a drift of either uncertainty among checks of one kind ("": both), choosing or confirming.
+double LargestBound(const nlohmann::json& caps, const std::string& kind, bool confirming) {
+  double most = 0.0;
+  for (const auto& check : caps) {
+    if ((!kind.empty() && check.at("kind") != kind) || check.at("confirming") != confirming) continue;
+    for (const char* drift : {"aleatoric_drift", "epistemic_drift"}) {
+      most = std::max(most, check.at(drift).at("at_most").get<double>());
+    }
+  }
+  return most;
+}
+
+}  // namespace
+
+TEST_CASE("caps of a plan hold for every kind of image, and images that chose no budget confirm them") {
+  const Workplace place;
+  place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
+  SaveTwoLayers(place, kTwoLayers + std::string("  return y\n"));
+  WriteBothKinds(place, "train", 1600, 320);
+  WriteBothKinds(place, "test", 100, 10);
+  place.EditRecipe("seed: 1\n",
+                   "bayes: {epochs: 6, learning_rate: 0.01, batch: 50, seeds: 1, draws: 6, schemes: [vpq], bits: [8],\n"
+                   "        stages: [trained],\n"
+                   "        fine_tune_epochs: 1, plan: {average_bits: 2, accuracy_drop: 0.9999}}\nseed: 1\n");
+  place.EditRecipe("allocator: quantile-inform", "allocator: exact");
+  const auto run = [&](std::uint64_t seed, double drift) {
+    std::vector<std::string> words = {"bayes", place.recipe(), "--out", "out", "--json"};
+    words.insert(words.end(), {"--set", "data.calibration=1700", "--set", "seed=" + std::to_string(seed), "--set",
+                               "bayes.plan.drift=" + std::to_string(drift)});
+    const auto outcome = place.Bitplan(words);
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return outcome;
+  };
+  const auto caps_of = [](const Outcome& outcome) {
+    return RowOf(nlohmann::json::parse(outcome.out), "plan-2").at("seeds")[0].at("caps");
+  };
+  // A cap that nothing breaks: both kinds are checked on the choosing and on the confirming images.
+  bool judged = false, confirmed = false;
+  for (std::uint64_t seed = 1; seed <= 6 && !(judged && confirmed); ++seed) {
+    const auto free = caps_of(run(seed, 1.0));
+    REQUIRE(free.size() == 4);
+    for (const auto& check : free) {
+      CHECK(check.at("budget") == 2.0);
+      CHECK(check.at("images").get<int>() > 20);
+    }
+    CHECK((free[0].at("kind") == "one label" && free[1].at("kind") == "several labels"));
+    CHECK((free[2].at("confirming") == true && free[2] != free[0]));
+    const double clear = LargestBound(free, "one label", false), unclear = LargestBound(free, "several labels", false),
+                 choosing = std::max(clear, unclear), confirming = LargestBound(free, "", true);
+    // A cap just below the bound of one kind, well above that of the other: the budget rises for that kind alone.
+    if (!judged && std::max(clear, unclear) > 1.2 * std::min(clear, unclear) && choosing < 1.0) {
+      judged = true;
+      const auto risen = run(seed, 0.98 * choosing);
+      CHECK_THAT(risen.err, ContainsSubstring(clear > unclear ? "about images with one label changes"
+                                                              : "about images with several labels changes"));
+      CHECK_THAT(risen.err, ContainsSubstring("at 2 bits; the budget rises"));
+      CHECK(caps_of(risen).back().at("budget").get<double>() > 2.0);
+    }
+    // A cap between the bounds of choosing and of confirming images: the budget stays, and a warning says what is
+    // missing.
+    if (!confirmed && confirming > 1.05 * choosing && choosing < 0.9) {
+      confirmed = true;
+      const auto missed = run(seed, (choosing + std::min(confirming, 0.99)) / 2.0);
+      CHECK_THAT(missed.err, ContainsSubstring("images that chose no budget do not confirm the caps at 2 bits"));
+      CHECK(caps_of(missed).size() == 4);
+    }
+  }
+  CHECK(judged);
+  CHECK(confirmed);
+}
 
 TEST_CASE("bayes names the image for which a network gives no numbers, wherever it is met") {
   const Workplace place;
@@ -290,6 +481,8 @@ TEST_CASE("bayes refuses what it cannot do in one line") {
   CHECK_THAT(refused({"bayes.ambiguous=ambiguous-mnist"}, 66), ContainsSubstring("make-data"));
   CHECK_THAT(refused({"bayes.activation=gelu"}, 64), ContainsSubstring("relu"));
   CHECK_THAT(refused({"bayes.from=nothing.pt"}, 66), ContainsSubstring("nothing.pt"));
+  CHECK_THAT(refused({"bayes.out_of_distribution=[mnist, synthetic-leters]"}, 64),
+             ContainsSubstring("bayes.out_of_distribution") && ContainsSubstring("synthetic-letters"));
   CHECK_THAT(refused({"bayes.bits=[4, 4]"}, 64), ContainsSubstring("bayes.bits holds 4 twice"));
   CHECK_THAT(refused({"bayes.plan.average_bits=3"}, 64), ContainsSubstring("quantile-inform"));
   CHECK_THAT(refused({"bayes.sigma_bits=12"}, 64), ContainsSubstring("bayes.sigma_bits is 12"));

@@ -164,14 +164,14 @@ TEST_CASE("compare --sensitivity ranks metrics by random plans") {
 TEST_CASE("compare --sensitivity --near ranks metrics by deployed plans of one size") {
   const Workplace place;
   const auto outcome = place.Bitplan({"compare", place.recipe(), "--out", "out", "--json", "--sensitivity", "--metrics",
-                                      "posterior-laplace,compensated", "--near", "3,4", "--plans", "5"});
+                                      "posterior-laplace,compensated", "--near", "1,3,4", "--plans", "5"});
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
   const auto report = nlohmann::json::parse(outcome.out);
   const auto plan = nlohmann::json::parse(place.Bitplan({"inspect", place.recipe(), "--json"}).out);
   std::vector<double> weights;
   for (const auto& layer : plan.at("layers")) weights.push_back(layer.at("weights"));
-  REQUIRE(report.at("near").size() == 2);
+  REQUIRE(report.at("near").size() == 3);
   for (const auto& near : report.at("near")) {
     const double budget = near.at("average_bits");
     const auto plans = near.at("bits").get<std::set<std::vector<int>>>();
@@ -184,6 +184,18 @@ TEST_CASE("compare --sensitivity --near ranks metrics by deployed plans of one s
       CHECK(std::abs(average - budget) <= 0.05 * budget);
     }
     CHECK(near.at("metrics").size() == 2);
+  }
+  // Layers that stay in float count neither in the size nor in the prediction.
+  const auto without = place.Bitplan({"compare", place.recipe(), "--out", "out", "--json", "--sensitivity", "--metrics",
+                                      "posterior-laplace,predictive", "--near", "2,3", "--plans", "3", "--set",
+                                      "allocate.exclude=[fc1]"});
+  INFO(without.err);
+  REQUIRE(without.code == 0);
+  for (const auto& near : nlohmann::json::parse(without.out).at("near")) {
+    for (const auto& bits : near.at("bits")) CHECK(bits[0] == 32);
+    for (const auto& metric : near.at("metrics")) {
+      for (const auto& predicted : metric.at("predicted")) CHECK(predicted.get<double>() >= 0.0);
+    }
   }
   const auto none = place.Bitplan({"compare", place.recipe(), "--out", "out", "--sensitivity", "--metrics",
                                    "posterior-laplace", "--near", "4", "--set", "allocate.bits=[4]"});

@@ -34,7 +34,7 @@ bool Has(const std::vector<std::string>& words, const std::string& word) {
 TEST_CASE("help lists its topics, and every topic says what there is") {
   const Workplace place;
   const auto help = place.Bitplan({"help"});
-  for (const char* topic : {"recipe", "plan", "allocators", "completion"}) {
+  for (const char* topic : {"recipe", "plan", "allocators", "formats", "completion"}) {
     CHECK_THAT(help.out, ContainsSubstring(std::string("\n  ") + topic + " "));
     CHECK_THAT(ErrorLine(place.Bitplan({"help", "topics"})), ContainsSubstring(topic));
   }
@@ -48,6 +48,9 @@ TEST_CASE("help lists its topics, and every topic says what there is") {
   }
   for (const char* name : {"resnet20", "dirty-mnist", "svi", "fisher-output", "pad-and-crop", "sgd"})
     CHECK_THAT(recipe, ContainsSubstring(name));
+  for (const char* format : {"packed", "torchscript", "json"})
+    CHECK_THAT(place.Bitplan({"help", "formats"}).out, ContainsSubstring(format));
+  CHECK_THAT(place.Bitplan({"help", "export"}).out, ContainsSubstring("--to"));
   CHECK_THAT(place.Bitplan({"help", "plan"}).out, ContainsSubstring("average_bits_with_overhead"));
 }
 
@@ -66,6 +69,7 @@ TEST_CASE("bash completes sub-commands, options, their values, recipe keys and n
         std::vector<std::string>{"quantile-inform", "quantile-inform-rank"});
   CHECK(Has(Offered(place, {"run", "--set", "train.optimizer", "="}), "sgd"));
   CHECK(Offered(place, {"run", "--set", "seed", "=", "2", "ti"}) == std::vector<std::string>{"tiny.yaml"});
+  CHECK(Offered(place, {"export", "tiny.yaml", "--to", "p"}) == std::vector<std::string>{"packed"});
   CHECK(Offered(place, {"inspect", "resn"}) == std::vector<std::string>{"resnet20"});
   CHECK(Offered(place, {"help", "alloc"}) == std::vector<std::string>{"allocate", "allocators"});
   CHECK(Offered(place, {"help", "completion", "z"}) == std::vector<std::string>{"zsh"});

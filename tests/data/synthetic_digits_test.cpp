@@ -23,7 +23,7 @@ const DataSplits& LoadedDigits() {
 double NearestMeanAccuracy(const DataSplits& splits) {
   std::vector<torch::Tensor> means;
   const torch::Tensor train = splits.train.images.flatten(1).to(torch::kFloat32);
-  for (int digit = 0; digit < 10; ++digit) {
+  for (int digit = 0; digit < splits.train.classes; ++digit) {
     means.push_back(train.index_select(0, splits.train.labels.eq(digit).nonzero().flatten()).mean(0));
   }
   const torch::Tensor test = splits.test.images.flatten(1).to(torch::kFloat32);
@@ -77,4 +77,27 @@ TEST_CASE("synthetic digits are neither noise nor so much alike that their mean 
   CAPTURE(accuracy);
   CHECK(accuracy > 0.5);
   CHECK(accuracy < 0.9);
+}
+
+TEST_CASE("synthetic letters need no files, are the same for every run, and their shapes differ") {
+  DataOptions options;
+  options.name = "synthetic-letters";
+  options.calibration = 1200;
+  const DataSplits letters = LoadData(options, {}, 1);
+  CHECK(letters.test.images.sizes() == at::IntArrayRef({9600, 1, 28, 28}));
+  CHECK(letters.test.classes == 24);
+  CHECK(letters.test.labels.bincount().eq(400).all().item<bool>());
+  CHECK(LoadData(options, {}, 2).test.images.equal(letters.test.images));
+  const double accuracy = NearestMeanAccuracy(letters);
+  CAPTURE(accuracy);
+  CHECK(accuracy > 0.35);  // chance: 0.04
+  CHECK(accuracy < 0.85);
+  // Every letter has styles of its own: no two mean images are alike.
+  const torch::Tensor images = letters.train.images.flatten(1).to(torch::kFloat32);
+  std::vector<torch::Tensor> means;
+  for (int letter = 0; letter < 24; ++letter) {
+    means.push_back(images.index_select(0, letters.train.labels.eq(letter).nonzero().flatten()).mean(0));
+  }
+  const torch::Tensor apart = torch::cdist(torch::stack(means), torch::stack(means)) + 1e6 * torch::eye(24);
+  CHECK(apart.min().item<double>() > 200.0);  // of 255 * 28
 }

@@ -21,7 +21,7 @@ TEST_CASE("errors of correlated inputs cancel, and every row keeps its levels") 
   for (const int bits : {1, 2, 3, 4, 8}) {
     const WeightRows rows(w, 0, {});
     const QuantizedWeight fit = rows.Fit(bits, "auto");
-    const torch::Tensor values = rows.CompensatedValues(fit, rows.OwnOutputs(moments), 0.05);
+    const torch::Tensor values = rows.Compensated(fit, rows.OwnOutputs(moments), 0.05).Values();
     INFO(bits << " bits");
     CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) <
           0.6 * rows.OutputError(rows.Values(fit), rows.OwnOutputs(moments)));
@@ -40,7 +40,7 @@ TEST_CASE("fully shrunk moments give the nearest levels, with the scale of least
   const QuantizedWeight fit = rows.Fit(3, "zero");
   const torch::Tensor codes = rows.Values(fit) / fit.scales.unsqueeze(1);
   const torch::Tensor scale = (codes * w * power).sum(1, true) / (codes * codes * power).sum(1, true);
-  CHECK(torch::allclose(rows.CompensatedValues(fit, rows.OwnOutputs(moments), 1.0), codes * scale, 1e-4, 1e-6));
+  CHECK(torch::allclose(rows.Compensated(fit, rows.OwnOutputs(moments), 1.0).Values(), codes * scale, 1e-4, 1e-6));
 }
 
 TEST_CASE("the output error is that of the outputs") {
@@ -58,11 +58,11 @@ TEST_CASE("rows of a group are rounded for the inputs of that group") {
   const torch::Tensor first = Correlated(27, 1), second = Correlated(27, 2);
   const WeightRows rows(w, 0, {});
   const QuantizedWeight fit = rows.Fit(3, "zero");
-  const torch::Tensor values = rows.CompensatedValues(fit, rows.OwnOutputs(torch::cat({first, second})), 0.1);
+  const torch::Tensor values = rows.Compensated(fit, rows.OwnOutputs(torch::cat({first, second})), 0.1).Values();
   for (const int group : {0, 1}) {
     const WeightRows part(w.slice(0, 4 * group, 4 * group + 4), 0, {});
     const torch::Tensor alone =
-        part.CompensatedValues(part.Fit(3, "zero"), part.OwnOutputs(group == 0 ? first : second), 0.1);
+        part.Compensated(part.Fit(3, "zero"), part.OwnOutputs(group == 0 ? first : second), 0.1).Values();
     CHECK(torch::allclose(values.slice(0, 4 * group, 4 * group + 4), alone));
   }
 }
@@ -74,8 +74,8 @@ TEST_CASE("a transposed weight and one scale for all are compensated alike") {
     QuantizerOptions options;
     options.granularity = granularity;
     const WeightRows rows(w, 0, options), transposed(w.t(), 1, options);
-    const torch::Tensor values = rows.CompensatedValues(rows.Fit(2, "half"), rows.OwnOutputs(moments), 0.1);
-    CHECK(torch::allclose(transposed.CompensatedValues(transposed.Fit(2, "half"), transposed.OwnOutputs(moments), 0.1),
+    const torch::Tensor values = rows.Compensated(rows.Fit(2, "half"), rows.OwnOutputs(moments), 0.1).Values();
+    CHECK(torch::allclose(transposed.Compensated(transposed.Fit(2, "half"), transposed.OwnOutputs(moments), 0.1).Values(),
                           values.t()));
 
     CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) <
@@ -92,7 +92,7 @@ TEST_CASE("inputs that are always zero, and rows of zeros, do no harm") {
   const WeightRows rows(w, 0, {});
   const torch::Tensor residue = -1e-7 * Correlated(30);  // of a covariance of inputs that never vary
   for (const torch::Tensor& h : {moments, torch::zeros_like(moments), residue}) {
-    const torch::Tensor values = rows.CompensatedValues(rows.Fit(2, "auto"), rows.OwnOutputs(h), 0.05);
+    const torch::Tensor values = rows.Compensated(rows.Fit(2, "auto"), rows.OwnOutputs(h), 0.05).Values();
     CHECK(values.isfinite().all().item<bool>());
     CHECK(values[2].abs().max().item<float>() == 0.0F);
   }
@@ -129,8 +129,8 @@ TEST_CASE("rounding aims at the outputs of the float layer: what earlier layers 
   for (const int bits : {1, 2, 3, 4}) {
     const WeightRows rows(w, 0, {});
     const QuantizedWeight fit = rows.Fit(bits, "auto");
-    const torch::Tensor aimed = rows.CompensatedValues(fit, moments, other.Moments());
-    const torch::Tensor own = rows.CompensatedValues(fit, rows.OwnOutputs(moments.inputs), 0.05);
+    const torch::Tensor aimed = rows.Compensated(fit, moments, other.Moments()).Values();
+    const torch::Tensor own = rows.Compensated(fit, rows.OwnOutputs(moments.inputs), 0.05).Values();
     INFO(bits << " bits");
     CHECK(rows.OutputError(aimed, moments) == Approx(seen.Error(aimed)).epsilon(1e-3));
     CHECK(seen.Error(aimed) < 0.9 * seen.Error(own));
@@ -141,7 +141,7 @@ TEST_CASE("rounding aims at the outputs of the float layer: what earlier layers 
   }
   // With levels to spare, not even the float weights come as close.
   const WeightRows rows(w, 0, {});
-  CHECK(seen.Error(rows.CompensatedValues(rows.Fit(8, "auto"), moments, 0.05)) < seen.Error(w));
+  CHECK(seen.Error(rows.Compensated(rows.Fit(8, "auto"), moments, 0.05).Values()) < seen.Error(w));
 }
 
 TEST_CASE("a target that few positions claim is held to the weights by as much as other positions ask for") {
@@ -152,12 +152,12 @@ TEST_CASE("a target that few positions claim is held to the weights by as much a
   few.outputs = few.outputs.slice(0, 0, 45);
   const WeightRows rows(w, 0, {});
   const QuantizedWeight fit = rows.Fit(6, "auto");
-  const double chosen = fresh.Error(rows.CompensatedValues(fit, few.Moments(), other.Moments()));
-  const double fixed = fresh.Error(rows.CompensatedValues(fit, few.Moments(), 0.05));
+  const double chosen = fresh.Error(rows.Compensated(fit, few.Moments(), other.Moments()).Values());
+  const double fixed = fresh.Error(rows.Compensated(fit, few.Moments(), 0.05).Values());
   INFO(chosen << " against " << fixed);
   CHECK(chosen < 0.96 * fixed);
   // What was chosen is done again by all inputs.
-  const double all = fresh.Error(rows.CompensatedValues(fit, few.Moments(), other.Moments(), 0.9));
+  const double all = fresh.Error(rows.Compensated(fit, few.Moments(), other.Moments(), 0.9).Values());
   INFO(all << " by all");
   CHECK(all < 0.8 * chosen);
 }
@@ -168,7 +168,7 @@ TEST_CASE("no single code can move to another level and lower the error") {
   const OutputMoments moments = data.Moments();
   const WeightRows rows(w, 0, {});
   const QuantizedWeight fit = rows.Fit(2, "half");
-  const torch::Tensor values = rows.CompensatedValues(fit, moments, 0.0);
+  const torch::Tensor values = rows.Compensated(fit, moments, 0.0).Values();
   const double least = rows.OutputError(values, moments);
   int better = 0;
   for (int r = 0; r < 3; ++r) {

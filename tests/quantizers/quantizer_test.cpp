@@ -276,11 +276,47 @@ TEST_CASE("a channel of denormals becomes zero at every width and range, and one
           INFO(size << " " << range << " " << grid << " at " << bits << " bits");
           const QuantizedWeight fit = rows.Fit(bits, grid);
           CHECK(std::isfinite(fit.error));
-          for (const torch::Tensor& values : {rows.Values(fit), rows.CompensatedValues(fit, rows.OwnOutputs(moments), 0.2)}) {
+          for (const torch::Tensor& values : {rows.Values(fit), rows.Compensated(fit, rows.OwnOutputs(moments), 0.2).Values()}) {
             CHECK(values.isfinite().all().item<bool>());
             CHECK(values[1].abs().max().item<float>() <= (size < 1e-39 ? 0.0F : 4e-37F));
           }
           CHECK(std::isfinite(rows.ErrorDots({fit}, torch::ones_like(w))[0]));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("weights are one product of a scale and an integer code of the width, nearest or compensated") {
+  torch::manual_seed(12);
+  torch::Tensor w = torch::randn({6, 24});
+  w[2].zero_();
+  w[3].mul_(1e-42);  // denormal: no scale divides it
+  const torch::Tensor x = torch::randn({100, 24});
+  const torch::Tensor moments = x.t().matmul(x).div(100).unsqueeze(0);
+  for (const char* granularity : {"channel", "tensor"}) {
+    QuantizerOptions options;
+    options.granularity = granularity;
+    const WeightRows rows(w, 0, options), columns(w.t().contiguous(), 1, options);
+    for (int bits = 0; bits <= 8; ++bits) {
+      for (const char* grid : {"zero", "half"}) {
+        INFO(granularity << " " << bits << " " << grid);
+        const QuantizedWeight fit = rows.Fit(bits, grid);
+        const QuantizedTensor nearest = rows.Quantized(fit);
+        CHECK(torch::equal(columns.Quantized(columns.Fit(bits, grid)).Values().t(), nearest.Values()));
+        for (const QuantizedTensor& q : {nearest, rows.Compensated(fit, rows.OwnOutputs(moments), 0.2)}) {
+          CHECK(q.bits == bits);
+          CHECK(q.codes.scalar_type() == torch::kInt8);
+          const int half = bits == 0 ? 0 : 1 << (bits - 1);
+          CHECK(q.codes.min().item<int>() >= -half);
+          CHECK(q.codes.max().item<int>() <= std::max(half - 1, 0));
+          if (bits > 0) CHECK(q.grid() == fit.grid);
+          CHECK(torch::equal(q.Values(), q.scales.unsqueeze(1) * (q.codes.to(torch::kFloat32) + q.offset)));
+          if (rows.rows() > 1) {
+            CHECK(q.scales[2].item<float>() == 0.0F);
+            CHECK(q.Values()[2].abs().max().item<float>() == 0.0F);
+            CHECK(q.Values()[3].abs().max().item<float>() == 0.0F);
+          }
         }
       }
     }

@@ -4,6 +4,8 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/quantizers/quantizer.h"
+#include "bitplan/verify/compensate.h"
+#include "bitplan/verify/correction.h"
 #include "support/networks.h"
 
 namespace bitplan {
@@ -36,6 +38,45 @@ TEST_CASE("quantized weights go into a clone, the network keeps its own") {
   CHECK(torch::equal(GetTensor(applied.module, "conv1.weight"), rows.Values(rows.Fit(2, "auto"))));
   CHECK_FALSE(torch::equal(GetTensor(applied.module, "conv2.weight"), GetTensor(network.module, "conv2.weight")));
   CHECK(torch::equal(GetTensor(applied.module, "fc.weight"), GetTensor(network.module, "fc.weight")));
+}
+
+TEST_CASE("after rounding and corrections a network still holds what its codes and scales say, bit for bit") {
+  const Network network = testing::ConvBatchNorm();
+  const Dataset data = testing::RandomImages(network, 80);
+  for (const char* granularity : {"channel", "tensor"}) {
+    for (const char* outputs : {"off", "fit", "auto"}) {
+      INFO(granularity << " " << outputs);
+      QuantizerOptions options;
+      options.granularity = granularity;
+      options.batch_norm = "auto";
+      options.output_correction = outputs;
+      const std::vector<int> bits = {2, 32, 3};
+      AppliedPlan applied = ApplyBits(network, bits, {}, options, {});
+      CompensateRounding(network, applied, bits, options, data.images, SilentSink());
+      const torch::Tensor scales = applied.weights[2].scales.clone();
+      const auto correction =
+          CorrectNetwork(network, applied, options, data.images, data, Normalizer({}), SilentSink());
+      CHECK_FALSE(applied.weights[1].defined());
+      for (const std::size_t l : {0, 2}) {
+        CHECK(torch::equal(applied.weights[l].Values(), GetTensor(applied.module, network.layers[l].parameter)));
+      }
+      // The factor of the outputs is in the scales of the last layer; no batch norm follows it.
+      CHECK(torch::equal(applied.weights[2].scales, scales) == (correction.chosen.outputs == "off"));
+    }
+  }
+}
+
+TEST_CASE("scales that a correction changes are not those that were found once for all plans") {
+  const Network network = testing::ConvBatchNorm();
+  const Dataset data = testing::RandomImages(network, 80);
+  QuantizerOptions options;
+  options.output_correction = "fit";
+  const LayerFits known = FitLayers(network, {2}, options, nullptr);
+  const torch::Tensor found = known.Find(2, 2)->scales.clone();
+  AppliedPlan applied = ApplyBits(network, {2, 2, 2}, {}, options, {}, &known);
+  (void)CorrectNetwork(network, applied, options, data.images, data, Normalizer({}), SilentSink());
+  CHECK(torch::equal(known.Find(2, 2)->scales, found));
+  CHECK_FALSE(torch::equal(applied.weights[2].scales, found));
 }
 
 TEST_CASE("the grids that a plan records give the same weights again") {

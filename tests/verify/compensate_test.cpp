@@ -106,7 +106,7 @@ TEST_CASE("the layer that ends a residual block takes back what the way around i
       const QuantizerOptions options = Options(batch_norm ? "transfer" : "off");
       AppliedPlan applied = ApplyBits(network, bits, {}, options, {});
       CompensateRounding(network, applied, bits, options, images, SilentSink());
-      (void)CorrectNetwork(network, applied.module, options, images, RandomImages(network, 10), Normalizer({}),
+      (void)CorrectNetwork(network, applied, options, images, RandomImages(network, 10), Normalizer({}),
                            SilentSink());
       const torch::NoGradGuard no_grad;
       return (RunForward(applied.module, others) - RunForward(network.module, others)).square().mean().item<double>();
@@ -134,7 +134,7 @@ TEST_CASE("a layer that no image reaches is rounded to the nearest levels, and n
     const AppliedPlan nearest = ApplyBits(network, bits, {}, options, evidence);
     AppliedPlan compensated = ApplyBits(network, bits, {}, options, evidence);
     CompensateRounding(network, compensated, bits, options, images, SilentSink());
-    (void)CorrectNetwork(network, compensated.module, options, images, data, Normalizer({}), SilentSink());
+    (void)CorrectNetwork(network, compensated, options, images, data, Normalizer({}), SilentSink());
     CHECK(torch::equal(GetTensor(compensated.module, "rare.weight"), GetTensor(nearest.module, "rare.weight")));
     CHECK(GetTensor(nearest.module, "rare.weight").abs().max().item<float>() > 0.0F);
     CHECK_FALSE(torch::equal(GetTensor(compensated.module, "fc1.weight"), GetTensor(nearest.module, "fc1.weight")));

@@ -19,6 +19,11 @@ QuantizerOptions Method(const std::string& method) {
   return options;
 }
 
+// A clone whose layers all stay in float.
+AppliedPlan InFloat(const Network& network) {
+  return ApplyBits(network, std::vector<int>(network.layers.size(), 32), {}, {}, {});
+}
+
 double LargestChange(const Network& network, const torch::jit::Module& a, const torch::jit::Module& b) {
   double change = 0.0;
   for (const BatchNorm& norm : network.batch_norms) {
@@ -32,31 +37,31 @@ double LargestChange(const Network& network, const torch::jit::Module& a, const 
 TEST_CASE("transfer changes nothing in a network that is not quantized") {
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 300);
-  torch::jit::Module copy = CloneModule(network.module);
+  AppliedPlan copy = InFloat(network);
   const auto correction =
       CorrectNetwork(network, copy, Method("transfer"), data.images, data, Normalizer({}), SilentSink());
   CHECK(correction.chosen.batch_norm == "transfer");
-  CHECK(LargestChange(network, copy, network.module) < 1e-4);
+  CHECK(LargestChange(network, copy.module, network.module) < 1e-4);
 }
 
 TEST_CASE("after re-estimation every batch norm holds the statistics of the input that it sees, in order") {
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 200);
-  torch::jit::Module quantized = ApplyBits(network, {1, 1, 2}, {}, {}, {}).module;
+  AppliedPlan quantized = ApplyBits(network, {1, 1, 2}, {}, {}, {});
   (void)CorrectNetwork(network, quantized, Method("re-estimate"), data.images, data, Normalizer({}), SilentSink());
-  CHECK(LargestChange(network, quantized, network.module) > 0.05);
+  CHECK(LargestChange(network, quantized.module, network.module) > 0.05);
   int seen = 0;
-  const Tap tap(network, quantized,
+  const Tap tap(network, quantized.module,
                 {.on_layer_input = nullptr,
                  .on_layer_output = nullptr,
                  .on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
                    const auto [var, mean] = torch::var_mean(input, std::vector<std::int64_t>{0, 2, 3}, false);
                    const BatchNorm& norm = network.batch_norms[index];
-                   CHECK(torch::allclose(GetTensor(quantized, norm.running_mean), mean, 1e-3, 1e-4));
-                   CHECK(torch::allclose(GetTensor(quantized, norm.running_var), var, 1e-3, 1e-4));
+                   CHECK(torch::allclose(GetTensor(quantized.module, norm.running_mean), mean, 1e-3, 1e-4));
+                   CHECK(torch::allclose(GetTensor(quantized.module, norm.running_var), var, 1e-3, 1e-4));
                    ++seen;
                  }});
-  quantized.forward({data.images});
+  quantized.module.forward({data.images});
   CHECK(seen == 2);
 }
 
@@ -66,9 +71,9 @@ TEST_CASE("a batch norm that few images reach has the statistics of these, and k
   Dataset data = RandomImages(network, 320);
   data.images = data.images.abs();  // none is dark
   const auto corrected = [&](const std::string& method) {
-    torch::jit::Module copy = CloneModule(network.module);
+    AppliedPlan copy = InFloat(network);
     (void)CorrectNetwork(network, copy, Method(method), data.images, data, Normalizer({}), SilentSink());
-    return copy;
+    return copy.module;
   };
   for (const std::string method : {"re-estimate", "transfer"}) {
     CHECK(LargestChange(network, corrected(method), network.module) == 0.0);
@@ -83,7 +88,7 @@ TEST_CASE("'auto' takes the candidate with the least calibration loss, never wor
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 400);
   const torch::jit::Module plain = ApplyBits(network, {1, 1, 8}, {}, {}, {}).module;
-  torch::jit::Module corrected = CloneModule(plain);
+  AppliedPlan corrected = ApplyBits(network, {1, 1, 8}, {}, {}, {});
   const auto correction =
       CorrectNetwork(network, corrected, Method("auto"), data.images, data, Normalizer({}), SilentSink());
   REQUIRE(correction.candidates.size() == 3);
@@ -93,7 +98,7 @@ TEST_CASE("'auto' takes the candidate with the least calibration loss, never wor
   CHECK(correction.candidates[0].nll == Approx(nll(plain)).epsilon(1e-4));
   double best = correction.candidates[0].nll;
   for (const auto& candidate : correction.candidates) best = std::min(best, candidate.nll);
-  CHECK(nll(corrected) == Approx(best).epsilon(1e-4));
+  CHECK(nll(corrected.module) == Approx(best).epsilon(1e-4));
   CHECK(best < correction.candidates[0].nll);  // at one bit the correction is worth something
   CHECK(correction.chosen.batch_norm != "off");
 }
@@ -101,20 +106,20 @@ TEST_CASE("'auto' takes the candidate with the least calibration loss, never wor
 TEST_CASE("'off' and networks without batch norm are left alone") {
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 50);
-  torch::jit::Module quantized = ApplyBits(network, {1, 1, 1}, {}, {}, {}).module;
-  const std::string before = ModelHash(quantized);
+  AppliedPlan quantized = ApplyBits(network, {1, 1, 1}, {}, {}, {});
+  const std::string before = ModelHash(quantized.module);
   CHECK(CorrectNetwork(network, quantized, Method("off"), data.images, data, Normalizer({}), SilentSink())
             .chosen.batch_norm == "off");
-  CHECK(ModelHash(quantized) == before);
+  CHECK(ModelHash(quantized.module) == before);
   const Network plain = testing::SoftmaxRegression(4, 3, 0.5);
-  torch::jit::Module copy = CloneModule(plain.module);
+  AppliedPlan copy = InFloat(plain);
   CHECK(CorrectNetwork(plain, copy, Method("transfer"), torch::zeros({1, 1, 1, 4}), {}, Normalizer({}), SilentSink())
             .chosen.batch_norm == "off");
 }
 
 TEST_CASE("'auto' without calibration images is a usage error") {
   const Network network = ConvBatchNorm();
-  torch::jit::Module copy = CloneModule(network.module);
+  AppliedPlan copy = InFloat(network);
   CHECK_THROWS_AS(
       CorrectNetwork(network, copy, Method("auto"), torch::zeros({4, 1, 8, 8}), {}, Normalizer({}), SilentSink()),
       Error);
@@ -165,14 +170,14 @@ TEST_CASE("a fitted layer has the mean of the float outputs, and no scale or shi
   REQUIRE(network.layers[0].bias == "conv1.bias");
   REQUIRE(network.layers[1].bias.empty());
   const Dataset data = RandomImages(network, 300);
-  torch::jit::Module fitted = ApplyBits(network, {1, 2, 1}, {}, {}, {}).module;
-  const auto plain = OutputsOf(network, fitted, data.images);
+  AppliedPlan fitted = ApplyBits(network, {1, 2, 1}, {}, {}, {});
+  const auto plain = OutputsOf(network, fitted.module, data.images);
   const auto correction =
       CorrectNetwork(network, fitted, Outputs("fit"), data.images, data, Normalizer({}), SilentSink());
   CHECK(correction.chosen.outputs == "fit");
   CHECK(correction.candidates.empty());
   const auto target = OutputsOf(network, network.module, data.images);
-  const auto after = OutputsOf(network, fitted, data.images);
+  const auto after = OutputsOf(network, fitted.module, data.images);
   for (std::size_t i = 0; i < after.size(); ++i) {
     INFO(network.layers[i].name);
     const auto rows = [](const torch::Tensor& x) { return x.transpose(0, 1).reshape({x.size(1), -1}); };
@@ -190,10 +195,10 @@ TEST_CASE("per tensor, fitting keeps one scale for the whole layer") {
   const Dataset data = RandomImages(network, 100);
   QuantizerOptions options = Outputs("fit");
   options.granularity = "tensor";
-  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, options, {}).module;
+  AppliedPlan fitted = ApplyBits(network, {1, 1, 1}, {}, options, {});
   (void)CorrectNetwork(network, fitted, options, data.images, data, Normalizer({}), SilentSink());
   for (const Layer& layer : network.layers) {
-    const torch::Tensor magnitude = GetTensor(fitted, layer.parameter).abs();
+    const torch::Tensor magnitude = GetTensor(fitted.module, layer.parameter).abs();
     CHECK(magnitude.max().item<float>() == Approx(magnitude.min().item<float>()));
   }
 }
@@ -201,17 +206,17 @@ TEST_CASE("per tensor, fitting keeps one scale for the whole layer") {
 TEST_CASE("outputs are not fitted where batch norm follows, nor in layers that were left alone") {
   const Network network = ConvBatchNorm();
   const Dataset data = RandomImages(network, 100);
-  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, {}, {}).module;
-  const torch::jit::Module before = CloneModule(fitted);
+  AppliedPlan fitted = ApplyBits(network, {1, 1, 1}, {}, {}, {});
+  const torch::jit::Module before = CloneModule(fitted.module);
   QuantizerOptions options = Outputs("fit");
   options.batch_norm = "off";
   CHECK(CorrectNetwork(network, fitted, options, data.images, data, Normalizer({}), SilentSink()).chosen.outputs ==
         "fit");
-  CHECK(torch::equal(GetTensor(before, "conv1.weight"), GetTensor(fitted, "conv1.weight")));
-  CHECK(torch::equal(GetTensor(before, "conv2.weight"), GetTensor(fitted, "conv2.weight")));
-  CHECK_FALSE(torch::equal(GetTensor(before, "fc.weight"), GetTensor(fitted, "fc.weight")));
+  CHECK(torch::equal(GetTensor(before, "conv1.weight"), GetTensor(fitted.module, "conv1.weight")));
+  CHECK(torch::equal(GetTensor(before, "conv2.weight"), GetTensor(fitted.module, "conv2.weight")));
+  CHECK_FALSE(torch::equal(GetTensor(before, "fc.weight"), GetTensor(fitted.module, "fc.weight")));
 
-  torch::jit::Module alone = ApplyBits(network, {1, 1, 32}, {}, {}, {}).module;
+  AppliedPlan alone = ApplyBits(network, {1, 1, 32}, {}, {}, {});
   CHECK(CorrectNetwork(network, alone, options, data.images, data, Normalizer({}), SilentSink()).chosen.outputs ==
         "off");
 }
@@ -219,7 +224,7 @@ TEST_CASE("outputs are not fitted where batch norm follows, nor in layers that w
 TEST_CASE("'auto' fits the outputs on top of the best batch norm when the calibration loss falls") {
   const Network network = ConvWithBias();
   const Dataset data = RandomImages(network, 400);
-  torch::jit::Module corrected = ApplyBits(network, {1, 1, 1}, {}, {}, {}).module;
+  AppliedPlan corrected = ApplyBits(network, {1, 1, 1}, {}, {}, {});
   const auto correction =
       CorrectNetwork(network, corrected, Outputs("auto"), data.images, data, Normalizer({}), SilentSink());
   REQUIRE(correction.candidates.size() == 2);
@@ -234,9 +239,9 @@ TEST_CASE("a layer that sees rows first, images second is fitted to the same ima
   const Dataset data = RandomImages(images_first, 300);  // more than a minibatch of statistics
   const std::vector<int> bits = {2, 2};
   const auto corrected = [&](const Network& network) {
-    torch::jit::Module module = ApplyBits(network, bits, {}, {}, {}).module;
-    (void)CorrectNetwork(network, module, Outputs("fit"), data.images, data, Normalizer({}), SilentSink());
-    return module;
+    AppliedPlan applied = ApplyBits(network, bits, {}, {}, {});
+    (void)CorrectNetwork(network, applied, Outputs("fit"), data.images, data, Normalizer({}), SilentSink());
+    return applied.module;
   };
   const torch::jit::Module expected = corrected(images_first);
   for (const Network& network : {testing::RowsFirst(), testing::RowsFirstMerged()}) {
@@ -265,10 +270,10 @@ def forward(self, x):
   const Network network = DescribeNetwork(module, "routed", {1, 8, 8});
   REQUIRE(network.layers.size() == 3);
   const Dataset data = RandomImages(network, 100);
-  torch::jit::Module fitted = ApplyBits(network, {1, 1, 1}, {}, {}, {}).module;
-  const torch::Tensor expert = GetTensor(fitted, "expert").clone();
+  AppliedPlan fitted = ApplyBits(network, {1, 1, 1}, {}, {}, {});
+  const torch::Tensor expert = GetTensor(fitted.module, "expert").clone();
   (void)CorrectNetwork(network, fitted, Outputs("fit"), data.images, data, Normalizer({}), SilentSink());
-  CHECK(torch::equal(GetTensor(fitted, "expert"), expert));
+  CHECK(torch::equal(GetTensor(fitted.module, "expert"), expert));
 }
 
 }  // namespace

@@ -23,11 +23,11 @@ torch::jit::Module Quantized(const Network& network, const CorrectionMethod& met
   QuantizerOptions options;
   options.batch_norm = method.batch_norm;
   options.output_correction = method.outputs;
-  torch::jit::Module module = ApplyBits(network, {bits, bits, bits}, {}, {}, {}).module;
-  const auto correction = CorrectNetwork(network, module, options, data.images, data, Normalizer({}), SilentSink());
+  AppliedPlan applied = ApplyBits(network, {bits, bits, bits}, {}, {}, {});
+  const auto correction = CorrectNetwork(network, applied, options, data.images, data, Normalizer({}), SilentSink());
   CHECK(correction.chosen.batch_norm == method.batch_norm);
   CHECK(correction.chosen.outputs == method.outputs);
-  return module;
+  return applied.module;
 }
 
 TEST_CASE("of all corrections only re-estimated batch norms change a network that is not quantized") {
@@ -118,7 +118,8 @@ TEST_CASE("spoiled statistics: the quantized network beats the float one, not th
     QuantizerOptions options;
     options.batch_norm = "re-estimate";
     options.output_correction = "off";
-    (void)CorrectNetwork(sound, sound.module, options, train.images, train, Normalizer({}), SilentSink());
+    AppliedPlan same{sound.module, {}, {}, std::vector<QuantizedTensor>(sound.layers.size())};
+    (void)CorrectNetwork(sound, same, options, train.images, train, Normalizer({}), SilentSink());
     CentreAnswers(sound, train.images);
   }
   const Dataset test = testing::RandomImages(sound, 500, 12);

@@ -20,6 +20,9 @@ struct LearningSchedule {
   // Of LearnBound: the divergence's weight rises to 1 over the first quarter of the steps, for a network that knows
   // nothing yet; batch norms and dropout work as in training. Otherwise as when the network is used.
   bool warm_up = false, training_mode = false;
+  // Of LearnReference: labels have their whole weight however small the divergence is. For the control, a network with
+  // nothing to follow, so that it is taught what networks of few bits are.
+  bool always_teach = false;
 };
 
 // Maximizes the evidence lower bound E_q[log p(D|w)] - KL(q || prior) by stochastic gradient, one draw of the weights a

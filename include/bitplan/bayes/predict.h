@@ -37,9 +37,9 @@ struct DistinctImages {
 // What the inputs of a network are called in an error: "image 40 of npy/test" for number 40. Empty: by their number.
 using InputNames = std::function<std::string(std::int64_t input)>;
 
-// Answers of a stored network, draw by draw, through a module of its own. Every 128 inputs meet draws of their own: a
-// mean over many images then averages over many more draws than an image sees, at little cost. Networks drawn with one
-// seed meet the same noise on the same set of inputs.
+// Answers of a stored network, draw by draw, through a module of its own. Every kInputsPerDraw inputs meet draws of
+// their own: a mean over many images then averages over many more draws than an image sees, at little cost. Networks
+// drawn with one seed meet the same noise on the same set of inputs.
 class Drawer {
  public:
   explicit Drawer(const StoredNetwork& stored, InputNames names = {});
@@ -75,14 +75,29 @@ struct BayesEvaluation {
 // `labelled` false: the labels mean nothing to the network, metrics and `correct` stay 0.
 [[nodiscard]] BayesEvaluation Judge(const Uncertainty& uncertainty, const DistinctImages& data, bool labelled = true);
 
-// Difference of accuracy on the same images, before - after. An image is resampled with all of its labels, so that ten
-// labels of one image do not count as ten images.
+// Which images met the same draws when `count` were predicted together: int64 [count], numbers from `first` on.
+[[nodiscard]] torch::Tensor DrawBlocks(std::int64_t count, std::int64_t first = 0);
+
+// Difference of accuracy on the same images, before - after. Blocks of images that share their draws are resampled
+// together, and an image with all of its labels, so that the interval holds images and draws, and ten labels of one
+// image do not count as ten images. With fewer than 20 blocks single images are resampled, and draws count as given.
 struct ClusteredDrop {
   double drop = 0.0, ci_low = 0.0, ci_high = 0.0;  // 95 %, percentile bootstrap
 };
 // `before`, `after`: float32 [images], shares of right answers (or their means over several networks); `labels`:
-// float32 [images], how many labels an image has.
+// float32 [images], how many labels an image has; `block`: DrawBlocks.
 [[nodiscard]] ClusteredDrop CompareClustered(const torch::Tensor& before, const torch::Tensor& after,
-                                             const torch::Tensor& labels, int resamples, std::uint64_t seed);
+                                             const torch::Tensor& labels, const torch::Tensor& block, int resamples,
+                                             std::uint64_t seed);
+
+// The same difference on chosen images, and the upper end of its 95 % interval by RatioOverBlocks and Student's t, for
+// few blocks; above the difference by no less than what images on which both agree leave open, 3.7 images.
+struct BoundedDrop {
+  double value = 0.0;
+  double at_most = 0.0;  // infinite for fewer than two blocks
+};
+// Shapes as above, `chosen`: bool [images], one at least.
+[[nodiscard]] BoundedDrop DropOf(const torch::Tensor& before, const torch::Tensor& after, const torch::Tensor& labels,
+                                 const torch::Tensor& chosen);
 
 }  // namespace bitplan

@@ -34,8 +34,23 @@ struct RelativeChange {
 [[nodiscard]] RelativeChange CompareMeans(double before, double after, const std::vector<double>& before_without,
                                           const std::vector<double>& after_without);
 
+// So many inputs in a row meet the same draws (Drawer, predict.h); others meet draws of their own.
+inline constexpr std::int64_t kInputsPerDraw = 128;
+
+// sum(numerator) / sum(denominator) over chosen inputs, and its standard error by the jackknife over blocks of
+// kInputsPerDraw inputs in their order, delete one. Blocks differ in their inputs and in their draws, so the error
+// holds both.
+struct BlockRatio {
+  double value = 0.0, standard_error = 0.0;
+  std::int64_t blocks = 0;  // with a chosen input; fewer than two: no error is known
+};
+// `numerator`, `denominator`: float64 [inputs], the sum of the second over the chosen ones not 0; `chosen`: bool
+// [inputs], one at least.
+[[nodiscard]] BlockRatio RatioOverBlocks(const torch::Tensor& numerator, const torch::Tensor& denominator,
+                                         const torch::Tensor& chosen);
+
 // The relative change of a mean over some inputs, after / before - 1, and an upper bound of its size: 95 %, one-sided,
-// by the jackknife over blocks of 128 inputs in their order, because a block shares its draws (Drawer).
+// by RatioOverBlocks and Student's t.
 struct BoundedChange {
   double value = 0.0;
   double at_most = 0.0;  // of |value|; infinite for fewer than two blocks, or a mean of zero before

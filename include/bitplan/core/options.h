@@ -127,7 +127,7 @@ struct BayesPlanOptions {
   // Per variational parameter, means and standard deviations alike; 0: no such plan. Drawn weights and activations get
   // sample_bits and activation_bits, 4 where these are 0.
   double average_bits = 0.0;
-  double accuracy_drop = 1.0;  // most that the plan may lose on calibration images, share of images
+  double accuracy_drop = 1.0;  // most that the plan may lose on calibration images, share of labels
   double drift = 1.0;          // most that mean aleatoric or epistemic uncertainty may change there, relative
 };
 
@@ -149,7 +149,9 @@ struct BayesOptions {
   std::string fine_tune = "reference";                                      // reference, draws, bound
   int fine_tune_epochs = 2;
   double fine_tune_learning_rate = 0.0005;
-  std::string clean, ambiguous, out_of_distribution;  // test splits that are measured; `clean` empty: data.name
+  bool control = true;             // the float network fine-tuned as the others are; where `stages` has fine-tuned
+  std::string clean, ambiguous;    // test splits that are measured; `clean` empty: data.name
+  std::vector<std::string> out_of_distribution;  // likewise, each by itself
   BayesPlanOptions plan;
 };
 

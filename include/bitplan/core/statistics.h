@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "bitplan/core/plan.h"
@@ -41,13 +43,13 @@ struct SeedMean {
 // Seeds and samples are two random factors, d_si = mean + A_s + B_i + E_si: crossed where the samples are shared, so
 // neither a bootstrap of samples within seeds nor one of seeds alone has the variance. With the mean squares of the
 // two-way table of S seeds and N samples, seeds (MS_s, S - 1 degrees), samples (MS_i) and the rest (MS_e), the variance
-// of the mean is (MS_s + MS_i - MS_e) / SN. It is estimated with MS_i - MS_e >= 0, and the interval is Student's with
-// (MS_s + max(MS_i - MS_e, 0))^2 / (MS_s^2 / (S - 1)) degrees (Satterthwaite's, the samples being many; Hillis, A
+// of the mean is (MS_s + MS_i - MS_e) / SN. It is estimated with MS_i - MS_e >= 0 and as at least MS_e, which few
+// different samples may undercut by chance, and the interval is Student's with (MS_s + max(MS_i - MS_e, 0))^2 / (MS_s^2 / (S - 1)) degrees (Satterthwaite's, the samples being many; Hillis, A
 // comparison of denominator degrees of freedom methods for multiple observer ROC analysis, Statistics in Medicine 26,
-// 2007: readers are seeds, cases are samples). Where every seed has samples of its own the S means are independent:
-// Student's interval with S - 1 degrees. Equal seeds give the interval over samples.
+// 2007: readers are seeds, cases are samples). Where every seed has samples of its own, as many as it has, the S means are
+// independent: Student's interval with S - 1 degrees, their variance taken as at least that of their samples. Equal seeds give the interval over samples.
 //
-// Needs at least two seeds and two samples, as many of `a` as of `b`; Error(kInternal) otherwise.
+// Needs at least two seeds and two samples of each, as many of `a` as of `b`; Error(kInternal) otherwise.
 [[nodiscard]] SeedMean CompareOverSeeds(const SeedOutcomes& a, const SeedOutcomes& b, SeedSamples samples);
 [[nodiscard]] SeedMean CompareOverSeeds(const SeedLosses& a, const SeedLosses& b, SeedSamples samples);
 
@@ -76,16 +78,27 @@ struct FamilyLead {
   double lead = 0.0;                  // accuracy(first) - accuracy(second)
   // That the one ahead beats the other family: the largest two-sided p against its members (1 against one that it is
   // not ahead of), multiplied by the number of classifiers that the one ahead was chosen from (Bonferroni). 1 at a lead
-  // of 0. One seed: McNemar's exact p; several: CompareOverSeeds, samples shared.
+  // of 0. One seed: McNemar's exact p; several: CompareOverSeeds.
   double p = 1.0;
 };
-// All with the same seeds and samples in the same order; both families non-empty, classifiers distinct.
+// All with the same seeds and, for each, the same samples in the same order; both families non-empty, classifiers
+// distinct. `samples`: whether all seeds share them.
 [[nodiscard]] FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first,
-                                         const std::vector<SeedOutcomes>& second);
+                                         const std::vector<SeedOutcomes>& second,
+                                         SeedSamples samples = SeedSamples::kShared);
 
 // The 97.5 % quantile of Student's t, half a two-sided 95 % interval in standard errors: by the expansion of Cornish
 // and Fisher from 30 degrees of freedom on, by a sum over the density below; degrees >= 1, relative error below 1e-5.
 [[nodiscard]] double StudentQuantile975(double degrees);
+
+// A mean over independent repetitions (seeds) and its 95 % interval by Student's t, for the mean over all seeds that
+// there could be.
+struct MeanOverSeeds {
+  std::vector<double> values;  // of every seed, in their order
+  double mean = 0.0;
+  std::optional<std::pair<double, double>> ci95;  // none for a single value
+};
+[[nodiscard]] MeanOverSeeds OverSeeds(std::vector<double> values);  // not empty
 
 // Probability that |t| of Student's distribution is at least |statistic|; degrees >= 1,
 // relative error below 1e-4 for |statistic| up to 5.

@@ -86,6 +86,8 @@ struct DataFiles {
 //                         channel put in; labels [N] of any integer type, class numbers from 0. The number of classes
 //                         is the largest label of all splits plus one. Integers of 4 and 8 bytes stay integers (int64).
 //   synthetic-digits      nothing: rendered from a seed of its own, the same for every run
+//   synthetic-letters     likewise: capital letters, drawn as those digits are; labels 0..23 for A to Z without I and
+//                         O, which people write as 1 and 0
 // scripts/fetch-data lays the public ones out.
 struct DatasetSource {
   const char* name;

@@ -1,9 +1,10 @@
 // `bitplan bayes`: Bayesian networks trained, quantized, fine-tuned and measured.
 //
-// For every seed: the float network (variational inference), then a row for every scheme, width and stage, then the
-// plan that gives means and standard deviations their own widths. Every network is a stage of the output folder: a
-// killed run continues with the next. Files: seed-S/NAME.packed (the network as stored, from which it was measured),
-// seed-S/NAME.pt (uncertainties per image), bayes.json, bayes.csv, report.html, plots/.
+// For every seed: the float network (variational inference), its control (the same after fine-tuning, not rounded), a
+// row for every scheme, width and stage, then the plan that gives means and standard deviations their own widths. Every
+// network is a stage of the output folder: a killed run continues with the next. Files: seed-S/NAME.packed (the network
+// as stored, from which it was measured), seed-S/NAME.pt (uncertainties per image), bayes.json, bayes.csv,
+// bayes-changes.csv, report.html, plots/.
 #pragma once
 
 #include <filesystem>

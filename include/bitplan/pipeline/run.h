@@ -4,11 +4,12 @@
 //
 // A stage runs when something that it reads has changed: another budget runs allocate, apply and verify and nothing
 // above. Files in the output folder: model.pt (when trained), posterior.pt, fits.pt (scales of all layers at all widths),
-// sensitivity.json, draws.json, manifest.json, and of every plan plans/NAME/plan.yaml and plans/NAME/quantized.pt; NAME states budget and allocator.
-// The newest are plan.yaml and quantized.pt too. A plan is written unverified as soon as the bits are known, and again
+// sensitivity.json, draws.json, manifest.json, and of every plan plan.yaml, quantized.pt and codes.safetensors (codes and
+// scales of its layers) in plans/NAME; NAME states budget and allocator. The newest have these names in the folder too. A plan is written unverified as soon as the bits are known, and again
 // with the measurement; one that was measured here before is put in place again without running anything.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -27,6 +28,7 @@ struct RunReport {
   std::filesystem::path folder;
   std::filesystem::path plan_file;
   std::filesystem::path quantized_file;                  // TorchScript; empty when none was written
+  std::int64_t packed_bytes = 0;                         // of the file of `export --to packed`; 0: not applied
   std::vector<StageStatus> stages;                       // in the order in which they were looked at
   double allocate_ms = 0.0;                              // from the loaded sensitivity table to the bits
   double shadow_price = 0.0;                             // nats that one more bit or byte is worth at this budget

@@ -1,6 +1,6 @@
 // Symmetric uniform quantizers for weights.
 //
-// At b bits a weight is written as scale * code, the scale one float32 per output channel (or per tensor), the 2^b
+// At b bits a weight is written as scale * code (quantized_tensor.h), the scale one float32 per output channel (or per tensor), the 2^b
 // codes being either
 //   grid "zero":  integers, with a level at zero: -2^(b-1) .. 2^(b-1) - 1; the scale may be negative, so that the
 //   longer
@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "bitplan/core/options.h"
+#include "bitplan/quantizers/quantized_tensor.h"
 
 namespace bitplan {
 
@@ -75,19 +76,21 @@ class WeightRows {
   [[nodiscard]] QuantizedWeight Fit(int bits, const std::string& grid) const;
   [[nodiscard]] QuantizedWeight Fit(int bits, const LevelChoice& choice) const;
 
-  // Q(w), shape of the weight.
-  [[nodiscard]] torch::Tensor Values(const QuantizedWeight& fit) const;
+  // The nearest levels.
+  [[nodiscard]] QuantizedTensor Quantized(const QuantizedWeight& fit) const;
+  // Q(w), shape of the weight: its values.
+  [[nodiscard]] torch::Tensor Values(const QuantizedWeight& fit) const { return Quantized(fit).Values(); }
 
-  // The same levels, but rounded so that errors cancel in the layer's outputs (src/quantizers/compensation.h): Q, shape
-  // of the weight, with the scales fitted again. `shrinkage` 0..1 moves the moments of the inputs towards their
-  // diagonal, at 1 every weight takes its nearest level.
-  [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
-                                                double shrinkage) const;
+  // The same grid, but rounded so that errors cancel in the layer's outputs (src/quantizers/compensation.h), with the
+  // scales fitted again. `shrinkage` 0..1 moves the moments of the inputs towards their diagonal, at 1 every weight
+  // takes its nearest level.
+  [[nodiscard]] QuantizedTensor Compensated(const QuantizedWeight& fit, const OutputMoments& moments,
+                                            double shrinkage) const;
   // With the damping of the target (0.01, 0.1 or 1) and the shrinkage (1, 0.5, 0.2 or 0.05) that give the least output
   // error under `held_out`, moments of other inputs, or Q(w) as it is when none gives less. What was chosen is then done
   // by all inputs: `held_share` of their moments are the held out ones; 0: as it was chosen.
-  [[nodiscard]] torch::Tensor CompensatedValues(const QuantizedWeight& fit, const OutputMoments& moments,
-                                                const OutputMoments& held_out, double held_share = 0.0) const;
+  [[nodiscard]] QuantizedTensor Compensated(const QuantizedWeight& fit, const OutputMoments& moments,
+                                            const OutputMoments& held_out, double held_share = 0.0) const;
   // The mean squared difference of the layer's outputs, with `values` for weights, from those wanted, summed over the
   // channels.
   [[nodiscard]] double OutputError(const torch::Tensor& values, const OutputMoments& moments) const;
@@ -117,7 +120,7 @@ class WeightRows {
   // Scales for `target` ([channels, n]) on the grid of `fit`: of a few, the ones of least output error.
   [[nodiscard]] torch::Tensor ScalesFor(const torch::Tensor& target, const QuantizedWeight& fit,
                                         const OutputMoments& moments) const;
-  [[nodiscard]] torch::Tensor Compensated(const torch::Tensor& target, const torch::Tensor& scales,
+  [[nodiscard]] QuantizedTensor RoundedTo(const torch::Tensor& target, const torch::Tensor& scales,
                                           const QuantizedWeight& fit, const OutputMoments& moments,
                                           double shrinkage) const;
   // Output errors at the positions that scales are fitted to; made when it is first asked for.

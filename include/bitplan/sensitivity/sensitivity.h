@@ -1,8 +1,6 @@
 // From model, posterior and quantizer to the table that allocators see.
 #pragma once
 
-#include <torch/types.h>
-
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -14,14 +12,15 @@
 #include "bitplan/models/network.h"
 #include "bitplan/posterior/posterior.h"
 #include "bitplan/quantizers/layer_fits.h"
+#include "bitplan/quantizers/quantized_tensor.h"
 #include "bitplan/quantizers/quantizer.h"
 
 namespace bitplan {
 
 struct Displacements;
 
-// Quantized weights of every layer at every width, [layers][widths], each of the weight's shape.
-using LayerValues = std::vector<std::vector<torch::Tensor>>;
+// Every layer quantized at every width, [layers][widths].
+using LayerCodes = std::vector<std::vector<QuantizedTensor>>;
 
 struct SensitivityInputs {
   const Network& network;
@@ -34,7 +33,7 @@ struct SensitivityInputs {
   std::uint64_t seed;
   const std::vector<QuantizerEvidence>* evidence = nullptr;  // of every layer, for the quantizer's range; null: none
   const LayerFits* fits = nullptr;  // of `network` at `widths` by `quantizer` and `evidence`; null: found here
-  const LayerValues* values = nullptr;  // at `widths`; null: the nearest levels by `fits`
+  const LayerCodes* codes = nullptr;  // at `widths`; null: the nearest levels by `fits`
   Displacements* displacements = nullptr;  // filled by a metric that keeps them (sensitivity/displacements.h)
 };
 

@@ -28,6 +28,12 @@ struct AppliedPlan {
   torch::jit::Module module{"empty"};  // a clone of the network with quantized weights
   std::vector<LevelChoice> choices;    // of every layer, order of Network::layers
   std::vector<QuantizedWeight> fits;   // the same; of a layer left alone only its place
+  // The same: codes and scales as rounding and corrections left them. The layer's weight in `module` is
+  // weights[l].Values(), bit for bit; undefined for a layer left alone.
+  std::vector<QuantizedTensor> weights;
+
+  // Gives a layer of the network other codes and scales, in `module` too.
+  void Put(const Network& network, std::size_t layer, QuantizedTensor weight);
 };
 
 // Writes Q_b(w) into a clone of the network; 16 and 32 bits leave a layer alone. `choices`: of every layer as a

@@ -10,8 +10,9 @@
 //
 // Outputs. A layer that feeds no batch norm is corrected itself: the outputs y_q of every output channel are fitted to
 // those of the float network by least squares,
-//   fit:          y_f ~ s y_q + t,   weight <- s weight,   bias <- s bias + t.
-// This costs no bits: s goes into the scale that the channel has anyway, t into its float bias. A layer without a bias
+//   fit:          y_f ~ s y_q + t,   scale <- s scale,   bias <- s bias + t.
+// This costs no bits: s goes into the scale that the channel has anyway, and the weights are made anew from the same
+// codes; t goes into its float bias. A layer without a bias
 // gets s alone (fitted through the origin); with granularity "tensor" one s serves the whole layer.
 #pragma once
 
@@ -20,15 +21,16 @@
 #include "bitplan/core/progress.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
+#include "bitplan/verify/apply.h"
 
 namespace bitplan {
 
-// Corrects `quantized` (a clone of network.module) in place, as options.batch_norm and options.output_correction say.
+// Corrects what ApplyBits made of `network` in place, as options.batch_norm and options.output_correction say.
 // `images`: unlabelled training images, float32 normalized [n, C, H, W]; all go through at once, so n bounds the memory
 // (n times one activation, and at most 256 MiB of float outputs). "auto" takes the candidate with the least NLL on
 // `calibration`, so it is never worse than "off" there: batch norm first, then outputs on top of it. What a network has
 // nothing to correct for stays "off": no batch norm, or no quantized layer that feeds anything else.
-[[nodiscard]] Correction CorrectNetwork(const Network& network, torch::jit::Module& quantized,
+[[nodiscard]] Correction CorrectNetwork(const Network& network, AppliedPlan& applied,
                                         const QuantizerOptions& options, const torch::Tensor& images,
                                         const Dataset& calibration, const Normalizer& normalizer,
                                         ProgressSink& progress);

@@ -1,7 +1,5 @@
-// A data set that needs no download: ten digits, drawn by a pen that no two times moves alike. An image is a style of
-// its digit (digit_strokes.h), bent by a smooth displacement field, slanted, turned, scaled and moved; drawn with a
-// stroke of varying width; sometimes smeared over by a stray stroke or a gap; blurred and noisy. The published seed
-// belongs to the data set, not to the run: everybody gets the same images.
+#include "data/pen.h"
+
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
@@ -10,14 +8,10 @@
 #include <cmath>
 
 #include "bitplan/core/random.h"
-#include "data/digit_strokes.h"
-#include "data/sources.h"
 
 namespace bitplan {
 namespace {
 
-constexpr std::uint64_t kDataSeed = 1797;
-constexpr std::int64_t kTrainImages = 20000, kTestImages = 4000;
 constexpr int kCanvasSide = 28;
 constexpr int kPointsPerSpan = 6;
 constexpr double kTwoPi = 6.283185307179586;
@@ -50,7 +44,7 @@ class Waves {
   std::array<Wave, 6> waves_;
 };
 
-// Points along the Catmull-Rom curve through `stroke`, in units of the digit's height around its middle.
+// Points along the Catmull-Rom curve through `stroke`, in units of the sign's height around its middle.
 std::vector<StrokePoint> Curve(const Stroke& stroke) {
   std::vector<StrokePoint> points;
   const auto last = static_cast<int>(stroke.size()) - 1;
@@ -88,9 +82,8 @@ void DrawSegment(Canvas& canvas, StrokePoint a, StrokePoint b, float radius, flo
   }
 }
 
-void DrawDigit(Canvas& canvas, int digit, RandomStream& stream) {
-  const auto& styles = DigitStyles(digit);
-  const DigitStyle& style = styles[stream.Index(styles.size())];
+void DrawSign(Canvas& canvas, const std::vector<SignStyle>& styles, RandomStream& stream) {
+  const SignStyle& style = styles[stream.Index(styles.size())];
   const Waves waves(stream, 0.055);
   const double angle = 0.16 * stream.Normal(), shear = 0.18 * stream.Normal();
   const double height = stream.Uniform(16, 22), width = height * stream.Uniform(0.65, 1.1);
@@ -114,10 +107,11 @@ void DrawDigit(Canvas& canvas, int digit, RandomStream& stream) {
   }
 }
 
-// A short line somewhere: ink that does not belong to the digit, or a place where the pen did not touch.
+// A short line somewhere: ink that does not belong to the sign, or a place where the pen did not touch.
 void Disturb(Canvas& canvas, RandomStream& stream) {
   const auto anywhere = [&]() -> StrokePoint {
-    return {static_cast<float>(stream.Uniform(2, kCanvasSide - 3)), static_cast<float>(stream.Uniform(2, kCanvasSide - 3))};
+    const double x = stream.Uniform(2, kCanvasSide - 3), y = stream.Uniform(2, kCanvasSide - 3);
+    return {static_cast<float>(x), static_cast<float>(y)};
   };
   const StrokePoint from = anywhere();
   const double angle = stream.Uniform(0, kTwoPi), length = stream.Uniform(2, 9);
@@ -156,9 +150,9 @@ float CheapNormal(RandomStream& stream) {
   return (static_cast<float>(sum) - 2 * 65535.0F) * (1.7320508F / 65536.0F);
 }
 
-void Render(int digit, RandomStream stream, std::uint8_t* pixels) {
+void Render(const std::vector<SignStyle>& styles, RandomStream stream, std::uint8_t* pixels) {
   Canvas canvas{};
-  DrawDigit(canvas, digit, stream);
+  DrawSign(canvas, styles, stream);
   while (stream.Uniform() < 0.3) Disturb(canvas, stream);
   const auto blur = static_cast<float>(stream.Uniform(0.02, 0.25));
   canvas = BlurredAlong(BlurredAlong(canvas, 1, kCanvasSide, blur), kCanvasSide, 1, blur);
@@ -170,28 +164,20 @@ void Render(int digit, RandomStream stream, std::uint8_t* pixels) {
   }
 }
 
-Dataset RenderSplit(const std::string& split, std::int64_t count) {
-  Dataset data{"synthetic-digits/" + split, torch::empty({count, 1, kCanvasSide, kCanvasSide}, torch::kUInt8),
-               torch::arange(count, torch::kInt64) % 10, 10};
+}  // namespace
+
+Dataset DrawSigns(const std::string& name, const std::string& split, std::int64_t count, int signs,
+                  const std::vector<SignStyle>& (*styles)(int sign), std::uint64_t seed) {
+  Dataset data{name + "/" + split, torch::empty({count, 1, kCanvasSide, kCanvasSide}, torch::kUInt8),
+               torch::arange(count, torch::kInt64) % signs, signs};
   std::uint8_t* pixels = data.images.data_ptr<std::uint8_t>();
   at::parallel_for(0, count, 256, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
-      Render(static_cast<int>(i % 10), RandomStream(kDataSeed, fmt::format("data/synthetic-digits/{}/{}", split, i)),
+      Render(styles(static_cast<int>(i % signs)), RandomStream(seed, fmt::format("data/{}/{}/{}", name, split, i)),
              pixels + i * kCanvasSide * kCanvasSide);
     }
   });
   return data;
-}
-
-}  // namespace
-
-DataFiles SyntheticDigitsFiles(const DataOptions&, const Folders&) { return {}; }
-
-DataSplits LoadSyntheticDigits(const DataOptions&, const Folders&, std::uint64_t) {
-  DataSplits splits;
-  splits.train = RenderSplit("train", kTrainImages);
-  splits.test = RenderSplit("test", kTestImages);
-  return splits;
 }
 
 }  // namespace bitplan

@@ -1,0 +1,38 @@
+// Forms in which a quantized network leaves: one exporter each, in one list. A new one is a file in src/exporters and a
+// line in its list.cpp.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "bitplan/core/plan.h"
+#include "bitplan/exporters/quantized_network.h"
+
+namespace bitplan {
+
+// What an exporter sees. All of it is of the same network: weights, TorchScript file and plan have been compared.
+struct ExportInputs {
+  const QuantizedNetwork& network;
+  const Plan& plan;
+  const std::filesystem::path& torchscript;  // quantized.pt: the graph, with rounded weights in float
+};
+
+struct Exporter {
+  const char* name;         // packed, torchscript, ...
+  const char* description;  // one line
+  const char* file;         // its name in the output folder, where the user gives none
+  // Writes all of it under `file`, a temporary name: the caller renames it. Error(kData) for a network that the form
+  // cannot hold.
+  void (*write)(const ExportInputs& inputs, const std::filesystem::path& file);
+};
+
+[[nodiscard]] const std::vector<Exporter>& Exporters();
+
+// Error(kUsage) with the known names and the nearest one.
+[[nodiscard]] const Exporter& FindExporter(const std::string& name);
+
+// For `bitplan help export`.
+[[nodiscard]] std::string ExportersHelp();
+
+}  // namespace bitplan

@@ -1,0 +1,11 @@
+// The TorchScript module, as it lies in the output folder.
+#include "bitplan/exporters/exporter.h"
+#include "bitplan/io/files.h"
+
+namespace bitplan {
+
+void ExportTorchScript(const ExportInputs& inputs, const std::filesystem::path& file) {
+  WriteFileAtomically(file, ReadFile(inputs.torchscript, "quantized network"));
+}
+
+}  // namespace bitplan

@@ -1,0 +1,46 @@
+// The list of exporters, in the order in which they are shown.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/suggest.h"
+#include "bitplan/exporters/exporter.h"
+
+namespace bitplan {
+
+void ExportPacked(const ExportInputs& inputs, const std::filesystem::path& file);
+void ExportTorchScript(const ExportInputs& inputs, const std::filesystem::path& file);
+void ExportJson(const ExportInputs& inputs, const std::filesystem::path& file);
+
+const std::vector<Exporter>& Exporters() {
+  static const std::vector<Exporter> exporters = {
+      {"packed", "codes of 1 to 8 bits without a bit between them, scales, the rest in float: a safetensors file",
+       "quantized.safetensors", ExportPacked},
+      {"torchscript", "the module with rounded weights in float32, as Python and C++ load it", "quantized.pt",
+       ExportTorchScript},
+      {"json", "codes and scales as numbers in text", "quantized.json", ExportJson},
+  };
+  return exporters;
+}
+
+const Exporter& FindExporter(const std::string& name) {
+  const auto& all = Exporters();
+  const auto found = std::find_if(all.begin(), all.end(), [&](const Exporter& one) { return name == one.name; });
+  if (found != all.end()) return *found;
+  std::vector<std::string> names;
+  for (const Exporter& exporter : all) names.emplace_back(exporter.name);
+  throw Error(ErrorKind::kUsage, UnknownNameMessage("format", name, names));
+}
+
+std::string ExportersHelp() {
+  std::string text =
+      "Formats of 'bitplan export RECIPE --to FORMAT', with the file that each writes into the output "
+      "folder:\n\n";
+  for (const Exporter& exporter : Exporters()) {
+    text += fmt::format("  {:<12} {:<22} {}\n", exporter.name, exporter.file, exporter.description);
+  }
+  return text;
+}
+
+}  // namespace bitplan

@@ -1,0 +1,231 @@
+// `bitplan export`, and what of a run it reads.
+#include <cstdlib>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "bitplan/exporters/quantized_network.h"
+#include "bitplan/io/plan.h"
+#include "bitplan/models/network.h"
+#include "cli/program.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan::test;
+
+namespace {
+
+bool SameBytes(const torch::Tensor& a, const torch::Tensor& b) {
+  const torch::Tensor one = a.contiguous(), other = b.contiguous();
+  return one.sizes() == other.sizes() && one.scalar_type() == other.scalar_type() &&
+         std::memcmp(one.data_ptr(), other.data_ptr(), one.nbytes()) == 0;
+}
+
+std::vector<std::string> Compensated(const Workplace& place, const std::string& command, const std::string& bits) {
+  return {command,
+          place.recipe(),
+          "--out",
+          "out",
+          "--json",
+          "--set",
+          "quantizer.rounding=compensated",
+          "--set",
+          "allocate.budget.average_bits=" + bits};
+}
+
+// The Python of docs/formats.md, as it stands there.
+std::string ReaderOfTheDocs() {
+  const std::string page = ReadText(std::filesystem::path(BITPLAN_SOURCE_DIR) / "docs/formats.md");
+  const std::string begin = "```python\n";
+  const auto from = page.find(begin);
+  REQUIRE(from != std::string::npos);
+  const auto to = page.find("```", from + begin.size());
+  return page.substr(from + begin.size(), to - from - begin.size());
+}
+
+}  // namespace
+
+TEST_CASE("the packed file holds quantized.pt bit for bit, its size is what run states, and its plan is plan.yaml") {
+  const Workplace place;
+  const auto run = place.Bitplan(Compensated(place, "run", "3"));
+  REQUIRE(run.code == 0);
+  const auto exported = place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "packed", "--json"});
+  INFO(exported.err);
+  REQUIRE(exported.code == 0);
+  const auto report = nlohmann::json::parse(exported.out), stated = nlohmann::json::parse(run.out);
+  const auto file = place / "out/quantized.safetensors";
+  CHECK(report.at("bytes") == std::filesystem::file_size(file));
+  CHECK(report.at("bytes") == stated.at("packed_bytes"));
+  CHECK(report.at("stored_bytes") == stated.at("achieved").at("stored_bytes"));
+  CHECK(report.at("float_bytes").get<std::int64_t>() ==
+        stated.at("achieved").at("network_bytes").get<std::int64_t>() - report.at("stored_bytes").get<std::int64_t>());
+  CHECK(report.at("bytes").get<double>() <= 1.02 * stated.at("achieved").at("network_bytes").get<double>() + 4096);
+
+  const auto network = bitplan::LoadQuantizedNetwork(file);
+  const auto module = bitplan::LoadModule(place / "out/quantized.pt");
+  CHECK(network.plan == ReadText(place / "out/plan.yaml"));
+  const auto plan = bitplan::LoadPlan(place / "out/plan.yaml");
+  REQUIRE(network.layers.size() == plan.layers.size());
+  for (std::size_t l = 0; l < plan.layers.size(); ++l) {
+    const auto& layer = network.layers[l];
+    CHECK(layer.name == plan.layers[l].name);
+    CHECK(layer.blocks.at(0).bits == plan.layers[l].bits);
+    CHECK(layer.blocks.at(0).grid() == plan.layers[l].grid);
+    CHECK(SameBytes(layer.Values(), bitplan::GetTensor(module, layer.parameter)));
+  }
+  for (const auto& [name, value] : network.others) CHECK(SameBytes(value, bitplan::GetTensor(module, name)));
+  auto rebuilt = bitplan::LoadModule(place / "out/model.pt");
+  bitplan::WriteWeights(network, rebuilt);
+  CHECK(bitplan::ModelHash(rebuilt) == bitplan::ModelHash(module));
+}
+
+TEST_CASE("the Python of the docs reads the weights of quantized.pt from the packed file, bit for bit") {
+  std::string python;
+  for (const char* candidate : {"python3", "/usr/bin/python3"}) {
+    const bool has_numpy = std::system((std::string(candidate) + " -c 'import numpy' > /dev/null 2>&1").c_str()) == 0;
+    if (python.empty() && has_numpy) python = candidate;
+  }
+  if (python.empty()) {
+    WARN("no numpy: the Python reader of docs/formats.md was not run");
+    return;
+  }
+  const Workplace place;
+  REQUIRE(place.Bitplan(Compensated(place, "run", "2.5")).code == 0);
+  REQUIRE(place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "packed"}).code == 0);
+  WriteText(place / "read.py", ReaderOfTheDocs() + R"(
+network = read_quantized("out/quantized.safetensors")
+assert network["plan"] == open("out/plan.yaml").read()
+for name, values in (network["weights"] | network["others"]).items():
+    assert values.dtype == np.float32, name
+    values.tofile(name + ".bin")
+    print(name, *values.shape)
+)");
+  REQUIRE(std::system(("cd '" + (place / "").string() + "' && " + python + " read.py > names.txt").c_str()) == 0);
+  const auto module = bitplan::LoadModule(place / "out/quantized.pt");
+  std::size_t read = 0;
+  for (const auto& entry : module.named_parameters()) {
+    INFO(entry.name);
+    const std::string bytes = ReadText(place / (entry.name + ".bin"));
+    REQUIRE(bytes.size() == entry.value.nbytes());
+    CHECK(std::memcmp(bytes.data(), entry.value.data_ptr(), bytes.size()) == 0);
+    ++read;
+  }
+  CHECK(read == 6);  // three layers with their biases
+}
+
+TEST_CASE("TorchScript and JSON leave under the name that the user gives") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto copied =
+      place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "torchscript", "--file", "mine.pt"});
+  REQUIRE(copied.code == 0);
+  CHECK(ReadText(place / "mine.pt") == ReadText(place / "out/quantized.pt"));
+  // Without a name it is there already.
+  REQUIRE(place.Bitplan({"export", "--out", "out", "--to", "torchscript"}).code == 0);
+  CHECK(ReadText(place / "mine.pt") == ReadText(place / "out/quantized.pt"));
+  REQUIRE(place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "json"}).code == 0);
+  const auto json = nlohmann::json::parse(ReadText(place / "out/quantized.json"));
+  CHECK(json.at("layers").size() == 3);
+  CHECK(json.at("plan") == ReadText(place / "out/plan.yaml"));
+}
+
+TEST_CASE("an older plan of the folder is exported by its file") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  REQUIRE(place.Bitplan({"export", "--out", "out", "--to", "packed", "--file", "first.safetensors"}).code == 0);
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out", "--set", "allocate.budget.average_bits=1.5"}).code ==
+          0);
+  for (const auto& entry : std::filesystem::directory_iterator(place / "out/plans")) {
+    const auto made =
+        place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "packed", "--plan",
+                       (entry.path() / "plan.yaml").string(), "--file", entry.path().filename().string()});
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+  }
+  int equal = 0, all = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(place / "out/plans")) {
+    equal += ReadText(place / entry.path().filename().string()) == ReadText(place / "first.safetensors") ? 1 : 0;
+    ++all;
+  }
+  CHECK(all == 2);
+  CHECK(equal == 1);
+}
+
+TEST_CASE("a run that continues reads the codes that apply has kept") {
+  const Workplace place;
+  REQUIRE(place.Bitplan(Compensated(place, "run", "3")).code == 0);
+  const auto again = place.Bitplan(Compensated(place, "run", "3"));
+  REQUIRE(again.code == 0);
+  CHECK(nlohmann::json::parse(again.out).at("packed_bytes") > 0);
+  // Codes that were tampered with are made again, with the network.
+  const std::string codes = ReadText(place / "out/codes.safetensors");
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(place / "out")) {
+    if (entry.path().filename() == "codes.safetensors") WriteText(entry.path(), "nothing");
+  }
+  const auto third = place.Bitplan(Compensated(place, "run", "3"));
+  REQUIRE(third.code == 0);
+  CHECK(ReadText(place / "out/codes.safetensors") == codes);
+}
+
+TEST_CASE("what cannot be exported says which command makes it, and leaves nothing behind") {
+  const Workplace place;
+  const auto refused = [&](const std::vector<std::string>& words, int code, const std::string& text) {
+    std::vector<std::string> command = {"export"};
+    command.insert(command.end(), words.begin(), words.end());
+    const auto outcome = place.Bitplan(command);
+    INFO(outcome.err);
+    CHECK(outcome.code == code);
+    CHECK_THAT(ErrorLine(outcome), ContainsSubstring(text));
+    CHECK(outcome.out.empty());
+  };
+  refused({place.recipe(), "--out", "out", "--to", "packed"}, 66, "bitplan run");
+  CHECK_FALSE(std::filesystem::exists(place / "out"));
+  refused({"--to", "packed"}, 64, "needs a recipe");
+  refused({place.recipe(), "--out", "out"}, 64, "--to");
+  refused({place.recipe(), "--out", "out", "--to", "packd"}, 64, "packed");
+
+  REQUIRE(place.Bitplan({"allocate", place.recipe(), "--out", "out"}).code == 0);
+  refused({place.recipe(), "--out", "out", "--to", "packed"}, 66, "bitplan verify");
+  REQUIRE(place.Bitplan({"verify", place.recipe(), "--out", "out"}).code == 0);
+  REQUIRE(place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "packed"}).code == 0);
+
+  // The network of the plan before.
+  REQUIRE(
+      place.Bitplan({"allocate", place.recipe(), "--out", "out", "--set", "allocate.budget.average_bits=1.5"}).code ==
+      0);
+  refused({place.recipe(), "--out", "out", "--to", "json"}, 65, "another plan");
+  REQUIRE(place.Bitplan({"verify", place.recipe(), "--out", "out"}).code == 0);
+  const std::string network = ReadText(place / "out/quantized.pt");
+  const std::string plan = ReadText(place / "out/plan.yaml");
+  for (const char* file : {"out/plan.yaml", "out/codes.safetensors", "out/manifest.json", "out/model.pt"}) {
+    refused({place.recipe(), "--out", "out", "--to", "json", "--file", file}, 64, "file of the run");
+  }
+  refused({place.recipe(), "--out", "out", "--to", "json", "--file", "out/quantized.pt"}, 64, "file of the run");
+  CHECK(ReadText(place / "out/plan.yaml") == plan);
+  CHECK(ReadText(place / "out/quantized.pt") == network);
+  refused({place.recipe(), "--out", "out", "--to", "json", "--file", "no/such/folder/x.json"}, 74, "cannot write");
+  const auto full = place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "json"}, 20000);
+  CHECK(full.code == 74);
+  CHECK_FALSE(std::filesystem::exists(place / "out/quantized.json"));
+  for (const auto& entry : std::filesystem::directory_iterator(place / "out")) {
+    CHECK(entry.path().string().find(".tmp") == std::string::npos);
+  }
+
+  // Weights that are not those of the codes.
+  std::filesystem::remove(place / "out/quantized.pt");
+  std::filesystem::copy_file(place / "out/model.pt", place / "out/quantized.pt");
+  refused({place.recipe(), "--out", "out", "--to", "packed"}, 65, "bitplan verify");
+  std::filesystem::remove(place / "out/quantized.pt");
+  refused({place.recipe(), "--out", "out", "--to", "packed"}, 66, "quantized.pt is missing");
+}
+
+TEST_CASE("a file of the user's own under the name of an export is moved aside") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  WriteText(place / "out/quantized.safetensors", "mine");
+  const auto exported = place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "packed"});
+  REQUIRE(exported.code == 0);
+  CHECK_THAT(exported.err, ContainsSubstring("quantized.kept.safetensors"));
+  CHECK(ReadText(place / "out/quantized.kept.safetensors") == "mine");
+  const auto again = place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "packed"});
+  REQUIRE(again.code == 0);
+  CHECK_FALSE(std::filesystem::exists(place / "out/quantized.kept-2.safetensors"));
+}
