@@ -93,9 +93,9 @@ std::vector<RecipeOption> MakeOptions() {
       Any("posterior.free_mean", FIELD(posterior.free_mean), "svi: let the means move"),
 
       Any("sensitivity.metric", FIELD(sensitivity.metric),
-          "posterior (from the likelihood information), measured or predictive (quantize one layer, evaluate; "
-          "predictive "
-          "corrects batch norms as the plan will), or a peer's: hawq, activation-distance, gradient, fisher-output"),
+          "posterior (from the likelihood information), measured, predictive or compensated (quantize one layer, "
+          "evaluate; predictive corrects batch norms as the plan will, compensated rounds as the plan will too), or a "
+          "peer's: hawq, activation-distance, gradient, fisher-output"),
       Count("sensitivity.samples", FIELD(sensitivity.samples), "images",
             "training images for the coherence of rounding errors, or of every evaluation of measured"),
       Any("sensitivity.coherence", FIELD(sensitivity.coherence),

@@ -168,7 +168,7 @@ TEST_CASE("compare --sensitivity --near ranks metrics by deployed plans of one s
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
   const auto report = nlohmann::json::parse(outcome.out);
-  const auto plan = nlohmann::json::parse(place.Bitplan({"inspect", place.recipe(), "--json"}).out);
+  const auto plan = nlohmann::json::parse(place.Bitplan({"inspect", "lenet-300-100", "--json"}).out);
   std::vector<double> weights;
   for (const auto& layer : plan.at("layers")) weights.push_back(layer.at("weights"));
   REQUIRE(report.at("near").size() == 3);
