@@ -15,6 +15,7 @@
 #include "bitplan/models/activations.h"
 #include "bitplan/quantizers/packing.h"
 #include "io/json_text.h"
+#include "quantizers/deflate.h"
 
 namespace bitplan {
 namespace {
@@ -36,17 +37,6 @@ torch::Tensor UnpackedLevels(const std::string& packed, int bits, const std::vec
   UnpackBits(reinterpret_cast<const std::uint8_t*>(packed.data()), codes.numel(), bits,
              codes.data_ptr<std::uint8_t>());
   return codes;
-}
-
-std::string Deflated(const std::string& bytes) {
-  uLongf size = compressBound(bytes.size());
-  std::string deflated(size, '\0');
-  if (compress2(reinterpret_cast<Bytef*>(deflated.data()), &size, reinterpret_cast<const Bytef*>(bytes.data()),
-                bytes.size(), Z_BEST_COMPRESSION) != Z_OK) {
-    throw Error(ErrorKind::kInternal, "zlib cannot deflate");
-  }
-  deflated.resize(size);
-  return deflated;
 }
 
 std::string Inflated(const std::string& bytes, std::size_t size) {

@@ -18,6 +18,7 @@
 #include "bitplan/quantizers/packing.h"
 #include "exporters/safetensors.h"
 #include "io/json_text.h"
+#include "quantizers/deflate.h"
 
 namespace bitplan {
 namespace {
@@ -75,16 +76,7 @@ std::string FromBase64(const std::string& text) {
 }
 
 // Text as it stands in the metadata: zlib, then base64.
-std::string ShortText(const std::string& text) {
-  uLongf size = compressBound(text.size());
-  std::string deflated(size, '\0');
-  if (compress2(reinterpret_cast<Bytef*>(deflated.data()), &size, reinterpret_cast<const Bytef*>(text.data()),
-                text.size(), Z_BEST_COMPRESSION) != Z_OK) {
-    throw Error(ErrorKind::kInternal, "zlib cannot deflate");
-  }
-  deflated.resize(size);
-  return Base64(deflated);
-}
+std::string ShortText(const std::string& text) { return Base64(Deflated(text)); }
 
 std::string LongText(const std::string& text) {
   const std::string deflated = FromBase64(text);

@@ -106,7 +106,7 @@ def forward(self, x):
   CHECK_THAT(outcome.out, ContainsSubstring("256 weights in 1 layer\n"));
   CHECK_THAT(outcome.out, ContainsSubstring("left in float      97 % of all weights, 8,964: kernel (used by "
                                             "aten::conv1d); 4 in 1 bias\n"));
-  CHECK_THAT(outcome.out, ContainsSubstring("whole network") && ContainsSubstring("(1.0 times smaller"));
+  CHECK_THAT(outcome.out, ContainsSubstring("whole network") && ContainsSubstring("(1.0 times smaller; packed file "));
   CHECK_THAT(ReadText(place / "out/plan.yaml"), ContainsSubstring("{name: kernel, shape: [64, 28, 5], reason: "));
   for (const char* command : {"run", "allocate", "verify"}) {
     const auto json = place.Bitplan({command, place.recipe(), "--out", "out", "--json"});
