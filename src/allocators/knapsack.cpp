@@ -31,6 +31,7 @@ Reduced Reduce(const std::vector<std::vector<KnapsackItem>>& classes, std::int64
   Reduced result;
   result.begin.reserve(classes.size() + 1);
   result.begin.push_back(0);
+  result.options.reserve(classes.size() * (classes.empty() ? 0 : classes.front().size()));
   std::int64_t divisor = 0;
   std::vector<Option> sorted;
   for (const auto& items : classes) {
@@ -39,17 +40,18 @@ Reduced Reduce(const std::vector<std::vector<KnapsackItem>>& classes, std::int64
     for (std::size_t i = 0; i < items.size(); ++i) {
       sorted.push_back({items[i].cost, items[i].value, static_cast<int>(i)});
     }
-    std::sort(sorted.begin(), sorted.end(), [](const Option& a, const Option& b) {
+    const auto before = [](const Option& a, const Option& b) {
       if (a.cost != b.cost) return a.cost < b.cost;
       return a.value != b.value ? a.value < b.value : a.item < b.item;
-    });
+    };
+    if (!std::is_sorted(sorted.begin(), sorted.end(), before)) std::sort(sorted.begin(), sorted.end(), before);
     const std::int64_t cheapest = sorted.front().cost;
     double best = kInfinity;
     for (Option option : sorted) {
       if (!(option.value < best)) continue;
       best = option.value;
       option.cost -= cheapest;
-      divisor = std::gcd(divisor, option.cost);
+      if (divisor != 1) divisor = std::gcd(divisor, option.cost);
       result.options.push_back(option);
     }
     result.begin.push_back(result.options.size());
@@ -58,21 +60,30 @@ Reduced Reduce(const std::vector<std::vector<KnapsackItem>>& classes, std::int64
   if (capacity < 0) throw Error(ErrorKind::kInternal, "knapsack: the cheapest items exceed the capacity");
   result.divisor = std::max<std::int64_t>(divisor, 1);
   result.capacity = capacity / result.divisor;
-  for (Option& option : result.options) option.cost /= result.divisor;
+  if (result.divisor > 1) {
+    for (Option& option : result.options) option.cost /= result.divisor;
+  }
   return result;
 }
 
 struct HullStep {
   double slope;  // fall of the value per cost, > 0
+  std::int64_t cost;
   std::size_t cls;
   std::size_t from, to;  // options
 };
+
+// The order of the walk: steepest first, within a class in order of cost.
+bool ComesBefore(const HullStep& a, const HullStep& b) {
+  if (a.slope != b.slope) return a.slope > b.slope;
+  return a.cls != b.cls ? a.cls < b.cls : a.from < b.from;
+}
 
 double Slope(const Option& from, const Option& to) {
   return (from.value - to.value) / static_cast<double>(to.cost - from.cost);
 }
 
-// Steps along the lower convex hulls, steepest first; within a class in order of cost.
+// Steps along the lower convex hulls, class by class.
 std::vector<HullStep> HullSteps(const Reduced& problem) {
   std::vector<HullStep> steps;
   steps.reserve(problem.options.size());
@@ -88,38 +99,53 @@ std::vector<HullStep> HullSteps(const Reduced& problem) {
       hull.push_back(o);
     }
     for (std::size_t i = 1; i < hull.size(); ++i) {
-      steps.push_back({Slope(problem.options[hull[i - 1]], problem.options[hull[i]]), c, hull[i - 1], hull[i]});
+      const Option &from = problem.options[hull[i - 1]], &to = problem.options[hull[i]];
+      steps.push_back({Slope(from, to), to.cost - from.cost, c, hull[i - 1], hull[i]});
     }
   }
-  std::sort(steps.begin(), steps.end(), [](const HullStep& a, const HullStep& b) {
-    if (a.slope != b.slope) return a.slope > b.slope;
-    return a.cls != b.cls ? a.cls < b.cls : a.from < b.from;
-  });
   return steps;
+}
+
+// Puts the steps that the walk takes before the first one that does not fit to the front, in any order, that one behind
+// them, and takes what they cost from `slack`. Their number. By halves, so that no more is sorted than has to be.
+std::size_t TakeSteepest(std::vector<HullStep>& steps, std::int64_t& slack) {
+  const auto at = [&](std::size_t place) { return steps.begin() + static_cast<std::ptrdiff_t>(place); };
+  std::size_t begin = 0, end = steps.size();
+  while (begin < end) {
+    const std::size_t middle = begin + (end - begin) / 2;
+    std::nth_element(at(begin), at(middle), at(end), ComesBefore);
+    std::int64_t cost = 0;
+    for (std::size_t s = begin; s <= middle; ++s) cost += steps[s].cost;
+    if (cost <= slack) {
+      slack -= cost;
+      begin = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
+  return begin;
 }
 
 Walk GreedyWalk(const Reduced& problem) {
   Walk walk;
   walk.base.assign(problem.begin.begin(), problem.begin.end() - 1);
   walk.slack = problem.capacity;
-  const std::vector<HullStep> steps = HullSteps(problem);
-  const auto cost = [&](const HullStep& step) {
-    return problem.options[step.to].cost - problem.options[step.from].cost;
-  };
-  std::size_t s = 0;
-  for (; s < steps.size() && cost(steps[s]) <= walk.slack; ++s) {
-    walk.base[steps[s].cls] = steps[s].to;
-    walk.slack -= cost(steps[s]);
-  }
+  std::vector<HullStep> steps = HullSteps(problem);
+  const std::size_t taken = TakeSteepest(steps, walk.slack);
+  for (std::size_t s = 0; s < taken; ++s) walk.base[steps[s].cls] = std::max(walk.base[steps[s].cls], steps[s].to);
   walk.first = walk.base;
-  if (s == steps.size()) return walk;  // everything fits: lambda 0, gap 0
-  walk.lambda = steps[s].slope;
+  if (taken == steps.size()) return walk;  // everything fits: lambda 0, gap 0
+  const auto rest = steps.begin() + static_cast<std::ptrdiff_t>(taken);
+  walk.lambda = std::min_element(rest, steps.end(), ComesBefore)->slope;
   walk.gap = walk.lambda * static_cast<double>(walk.slack);
-  for (std::int64_t left = walk.slack; s < steps.size() && left > 0; ++s) {
-    if (cost(steps[s]) > left || walk.first[steps[s].cls] != steps[s].from) continue;
-    walk.first[steps[s].cls] = steps[s].to;
-    left -= cost(steps[s]);
-    walk.gap -= steps[s].slope * static_cast<double>(cost(steps[s]));
+  std::int64_t left = walk.slack;
+  const auto fitting = std::partition(rest, steps.end(), [&](const HullStep& step) { return step.cost <= left; });
+  std::sort(rest, fitting, ComesBefore);
+  for (auto step = rest; step != fitting && left > 0; ++step) {
+    if (step->cost > left || walk.first[step->cls] != step->from) continue;
+    walk.first[step->cls] = step->to;
+    left -= step->cost;
+    walk.gap -= step->slope * static_cast<double>(step->cost);
   }
   walk.gap = std::max(walk.gap, 0.0);
   return walk;

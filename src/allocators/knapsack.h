@@ -48,7 +48,7 @@ inline constexpr std::int64_t kKnapsackStates = 4'000'000;
 [[nodiscard]] KnapsackSolution SolveKnapsack(const std::vector<std::vector<KnapsackItem>>& classes,
                                              std::int64_t capacity, std::int64_t state_limit = kKnapsackStates);
 
-// Step 2 alone, in O(n log n).
+// Step 2 alone, in O(n) beside what is sorted to spend the rest.
 struct KnapsackRelaxation {
   std::vector<int> rounded_down;  // optimum of the linear relaxation, its one fractional class at the cheaper item
   std::vector<int> filled;        // the same with the rest spent on further hull steps that fit, steepest first

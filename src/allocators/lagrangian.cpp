@@ -2,8 +2,8 @@
 // loss rise + lambda * cost; the largest value of
 //   sum_u min_k (rise + lambda * cost) - lambda * capacity
 // over lambda is the dual bound, which no plan within the budget is predicted below, and its lambda the shadow price:
-// what one more weight bit (or byte) is worth. The walk of allocators/knapsack.h finds both by sorting the steps of the
-// convex hulls, in O(n log n); the plan spends what is left on the further steps that fit.
+// what one more weight bit (or byte) is worth. The walk of allocators/knapsack.h finds both by halving the steps of the
+// convex hulls, in O(n); the plan spends what is left on the further steps that fit.
 //
 // The plan never uses a width above the convex hull of its row; what it is predicted to cost exceeds the bound by less
 // than the first hull step that did not fit is worth.

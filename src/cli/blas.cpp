@@ -54,9 +54,13 @@ std::string FittingKernels(const std::string& core, Vectors vectors) {
   constexpr std::array<const char*, 15> kWithoutAvx = {
       "Generic", "Katmai", "Coppermine", "Northwood", "Prescott", "Banias",    "Atom",   "Core2",
       "Penryn",  "Dunnington", "Nehalem", "Athlon",   "Opteron",  "Barcelona", "Bobcat"};
-  if (std::none_of(kWithoutAvx.begin(), kWithoutAvx.end(), [&](const char* old) { return core == old; })) return "";
-  if (vectors == Vectors::kAvx512) return "SkylakeX";
-  return vectors == Vectors::kAvx2 ? "Haswell" : "";
+  constexpr std::array<const char*, 3> kWithAvx2 = {"Haswell", "Zen", "Excavator"};
+  const auto is_one_of = [&](const auto& cores) {
+    return std::any_of(cores.begin(), cores.end(), [&](const char* one) { return core == one; });
+  };
+  const bool old = is_one_of(kWithoutAvx);
+  if (vectors == Vectors::kAvx512 && (old || is_one_of(kWithAvx2))) return "SkylakeX";
+  return vectors == Vectors::kAvx2 && old ? "Haswell" : "";
 }
 
 }  // namespace bitplan::cli

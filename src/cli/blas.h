@@ -21,8 +21,8 @@ enum class Vectors { kOther, kAvx2, kAvx512 };
 // What this processor computes with.
 [[nodiscard]] Vectors OwnVectors();
 
-// OpenBLAS takes kernels without AVX on a processor that came after its release. What OPENBLAS_CORETYPE must say for
-// those that fit; empty where `core` is no such mistake.
+// OpenBLAS takes kernels without AVX, or for AMD without AVX-512, on a processor that came after its release. What
+// OPENBLAS_CORETYPE must say for those that fit; empty where `core` is no such mistake.
 [[nodiscard]] std::string FittingKernels(const std::string& core, Vectors vectors);
 
 }  // namespace bitplan::cli

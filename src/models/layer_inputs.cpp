@@ -33,7 +33,7 @@ std::int64_t InputPositions(const Layer& layer, const torch::Tensor& input) {
 
 torch::Tensor DrawPositions(std::int64_t positions, std::int64_t count, at::Generator& generator) {
   if (positions <= count) return torch::arange(positions);
-  return torch::randint(positions, {count}, generator, torch::kInt64);
+  return std::get<0>(torch::randint(positions, {count}, generator, torch::kInt64).sort());
 }
 
 torch::Tensor GatherInputs(const Layer& layer, const torch::Tensor& input, const torch::Tensor& positions) {
@@ -48,14 +48,25 @@ torch::Tensor GatherInputs(const Layer& layer, const torch::Tensor& input, const
   const float* const from = values.data_ptr<float>();
   const std::int64_t* const position = chosen.data_ptr<std::int64_t>();
   float* const to = gathered.data_ptr<float>();
+  std::vector<std::int64_t> steps;  // from the window's first value to each of the others
+  for (std::int64_t i = 0; i < tall; ++i) {
+    for (std::int64_t j = 0; j < wide; ++j) steps.push_back(i * window.dilation[0] * columns + j * window.dilation[1]);
+  }
+  const std::int64_t reach_down = window.dilation[0] * (tall - 1), reach_right = window.dilation[1] * (wide - 1);
   at::parallel_for(0, count, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p) {
       const std::int64_t image = position[p] / (height * width);
       const std::int64_t top = position[p] / width % height * window.stride[0] - window.padding[0];
       const std::int64_t left = position[p] % width * window.stride[1] - window.padding[1];
+      const bool inside = top >= 0 && left >= 0 && top + reach_down < rows && left + reach_right < columns;
       for (std::int64_t c = 0; c < channels; ++c) {
         const float* const plane = from + (image * channels + c) * rows * columns;
         float* out = to + ((c / per_group * count + p) * per_group + c % per_group) * area;
+        if (inside) {
+          const float* const first = plane + top * columns + left;
+          for (std::int64_t k = 0; k < area; ++k) out[k] = first[steps[static_cast<std::size_t>(k)]];
+          continue;
+        }
         for (std::int64_t i = 0; i < tall; ++i) {
           const std::int64_t y = top + i * window.dilation[0];
           for (std::int64_t j = 0; j < wide; ++j, ++out) {

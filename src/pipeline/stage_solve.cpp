@@ -76,7 +76,7 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = Sha256OfParts({"allocate/12", RangeEvidenceHash(), measured.content, draws.content,
+  const auto input = Sha256OfParts({"allocate/13", RangeEvidenceHash(), measured.content, draws.content,
                                     ModelRecord().content, Section("allocate"), Section("quantizer"),
                                     allocator.needs_oracle ? DataHash(false) : std::string(), CalibrationSeed()});
   const auto seed = recipe_.CalibrationSeed();
@@ -132,7 +132,7 @@ Allocation StageChain::Solve(const AllocateOptions& options, std::uint64_t seed,
     Recipe asked = recipe_;
     asked.allocate = options;
     asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-    input = Sha256OfParts({"solve/3", measured.content, ModelRecord().content, DataHash(false),
+    input = Sha256OfParts({"solve/4", measured.content, ModelRecord().content, DataHash(false),
                            DumpRecipeSection(asked, "allocate"), Section("quantizer"), Section("sensitivity"),
                            std::to_string(seed) + (CalibrationSeed() == Seed() ? "" : " of " + CalibrationSeed())});
     if (const auto kept = folder_.Find("solve", input)) {

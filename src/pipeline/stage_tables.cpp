@@ -139,7 +139,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {
-    return Sha256OfParts({"sensitivity/7", ModelRecord().content, posterior,
+    return Sha256OfParts({"sensitivity/8", ModelRecord().content, posterior,
                           recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
                           DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
                           DumpRecipeSection(recipe, "quantizer"), BitsText(Widths()), CalibrationSeed()});

@@ -32,7 +32,7 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
-  return Sha256OfParts({"apply/14", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+  return Sha256OfParts({"apply/15", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
                         BitsAndChoices(plan), CalibrationSeed(), RangeEvidenceHash()});
 }
 

@@ -18,7 +18,7 @@ constexpr double kDamping = 1e-4;     // share of the mean input power added to 
 constexpr double kMostDamping = 1e6;  // no finite moments need that much
 constexpr std::int64_t kBlock = 128;
 constexpr int kSweeps = 4;                // of coordinate descent
-constexpr std::int64_t kRowsAtOnce = 16;  // rows that share what is loaded of the moments
+constexpr std::int64_t kRowsAtOnce = 16;  // most rows that share what is loaded of the moments
 
 float CodeOf(float weight, float inverse, CodeRange range) {
   return std::min(std::max(std::nearbyint(weight * inverse - range.offset) + range.offset, range.low), range.high);
@@ -113,9 +113,10 @@ void Sweep(torch::Tensor& codes, torch::Tensor& products, const torch::Tensor& s
            const torch::Tensor& moments, const std::vector<std::int64_t>& order, CodeRange range) {
   const std::int64_t count = codes.size(0), n = codes.size(1);
   const float* const h = moments.data_ptr<float>();
-  at::parallel_for(0, (count + kRowsAtOnce - 1) / kRowsAtOnce, 1, [&](std::int64_t first, std::int64_t last) {
+  const std::int64_t at_once = std::clamp<std::int64_t>(count / at::get_num_threads(), 1, kRowsAtOnce);
+  at::parallel_for(0, (count + at_once - 1) / at_once, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t block = first; block < last; ++block) {
-      const std::int64_t begin = block * kRowsAtOnce, end = std::min(begin + kRowsAtOnce, count);
+      const std::int64_t begin = block * at_once, end = std::min(begin + at_once, count);
       for (const std::int64_t j : order) {
         const float* const row_h = h + j * n;
         if (!(row_h[j] > 0.0F)) continue;

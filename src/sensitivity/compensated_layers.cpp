@@ -12,6 +12,7 @@
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/tap.h"
+#include "models/input_products.h"
 #include "posterior/batches.h"
 #include "posterior/finite.h"
 
@@ -21,23 +22,22 @@ namespace {
 constexpr std::int64_t kImages = 512;
 constexpr std::int64_t kPositionsPerWeight = 8;
 constexpr std::int64_t kLeastPositions = 8192;
-constexpr std::int64_t kValuesGathered = std::int64_t{1} << 24;  // at once
 
 // E[x x^T] of a layer's inputs at these positions, float32 [groups, n, n]; around their mean where that is `centred`.
 torch::Tensor InputMoments(const Layer& layer, const torch::Tensor& input, const torch::Tensor& positions,
                            bool centred) {
-  const std::int64_t n = layer.weights() / layer.output_channels();
   torch::Tensor squares, sum, pilot;
-  for (const torch::Tensor& part : positions.split(std::max<std::int64_t>(1, kValuesGathered / n))) {
+  for (const torch::Tensor& part : GatherParts(layer, positions)) {
     torch::Tensor x = GatherInputs(layer, input, part);
     if (centred) {
       if (!pilot.defined()) pilot = x.mean(1, /*keepdim=*/true);
-      x = x - pilot;
+      x.sub_(pilot);
     }
-    const torch::Tensor products = x.transpose(1, 2).matmul(x), total = x.sum(1);
-    squares = squares.defined() ? squares.add_(products) : products;
+    AddUpperProducts(squares, x);
+    const torch::Tensor total = x.sum(1);
     sum = sum.defined() ? sum.add_(total) : total;
   }
+  MirrorUpper(squares);
   const auto count = static_cast<double>(positions.size(0));
   squares.div_(count);
   if (!centred) return squares;

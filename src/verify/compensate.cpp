@@ -18,6 +18,7 @@
 #include "bitplan/models/tap.h"
 #include "bitplan/quantizers/quantizer.h"
 #include "bitplan/verify/correction.h"
+#include "models/input_products.h"
 
 namespace bitplan {
 namespace {
@@ -28,14 +29,15 @@ constexpr std::int64_t kInputsPerWeight = 8;
 constexpr std::int64_t kMostInputs = std::int64_t{1} << 17;
 constexpr std::int64_t kProducts = 30'000'000'000;
 constexpr std::int64_t kLeastHeldOut = 8192;
-constexpr std::int64_t kGathered = std::int64_t{1} << 24;  // values gathered at once
+constexpr std::int64_t kComparedPositions = 64;
+constexpr double kSameOutputs = 1e-3;  // of the largest output: float32 sums in another order
 constexpr std::int64_t kSlopeImages = 16;
 constexpr double kLeastSlope = 1e-3;  // of a batch norm's channels, against the largest
 
 // Where a layer's moments are taken, and what the float network has there.
 struct Sample {
   torch::Tensor positions;  // int64 [positions], into the rows of the images
-  torch::Tensor input;      // the rows of these images that the float layer sees, or undefined where outputs take less
+  torch::Tensor input;      // the rows of these images that the float layer sees; undefined once outputs are there
   torch::Tensor outputs;    // of the float layer without its bias, [groups, positions, channels per group]
   torch::Tensor other;    // what the float network adds to these outputs, [positions, channels], or undefined
   std::vector<std::int64_t> sizes;  // of the rows
@@ -112,6 +114,11 @@ class Compensation {
       if (kept_ < images_.size(0)) samples_[index].push_back(Drawn(index, input, kept_, images_.size(0)));
       others_[index].reset();
     };
+    handlers.on_layer_output = [&](std::size_t index, const torch::Tensor& output) {
+      if (samples_[index].empty()) return;
+      KeepOutputs(index, output, 0, kept_, samples_[index].front());
+      if (samples_[index].size() > 1) KeepOutputs(index, output, kept_, images_.size(0), samples_[index].back());
+    };
     handlers.on_batch_norm_input = std::move(on_batch_norm);
     handlers.on_batch_norm_output = [&](std::size_t norm, const torch::Tensor& input, const torch::Tensor& output,
                                         double) {
@@ -135,16 +142,60 @@ class Compensation {
     if (begin > 0) count = std::max(kLeastHeldOut, count / 3);  // only errors are measured on them
     sample.positions = DrawPositions(InputPositions(layer, rows), count, generator_);
     sample.other = OtherTerm(index, rows, begin, end, sample.positions);
-    if (rows.numel() <= sample.positions.size(0) * layer.output_channels()) {
-      sample.input = rows.clone();
-      return sample;
-    }
-    std::vector<torch::Tensor> outputs;
-    for (const torch::Tensor& part : Parts(layer, sample.positions)) {
-      outputs.push_back(FloatOutputs(layer, GatherInputs(layer, rows, part)));
-    }
-    sample.outputs = torch::cat(outputs, 1);
+    sample.input = rows;
     return sample;
+  }
+
+  // Of a sample either its input or, where they take less, the outputs. `output`: what the layer put out.
+  void KeepOutputs(std::size_t index, const torch::Tensor& output, std::int64_t begin, std::int64_t end,
+                   Sample& sample) const {
+    if (!sample.input.defined()) return;
+    const Layer& layer = network_.layers[index];
+    if (sample.input.numel() <= sample.positions.size(0) * layer.output_channels()) {
+      sample.input = sample.input.clone();
+      return;
+    }
+    sample.outputs = OwnOutputs(index, output, begin, end, sample);
+    if (!sample.outputs.defined()) {
+      std::vector<torch::Tensor> outputs;
+      for (const torch::Tensor& part : GatherParts(layer, sample.positions)) {
+        outputs.push_back(FloatOutputs(layer, GatherInputs(layer, sample.input, part)));
+      }
+      sample.outputs = torch::cat(outputs, 1);
+    }
+    sample.input.reset();
+  }
+
+  // The products of weights and inputs as the layer itself has computed them, without the bias where it added that.
+  // Undefined where some of them, multiplied here, say that its operation gives something else.
+  [[nodiscard]] torch::Tensor OwnOutputs(std::size_t index, const torch::Tensor& output, std::int64_t begin,
+                                         std::int64_t end, const Sample& sample) const {
+    const Layer& layer = network_.layers[index];
+    if (!image_rows_.Fits(index, output, images_.size(0))) return {};
+    const torch::Tensor rows = image_rows_.Of(index, output, images_.size(0), begin, end);
+    if (rows.numel() != InputPositions(layer, sample.input) * layer.output_channels()) return {};
+    const torch::Tensor few = sample.positions.slice(0, 0, kComparedPositions);
+    const torch::Tensor right = FloatOutputs(layer, GatherInputs(layer, sample.input, few));
+    torch::Tensor outputs = GatherOutputs(layer, rows, sample.positions);
+    const auto error = [&](const torch::Tensor& values) {
+      return (ByGroup(layer, values.slice(0, 0, kComparedPositions)) - right).abs().max().item<double>();
+    };
+    double least = error(outputs);
+    if (!layer.bias.empty()) {
+      const torch::Tensor bias = GetTensor(network_.module, layer.bias).detach();
+      const double without = error(outputs.slice(0, 0, kComparedPositions) - bias);
+      if (without < least) {
+        least = without;
+        outputs = outputs - bias;
+      }
+    }
+    if (!(least <= kSameOutputs * right.abs().max().item<double>())) return {};
+    return ByGroup(layer, outputs).contiguous();
+  }
+
+  // [positions, channels] as [groups, positions, channels per group].
+  static torch::Tensor ByGroup(const Layer& layer, const torch::Tensor& outputs) {
+    return outputs.reshape({outputs.size(0), layer.window ? layer.window->groups : 1, -1}).transpose(0, 1);
   }
 
   // What is added to the layer's outputs at these positions of the images begin .. end, [positions, channels];
@@ -167,10 +218,6 @@ class Compensation {
   // Positions for moments of n inputs.
   static std::int64_t Wanted(std::int64_t n) {
     return std::max(kInputsPerWeight * n, std::min(kMostInputs, kProducts / (n * n)));
-  }
-
-  static std::vector<torch::Tensor> Parts(const Layer& layer, const torch::Tensor& positions) {
-    return positions.split(std::max<std::int64_t>(1, kGathered / WeightsPerChannel(layer)));
   }
 
   // `inputs`: [groups, positions, n].
@@ -220,9 +267,7 @@ class Compensation {
     if (!now.defined()) return {};
     torch::Tensor lack = sample.other - now;
     if (joins_[index]->batch_norm) lack = lack.div_(slopes_[index]);
-    const Layer& layer = network_.layers[index];
-    const std::int64_t groups = layer.window ? layer.window->groups : 1;
-    return lack.reshape({lack.size(0), groups, -1}).transpose(0, 1);
+    return ByGroup(network_.layers[index], lack);
   }
 
   // Of the inputs that the quantized layer really gets from the images begin .. end, and the outputs that it should
@@ -246,7 +291,7 @@ class Compensation {
     const auto add = [](torch::Tensor& sum, const torch::Tensor& part) { sum = sum.defined() ? sum.add_(part) : part; };
     double power = 0.0;
     std::int64_t begin = 0;
-    for (const torch::Tensor& part : Parts(layer, positions)) {
+    for (const torch::Tensor& part : GatherParts(layer, positions)) {
       torch::Tensor inputs = GatherInputs(layer, rows, part);
       torch::Tensor outputs = !pairs                   ? FloatOutputs(layer, inputs)
                               : sample.input.defined() ? FloatOutputs(layer, GatherInputs(layer, sample.input, part))
@@ -258,15 +303,16 @@ class Compensation {
           input_pilot = inputs.mean(1, /*keepdim=*/true);
           output_pilot = outputs.mean(1, /*keepdim=*/true);
         }
-        inputs = inputs - input_pilot;
+        inputs.sub_(input_pilot);
         outputs = outputs - output_pilot;
       }
-      add(squares, inputs.transpose(1, 2).matmul(inputs));
-      add(products, outputs.transpose(1, 2).matmul(inputs));
+      AddUpperProducts(squares, inputs);
+      AddProducts(products, outputs, inputs);
       add(input_sum, inputs.sum(1));
       add(output_sum, outputs.sum(1));
       power += outputs.square().sum(torch::kFloat64).item<double>();
     }
+    MirrorUpper(squares);
     const auto count = static_cast<double>(positions.size(0));
     Taken taken{{squares.div_(count), products.div_(count), power / count}, {}, {}};
     OutputMoments& moments = taken.moments;

@@ -38,7 +38,10 @@ TEST_CASE("an OpenBLAS older than the processor is told which kernels fit, any o
   CHECK(FittingKernels("Prescott", Vectors::kAvx2) == "Haswell");
   CHECK(FittingKernels("Nehalem", Vectors::kAvx2) == "Haswell");
   CHECK(FittingKernels("Prescott", Vectors::kOther).empty());
-  CHECK(FittingKernels("Haswell", Vectors::kAvx512).empty());
+  CHECK(FittingKernels("Zen", Vectors::kAvx512) == "SkylakeX");
+  CHECK(FittingKernels("Haswell", Vectors::kAvx512) == "SkylakeX");
+  CHECK(FittingKernels("SkylakeX", Vectors::kAvx512).empty());
+  CHECK(FittingKernels("Cooperlake", Vectors::kAvx512).empty());
   CHECK(FittingKernels("Zen", Vectors::kAvx2).empty());
   CHECK(FittingKernels("", Vectors::kAvx512).empty());
 }

@@ -19,7 +19,8 @@ namespace bitplan {
 // Positions in a layer's input [N, C, H, W] or [..., in].
 [[nodiscard]] std::int64_t InputPositions(const Layer& layer, const torch::Tensor& input);
 
-// int64 [min(count, positions)]: all of them in order when there are no more than `count`, else drawn with replacement.
+// int64 [min(count, positions)]: all of them in order when there are no more than `count`, else drawn with
+// replacement, ascending: what lies side by side is read side by side.
 [[nodiscard]] torch::Tensor DrawPositions(std::int64_t positions, std::int64_t count, at::Generator& generator);
 
 // float32 [groups, positions, n], n in the order of an output channel's weights.
