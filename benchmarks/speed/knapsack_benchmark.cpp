@@ -39,13 +39,13 @@ AllocationProblem Table(int units) {
   return problem;
 }
 
-void Solve(benchmark::State& state, const char* allocator, BudgetKind kind) {
+void Solve(benchmark::State& state, const char* allocator, const Resource& resource) {
   const AllocationProblem problem = Table(static_cast<int>(state.range(0)));
   AllocateOptions options;
   options.allocator = allocator;
   options.bits = problem.widths;
-  options.budget = {kind, 3.0};
-  if (kind == BudgetKind::kBytes) options.budget.value = 3.0 / 8.0 * static_cast<double>(problem.total_weights());
+  options.budget = {resource, 3.0};
+  if (!resource.per_weight) options.budget.value = 3.0 / 8.0 * static_cast<double>(problem.total_weights());
   Allocation answer;
   for (auto _ : state) {
     answer = Allocate(problem, options, 1);
@@ -72,21 +72,21 @@ void Lagrangian(benchmark::State& state) {
   state.counters["gap"] = (value - answer.lower_bound) / value;
 }
 
-BENCHMARK_CAPTURE(Solve, exact_average_bits, "exact", BudgetKind::kAverageBits)
+BENCHMARK_CAPTURE(Solve, exact_average_bits, "exact", AverageBits())
     ->Arg(20)
     ->Arg(1000)
     ->Arg(100000)
     ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(Solve, exact_bytes, "exact", BudgetKind::kBytes)
+BENCHMARK_CAPTURE(Solve, exact_bytes, "exact", StoredBytes())
     ->Arg(20)
     ->Arg(1000)
     ->Arg(100000)
     ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(Solve, quantile_inform, "quantile-inform", BudgetKind::kAverageBits)
+BENCHMARK_CAPTURE(Solve, quantile_inform, "quantile-inform", AverageBits())
     ->Arg(20)
     ->Arg(1000)
     ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(Solve, lagrangian, "lagrangian", BudgetKind::kAverageBits)->Arg(1000)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(Solve, lagrangian, "lagrangian", AverageBits())->Arg(1000)->Unit(benchmark::kMillisecond);
 BENCHMARK(Lagrangian)->Arg(1000)->Arg(100000)->Unit(benchmark::kMillisecond);
 
 }  // namespace

@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
                                  .seed = 1};
   AllocateOptions options;
   options.allocator = "random-bits";
-  options.budget = {BudgetKind::kAverageBits, 3.0};
+  options.budget = {AverageBits(), 3.0};
   options.bits = widths;
   options.random_bits.steps = steps;
   TrainOptions training;

@@ -20,7 +20,7 @@
 #include "bitplan/models/network.h"
 #include "bitplan/posterior/posterior.h"
 #include "bitplan/sensitivity/sensitivity.h"
-#include "bitplan/verify/apply.h"
+#include "bitplan/ptq/apply.h"
 #include "timing.h"
 #include "vision_transformer.h"
 
@@ -75,7 +75,7 @@ int main(int argc, char** argv) {
                                SilentSink());
   });
   AllocateOptions allocate;
-  allocate.budget = {BudgetKind::kAverageBits, 3.0};
+  allocate.budget = {AverageBits(), 3.0};
   std::optional<AppliedPlan> applied;
   const double allocate_seconds = Seconds([&] {
     const auto bits = Allocate(table, allocate, 1).bits;

@@ -23,9 +23,9 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
                         const AllocateOptions& options, const std::vector<std::int64_t>& costs, std::int64_t total) {
   constexpr std::size_t kNamed = 3;
   const Budget& budget = options.budget;
-  const bool average = budget.kind == BudgetKind::kAverageBits;
+  const Resource& resource = budget.resource;
   const std::string needed =
-      average
+      resource.per_weight
           ? fmt::format("{:g}",
                         std::ceil(1e3 * static_cast<double>(total) / static_cast<double>(constrained.weights)) / 1e3)
           : fmt::format("{}", total);
@@ -42,7 +42,7 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
     const int bits = constrained.fixed_bits[u];
     if (bits <= 0 || bits == kFloatBits) continue;  // free, removed or left out of the budget
     takers.emplace_back(
-        Cost(unit, bits, budget.kind),
+        Cost(unit, bits, budget.resource),
         fmt::format("{} ({}, pinned at {})", unit.name, Counted(unit.weights, "weight"), Counted(bits, "bit")));
   }
   std::stable_sort(takers.begin(), takers.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
@@ -58,7 +58,7 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
     blocking += fmt::format("pinned layers take {:.0f} % of it; ", 100.0 * share);
   }
   return fmt::format("budget {} {} cannot be met: the cheapest plan needs {}; {}{}{}raise the budget to {}",
-                     budget.value, average ? "average bits" : "bytes", needed, blocking,
+                     budget.value, resource.words, needed, blocking,
                      constrained.fixed_cost > 0 ? "loosen allocate.pins, " : "",
                      narrowest > 0 ? "allow narrower widths in allocate.bits or " : "", needed);
 }
@@ -66,7 +66,7 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
 void CheckBudgetValue(const Budget& budget) {
   if (std::isfinite(budget.value) && budget.value >= 0.0) return;
   throw Error(ErrorKind::kUsage,
-              fmt::format("allocate.budget.{} is {}; it must be a number >= 0", BudgetName(budget.kind), budget.value));
+              fmt::format("allocate.budget.{} is {}; it must be a number >= 0", BudgetName(budget), budget.value));
 }
 
 void CheckFeasible(const AllocationProblem& problem, const ConstrainedProblem& constrained,
@@ -76,7 +76,7 @@ void CheckFeasible(const AllocationProblem& problem, const ConstrainedProblem& c
   for (const Unit& unit : constrained.free.units) {
     std::int64_t cheapest = std::numeric_limits<std::int64_t>::max();
     for (const int width : constrained.free.widths) {
-      cheapest = std::min(cheapest, Cost(unit, width, options.budget.kind));
+      cheapest = std::min(cheapest, Cost(unit, width, options.budget.resource));
     }
     costs.push_back(cheapest);
     total += cheapest;
@@ -89,7 +89,7 @@ void CheckAnswer(const Allocator& allocator, const AllocationProblem& problem, c
                  const Allocation& answer) {
   std::int64_t cost = 0;
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
-    cost += Cost(problem.units[u], answer.bits.at(u), budget.kind);
+    cost += Cost(problem.units[u], answer.bits.at(u), budget.resource);
   }
   const std::int64_t capacity = Capacity(problem, budget);
   if (cost != answer.cost || cost > capacity) {
@@ -117,13 +117,13 @@ void Guard(const Allocator& allocator, const AllocationProblem& problem, const B
 // Why a budget is not used up, where more than a hundredth of it is left.
 std::string Unused(const AllocationProblem& problem, const Budget& budget, const Allocation& answer) {
   const std::int64_t capacity = Capacity(problem, budget), left = capacity - answer.cost;
-  if (100 * left <= capacity) return {};
+  if (left <= capacity / 100) return {};
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     for (const int width : problem.widths) {
       if (width <= answer.bits[u]) continue;
       const Unit& unit = problem.units[u];
-      least = std::min(least, Cost(unit, width, budget.kind) - Cost(unit, answer.bits[u], budget.kind));
+      least = std::min(least, Cost(unit, width, budget.resource) - Cost(unit, answer.bits[u], budget.resource));
     }
   }
   if (least == std::numeric_limits<std::int64_t>::max()) return "every free layer has its widest width";
@@ -189,7 +189,7 @@ Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& opt
   const ConstrainedProblem constrained = CheckedConstraints(problem, options);
   if (constrained.free.units.empty()) return Spread(constrained, {.note = "no layer is free to choose"});
 
-  const Budget budget = constrained.FreeBudget(options.budget.kind);
+  const Budget budget = constrained.FreeBudget(options.budget.resource);
   std::optional<ConstrainedOracle> own_oracle;
   if (oracle != nullptr) own_oracle.emplace(*oracle, problem, constrained);
   Allocation answer = allocator.allocate({.problem = constrained.free,

@@ -59,17 +59,17 @@ Allocation AllocateBayesBits(const AllocatorInputs& inputs) {
   }
   std::sort(steps.begin(), steps.end());
   std::vector<int> chosen(problem.units.size(), 0);
-  std::int64_t left = Capacity(problem, inputs.budget) - MakeAllocation(problem, inputs.budget.kind, chosen).cost;
+  std::int64_t left = Capacity(problem, inputs.budget) - MakeAllocation(problem, inputs.budget.resource, chosen).cost;
   std::string reached;
   for (const Step& step : steps) {
-    left -= StepCost(problem, inputs.budget.kind, step.unit, step.column);
+    left -= StepCost(problem, inputs.budget.resource, step.unit, step.column);
     if (left < 0) {
       reached = fmt::format("shared offset {:+.3f} bits", step.offset);
       break;
     }
     chosen[step.unit] = step.column + 1;
   }
-  Allocation result = MakeAllocation(problem, inputs.budget.kind, chosen);
+  Allocation result = MakeAllocation(problem, inputs.budget.resource, chosen);
   result.note = reached;
   return result;
 }

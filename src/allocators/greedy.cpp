@@ -11,9 +11,9 @@ namespace bitplan {
 Allocation AllocateGreedy(const AllocatorInputs& inputs) {
   const AllocationProblem& problem = inputs.problem;
   std::vector<int> chosen(problem.units.size(), 0);
-  const std::int64_t cheapest = MakeAllocation(problem, inputs.budget.kind, chosen).cost;
-  SpendGreedily(problem, inputs.budget.kind, Capacity(problem, inputs.budget) - cheapest, chosen);
-  return MakeAllocation(problem, inputs.budget.kind, chosen);
+  const std::int64_t cheapest = MakeAllocation(problem, inputs.budget.resource, chosen).cost;
+  SpendGreedily(problem, inputs.budget.resource, Capacity(problem, inputs.budget) - cheapest, chosen);
+  return MakeAllocation(problem, inputs.budget.resource, chosen);
 }
 
 }  // namespace bitplan

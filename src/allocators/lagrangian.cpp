@@ -16,8 +16,8 @@ namespace bitplan {
 
 Allocation AllocateLagrangian(const AllocatorInputs& inputs) {
   const KnapsackRelaxation relaxation =
-      RelaxKnapsack(KnapsackClasses(inputs.problem, inputs.budget.kind), Capacity(inputs.problem, inputs.budget));
-  Allocation result = MakeAllocation(inputs.problem, inputs.budget.kind, relaxation.filled);
+      RelaxKnapsack(KnapsackClasses(inputs.problem, inputs.budget.resource), Capacity(inputs.problem, inputs.budget));
+  Allocation result = MakeAllocation(inputs.problem, inputs.budget.resource, relaxation.filled);
   result.has_bound = true;
   result.lower_bound = std::min(relaxation.lower_bound, result.predicted_loss_rise);
   result.shadow_price = relaxation.shadow_price;

@@ -30,15 +30,15 @@ Allocation AllocateNncf(const AllocatorInputs& inputs) {
     return problem.loss_rise[a][widest] < problem.loss_rise[b][widest];
   });
   std::vector<int> chosen(problem.units.size(), widest);
-  std::int64_t excess = MakeAllocation(problem, inputs.budget.kind, chosen).cost - Capacity(problem, inputs.budget);
+  std::int64_t excess = MakeAllocation(problem, inputs.budget.resource, chosen).cost - Capacity(problem, inputs.budget);
   for (int column = widest - 1; column >= 0 && excess > 0; --column) {
     for (const std::size_t u : order) {
       if (excess <= 0) break;
       chosen[u] = column;
-      excess -= StepCost(problem, inputs.budget.kind, u, column);
+      excess -= StepCost(problem, inputs.budget.resource, u, column);
     }
   }
-  return MakeAllocation(problem, inputs.budget.kind, chosen);
+  return MakeAllocation(problem, inputs.budget.resource, chosen);
 }
 
 }  // namespace bitplan

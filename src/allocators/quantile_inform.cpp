@@ -86,7 +86,7 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
   steps.reserve(static_cast<std::size_t>(units) * static_cast<std::size_t>(widths));
   std::int64_t left = Capacity(problem, budget);
   for (int u = 0; u < units; ++u) {
-    left -= Cost(problem.units[u], problem.widths.front(), budget.kind);
+    left -= Cost(problem.units[u], problem.widths.front(), budget.resource);
     const std::vector<double>& coherence = problem.units[u].coherence;
     double offset = -std::numeric_limits<double>::infinity();
     for (int k = 0; k + 1 < widths; ++k) {
@@ -104,7 +104,7 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
     if (result.all_widest) result.offset = step.offset;
     if (step.column != column) continue;  // an earlier step of this unit did not fit
     const int before = predecessor.empty() ? -1 : predecessor[step.unit];
-    const std::int64_t price = StepCost(problem, budget.kind, static_cast<std::size_t>(step.unit), column);
+    const std::int64_t price = StepCost(problem, budget.resource, static_cast<std::size_t>(step.unit), column);
     if (price <= left && (before < 0 || result.chosen[before] > column)) {
       left -= price;
       ++column;
@@ -117,7 +117,7 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
 
 Allocation Finish(const AllocationProblem& problem, const Budget& budget, const SweepResult& sweep,
                   const std::string& note) {
-  Allocation result = MakeAllocation(problem, budget.kind, sweep.chosen);
+  Allocation result = MakeAllocation(problem, budget.resource, sweep.chosen);
   result.note = note;
   if (!sweep.all_widest) result.note += fmt::format("; shared offset {:+.3f} bits", sweep.offset);
   return result;
@@ -140,10 +140,10 @@ Allocation ByRank(const AllocationProblem& problem, const Budget& budget, double
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return log_sigma[a] < log_sigma[b]; });
 
   const auto total = static_cast<double>(problem.total_weights());
-  const double bits_per_cost = budget.kind == BudgetKind::kBytes ? 8.0 : 1.0;
+  const double one_bit = CostOfOneBit(problem, budget.resource);
   const double narrowest = problem.widths.front(), widest = problem.widths.back();
-  const double average =
-      std::clamp(bits_per_cost * static_cast<double>(Capacity(problem, budget)) / total, narrowest, widest);
+  const double average = one_bit > 0.0 ? std::clamp(static_cast<double>(Capacity(problem, budget)) / one_bit, narrowest, widest)
+                                       : widest;
   const double spread = std::min(average - narrowest, widest - average) + 0.5;
 
   std::vector<double> scores(units);

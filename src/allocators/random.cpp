@@ -11,17 +11,17 @@ namespace bitplan {
 
 Allocation AllocateRandom(const AllocatorInputs& inputs) {
   const AllocationProblem& problem = inputs.problem;
-  const BudgetKind kind = inputs.budget.kind;
+  const Resource& resource = inputs.budget.resource;
   const int widest = static_cast<int>(problem.widths.size()) - 1;
   std::vector<int> chosen(problem.units.size(), 0);
-  std::int64_t left = Capacity(problem, inputs.budget) - MakeAllocation(problem, kind, chosen).cost;
+  std::int64_t left = Capacity(problem, inputs.budget) - MakeAllocation(problem, resource, chosen).cost;
   std::vector<std::size_t> open(problem.units.size());
   for (std::size_t u = 0; u < open.size(); ++u) open[u] = u;
   RandomStream stream(inputs.seed, "allocate/random");
   while (!open.empty()) {
     std::size_t& drawn = open[stream.Index(open.size())];
     int& column = chosen[drawn];
-    const std::int64_t cost = column < widest ? StepCost(problem, kind, drawn, column) : 0;
+    const std::int64_t cost = column < widest ? StepCost(problem, resource, drawn, column) : 0;
     if (column < widest && cost <= left) {
       left -= cost;
       ++column;
@@ -30,7 +30,7 @@ Allocation AllocateRandom(const AllocatorInputs& inputs) {
       open.pop_back();
     }
   }
-  return MakeAllocation(problem, kind, chosen);
+  return MakeAllocation(problem, resource, chosen);
 }
 
 }  // namespace bitplan

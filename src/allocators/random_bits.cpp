@@ -55,19 +55,24 @@ struct Costs {
   double budget = 0.0;
 };
 
+double CostScale(const AllocationProblem& problem, const Budget& budget) {
+  const double one_bit = CostOfOneBit(problem, budget.resource);
+  return one_bit > 0.0 ? 1.0 / one_bit : 1.0;
+}
+
 Costs NormalizedCosts(const AllocationProblem& problem, const Budget& budget) {
-  const double scale = (budget.kind == BudgetKind::kBytes ? 8.0 : 1.0) / static_cast<double>(problem.total_weights());
+  const double scale = CostScale(problem, budget);
   Costs costs{.budget = scale * static_cast<double>(Capacity(problem, budget))};
   for (const Unit& unit : problem.units) {
     std::vector<double>& row = costs.per_width.emplace_back();
-    for (const int width : problem.widths) row.push_back(scale * static_cast<double>(Cost(unit, width, budget.kind)));
+    for (const int width : problem.widths) row.push_back(scale * static_cast<double>(Cost(unit, width, budget.resource)));
   }
   return costs;
 }
 
 double ShadowPrice(const AllocationProblem& problem, const Budget& budget) {
-  const double scale = (budget.kind == BudgetKind::kBytes ? 8.0 : 1.0) / static_cast<double>(problem.total_weights());
-  return RelaxKnapsack(KnapsackClasses(problem, budget.kind), Capacity(problem, budget)).shadow_price / scale;
+  const double scale = CostScale(problem, budget);
+  return RelaxKnapsack(KnapsackClasses(problem, budget.resource), Capacity(problem, budget)).shadow_price / scale;
 }
 
 class Adam {
@@ -217,11 +222,11 @@ class Learner {
       for (std::size_t k = 0; k < values[u].size(); ++k) {
         probabilities[u][k] /= total;
         classes[u].push_back(
-            {Cost(inputs_.problem.units[u], inputs_.problem.widths[k], inputs_.budget.kind), values[u][k]});
+            {Cost(inputs_.problem.units[u], inputs_.problem.widths[k], inputs_.budget.resource), values[u][k]});
       }
     }
     const KnapsackSolution solution = SolveKnapsack(classes, Capacity(inputs_.problem, inputs_.budget));
-    Allocation result = MakeAllocation(inputs_.problem, inputs_.budget.kind, solution.chosen);
+    Allocation result = MakeAllocation(inputs_.problem, inputs_.budget.resource, solution.chosen);
     result.width_probabilities = std::move(probabilities);
     result.note = fmt::format("{}, {}; mean entropy of a width {:.3f} bits", Counted(options_.steps, "step"),
                               estimator_ ? options_.estimator : "sensitivity table only, no likelihood",

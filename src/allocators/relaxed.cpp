@@ -118,13 +118,13 @@ std::vector<double> Optimum(const std::vector<Curve>& curves, double narrowest, 
 
 // Lowers the widths that lose least per cost until the plan fits; the price of a bit is a chord, which a width 0
 // without scales lies below.
-void MakeFit(const AllocationProblem& problem, BudgetKind kind, std::int64_t& left, std::vector<int>& chosen) {
+void MakeFit(const AllocationProblem& problem, const Resource& resource, std::int64_t& left, std::vector<int>& chosen) {
   while (left < 0) {
     std::size_t cheapest = chosen.size();
     double least = 0.0;
     for (std::size_t u = 0; u < chosen.size(); ++u) {
       if (chosen[u] == 0) continue;
-      const auto freed = static_cast<double>(StepCost(problem, kind, u, chosen[u] - 1));
+      const auto freed = static_cast<double>(StepCost(problem, resource, u, chosen[u] - 1));
       const double ratio =
           (problem.loss_rise[u][chosen[u] - 1] - problem.loss_rise[u][chosen[u]]) / std::max(freed, 1.0);
       if (cheapest == chosen.size() || ratio < least) {
@@ -133,7 +133,7 @@ void MakeFit(const AllocationProblem& problem, BudgetKind kind, std::int64_t& le
       }
     }
     --chosen[cheapest];
-    left += StepCost(problem, kind, cheapest, chosen[cheapest]);
+    left += StepCost(problem, resource, cheapest, chosen[cheapest]);
   }
 }
 
@@ -141,7 +141,7 @@ void MakeFit(const AllocationProblem& problem, BudgetKind kind, std::int64_t& le
 
 Allocation AllocateRelaxed(const AllocatorInputs& inputs) {
   const AllocationProblem& problem = inputs.problem;
-  const BudgetKind kind = inputs.budget.kind;
+  const Resource& resource = inputs.budget.resource;
   const double narrowest = problem.widths.front(), widest = problem.widths.back();
   const std::int64_t capacity = Capacity(problem, inputs.budget);
 
@@ -149,8 +149,8 @@ Allocation AllocateRelaxed(const AllocatorInputs& inputs) {
   double square_error = 0.0;
   for (std::size_t u = 0; u < curves.size(); ++u) {
     const Unit& unit = problem.units[u];
-    curves[u].base_cost = static_cast<double>(Cost(unit, problem.widths.front(), kind));
-    const double range = static_cast<double>(Cost(unit, problem.widths.back(), kind)) - curves[u].base_cost;
+    curves[u].base_cost = static_cast<double>(Cost(unit, problem.widths.front(), resource));
+    const double range = static_cast<double>(Cost(unit, problem.widths.back(), resource)) - curves[u].base_cost;
     curves[u].price = widest > narrowest ? range / (widest - narrowest) : 1.0;
     Fit(problem.widths, problem.loss_rise[u], curves[u]);
     square_error += curves[u].square_error;
@@ -166,11 +166,11 @@ Allocation AllocateRelaxed(const AllocatorInputs& inputs) {
                                         [](double value, int width) { return value < static_cast<double>(width); });
     chosen.push_back(std::max(0, static_cast<int>(above - problem.widths.begin()) - 1));
   }
-  std::int64_t left = capacity - MakeAllocation(problem, kind, chosen).cost;
-  MakeFit(problem, kind, left, chosen);
-  SpendGreedily(problem, kind, left, chosen);
+  std::int64_t left = capacity - MakeAllocation(problem, resource, chosen).cost;
+  MakeFit(problem, resource, left, chosen);
+  SpendGreedily(problem, resource, left, chosen);
 
-  Allocation result = MakeAllocation(problem, kind, chosen);
+  Allocation result = MakeAllocation(problem, resource, chosen);
   const auto entries = static_cast<double>(curves.size() * problem.widths.size());
   result.note = fmt::format(
       "continuous optimum of the fitted curves {:.6g} nats; fit is off by {:.3f} bits (root mean square of log2)",

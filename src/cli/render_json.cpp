@@ -92,10 +92,11 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"folder", report.folder.string()},
       {"plan_file", report.plan_file.string()},
       {"quantized_file", report.quantized_file.string()},
+      {"page_file", report.page_file.string()},
       {"packed_bytes", report.packed_bytes > 0 ? ordered_json(report.packed_bytes) : ordered_json()},
       {"model", {{"name", plan.model.name}, {"sha256", plan.model.sha256}, {"weights", plan.model.weights}}},
       {"allocator", plan.allocator},
-      {"budget", {{BudgetName(plan.budget.kind), plan.budget.value}}},
+      {"budget", {{BudgetName(plan.budget), plan.budget.value}}},
       {"achieved", AchievedJson(plan.achieved)},
       {"batch_norm", plan.quantizer.batch_norm},
       {"output_correction", plan.quantizer.output_correction},
@@ -228,7 +229,7 @@ ordered_json Json(const pipeline::ListReport& report) {
                      {"newest", newest},
                      {"model", {{"name", plan.model.name}, {"sha256", plan.model.sha256}}},
                      {"allocator", plan.allocator},
-                     {"budget", {{BudgetName(plan.budget.kind), plan.budget.value}}},
+                     {"budget", {{BudgetName(plan.budget), plan.budget.value}}},
                      {"achieved", AchievedJson(plan.achieved)},
                      {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()}});
   }

@@ -90,11 +90,10 @@ std::string SizesText(const Plan& plan, std::int64_t packed) {
 std::string OutsideText(const Plan& plan) {
   std::string text;
   if (plan.left_in_float && plan.left_in_float->weights > 0) text += LeftInFloatText(*plan.left_in_float);
-  const bool bytes = plan.budget.kind == BudgetKind::kBytes;
-  const double spent = bytes ? static_cast<double>(plan.achieved.stored_bytes) : plan.achieved.average_bits;
-  if (spent > plan.budget.value + 1e-6) {
+  const double spent = Spent(plan);
+  if (spent > plan.budget.value + (plan.budget.resource.get().per_weight ? 1e-6 : 0.0)) {
     text += fmt::format("over budget        {} {:g} of {:g}: not as the allocator left it\n",
-                        BudgetName(plan.budget.kind), spent, plan.budget.value);
+                        BudgetName(plan.budget), spent, plan.budget.value);
   }
   return text;
 }
@@ -120,13 +119,13 @@ std::string Text(const pipeline::RunReport& report) {
     text += fmt::format("widths from        {}, sha256 {}: other weights of the same layers\n", plan.transferred->model,
                         plan.transferred->sha256.substr(0, 12));
   }
-  text += fmt::format("allocator          {}, budget {} {:g}\n", plan.allocator, BudgetName(plan.budget.kind),
+  text += fmt::format("allocator          {}, budget {} {:g}\n", plan.allocator, BudgetName(plan.budget),
                       plan.budget.value);
   if (report.allocate_ms > 0.0) text += fmt::format("allocation         {:.2f} ms\n", report.allocate_ms);
   if (!report.allocator_note.empty()) text += fmt::format("note               {}\n", report.allocator_note);
   if (report.shadow_price > 0.0) {
-    const auto* unit = plan.budget.kind == BudgetKind::kBytes ? "byte" : "bit of one weight";
-    text += fmt::format("shadow price       one more {} is worth {:.3g} {}\n", unit, report.shadow_price, scale);
+    text += fmt::format("shadow price       one more {} is worth {:.3g} {}\n", plan.budget.resource.get().one_more,
+                        report.shadow_price, scale);
   }
   for (const auto& [pin, rise] : report.pins) {
     text += fmt::format("pin                {} at {} {}\n", pin.pattern, Counted(pin.bits, "bit"),
@@ -147,6 +146,7 @@ std::string Text(const pipeline::RunReport& report) {
   text += NotesText(report.notes);
   text += StagesText(report.stages);
   if (!report.quantized_file.empty()) text += fmt::format("quantized model    {}\n", report.quantized_file.string());
+  if (!report.page_file.empty()) text += fmt::format("report             {}\n", report.page_file.string());
   return text + fmt::format("plan               {}\n", report.plan_file.string());
 }
 

@@ -2,6 +2,6 @@
 
 namespace bitplan {
 
-std::string BudgetName(BudgetKind kind) { return kind == BudgetKind::kBytes ? "bytes" : "average_bits"; }
+std::string BudgetName(const Budget& budget) { return budget.resource.get().name; }
 
 }  // namespace bitplan

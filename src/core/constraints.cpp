@@ -193,10 +193,10 @@ bool MatchesPattern(std::string_view name, std::string_view pattern) {
   return p == pattern.size();
 }
 
-Budget ConstrainedProblem::FreeBudget(BudgetKind kind) const {
+Budget ConstrainedProblem::FreeBudget(const Resource& resource) const {
   const auto left = static_cast<double>(capacity - fixed_cost);
-  if (kind == BudgetKind::kBytes || free.units.empty()) return {kind, left};
-  return {kind, left / static_cast<double>(free.total_weights())};
+  if (!resource.per_weight || free.units.empty()) return {resource, left};
+  return {resource, left / static_cast<double>(free.total_weights())};
 }
 
 ConstrainedProblem Constrain(const AllocationProblem& problem, const AllocateOptions& options) {
@@ -227,7 +227,7 @@ ConstrainedProblem Constrain(const AllocationProblem& problem, const AllocateOpt
     if (bits == kFloatBits) continue;
     result.weights += problem.units[u].weights;
     if (bits == kFree) continue;
-    result.fixed_cost += Cost(problem.units[u], bits, options.budget.kind);
+    result.fixed_cost += Cost(problem.units[u], bits, options.budget.resource);
     result.fixed_loss_rise += problem.loss_rise[u][ColumnOf(problem, bits, "allocate.pins")];
   }
   result.capacity = Capacity(result.weights, options.budget);

@@ -3,10 +3,28 @@
 #include <functional>
 #include <numeric>
 
+#include "bitplan/core/problem.h"
+
 namespace bitplan {
 
 std::int64_t PlanLayer::weights() const {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
+double Spent(const Plan& plan) {
+  const Resource& resource = plan.budget.resource;
+  if (&resource == &StoredBytes()) return static_cast<double>(plan.achieved.stored_bytes);
+  std::int64_t cost = 0, weights = 0;
+  for (const PlanLayer& layer : plan.layers) {
+    if (layer.bits > 8) continue;
+    Unit unit;
+    unit.weights = layer.weights();
+    unit.macs = layer.macs;
+    cost += Cost(unit, layer.bits, resource);
+    weights += unit.weights;
+  }
+  if (!resource.per_weight) return static_cast<double>(cost);
+  return weights == 0 ? 0.0 : static_cast<double>(cost) / static_cast<double>(weights);
 }
 
 std::int64_t FloatWeights::weights() const {

@@ -101,8 +101,17 @@ std::int64_t StoredBits(const Unit& unit, int width) {
   return payload_bytes * 8 + scale_bits + 8;
 }
 
-std::int64_t Cost(const Unit& unit, int width, BudgetKind kind) {
-  return kind == BudgetKind::kBytes ? StoredBits(unit, width) / 8 : unit.weights * width;
+std::int64_t Cost(const Unit& unit, int width, const Resource& resource) {
+  if (unit.members.empty()) return resource.cost(unit, width);
+  std::int64_t cost = 0;
+  for (const Unit& member : unit.members) cost += Cost(member, width, resource);
+  return cost;
+}
+
+double CostOfOneBit(const AllocationProblem& problem, const Resource& resource) {
+  std::int64_t rise = 0;
+  for (const Unit& unit : problem.units) rise += Cost(unit, 8, resource) - Cost(unit, 1, resource);
+  return static_cast<double>(rise) / 7.0;
 }
 
 std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget) {
@@ -111,9 +120,9 @@ std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget) {
 
 std::int64_t Capacity(std::int64_t total_weights, const Budget& budget) {
   const double measure =
-      budget.kind == BudgetKind::kBytes ? budget.value : budget.value * static_cast<double>(total_weights);
+      budget.resource.get().per_weight ? budget.value * static_cast<double>(total_weights) : budget.value;
   if (!(measure >= 0.0 && measure < 0x1.0p62)) {
-    throw Error(ErrorKind::kUsage, "the budget " + BudgetName(budget.kind) + " is " + std::to_string(budget.value) +
+    throw Error(ErrorKind::kUsage, "the budget " + BudgetName(budget) + " is " + std::to_string(budget.value) +
                                        "; it must be finite and >= 0");
   }
   // 4.35 bits x 100 weights is 434.99999999999994 in doubles: a whole number is meant.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -164,13 +165,17 @@ QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node)
 }
 
 Budget ReadBudget(const YamlSource& source, const YAML::Node& node) {
-  const std::string bits = BudgetName(BudgetKind::kAverageBits), bytes = BudgetName(BudgetKind::kBytes);
   const Fields fields(source, node, "budget");
-  if (fields.Has(bits) == fields.Has(bytes)) {
-    source.Fail(node, "budget must have exactly one of the keys " + bits + " and " + bytes);
+  std::optional<Budget> budget;
+  std::vector<std::string> names;
+  for (const Resource& resource : Resources()) {
+    names.emplace_back(resource.name);
+    if (!fields.Has(resource.name)) continue;
+    if (budget) source.Fail(node, fmt::format("budget has both {} and {}; keep one", BudgetName(*budget), resource.name));
+    budget = {resource, fields.Number(resource.name, kNotNegative)};
   }
-  if (fields.Has(bytes)) return {BudgetKind::kBytes, fields.Number(bytes, kNotNegative)};
-  return {BudgetKind::kAverageBits, fields.Number(bits, kNotNegative)};
+  if (!budget) source.Fail(node, fmt::format("budget must have one of the keys {}", fmt::join(names, ", ")));
+  return *budget;
 }
 
 PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
@@ -325,7 +330,7 @@ std::string DumpPlan(const Plan& plan) {
       FormatText(quantizer.rounding),
       quantizer.centring == "auto" ? "" : ", centring: " + FormatText(quantizer.centring),
       FormatText(quantizer.batch_norm), FormatText(quantizer.output_correction));
-  text += fmt::format("budget: {{{}: {}}}\n", BudgetName(plan.budget.kind), FormatBudgetValue(plan.budget));
+  text += fmt::format("budget: {{{}: {}}}\n", BudgetName(plan.budget), FormatBudgetValue(plan.budget));
   text += DumpAchieved(plan.achieved);
   text += "layers:\n";
   for (const PlanLayer& layer : plan.layers) {

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "bitplan/core/resource.h"
 #include "bitplan/io/plan.h"
 
 namespace bitplan {
@@ -15,10 +18,8 @@ std::string MapOf(const std::string& path) {
   return open == std::string::npos ? path : path.substr(0, open) + "[]";
 }
 
-}  // namespace
-
-const std::vector<PlanKey>& PlanKeys() {
-  static const std::vector<PlanKey> keys = {
+std::vector<PlanKey> MakeKeys() {
+  std::vector<PlanKey> keys = {
       {"", "bitplan", kRequired, "version of the format: 1"},
       {"", "model", kRequired, "the network that the plan is for"},
       {"model", "name", kRequired, "its name, for people"},
@@ -41,8 +42,6 @@ const std::vector<PlanKey>& PlanKeys() {
       {"quantizer", "batch_norm", kRequired, "the correction of batch norms; auto: chosen on calibration images"},
       {"quantizer", "output_correction", kOptional, "the correction of outputs (default off); auto: likewise"},
       {"", "budget", kRequired, "what the plan was allowed to spend: exactly one of"},
-      {"budget", "average_bits", kOptional, "bits per weight"},
-      {"budget", "bytes", kOptional, "bytes of the packed weights"},
       {"", "achieved", kRequired, "what the plan takes; written anew when a plan is verified"},
       {"achieved", "average_bits", kRequired, "bits per weight, without scales"},
       {"achieved", "average_bits_with_overhead", kRequired, "the same with scales, and a byte a layer for its width"},
@@ -111,6 +110,17 @@ const std::vector<PlanKey>& PlanKeys() {
       {"provenance", "libtorch", kRequired, "version of LibTorch"},
       {"provenance", "recipe_sha256", kRequired, "hash of the complete recipe"},
   };
+  auto place = std::find_if(keys.begin(), keys.end(), [](const PlanKey& key) { return key.key == std::string("budget"); });
+  for (const Resource& resource : Resources()) {
+    place = keys.insert(place + 1, {"budget", resource.name, kOptional, resource.unit});
+  }
+  return keys;
+}
+
+}  // namespace
+
+const std::vector<PlanKey>& PlanKeys() {
+  static const std::vector<PlanKey> keys = MakeKeys();
   return keys;
 }
 

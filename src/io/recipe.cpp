@@ -158,7 +158,7 @@ class RecipeReader {
     std::visit(
         [&](const auto& field) {
           if constexpr (std::is_same_v<std::decay_t<decltype(field)>, BudgetField>) {
-            recipe.allocate.budget = {field.kind, setting.source->Number(setting.value, option.path, option.range)};
+            recipe.allocate.budget = {*field.resource, setting.source->Number(setting.value, option.path, option.range)};
           } else {
             Set(setting, option, field(recipe));
           }
@@ -230,9 +230,14 @@ class RecipeReader {
   }
 
   void CheckBudget() const {
-    const Setting* bytes = Find("allocate.budget.bytes");
-    if (bytes != nullptr && Find("allocate.budget.average_bits") != nullptr) {
-      bytes->Fail("allocate.budget has both average_bits and bytes; keep one");
+    const Resource* first = nullptr;
+    for (const Resource& resource : Resources()) {
+      const Setting* setting = Find(std::string("allocate.budget.") + resource.name);
+      if (setting == nullptr) continue;
+      if (first != nullptr) {
+        setting->Fail(fmt::format("allocate.budget has both {} and {}; keep one", first->name, resource.name));
+      }
+      first = &resource;
     }
   }
 

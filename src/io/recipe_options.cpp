@@ -34,8 +34,22 @@ RecipeOption OneOf(std::string path, RecipeField field, std::vector<std::string>
   return {std::move(path), field, "", {}, std::move(choices), false, std::move(help)};
 }
 
+// allocate.budget.NAME of every resource.
+std::vector<RecipeOption> BudgetOptions() {
+  std::vector<RecipeOption> options;
+  for (const Resource& resource : Resources()) {
+    const std::string path = std::string("allocate.budget.") + resource.name;
+    const std::string help = resource.help + std::string("; one resource only");
+    options.push_back(resource.per_weight
+                          ? Number(path, BudgetField{&resource}, {.low = 0, .high = 32, .low_is_open = true},
+                                   resource.unit, help)
+                          : Count(path, BudgetField{&resource}, resource.unit, help));
+  }
+  return options;
+}
+
 std::vector<RecipeOption> MakeOptions() {
-  return {
+  std::vector<RecipeOption> options = {
       Required("name", FIELD(name), "name of the run and of its default output folder, out/NAME"),
       Number("seed", FIELD(seed), kNotNegative, "", "root of all random streams"),
       Number("calibration_seed", FIELD(calibration_seed), kNotNegative, "",
@@ -124,11 +138,6 @@ std::vector<RecipeOption> MakeOptions() {
             "unlabelled training images for compensated rounding and both corrections"),
 
       Any("allocate.allocator", FIELD(allocate.allocator), "who spends the budget; 'bitplan help allocators' says what each does"),
-      Number("allocate.budget.average_bits", BudgetField{BudgetKind::kAverageBits},
-             {.low = 0, .high = 32, .low_is_open = true}, "bits per weight",
-             "what the plan may spend, averaged over the weights of all quantizable layers; this or bytes"),
-      Count("allocate.budget.bytes", BudgetField{BudgetKind::kBytes}, "bytes",
-            "the same as the size of the packed weights with scales and widths; this or average_bits"),
       Number("allocate.bits", FIELD(allocate.bits), {.low = 0, .high = 8}, "bits",
              "widths that a layer may get; 0 removes a layer, 1 is binary"),
       Number("allocate.quantile", FIELD(allocate.quantile), kShare, "",
@@ -235,6 +244,11 @@ std::vector<RecipeOption> MakeOptions() {
              "most that mean aleatoric and epistemic uncertainty may change there, as a share of themselves, by an upper "
              "bound"),
   };
+  const std::vector<RecipeOption> budget = BudgetOptions();
+  const auto allocator = std::find_if(options.begin(), options.end(),
+                                      [](const RecipeOption& option) { return option.path == "allocate.allocator"; });
+  options.insert(allocator + 1, budget.begin(), budget.end());
+  return options;
 }
 
 #undef FIELD
@@ -277,7 +291,7 @@ std::string Dispatch(const RecipeOption& option, Recipe& recipe, OnBudget on_bud
   return std::visit(
       [&](const auto& field) -> std::string {
         if constexpr (std::is_same_v<std::decay_t<decltype(field)>, BudgetField>) {
-          return on_budget(field.kind);
+          return on_budget(*field.resource);
         } else {
           return on_value(field(recipe));
         }
@@ -336,9 +350,9 @@ std::string SectionOf(const RecipeOption& option) {
 std::string FormatOption(const RecipeOption& option, Recipe& recipe) {
   return Dispatch(
       option, recipe,
-      [&](BudgetKind kind) -> std::string {
+      [&](const Resource& resource) -> std::string {
         const Budget& budget = recipe.allocate.budget;
-        return budget.kind == kind ? FormatBudgetValue(budget) : "";
+        return &budget.resource.get() == &resource ? FormatBudgetValue(budget) : "";
       },
       [](const auto& value) { return Format(value); });
 }
@@ -346,7 +360,7 @@ std::string FormatOption(const RecipeOption& option, Recipe& recipe) {
 std::string TypeName(const RecipeOption& option) {
   Recipe recipe;
   return Dispatch(
-      option, recipe, [](BudgetKind) { return "number"; }, [](const auto& value) { return Name(value); });
+      option, recipe, [](const Resource&) { return "number"; }, [](const auto& value) { return Name(value); });
 }
 
 std::string DescribeValues(const RecipeOption& option) {

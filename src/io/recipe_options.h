@@ -15,11 +15,11 @@
 namespace bitplan {
 
 // Where the value lives in a Recipe; the type of the reference is the type of the option. A budget key stands for the
-// kind of budget that it names.
+// resource that it names.
 template <typename T>
 using FieldOf = T& (*)(Recipe&);
 struct BudgetField {
-  BudgetKind kind;
+  const Resource* resource;
 };
 using RecipeField =
     std::variant<FieldOf<int>, FieldOf<std::uint64_t>, FieldOf<std::optional<std::uint64_t>>, FieldOf<double>, FieldOf<bool>, FieldOf<std::string>,

@@ -44,7 +44,7 @@ std::string FormatNumber(double value) {
 }
 
 std::string FormatBudgetValue(const Budget& budget) {
-  const bool whole = budget.kind == BudgetKind::kBytes && budget.value == std::floor(budget.value);
+  const bool whole = !budget.resource.get().per_weight && budget.value == std::floor(budget.value);
   return whole ? fmt::format("{:.0f}", budget.value) : FormatNumber(budget.value);
 }
 

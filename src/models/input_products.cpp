@@ -13,7 +13,7 @@ constexpr std::int64_t kColumnsAtOnce = 256;
 
 std::vector<torch::Tensor> GatherParts(const Layer& layer, const torch::Tensor& positions) {
   const std::int64_t groups = layer.window ? layer.window->groups : 1, n = layer.weights() / layer.output_channels();
-  return positions.split(std::max({std::int64_t{1}, kGatheredValues / (groups * n), std::min(kMostLeastPositions, n)}));
+  return positions.split(std::max({std::int64_t{1}, kGatheredValues / (groups * n), std::min(kMostLeastPositions, std::max(groups, n))}));
 }
 
 void AddProducts(torch::Tensor& sum, const torch::Tensor& left, const torch::Tensor& right) {
@@ -33,8 +33,8 @@ void AddUpperProducts(torch::Tensor& sum, const torch::Tensor& columns) {
 }
 
 void MirrorUpper(torch::Tensor& sum) {
-  const torch::Tensor upper = sum.triu();
-  sum = upper + upper.triu(1).transpose(1, 2);
+  sum.triu_();
+  sum.add_(sum.triu(1).transpose(1, 2));
 }
 
 }  // namespace bitplan

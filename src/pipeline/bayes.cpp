@@ -1,18 +1,11 @@
 #include "bitplan/pipeline/bayes.h"
 
-#include <ATen/Parallel.h>
-#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/types.h>
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <functional>
 #include <list>
-#include <mutex>
-#include <thread>
 #include <utility>
 
 #include "bitplan/core/error.h"
@@ -20,78 +13,10 @@
 #include "pipeline/bayes_stages.h"
 #include "pipeline/checks.h"
 #include "pipeline/oddities.h"
+#include "training/tasks.h"
 
 namespace bitplan::pipeline {
 namespace {
-
-// What a task says, one line at a time, with its name: several run side by side.
-class TaskProgress : public ProgressSink {
- public:
-  TaskProgress(std::string name, ProgressSink& out, std::mutex& mutex)
-      : name_(std::move(name)), out_(out), mutex_(mutex) {}
-  void Begin(const std::string& stage, std::int64_t, const std::string&) override { stage_ = stage; }
-  void Advance(std::int64_t) override {}
-  void End(const std::string& summary) override { Info(stage_ + (summary.empty() ? "" : ": " + summary)); }
-  void Info(const std::string& line) override {
-    const std::lock_guard lock(mutex_);
-    out_.Info(name_ + ": " + line);
-  }
-  void Warn(const std::string& line) override {
-    const std::lock_guard lock(mutex_);
-    out_.Warn(name_ + ": " + line);
-  }
-
- private:
-  std::string name_, stage_;
-  ProgressSink& out_;
-  std::mutex& mutex_;
-};
-
-struct Task {
-  int rank;  // tasks of lower rank come first
-  std::string name;
-  std::function<void(ProgressSink& progress)> work;
-};
-
-// OpenBLAS keeps threads of its own beside those of LibTorch; here every thread is a task already. The number it had,
-// or 0 when another library multiplies.
-int SetBlasThreads(int count) {
-  const auto get = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "openblas_get_num_threads"));
-  const auto set = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
-  if (get == nullptr || set == nullptr) return 0;
-  const int before = get();
-  if (count > 0) set(count);
-  return before;
-}
-
-// Runs the tasks in their order on all threads, each on one: the networks are small, and one network on two threads is
-// slower than on one. The first failure is thrown when all have stopped.
-void RunTasks(const std::vector<Task>& tasks, ProgressSink& progress) {
-  const int threads = at::get_num_threads(), blas_threads = SetBlasThreads(1);
-  std::atomic<std::size_t> next = 0;
-  std::mutex mutex;
-  std::exception_ptr failure;
-  const auto work = [&] {
-    at::set_num_threads(1);
-    const torch::jit::GraphOptimizerEnabledGuard plain_graphs(false);
-    for (std::size_t t = next++; t < tasks.size(); t = next++) {
-      try {
-        TaskProgress out(fmt::format("{}/{} {}", t + 1, tasks.size(), tasks[t].name), progress, mutex);
-        tasks[t].work(out);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (!failure) failure = std::current_exception();
-        next = tasks.size();
-      }
-    }
-  };
-  std::vector<std::thread> workers;
-  for (int w = 0; w < std::min<int>(threads, static_cast<int>(tasks.size())); ++w) workers.emplace_back(work);
-  for (std::thread& worker : workers) worker.join();
-  at::set_num_threads(threads);
-  SetBlasThreads(blas_threads);
-  if (failure) std::rethrow_exception(failure);
-}
 
 // The histograms: a joint row at four bits where there is one, fine-tuned where it is.
 void Picture(BayesComparison& comparison, const BayesSetup& setup, const BayesFolder& folder) {
@@ -118,7 +43,7 @@ void Picture(BayesComparison& comparison, const BayesSetup& setup, const BayesFo
 }
 
 // Of means and standard deviations, the mean over the seeds.
-double AverageBits(const BayesRow& row, const BayesSetup& setup) {
+double AverageBitsOf(const BayesRow& row, const BayesSetup& setup) {
   double bits = 0.0, parameters = 0.0;
   for (const auto& seed : row.seeds) {
     for (std::size_t l = 0; l < seed.widths.size(); ++l) {
@@ -207,7 +132,7 @@ BayesReport Bayes(const RecipeOptions& options, ProgressSink& progress) {
     rows[r].from_float = ChangesOf(rows[0], rows[r], setup, folder);
     if (controlled && r > 1) rows[r].from_control = ChangesOf(rows[1], rows[r], setup, folder);
   }
-  if (has_plan) rows.back().bits = AverageBits(rows.back(), setup);  // a cap may have raised the budget
+  if (has_plan) rows.back().bits = AverageBitsOf(rows.back(), setup);  // a cap may have raised the budget
   comparison.rows = std::move(rows);
   Picture(comparison, setup, folder);
   folder.WriteTogether(

@@ -263,7 +263,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
     }
     std::vector<int> last;
     for (double budget = b.plan.average_bits;; budget += kBudgetStep) {
-      options.budget = {BudgetKind::kAverageBits, budget};
+      options.budget = {AverageBits(), budget};
       const Allocation allocation = Allocate(problem, options, seed_, nullptr, progress);
       const bool widest = budget >= options.bits.back();
       if (allocation.bits == last && !widest) continue;

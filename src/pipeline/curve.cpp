@@ -7,6 +7,7 @@
 #include "bitplan/core/constraints.h"
 #include "bitplan/core/error.h"
 #include "pipeline/clock.h"
+#include "pipeline/curve_points.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -14,13 +15,13 @@ namespace {
 
 // Average bits of the cheapest and of the dearest plan that the recipe's pins and widths allow.
 std::pair<double, double> FeasibleBudgets(const AllocationProblem& table, AllocateOptions options) {
-  options.budget = {BudgetKind::kAverageBits, 32.0};
+  options.budget = {AverageBits(), 32.0};
   const auto constrained = Constrain(table, options);
   const auto weights = static_cast<double>(constrained.weights);
   double low = static_cast<double>(constrained.fixed_cost), high = low;
   for (const auto& unit : constrained.free.units) {
-    low += static_cast<double>(Cost(unit, constrained.free.widths.front(), BudgetKind::kAverageBits));
-    high += static_cast<double>(Cost(unit, constrained.free.widths.back(), BudgetKind::kAverageBits));
+    low += static_cast<double>(Cost(unit, constrained.free.widths.front(), AverageBits()));
+    high += static_cast<double>(Cost(unit, constrained.free.widths.back(), AverageBits()));
   }
   if (weights == 0.0) throw Error(ErrorKind::kUsage, "no layer is left to plan: allocate.exclude takes them all");
   return {low / weights, high / weights};
@@ -28,9 +29,26 @@ std::pair<double, double> FeasibleBudgets(const AllocationProblem& table, Alloca
 
 }  // namespace
 
+std::vector<CurvePoint> CurvePoints(StageChain& chain, const AllocationProblem& table, AllocateOptions allocate,
+                                    int count) {
+  const auto [low, high] = FeasibleBudgets(table, allocate);
+  std::vector<CurvePoint> points;
+  for (int i = 0; i < count; ++i) {
+    allocate.budget = {AverageBits(), low + (high - low) * i / std::max(1, count - 1)};
+    const auto answer = bitplan::Allocate(table, allocate, chain.recipe().CalibrationSeed());
+    CurvePoint point{.budget = allocate.budget.value,
+                     .achieved = chain.Achieved(answer.bits, answer.predicted_loss_rise),
+                     .shadow_price = answer.shadow_price,
+                     .bits = answer.bits};
+    point.achieved.optimality_gap = answer.optimality_gap();
+    points.push_back(std::move(point));
+  }
+  return points;
+}
+
 CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& progress) {
   StageChain chain(options, progress);
-  auto allocate = chain.recipe().allocate;
+  const auto& allocate = chain.recipe().allocate;
   const auto& allocator = FindAllocator(allocate.allocator);
   if (allocator.needs_oracle) {
     throw Error(ErrorKind::kUsage, "allocate.allocator " + allocate.allocator +
@@ -38,20 +56,10 @@ CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& pr
                                        "or `bitplan compare` with a few budgets");
   }
   const auto& table = chain.Table(chain.MetricOf(allocator));
-  const auto [low, high] = FeasibleBudgets(table, allocate);
   CurveReport report{.folder = chain.folder().path(), .model = chain.Model().name, .allocator = allocator.name};
   for (const auto& unit : table.units) report.layers.push_back(unit.name);
   const auto start = Clock::now();
-  for (int i = 0; i < count; ++i) {
-    allocate.budget = {BudgetKind::kAverageBits, low + (high - low) * i / std::max(1, count - 1)};
-    const auto answer = bitplan::Allocate(table, allocate, chain.recipe().CalibrationSeed());
-    CurvePoint point{.budget = allocate.budget.value,
-                     .achieved = chain.Achieved(answer.bits, answer.predicted_loss_rise),
-                     .shadow_price = answer.shadow_price,
-                     .bits = answer.bits};
-    point.achieved.optimality_gap = answer.optimality_gap();
-    report.points.push_back(std::move(point));
-  }
+  report.points = CurvePoints(chain, table, allocate, count);
   report.milliseconds = 1e3 * SecondsSince(start);
   report.notes = Oddities(Plan{}, {.table = &table});
   report.stages = chain.statuses();

@@ -43,7 +43,7 @@ ListReport ListPlans(const RecipeOptions& options) {
   }
   const auto key = [](const ListedPlan& listed) {
     const auto& plan = listed.plan;
-    return std::tuple(plan.model.name, plan.model.sha256, plan.budget.kind, plan.budget.value, plan.allocator,
+    return std::tuple(plan.model.name, plan.model.sha256, BudgetName(plan.budget), plan.budget.value, plan.allocator,
                       listed.plan_file);
   };
   std::sort(report.plans.begin(), report.plans.end(),

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "bitplan/core/plan.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/correction.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {

@@ -100,7 +100,7 @@ std::vector<std::vector<int>> PlansNear(const std::vector<const AllocationProble
     for (auto& row : table.loss_rise) {
       for (double& rise : row) rise *= std::exp(spread * stream.Normal());
     }
-    options.budget = {BudgetKind::kAverageBits, budget * (1.0 + kNear * stream.Uniform(-1.0, 1.0))};
+    options.budget = {AverageBits(), budget * (1.0 + kNear * stream.Uniform(-1.0, 1.0))};
     std::vector<int> bits;
     try {
       bits = Allocate(table, options, seed).bits;

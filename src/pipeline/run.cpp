@@ -6,7 +6,8 @@
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
-#include "bitplan/verify/apply.h"
+#include "bitplan/ptq/apply.h"
+#include "pipeline/run_page.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -93,6 +94,18 @@ void RefreshAchieved(StageChain& chain, Plan& plan) {
   plan.guard.reset();  // it was about what was measured then
 }
 
+// A plan that is written and measured is not lost for want of a page about it.
+std::filesystem::path Page(StageChain& chain, const Plan& plan, const std::vector<std::string>& notes,
+                           ProgressSink& progress) {
+  try {
+    return LeaveRunPage(chain, plan, notes);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kInterrupted) throw;
+    progress.Warn(std::string("no report.html: ") + error.what());
+    return {};
+  }
+}
+
 }  // namespace
 
 RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
@@ -105,6 +118,7 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   report.quantized_file = chain.folder().File("quantized.pt");
   report.packed_bytes = chain.packed_bytes();
   report.notes = chain.Notes(report.plan);
+  report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;
 }
@@ -119,6 +133,7 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
     progress.Warn("quantized.pt is the network of the plan before; `bitplan verify` writes that of this one");
   }
   report.notes = chain.Notes(report.plan);
+  report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;
 }
@@ -159,6 +174,7 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
     report.against_file = options.against;
   }
   report.notes = chain.Notes(report.plan);
+  if (in_folder) report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;
 }

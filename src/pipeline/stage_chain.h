@@ -34,7 +34,7 @@
 #include "bitplan/quantizers/layer_fits.h"
 #include "bitplan/sensitivity/displacements.h"
 #include "bitplan/sensitivity/sensitivity.h"
-#include "bitplan/verify/apply.h"
+#include "bitplan/ptq/apply.h"
 #include "pipeline/oddities.h"
 
 namespace bitplan::pipeline {

@@ -6,7 +6,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/correction.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
 

@@ -4,8 +4,8 @@
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/models/at_once.h"
-#include "bitplan/verify/compensate.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/compensate.h"
+#include "bitplan/ptq/correction.h"
 #include "bitplan/verify/evaluate.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
@@ -163,7 +163,7 @@ Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std:
                               const PlanMeasurement& measurement, const Verification& verified) {
   const auto kept = recipe_.allocate;
   recipe_.allocate.allocator = name;
-  recipe_.allocate.budget = {BudgetKind::kAverageBits, average_bits};
+  recipe_.allocate.budget = {AverageBits(), average_bits};
   Solution solution;
   solution.bits = bits;
   solution.choices = measurement.choices;

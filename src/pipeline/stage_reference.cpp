@@ -1,6 +1,6 @@
 // The second reference of a plan, the float network with the plan's correction, and measurements that the folder keeps.
 #include "bitplan/io/files.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/correction.h"
 #include "pipeline/measurement_text.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"

@@ -9,7 +9,7 @@
 #include "bitplan/io/tables.h"
 #include "bitplan/sensitivity/posterior_draws.h"
 #include "bitplan/sensitivity/sensitivity.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/correction.h"
 #include "pipeline/clock.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
@@ -94,7 +94,7 @@ std::string StageChain::FitsInput() {
   const std::string images = RangesByOutputs() ? std::string(CentringName(CentringOf(quantizer))) + " " +
                                                      std::to_string(quantizer.correction_samples)
                                                : std::string();
-  return Sha256OfParts({"fits/1", ModelRecord().content, RangeEvidenceHash(), quantizer.scheme, quantizer.granularity,
+  return Sha256OfParts({"fits/2", ModelRecord().content, RangeEvidenceHash(), quantizer.scheme, quantizer.granularity,
                         quantizer.range, quantizer.grid, images, CalibrationSeed()});
 }
 

@@ -8,7 +8,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/io/recipe.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/correction.h"
 #include "io/yaml_text.h"
 #include "pipeline/measurement_text.h"
 #include "pipeline/plan_parts.h"
@@ -50,7 +50,7 @@ std::string StageChain::PlaceOf(const Plan& plan, bool edited) {
   std::string options;
   for (const auto& [key, value] : plan.allocator_options) options += key + "=" + value + " ";
   const auto maker = edited ? std::string("edited") : plan.allocator;
-  const auto budget = BudgetName(plan.budget.kind) + ("-" + FormatBudgetValue(plan.budget));
+  const auto budget = BudgetName(plan.budget) + ("-" + FormatBudgetValue(plan.budget));
   const auto key = Sha256OfParts({"place/1", ApplyInput(asked), maker, options, std::to_string(plan.seed), budget});
   auto name = budget + "-" + maker + "-" + key.substr(0, 8);
   for (char& c : name) {

@@ -70,7 +70,7 @@ SureReport CheckSure(const SureOptions& options, ProgressSink& progress) {
     progress.Info(fmt::format("calibration seed {}, {} of {}", seed, seed - first + 1, report.seeds.size()));
     chain.UseCalibrationSeed(seed);
     for (const double budget : report.budgets) {
-      chain.UseBudget({BudgetKind::kAverageBits, budget});
+      chain.UseBudget({AverageBits(), budget});
       auto solution = chain.Solve();
       if (solution.confidence.empty()) {
         throw Error(ErrorKind::kUsage, fmt::format("{} states no confidence on metric {} with allocate.draws {}; give "

@@ -66,13 +66,15 @@ LayerCodes CompensateAlone(const SensitivityInputs& inputs, const QuantizedLayer
     const WeightRows& rows = quantized.rows[l];
     const std::int64_t wanted =
         std::max(kLeastPositions, kPositionsPerWeight * (layer.weights() / layer.output_channels()));
-    const torch::Tensor positions = DrawPositions(InputPositions(layer, input), wanted, generator);
+    torch::Tensor positions = DrawPositions(InputPositions(layer, input), wanted, generator);
+    // Held out are any of them, whatever the first dimension of the input is.
+    positions = positions.index_select(0, torch::randperm(positions.size(0), generator, torch::kInt64));
     const std::int64_t kept = std::max<std::int64_t>(1, positions.size(0) * 3 / 4);
-    const auto moments = rows.OwnOutputs(InputMoments(layer, input, positions.slice(0, 0, kept), centred[l]));
+    const auto moments = rows.OwnOutputs(InputMoments(layer, input, std::get<0>(positions.slice(0, 0, kept).sort()), centred[l]));
     const auto held_out =
         kept == positions.size(0)
             ? moments
-            : rows.OwnOutputs(InputMoments(layer, input, positions.slice(0, kept), centred[l]));
+            : rows.OwnOutputs(InputMoments(layer, input, std::get<0>(positions.slice(0, kept).sort()), centred[l]));
     for (const QuantizedWeight& fit : quantized.fits[l]) {
       ThrowIfInterrupted();
       codes[l].push_back(rows.Compensated(fit, moments, held_out));

@@ -17,7 +17,7 @@ AllocationProblem Random(std::uint64_t seed, double disorder = 0.0) {
 }
 
 Allocation Plan(const std::string& allocator, const AllocationProblem& problem, double share, std::uint64_t seed = 1) {
-  AllocateOptions options = Options(allocator, problem, BudgetAt(problem, BudgetKind::kAverageBits, share));
+  AllocateOptions options = Options(allocator, problem, BudgetAt(problem, AverageBits(), share));
   options.guard = false;
   return Allocate(problem, options, seed);
 }
@@ -71,7 +71,7 @@ TEST_CASE("random gives different plans for different seeds and spends what fits
   const AllocationProblem problem = Random(4);
   const Allocation one = Plan("random", problem, 0.4, 1), two = Plan("random", problem, 0.4, 2);
   CHECK(one.bits != two.bits);
-  AllocateOptions options = Options("random", problem, BudgetAt(problem, BudgetKind::kAverageBits, 0.4));
+  AllocateOptions options = Options("random", problem, BudgetAt(problem, AverageBits(), 0.4));
   const std::int64_t left = Capacity(problem, options.budget) - one.cost;
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     if (one.bits[u] < 8) CHECK(problem.units[u].weights > left);  // no single step fits any more

@@ -21,7 +21,7 @@ AllocationProblem TenLayers() {
 }
 
 AllocateOptions At(const AllocationProblem& problem, double average_bits, const std::string& allocator = "exact") {
-  return Options(allocator, problem, {BudgetKind::kAverageBits, average_bits});
+  return Options(allocator, problem, {AverageBits(), average_bits});
 }
 
 std::string Complaint(const AllocationProblem& problem, const AllocateOptions& options, ErrorKind kind) {

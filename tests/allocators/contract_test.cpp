@@ -13,7 +13,6 @@ using namespace bitplan::testing;
 
 namespace {
 
-const BudgetKind kKinds[] = {BudgetKind::kAverageBits, BudgetKind::kBytes};
 const std::vector<std::vector<int>> kWidths = {{1, 2, 3, 4, 5, 6, 7, 8}, {0, 1, 2, 3, 4}, {1, 2, 4, 8}, {3}};
 
 // Runs `check(problem, options)` for every allocator and mode over random problems and budgets.
@@ -27,11 +26,11 @@ void ForEveryAllocator(int units, const Check& check) {
         RandomStream stream(seed, "test/contract");
         for (const auto& widths : kWidths) {
           const AllocationProblem problem = RandomProblem(stream, units, widths, seed % 2 == 0 ? 2.0 : 0.0);
-          for (const BudgetKind kind : kKinds) {
+          for (const Resource& resource : Resources()) {
             for (const double share : {0.0, 0.1, 0.35, 0.8, 1.0}) {
-              AllocateOptions options = Options(allocator.name, problem, BudgetAt(problem, kind, share));
+              AllocateOptions options = Options(allocator.name, problem, BudgetAt(problem, resource, share));
               options.mode = mode;
-              CAPTURE(allocator.name, mode, seed, widths, share, BudgetName(kind));
+              CAPTURE(allocator.name, mode, seed, widths, share, std::string(resource.name));
               check(problem, options);
             }
           }
@@ -69,7 +68,7 @@ TEST_CASE("every allocator stays within the budget, uses allowed widths and stat
     for (std::size_t u = 0; u < problem.units.size(); ++u) {
       const auto found = std::find(problem.widths.begin(), problem.widths.end(), answer.bits[u]);
       REQUIRE(found != problem.widths.end());
-      cost += Cost(problem.units[u], answer.bits[u], options.budget.kind);
+      cost += Cost(problem.units[u], answer.bits[u], options.budget.resource);
       rise += problem.loss_rise[u][static_cast<std::size_t>(found - problem.widths.begin())];
     }
     CHECK(cost <= Capacity(problem, options.budget));
@@ -96,7 +95,7 @@ TEST_CASE("the order of the units does not matter to any allocator, also when un
       problem.loss_rise[u] = problem.loss_rise[0];
     }
     AllocateOptions options = given;
-    options.budget = BudgetAt(problem, given.budget.kind, 0.37);
+    options.budget = BudgetAt(problem, given.budget.resource, 0.37);
     const Allocation answer = Allocate(problem, options, 1);
     AllocationProblem shuffled;
     shuffled.widths = problem.widths;
@@ -125,7 +124,7 @@ TEST_CASE("with room for the widest width everywhere no allocator gives less") {
     if (std::string(allocator.name) == "exact") continue;  // takes the cheaper of two widths with equal rise
     RandomStream stream(3, "test/widest");
     const AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4, 8});
-    const Allocation answer = Allocate(problem, Options(allocator.name, problem, {BudgetKind::kAverageBits, 8.0}), 1);
+    const Allocation answer = Allocate(problem, Options(allocator.name, problem, {AverageBits(), 8.0}), 1);
     CHECK(answer.bits == std::vector<int>(6, 8));
   }
 }
@@ -133,10 +132,10 @@ TEST_CASE("with room for the widest width everywhere no allocator gives less") {
 TEST_CASE("a bigger budget never predicts a worse loss for an allocator that proves its answer") {
   RandomStream stream(11, "test/monotone");
   const AllocationProblem problem = RandomProblem(stream, 30, {1, 2, 3, 4, 5, 6, 7, 8}, 1.5);
-  for (const BudgetKind kind : kKinds) {
+  for (const Resource& resource : Resources()) {
     double previous = std::numeric_limits<double>::infinity();
     for (double share = 0.0; share <= 1.0; share += 0.02) {
-      const Allocation answer = Allocate(problem, Options("exact", problem, BudgetAt(problem, kind, share)), 1);
+      const Allocation answer = Allocate(problem, Options("exact", problem, BudgetAt(problem, resource, share)), 1);
       REQUIRE(answer.optimality_gap() == 0.0);
       CHECK(answer.predicted_loss_rise <= previous);
       previous = answer.predicted_loss_rise;
@@ -146,16 +145,18 @@ TEST_CASE("a bigger budget never predicts a worse loss for an allocator that pro
 
 TEST_CASE("every allocator refuses a budget below the cheapest plan with the nearest feasible budget and what blocks") {
   for (const Allocator& allocator : Allocators()) {
-    for (const BudgetKind kind : kKinds) {
+    for (const Resource& resource : Resources()) {
       RandomStream stream(4, "test/infeasible");
       const AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4});
-      AllocateOptions options = Options(allocator.name, problem, BudgetAt(problem, kind, 0.0));
+      AllocateOptions options = Options(allocator.name, problem, BudgetAt(problem, resource, 0.0));
       CHECK(Allocate(problem, options, 1).bits == std::vector<int>(6, 1));
-      options.budget.value = kind == BudgetKind::kBytes ? options.budget.value - 1 : 0.9999;
+      options.budget.value = resource.per_weight ? 0.9999 : options.budget.value - 1;
       const std::string message = MessageOf(problem, options, ErrorKind::kInfeasible);
       CAPTURE(message);
       const auto largest = std::max_element(problem.units.begin(), problem.units.end(),
-                                            [](const Unit& a, const Unit& b) { return a.weights < b.weights; });
+                                            [&](const Unit& a, const Unit& b) {
+                                              return Cost(a, 1, resource) < Cost(b, 1, resource);
+                                            });
       CHECK_THAT(message, ContainsSubstring("are " + largest->name + " (" + Counted(largest->weights, "weight")));
       CHECK_THAT(message, ContainsSubstring("and 3 more"));
       CHECK_THAT(message, ContainsSubstring("narrower widths"));
@@ -170,7 +171,7 @@ TEST_CASE("a certificate does not advise narrower widths when pruning is allowed
   RandomStream stream(4, "test/infeasible");
   const AllocationProblem problem = RandomProblem(stream, 2, {0, 1});
   const std::string message =
-      MessageOf(problem, Options("exact", problem, {BudgetKind::kBytes, 0.0}), ErrorKind::kInfeasible);
+      MessageOf(problem, Options("exact", problem, {StoredBytes(), 0.0}), ErrorKind::kInfeasible);
   CHECK_THAT(message, !ContainsSubstring("narrower widths"));
 }
 
@@ -178,12 +179,12 @@ TEST_CASE("only the widths of allocate.bits are used, and a width that the table
   RandomStream stream(6, "test/subset");
   const AllocationProblem problem = RandomProblem(stream, 10, {1, 2, 3, 4, 5, 6, 7, 8});
   for (const Allocator& allocator : Allocators()) {
-    AllocateOptions options = Options(allocator.name, problem, {BudgetKind::kAverageBits, 3.9});
+    AllocateOptions options = Options(allocator.name, problem, {AverageBits(), 3.9});
     options.bits = {4, 2};
     for (const int bits : Allocate(problem, options, 1).bits) CHECK((bits == 2 || bits == 4));
   }
   AllocationProblem narrow = RandomProblem(stream, 3, {1, 2, 4});
-  AllocateOptions options = Options("exact", narrow, {BudgetKind::kAverageBits, 3.0});
+  AllocateOptions options = Options("exact", narrow, {AverageBits(), 3.0});
   options.bits = {1, 3};
   CHECK_THAT(MessageOf(narrow, options, ErrorKind::kUsage), ContainsSubstring("holds 3") && ContainsSubstring("1, 2, 4"));
 }
@@ -194,7 +195,7 @@ TEST_CASE("an unknown allocator and a senseless budget are usage errors") {
   CHECK_THAT(MessageOf(problem, Options("quantil-inform", problem, {}), ErrorKind::kUsage),
              ContainsSubstring("quantil-inform") && ContainsSubstring("uniform"));
   for (const double value : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
-    CHECK_THAT(MessageOf(problem, Options("exact", problem, {BudgetKind::kAverageBits, value}), ErrorKind::kUsage),
+    CHECK_THAT(MessageOf(problem, Options("exact", problem, {AverageBits(), value}), ErrorKind::kUsage),
                ContainsSubstring("allocate.budget.average_bits"));
   }
 }
@@ -202,7 +203,7 @@ TEST_CASE("an unknown allocator and a senseless budget are usage errors") {
 TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a tie") {
   RandomStream stream(8, "test/confidence");
   AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4});
-  const AllocateOptions options = Options("exact", problem, BudgetAt(problem, BudgetKind::kAverageBits, 0.4));
+  const AllocateOptions options = Options("exact", problem, BudgetAt(problem, AverageBits(), 0.4));
   CHECK(WidthConfidence(problem, {}, options, 1, Allocate(problem, options, 1)).empty());  // nothing to tell it from
 
   problem.replicates.assign(8, problem.loss_rise);
@@ -232,7 +233,7 @@ TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a 
   pair.units[1].name = "twin";
   pair.loss_rise = {{1.0, 0.1}, {0.9, 0.1}};
   for (int r = 0; r < 8; ++r) pair.replicates.push_back({{r % 2 == 0 ? 1.0 : 0.5, 0.1}, {0.9, 0.1}});
-  const AllocateOptions half = Options("exact", pair, {BudgetKind::kAverageBits, 1.5});
+  const AllocateOptions half = Options("exact", pair, {AverageBits(), 1.5});
   const Allocation answer = Allocate(pair, half, 1);
   CHECK(answer.bits == std::vector<int>{2, 1});
   const auto turned = WidthConfidence(pair, {}, half, 1, answer);
@@ -280,7 +281,7 @@ TEST_CASE("how sure a width is that follows a posterior: other networks have oth
     return PosteriorDraw{ones, up, down};
   };
   for (const char* mode : {"information", "rank"}) {
-    AllocateOptions options = Options("quantile-inform", pair, {BudgetKind::kAverageBits, 1.5});
+    AllocateOptions options = Options("quantile-inform", pair, {AverageBits(), 1.5});
     options.mode = mode;
     options.guard = false;
     const Allocation answer = Allocate(pair, options, 1);

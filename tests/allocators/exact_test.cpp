@@ -160,7 +160,7 @@ TEST_CASE("the shadow price says what more budget is worth") {
   RandomStream stream(5, "test/price");
   const AllocationProblem problem = RandomProblem(stream, 400, {1, 2, 3, 4, 5, 6, 7, 8});
   const auto rise = [&](double bits) {
-    return Allocate(problem, Options("exact", problem, {BudgetKind::kAverageBits, bits}), 1);
+    return Allocate(problem, Options("exact", problem, {AverageBits(), bits}), 1);
   };
   const Allocation here = rise(3.0);
   const double more_bits = 0.01 * static_cast<double>(problem.total_weights());
@@ -172,9 +172,9 @@ TEST_CASE("the shadow price says what more budget is worth") {
 TEST_CASE("exact is proven optimal on a thousand units with nine widths, for both budgets") {
   RandomStream stream(1, "test/large");
   const AllocationProblem problem = RandomProblem(stream, 1000, {0, 1, 2, 3, 4, 5, 6, 7, 8}, 1.0);
-  for (const BudgetKind kind : {BudgetKind::kAverageBits, BudgetKind::kBytes}) {
+  for (const Resource& resource : Resources()) {
     for (const double share : {0.05, 0.15, 0.4, 0.7}) {
-      const Allocation answer = Allocate(problem, Options("exact", problem, BudgetAt(problem, kind, share)), 1);
+      const Allocation answer = Allocate(problem, Options("exact", problem, BudgetAt(problem, resource, share)), 1);
       CAPTURE(share, answer.note);
       CHECK(answer.optimality_gap() == 0.0);
     }
@@ -199,7 +199,7 @@ TEST_CASE("exact finds the known optimum of every instance") {
       problem.loss_rise.push_back(unit.at("loss_rise").get<std::vector<double>>());
     }
     const bool bytes = json.at("budget").contains("bytes");
-    const Budget budget{bytes ? BudgetKind::kBytes : BudgetKind::kAverageBits,
+    const Budget budget{bytes ? StoredBytes() : AverageBits(),
                         json["budget"].at(bytes ? "bytes" : "average_bits").get<double>()};
     const AllocateOptions options = Options("exact", problem, budget);
     if (json.contains("infeasible")) {

@@ -22,6 +22,7 @@ inline AllocationProblem RandomProblem(RandomStream& stream, int units, const st
     unit.name = "layer" + std::to_string(u);
     unit.weights = 1 + static_cast<std::int64_t>(std::exp2(stream.Uniform(3.0, 14.0)));
     unit.scales = 1 + static_cast<std::int64_t>(stream.Index(64));
+    unit.macs = unit.weights * (1 + 50 * (u % 7));
     const double score = stream.Uniform(-3.0, 6.0), width = stream.Uniform(0.5, 3.0),
                  sigma = stream.Uniform(-9.0, -2.0);
     for (int p = 0; p < kPercentiles; ++p) {
@@ -47,19 +48,19 @@ inline AllocateOptions Options(const std::string& allocator, const AllocationPro
   return options;
 }
 
-inline std::int64_t CheapestCost(const AllocationProblem& problem, BudgetKind kind) {
+inline std::int64_t CheapestCost(const AllocationProblem& problem, const Resource& resource) {
   std::int64_t cost = 0;
-  for (const Unit& unit : problem.units) cost += Cost(unit, problem.widths.front(), kind);
+  for (const Unit& unit : problem.units) cost += Cost(unit, problem.widths.front(), resource);
   return cost;
 }
 
 // A budget of which `share` lies between the cheapest (0) and the dearest plan (1).
-inline Budget BudgetAt(const AllocationProblem& problem, BudgetKind kind, double share) {
-  const auto low = static_cast<double>(CheapestCost(problem, kind));
+inline Budget BudgetAt(const AllocationProblem& problem, const Resource& resource, double share) {
+  const auto low = static_cast<double>(CheapestCost(problem, resource));
   double high = 0.0;
-  for (const Unit& unit : problem.units) high += static_cast<double>(Cost(unit, problem.widths.back(), kind));
+  for (const Unit& unit : problem.units) high += static_cast<double>(Cost(unit, problem.widths.back(), resource));
   const double cost = std::ceil(low + share * (high - low));
-  return {kind, kind == BudgetKind::kBytes ? cost : (cost + 0.5) / static_cast<double>(problem.total_weights())};
+  return {resource, resource.per_weight ? (cost + 0.5) / static_cast<double>(problem.total_weights()) : cost};
 }
 
 // Least predicted loss rise over every plan within the budget; infinite when there is none.
@@ -71,7 +72,7 @@ inline double Exhaustive(const AllocationProblem& problem, const Budget& budget)
     std::int64_t cost = 0;
     double rise = 0.0;
     for (std::size_t u = 0; u < column.size(); ++u) {
-      cost += Cost(problem.units[u], problem.widths[column[u]], budget.kind);
+      cost += Cost(problem.units[u], problem.widths[column[u]], budget.resource);
       rise += problem.loss_rise[u][column[u]];
     }
     if (cost <= capacity) best = std::min(best, rise);

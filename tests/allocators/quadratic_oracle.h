@@ -124,7 +124,7 @@ class QuadraticOracle final : public LikelihoodOracle {
     Optimum best;
     std::vector<int> columns(names_.size(), kFloatColumn);
     const std::vector<double> none(projections_[0][0].size(), 0.0);
-    Search(budget.kind, Capacity(problem_, budget), none, 0.0, {data_weight, posterior_weight}, 0, columns, best);
+    Search(budget.resource, Capacity(problem_, budget), none, 0.0, {data_weight, posterior_weight}, 0, columns, best);
     return best;
   }
 
@@ -155,7 +155,7 @@ class QuadraticOracle final : public LikelihoodOracle {
     return errors;
   }
 
-  void Search(BudgetKind kind, std::int64_t left, const std::vector<double>& sum, double rise, Factors factors,
+  void Search(const Resource& resource, std::int64_t left, const std::vector<double>& sum, double rise, Factors factors,
               std::size_t u, std::vector<int>& columns, Optimum& best) const {
     if (left < 0) return;
     if (u == columns.size()) {
@@ -174,7 +174,7 @@ class QuadraticOracle final : public LikelihoodOracle {
     for (std::size_t k = 0; k < widths_.size(); ++k) {
       columns[u] = static_cast<int>(k);
       for (std::size_t row = 0; row < sum.size(); ++row) next[row] = sum[row] + projections_[u][k][row];
-      Search(kind, left - Cost(problem_.units[u], widths_[k], kind), next, rise + problem_.loss_rise[u][k], factors,
+      Search(resource, left - Cost(problem_.units[u], widths_[k], resource), next, rise + problem_.loss_rise[u][k], factors,
              u + 1, columns, best);
     }
   }

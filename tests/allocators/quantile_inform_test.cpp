@@ -34,7 +34,7 @@ AllocationProblem Constant(const std::vector<std::int64_t>& weights, const std::
 
 Allocation Run(const AllocationProblem& problem, double average_bits, const std::string& mode = "information",
                double quantile = 0.9) {
-  AllocateOptions options = Options("quantile-inform", problem, {BudgetKind::kAverageBits, average_bits});
+  AllocateOptions options = Options("quantile-inform", problem, {AverageBits(), average_bits});
   options.mode = mode;
   options.quantile = quantile;
   options.guard = false;
@@ -46,7 +46,7 @@ bool AnyStepFits(const AllocationProblem& problem, const Allocation& answer, con
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     const auto next = std::upper_bound(problem.widths.begin(), problem.widths.end(), answer.bits[u]);
     if (next == problem.widths.end()) continue;
-    if (Cost(problem.units[u], *next, budget.kind) - Cost(problem.units[u], answer.bits[u], budget.kind) <= left) {
+    if (Cost(problem.units[u], *next, budget.resource) - Cost(problem.units[u], answer.bits[u], budget.resource) <= left) {
       return true;
     }
   }
@@ -85,7 +85,7 @@ TEST_CASE("quantile-inform stays within a bit of reverse water-filling and near 
     CHECK(average <= 4.5);
     CHECK(average > 4.45);
     const double best =
-        Allocate(problem, Options("exact", problem, {BudgetKind::kAverageBits, 4.5}), 1).predicted_loss_rise;
+        Allocate(problem, Options("exact", problem, {AverageBits(), 4.5}), 1).predicted_loss_rise;
     CHECK(answer.predicted_loss_rise < 1.05 * best);
   }
 }
@@ -94,8 +94,8 @@ TEST_CASE("nothing is left over that another step could use") {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     RandomStream stream(seed, "test/leftover");
     const AllocationProblem problem = RandomProblem(stream, 15, seed % 2 ? kAllWidths : std::vector<int>{1, 2, 4, 8});
-    for (const BudgetKind kind : {BudgetKind::kAverageBits, BudgetKind::kBytes}) {
-      const Budget budget = BudgetAt(problem, kind, stream.Uniform());
+    for (const Resource& resource : Resources()) {
+      const Budget budget = BudgetAt(problem, resource, stream.Uniform());
       const Allocation answer = Allocate(problem, Options("quantile-inform", problem, budget), 1);
       CAPTURE(seed);
       CHECK_FALSE(AnyStepFits(problem, answer, budget));
@@ -137,7 +137,7 @@ TEST_CASE("a layer whose rounding errors act together at two bits is not left th
   problem.units[3].coherence[0] = problem.units[3].coherence[1] = 16.0;  // 1/2 log2(16) = 2 bits more at one and two
   CHECK(Run(problem, 3.5).bits[3] == 3);
   // Narrower choices keep the correction of the width that it was measured for.
-  AllocateOptions options = Options("quantile-inform", problem, {BudgetKind::kAverageBits, 3.5});
+  AllocateOptions options = Options("quantile-inform", problem, {AverageBits(), 3.5});
   options.bits = {2, 3, 4};
   CHECK(Allocate(problem, options, 1).bits[3] == 3);
 }
@@ -188,14 +188,14 @@ TEST_CASE("quantile-inform-rank is mode rank, whatever mode the recipe asks for"
   for (std::uint64_t seed = 1; seed <= 10; ++seed) {
     RandomStream stream(seed, "test/rank-by-name");
     const AllocationProblem problem = RandomProblem(stream, 12, kAllWidths);
-    AllocateOptions options = Options("quantile-inform", problem, {BudgetKind::kAverageBits, 3.0});
+    AllocateOptions options = Options("quantile-inform", problem, {AverageBits(), 3.0});
     options.mode = "rank";
     const Allocation by_mode = Allocate(problem, options, 1);
     options.allocator = "quantile-inform-rank";
     options.mode = "information";
     CHECK(Allocate(problem, options, 1).bits == by_mode.bits);
   }
-  AllocateOptions options = Options("quantile-inform-rank", Constant({100}, {2.0}), {BudgetKind::kAverageBits, 3.0});
+  AllocateOptions options = Options("quantile-inform-rank", Constant({100}, {2.0}), {AverageBits(), 3.0});
   options.quantile = 1.5;
   CHECK_THROWS_WITH(Allocate(Constant({100}, {2.0}), options, 1), ContainsSubstring("allocate.quantile is 1.5"));
 }
@@ -209,7 +209,7 @@ TEST_CASE("in rank mode a layer never has more bits than one with a lower sigma"
     const auto sigma = [&](int u) { return problem.units[u].log_sigma_percentiles[10]; };  // 1 - the default quantile
     std::sort(order.begin(), order.end(), [&](int a, int b) { return sigma(a) < sigma(b); });
     AllocateOptions options =
-        Options("quantile-inform", problem, BudgetAt(problem, BudgetKind::kBytes, stream.Uniform()));
+        Options("quantile-inform", problem, BudgetAt(problem, StoredBytes(), stream.Uniform()));
     options.mode = "rank";
     const Allocation answer = Allocate(problem, options, 1);
     for (int i = 1; i < 15; ++i) CHECK(answer.bits[order[i]] <= answer.bits[order[i - 1]]);

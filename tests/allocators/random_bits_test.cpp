@@ -11,7 +11,7 @@ using namespace bitplan::testing;
 namespace {
 
 AllocateOptions RandomBits(const AllocationProblem& problem, const std::string& estimator) {
-  AllocateOptions options = Options("random-bits", problem, BudgetAt(problem, BudgetKind::kAverageBits, 0.35));
+  AllocateOptions options = Options("random-bits", problem, BudgetAt(problem, AverageBits(), 0.35));
   options.guard = false;
   options.random_bits.estimator = estimator;
   return options;

@@ -36,7 +36,7 @@ TEST_CASE("a run ends with a verified plan, a quantized model and a table") {
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
   for (const char* file :
-       {"model.pt", "posterior.pt", "sensitivity.json", "quantized.pt", "plan.yaml", "manifest.json"}) {
+       {"model.pt", "posterior.pt", "sensitivity.json", "quantized.pt", "plan.yaml", "manifest.json", "report.html"}) {
     CHECK(std::filesystem::file_size(place / (std::string("out/") + file)) > 0);
   }
   for (const char* word : {"average bits", "planned layers", "whole network", "left in float", "float accuracy", "quantized accuracy", "95 % interval",

@@ -84,17 +84,24 @@ TEST_CASE("a unit that is pruned or left in float stores no scales") {
 
 TEST_CASE("cost is counted in the budget's own measure") {
   const Unit unit = TwoLayers().units[1];
-  CHECK(Cost(unit, 3, BudgetKind::kAverageBits) == 12003);
-  CHECK(Cost(unit, 3, BudgetKind::kBytes) == 1501 + 40 + 1);
-  CHECK(BudgetName(BudgetKind::kAverageBits) == "average_bits");
-  CHECK(BudgetName(BudgetKind::kBytes) == "bytes");
+  CHECK(Cost(unit, 3, AverageBits()) == 12003);
+  CHECK(Cost(unit, 3, StoredBytes()) == 1501 + 40 + 1);
+  CHECK(Cost(unit, 3, FindResource("bops")) == 3 * 32 * unit.macs);
+  CHECK(BudgetName({AverageBits(), 3.0}) == "average_bits");
+  CHECK(BudgetName({StoredBytes(), 100.0}) == "bytes");
+}
+
+TEST_CASE("the scale of costs is what one bit more for every weight costs") {
+  const AllocationProblem problem = TwoLayers();
+  CHECK(CostOfOneBit(problem, AverageBits()) == static_cast<double>(problem.total_weights()));
+  CHECK(std::abs(CostOfOneBit(problem, StoredBytes()) - static_cast<double>(problem.total_weights()) / 8.0) < 1.0);
 }
 
 TEST_CASE("the capacity is the whole number of bits or bytes within the budget") {
   const AllocationProblem problem = TwoLayers();
-  CHECK(Capacity(problem, {BudgetKind::kAverageBits, 3.0}) == 13503);
-  CHECK(Capacity(problem, {BudgetKind::kAverageBits, 1.25}) == 5626);  // 5626.25
-  CHECK(Capacity(problem, {BudgetKind::kBytes, 2000.9}) == 2000);
+  CHECK(Capacity(problem, {AverageBits(), 3.0}) == 13503);
+  CHECK(Capacity(problem, {AverageBits(), 1.25}) == 5626);  // 5626.25
+  CHECK(Capacity(problem, {StoredBytes(), 2000.9}) == 2000);
 }
 
 TEST_CASE("rounding of doubles does not take the last bit of a budget") {
@@ -102,12 +109,12 @@ TEST_CASE("rounding of doubles does not take the last bit of a budget") {
   problem.units[0].weights = 60;
   problem.units[1].weights = 40;
   REQUIRE(4.35 * 100 < 435.0);
-  CHECK(Capacity(problem, {BudgetKind::kAverageBits, 4.35}) == 435);
+  CHECK(Capacity(problem, {AverageBits(), 4.35}) == 435);
 }
 
 TEST_CASE("a budget that is negative or not a number is refused") {
   for (const double value : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
-    CHECK_THROWS_AS(Capacity(TwoLayers(), {BudgetKind::kBytes, value}), Error);
+    CHECK_THROWS_AS(Capacity(TwoLayers(), {StoredBytes(), value}), Error);
   }
 }
 

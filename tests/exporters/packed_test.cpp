@@ -10,9 +10,9 @@
 #include "bitplan/io/files.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/quantizers/packing.h"
-#include "bitplan/verify/apply.h"
-#include "bitplan/verify/compensate.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/apply.h"
+#include "bitplan/ptq/compensate.h"
+#include "bitplan/ptq/correction.h"
 #include "io/scratch.h"
 #include "support/networks.h"
 

@@ -153,7 +153,7 @@ TEST_CASE("the golden plan of format version 1 loads for ever") {
   CHECK(plan.quantizer.range == "mse");
   CHECK(plan.quantizer.batch_norm == "off");
   CHECK(plan.quantizer.output_correction == "fit");
-  CHECK(plan.budget.kind == BudgetKind::kAverageBits);
+  CHECK(BudgetName(plan.budget) == AverageBits().name);
   CHECK(plan.budget.value == 3.0);
   CHECK(plan.achieved.average_bits == 2.978513);
   CHECK(plan.achieved.average_bits_with_overhead == 3.021719);
@@ -183,6 +183,20 @@ TEST_CASE("the golden plan of format version 1 loads for ever") {
   CHECK(plan.provenance.bitplan == "0.1.0");
   CHECK(plan.provenance.libtorch == "1.13.0");
   CHECK(plan.provenance.recipe_sha256 == "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9");
+}
+
+TEST_CASE("a plan may have a budget of every resource, and Spent counts in its unit") {
+  for (const Resource& resource : Resources()) {
+    CAPTURE(resource.name);
+    const std::string budget = std::string("budget: {") + resource.name + ": 300000";
+    Plan plan = ParsePlan(Replaced(Golden(), "budget: {average_bits: 3.0", budget), "plan.yaml");
+    CHECK(BudgetName(plan.budget) == resource.name);
+    CHECK_THAT(DumpPlan(plan), ContainsSubstring(budget));
+    const double spent = Spent(plan);
+    for (PlanLayer& layer : plan.layers) layer.bits = 8;
+    if (&resource != &StoredBytes()) CHECK(Spent(plan) > spent);  // bytes are measured
+    CHECK(spent > 0.0);
+  }
 }
 
 TEST_CASE("the golden plan is dumped to the bytes it was read from") {
@@ -220,7 +234,7 @@ TEST_CASE("a plan edited by hand parses: comments, block style, another order of
   const Plan plan = ParsePlan(text, "plan.yaml");
   CHECK(plan.layers[2].bits == 4);
   CHECK(plan.layers[2].grid == "zero");
-  CHECK(plan.budget.kind == BudgetKind::kBytes);
+  CHECK(BudgetName(plan.budget) == StoredBytes().name);
   CHECK_THAT(DumpPlan(plan), ContainsSubstring("budget: {bytes: 200000}\n"));
 }
 
@@ -263,8 +277,8 @@ TEST_CASE("values that no plan can hold are refused") {
   CHECK_THAT(PlanComplaint("nll: 0.0148", "nll: .nan"), ContainsSubstring("verified.float.nll"));
   CHECK_THAT(PlanComplaint("[-0.0002, 0.0009]", "[-0.0002]"), ContainsSubstring("must have two ends"));
   CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{average_bits: 3.0, bytes: 5}"),
-             ContainsSubstring("exactly one of the keys"));
-  CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{}"), ContainsSubstring("exactly one of the keys"));
+             ContainsSubstring("has both average_bits and bytes; keep one"));
+  CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{}"), ContainsSubstring("must have one of the keys average_bits, bytes, bops"));
 }
 
 TEST_CASE("a plan whose layers do not add up to the model is refused") {

@@ -60,7 +60,7 @@ TEST_CASE("a recipe gives its values, and defaults for the rest") {
   CHECK(recipe.train.augment == std::vector<std::string>{"shift", "flip"});
   CHECK(recipe.train.epochs == TrainOptions().epochs);
   CHECK(recipe.posterior.free_mean);
-  CHECK(recipe.allocate.budget.kind == BudgetKind::kBytes);
+  CHECK(BudgetName(recipe.allocate.budget) == StoredBytes().name);
   CHECK(recipe.allocate.budget.value == 200000.0);
   CHECK(recipe.allocate.bits == std::vector<int>{1, 4, 8});
 }
@@ -181,10 +181,10 @@ TEST_CASE("an override of one kind of budget replaces the other kind") {
   const std::string bytes = kSmall + "allocate: {budget: {bytes: 1000}}\n";
   const std::string bits = kSmall + "allocate: {budget: {average_bits: 3}}\n";
   const Recipe to_bits = Load(bytes, {"allocate.budget.average_bits=1.25"});
-  CHECK(to_bits.allocate.budget.kind == BudgetKind::kAverageBits);
+  CHECK(BudgetName(to_bits.allocate.budget) == AverageBits().name);
   CHECK(to_bits.allocate.budget.value == 1.25);
   const Recipe to_bytes = Load(bits, {"allocate.budget.bytes=500"});
-  CHECK(to_bytes.allocate.budget.kind == BudgetKind::kBytes);
+  CHECK(BudgetName(to_bytes.allocate.budget) == StoredBytes().name);
   CHECK(to_bytes.allocate.budget.value == 500.0);
   CHECK(Load(bits, {"allocate.budget={bytes: 7}"}).allocate.budget.value == 7.0);
 }

@@ -1,21 +1,19 @@
-// What a plan may spend.
+// How much of one resource a plan may spend.
 #pragma once
 
+#include <functional>
 #include <string>
+
+#include "bitplan/core/resource.h"
 
 namespace bitplan {
 
-enum class BudgetKind {
-  kAverageBits,  // sum(weights * bits) / sum(weights) over the quantizable layers: the figure that papers quote
-  kBytes,        // packed weights with their scales and the bit-width map
-};
-
 struct Budget {
-  BudgetKind kind = BudgetKind::kAverageBits;
-  double value = 3.0;  // bits per weight, or bytes
+  std::reference_wrapper<const Resource> resource = AverageBits();
+  double value = 3.0;  // in the resource's unit
 };
 
-// "average_bits" or "bytes".
-[[nodiscard]] std::string BudgetName(BudgetKind kind);
+// The resource's name: "average_bits".
+[[nodiscard]] std::string BudgetName(const Budget& budget);
 
 }  // namespace bitplan

@@ -38,7 +38,7 @@ struct ConstrainedProblem {
   std::int64_t capacity = 0;                     // of the whole budget, excluded layers not counted
 
   // What the pins leave, as a budget of the free problem with exactly that capacity. Call when fixed_cost <= capacity.
-  [[nodiscard]] Budget FreeBudget(BudgetKind kind) const;
+  [[nodiscard]] Budget FreeBudget(const Resource& resource) const;
 };
 
 // Error(kUsage) for a width that the table lacks, a pattern without a layer and decisions that contradict one another.

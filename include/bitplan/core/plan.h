@@ -51,7 +51,7 @@ struct Verification {
   Metrics float_model;
   Metrics quantized;
   PairedComparison accuracy_drop;
-  // Empty where the correction leaves a float network as it is (ChangesFloat in verify/correction.h), so that
+  // Empty where the correction leaves a float network as it is (ChangesFloat in ptq/correction.h), so that
   // `float_model` is this reference too; and in plans of earlier versions.
   std::optional<FloatCorrected> float_corrected{};
 };
@@ -139,5 +139,8 @@ struct Plan {
   std::optional<Verification> verified;
   PlanProvenance provenance;
 };
+
+// What the plan takes of the resource of its budget, in the unit of the budget's value; layers left alone are free.
+[[nodiscard]] double Spent(const Plan& plan);
 
 }  // namespace bitplan

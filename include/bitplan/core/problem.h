@@ -61,9 +61,11 @@ struct PosteriorDraw {
 // channel (none at width 0, or at 16 and 32, which are left in float), one byte for the width and grid.
 [[nodiscard]] std::int64_t StoredBits(const Unit& unit, int width);
 
-// Cost of a unit at a width in the budget's own integer measure: weight bits (weights * width) for kAverageBits, stored
-// bytes for kBytes.
-[[nodiscard]] std::int64_t Cost(const Unit& unit, int width, BudgetKind kind);
+// Cost of a unit at a width in the resource's own integer measure; of a group, what its members cost.
+[[nodiscard]] std::int64_t Cost(const Unit& unit, int width, const Resource& resource);
+
+// What one bit more for every weight costs, on average over the widths 1 to 8: the scale of costs.
+[[nodiscard]] double CostOfOneBit(const AllocationProblem& problem, const Resource& resource);
 
 // The budget in the same measure: floor(value * total weights), or floor(value).
 [[nodiscard]] std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget);

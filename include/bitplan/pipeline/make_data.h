@@ -1,7 +1,7 @@
 // `bitplan make-data NAME`: data sets that are made, not fetched.
 //
 //   ambiguous-mnist  ambiguous-mnist/amnist_samples.pt and amnist_labels.pt from MNIST in the same data folder
-//                    (bitplan/bayes/ambiguous_digits.h). Python opens both with torch.load.
+//                    (bitplan/datagen/ambiguous_digits.h). Python opens both with torch.load.
 //
 // made.json beside the files says what they were made from: seed, counts, SHA-256 of both. Only files that it vouches
 // for are ever replaced.
@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "bitplan/bayes/ambiguous_digits.h"
+#include "bitplan/datagen/ambiguous_digits.h"
 #include "bitplan/core/progress.h"
 
 namespace bitplan::pipeline {

@@ -21,7 +21,7 @@
 #include "bitplan/core/progress.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
-#include "bitplan/verify/apply.h"
+#include "bitplan/ptq/apply.h"
 
 namespace bitplan {
 

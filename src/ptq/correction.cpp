@@ -1,4 +1,4 @@
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/correction.h"
 
 #include <torch/csrc/jit/api/module.h>
 #include <torch/types.h>
@@ -12,8 +12,8 @@
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/verify/evaluate.h"
-#include "verify/output_fit.h"
-#include "verify/statistics_pool.h"
+#include "ptq/output_fit.h"
+#include "ptq/statistics_pool.h"
 
 namespace bitplan {
 namespace {

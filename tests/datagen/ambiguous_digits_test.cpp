@@ -1,4 +1,4 @@
-#include "bitplan/bayes/ambiguous_digits.h"
+#include "bitplan/datagen/ambiguous_digits.h"
 
 #include <torch/types.h>
 

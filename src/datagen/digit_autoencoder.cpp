@@ -1,4 +1,4 @@
-#include "bayes/digit_autoencoder.h"
+#include "datagen/digit_autoencoder.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <torch/optim/adam.h>

@@ -1,11 +1,11 @@
-#include "bitplan/verify/apply.h"
+#include "bitplan/ptq/apply.h"
 
 #include <algorithm>
 
 #include "bitplan/core/error.h"
 #include "bitplan/quantizers/quantizer.h"
-#include "bitplan/verify/compensate.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/compensate.h"
+#include "bitplan/ptq/correction.h"
 #include "support/networks.h"
 
 namespace bitplan {

@@ -1,4 +1,4 @@
-#include "bitplan/verify/compensate.h"
+#include "bitplan/ptq/compensate.h"
 
 #include <torch/csrc/jit/api/module.h>
 #include <torch/types.h>
@@ -17,7 +17,7 @@
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/quantizers/quantizer.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/correction.h"
 #include "models/input_products.h"
 
 namespace bitplan {
@@ -174,16 +174,17 @@ class Compensation {
     if (!image_rows_.Fits(index, output, images_.size(0))) return {};
     const torch::Tensor rows = image_rows_.Of(index, output, images_.size(0), begin, end);
     if (rows.numel() != InputPositions(layer, sample.input) * layer.output_channels()) return {};
-    const torch::Tensor few = sample.positions.slice(0, 0, kComparedPositions);
-    const torch::Tensor right = FloatOutputs(layer, GatherInputs(layer, sample.input, few));
+    const std::int64_t step = std::max<std::int64_t>(1, sample.positions.size(0) / kComparedPositions);
+    const auto some = [&](const torch::Tensor& of_all) { return of_all.slice(0, 0, of_all.size(0), step); };
+    const torch::Tensor right = FloatOutputs(layer, GatherInputs(layer, sample.input, some(sample.positions)));
     torch::Tensor outputs = GatherOutputs(layer, rows, sample.positions);
     const auto error = [&](const torch::Tensor& values) {
-      return (ByGroup(layer, values.slice(0, 0, kComparedPositions)) - right).abs().max().item<double>();
+      return (ByGroup(layer, values) - right).abs().max().item<double>();
     };
-    double least = error(outputs);
+    double least = error(some(outputs));
     if (!layer.bias.empty()) {
       const torch::Tensor bias = GetTensor(network_.module, layer.bias).detach();
-      const double without = error(outputs.slice(0, 0, kComparedPositions) - bias);
+      const double without = error(some(outputs) - bias);
       if (without < least) {
         least = without;
         outputs = outputs - bias;

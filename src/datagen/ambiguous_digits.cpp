@@ -1,4 +1,4 @@
-#include "bitplan/bayes/ambiguous_digits.h"
+#include "bitplan/datagen/ambiguous_digits.h"
 
 #include <fmt/format.h>
 #include <torch/csrc/jit/api/module.h>
@@ -11,7 +11,7 @@
 #include <numeric>
 #include <utility>
 
-#include "bayes/digit_autoencoder.h"
+#include "datagen/digit_autoencoder.h"
 #include "bitplan/bayes/uncertainty.h"
 #include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"

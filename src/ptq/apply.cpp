@@ -1,4 +1,4 @@
-#include "bitplan/verify/apply.h"
+#include "bitplan/ptq/apply.h"
 
 #include <torch/types.h>
 #include <torch/utils.h>

@@ -2,8 +2,8 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/statistics.h"
 #include "bitplan/models/tap.h"
-#include "bitplan/verify/apply.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/apply.h"
+#include "bitplan/ptq/correction.h"
 #include "bitplan/verify/evaluate.h"
 #include "support/networks.h"
 

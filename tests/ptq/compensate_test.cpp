@@ -1,9 +1,9 @@
-#include "bitplan/verify/compensate.h"
+#include "bitplan/ptq/compensate.h"
 
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/tap.h"
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/correction.h"
 #include "support/networks.h"
 
 namespace bitplan {

@@ -9,7 +9,7 @@
 #include "bitplan/core/progress.h"
 #include "bitplan/models/network.h"
 #include "bitplan/quantizers/quantizer.h"
-#include "bitplan/verify/apply.h"
+#include "bitplan/ptq/apply.h"
 
 namespace bitplan {
 

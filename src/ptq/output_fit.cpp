@@ -1,4 +1,4 @@
-#include "verify/output_fit.h"
+#include "ptq/output_fit.h"
 
 #include <torch/csrc/jit/api/module.h>
 #include <torch/types.h>

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "bitplan/bayes/ambiguous_digits.h"
+#include "bitplan/datagen/ambiguous_digits.h"
 
 namespace bitplan {
 

@@ -1,8 +1,8 @@
-#include "bitplan/verify/correction.h"
+#include "bitplan/ptq/correction.h"
 
 #include "bitplan/core/error.h"
 #include "bitplan/models/tap.h"
-#include "bitplan/verify/apply.h"
+#include "bitplan/ptq/apply.h"
 #include "bitplan/verify/evaluate.h"
 #include "support/networks.h"
 
