@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Every link of README.md, CONTRIBUTING.md, CHANGELOG.md and docs/*.md to a file of the project, or to a heading, leads
-somewhere. Addresses of the web are not asked for."""
+"""Every link of README.md, CONTRIBUTING.md, CHANGELOG.md, python/README.md and docs/*.md to a file of the project, or
+to a heading, leads somewhere. Addresses of the web are not asked for."""
 import sys
 from pathlib import Path
 
@@ -31,7 +31,8 @@ def dead_links(file):
 
 
 if __name__ == "__main__":
-    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "python/README.md",
+             *sorted((ROOT / "docs").glob("*.md"))]
     dead = [f"{file.relative_to(ROOT)}:{line}: {target} leads nowhere"
             for file in files for line, target in dead_links(file)]
     print("\n".join(dead) if dead else f"links of {len(files)} documents lead somewhere")
