@@ -1,7 +1,7 @@
-// Claim: metrics that run the network with one layer quantized do not compute again what comes before that layer: half of
-// the arithmetic, and of fisher-output, which looks at that layer alone, all but one part in as many as there are layers.
-// Command: build/release/benchmarks/metrics_seconds [ARCHITECTURE] [IMAGES]
-// Prints one JSON line: seconds of every metric, and of as many plain passes as one for every layer and width.
+// Claim: metrics that run the network with one layer quantized do not compute again what comes before that layer: half
+// of the arithmetic, and of fisher-output, which looks at that layer alone, all but one part in as many as there are
+// layers. Command: build/release/benchmarks/metrics_seconds [ARCHITECTURE] [IMAGES] Prints one JSON line: seconds of
+// every metric, and of as many plain passes as one for every layer and width.
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 #include <torch/utils.h>

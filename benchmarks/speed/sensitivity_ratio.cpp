@@ -19,8 +19,8 @@
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/network.h"
 #include "bitplan/posterior/posterior.h"
-#include "bitplan/sensitivity/sensitivity.h"
 #include "bitplan/ptq/apply.h"
+#include "bitplan/sensitivity/sensitivity.h"
 #include "timing.h"
 #include "vision_transformer.h"
 
@@ -52,8 +52,8 @@ int main(int argc, char** argv) {
   const std::vector<int> widths = {1, 2, 3, 4, 5, 6, 7, 8};
 
   Posterior posterior;
-  const double posterior_seconds = Seconds(
-      [&] { posterior = EstimatePosterior(network, data, normalizer, posterior_options, 1, SilentSink()); });
+  const double posterior_seconds =
+      Seconds([&] { posterior = EstimatePosterior(network, data, normalizer, posterior_options, 1, SilentSink()); });
   std::vector<QuantizerEvidence> evidence(network.layers.size());
   const double evidence_seconds = Seconds([&] {
     const auto inputs = SampleLayerInputs(network, normalizer.Apply(data.images), kPositions, 1);

@@ -1,5 +1,5 @@
-// An untrained vision transformer of the usual shape: patches of 16 x 16 pixels, 12 heads, layer norms first. With 12 blocks of
-// 768 it has 85 million weights in layers.
+// An untrained vision transformer of the usual shape: patches of 16 x 16 pixels, 12 heads, layer norms first. With 12
+// blocks of 768 it has 85 million weights in layers.
 #pragma once
 
 #include <torch/csrc/jit/api/module.h>
@@ -19,7 +19,8 @@ struct VisionTransformer {
   std::int64_t classes = 10;
 };
 
-// Images float32 [n, 3, size, size] in, logits [n, classes] out. Weights are normal, with a variance of one over the inputs.
+// Images float32 [n, 3, size, size] in, logits [n, classes] out. Weights are normal, with a variance of one over the
+// inputs.
 inline torch::jit::Module BuildVisionTransformer(const VisionTransformer& shape, std::uint64_t seed) {
   torch::manual_seed(seed);
   constexpr std::int64_t kPatch = 16, kHeads = 12;

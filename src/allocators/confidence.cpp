@@ -1,8 +1,8 @@
 // What fresh calibration data would do to a table. They err as the data of the table did, so a fresh table lies away
-// from this one by the difference of two such errors: a ratio of two replicates. The bootstrap behind them knows its own
-// spread from minibatches with heavy tails, and does not see that ranges are fitted to other images. So every repetition
-// has a spread of its own, and deviations follow Student's t with four degrees of freedom: as few as `bitplan sure`
-// asks for (docs/compare.md).
+// from this one by the difference of two such errors: a ratio of two replicates. The bootstrap behind them knows its
+// own spread from minibatches with heavy tails, and does not see that ranges are fitted to other images. So every
+// repetition has a spread of its own, and deviations follow Student's t with four degrees of freedom: as few as
+// `bitplan sure` asks for (docs/compare.md).
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t kSeeds = 32;         // repetitions where the seed is all that varies
 constexpr std::size_t kRepetitions = 128;  // else
-constexpr double kMostLog = 30.0;  // a rise is moved by e^30 at most
+constexpr double kMostLog = 30.0;          // a rise is moved by e^30 at most
 
 // One repetition.
 struct Freshness {

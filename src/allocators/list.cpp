@@ -105,7 +105,7 @@ std::string AllocatorsHelp() {
     switch (allocator.reads) {
       case AllocatorReads::kLossRise:
         text = *allocator.metric != '\0' ? fmt::format("its own sensitivity table (metric {})", allocator.metric)
-                                          : "the sensitivity table (sensitivity.metric)";
+                                         : "the sensitivity table (sensitivity.metric)";
         break;
       case AllocatorReads::kCoherence:
         text = "the posterior, and how rounding errors of a layer act together";
@@ -127,7 +127,8 @@ std::string AllocatorsHelp() {
     text += baseline ? "\nBaselines, and methods of other tools over the same quantizer:\n" : "\n";
     for (const Allocator& allocator : Allocators()) {
       if (allocator.baseline != baseline) continue;
-      text += fmt::format("  {}\n      {}\n      reads    {}\n", allocator.name, allocator.description, reads(allocator));
+      text +=
+          fmt::format("  {}\n      {}\n      reads    {}\n", allocator.name, allocator.description, reads(allocator));
       for (const char* option : allocator.options) {
         text += fmt::format("      {}  {}\n", option == allocator.options.front() ? "options" : "       ", option);
       }

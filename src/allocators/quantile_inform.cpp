@@ -142,8 +142,8 @@ Allocation ByRank(const AllocationProblem& problem, const Budget& budget, double
   const auto total = static_cast<double>(problem.total_weights());
   const double one_bit = CostOfOneBit(problem, budget.resource);
   const double narrowest = problem.widths.front(), widest = problem.widths.back();
-  const double average = one_bit > 0.0 ? std::clamp(static_cast<double>(Capacity(problem, budget)) / one_bit, narrowest, widest)
-                                       : widest;
+  const double average =
+      one_bit > 0.0 ? std::clamp(static_cast<double>(Capacity(problem, budget)) / one_bit, narrowest, widest) : widest;
   const double spread = std::min(average - narrowest, widest - average) + 0.5;
 
   std::vector<double> scores(units);

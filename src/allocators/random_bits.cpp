@@ -65,7 +65,8 @@ Costs NormalizedCosts(const AllocationProblem& problem, const Budget& budget) {
   Costs costs{.budget = scale * static_cast<double>(Capacity(problem, budget))};
   for (const Unit& unit : problem.units) {
     std::vector<double>& row = costs.per_width.emplace_back();
-    for (const int width : problem.widths) row.push_back(scale * static_cast<double>(Cost(unit, width, budget.resource)));
+    for (const int width : problem.widths)
+      row.push_back(scale * static_cast<double>(Cost(unit, width, budget.resource)));
   }
   return costs;
 }

@@ -21,7 +21,8 @@ struct GreedyStep {
   }
 };
 
-GreedyStep BestStep(const AllocationProblem& problem, const Resource& resource, std::int64_t left, std::size_t u, int from) {
+GreedyStep BestStep(const AllocationProblem& problem, const Resource& resource, std::int64_t left, std::size_t u,
+                    int from) {
   GreedyStep best{.unit = u};
   const std::int64_t base = Cost(problem.units[u], problem.widths[from], resource);
   for (int to = from + 1; to < static_cast<int>(problem.widths.size()); ++to) {
@@ -92,7 +93,8 @@ std::int64_t StepCost(const AllocationProblem& problem, const Resource& resource
          Cost(problem.units[unit], problem.widths[column], resource);
 }
 
-void SpendGreedily(const AllocationProblem& problem, const Resource& resource, std::int64_t left, std::vector<int>& chosen) {
+void SpendGreedily(const AllocationProblem& problem, const Resource& resource, std::int64_t left,
+                   std::vector<int>& chosen) {
   std::priority_queue<GreedyStep> steps;
   const auto offer = [&](std::size_t u) {
     const GreedyStep step = BestStep(problem, resource, left, u, chosen[u]);

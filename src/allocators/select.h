@@ -17,17 +17,20 @@ namespace bitplan {
 [[nodiscard]] Allocation MakeUniform(const AllocationProblem& problem, const Budget& budget);
 
 // The table as a multiple-choice knapsack: one class per unit, one item per width.
-[[nodiscard]] std::vector<std::vector<KnapsackItem>> KnapsackClasses(const AllocationProblem& problem, const Resource& resource);
+[[nodiscard]] std::vector<std::vector<KnapsackItem>> KnapsackClasses(const AllocationProblem& problem,
+                                                                     const Resource& resource);
 
 // The plan with the least sum of table entries, proven or with its gap in the note.
 [[nodiscard]] Allocation SolveExactly(const AllocationProblem& problem, const Budget& budget);
 
 // Cost of the next wider width, column + 1, above that of `column`.
-[[nodiscard]] std::int64_t StepCost(const AllocationProblem& problem, const Resource& resource, std::size_t unit, int column);
+[[nodiscard]] std::int64_t StepCost(const AllocationProblem& problem, const Resource& resource, std::size_t unit,
+                                    int column);
 
 // Takes steps to wider widths from the plan `chosen`, `left` of the budget unspent, the largest fall of the loss rise
 // per cost first; a step may pass over widths that are worth less. Steps that do not fit are passed over, and steps
 // that lower nothing are not taken. Equal steps: in the order of the units.
-void SpendGreedily(const AllocationProblem& problem, const Resource& resource, std::int64_t left, std::vector<int>& chosen);
+void SpendGreedily(const AllocationProblem& problem, const Resource& resource, std::int64_t left,
+                   std::vector<int>& chosen);
 
 }  // namespace bitplan

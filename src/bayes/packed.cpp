@@ -34,8 +34,7 @@ std::string PackedLevels(const torch::Tensor& codes, int bits) {  // uint8, each
 
 torch::Tensor UnpackedLevels(const std::string& packed, int bits, const std::vector<std::int64_t>& shape) {
   torch::Tensor codes = torch::empty(shape, torch::kUInt8);
-  UnpackBits(reinterpret_cast<const std::uint8_t*>(packed.data()), codes.numel(), bits,
-             codes.data_ptr<std::uint8_t>());
+  UnpackBits(reinterpret_cast<const std::uint8_t*>(packed.data()), codes.numel(), bits, codes.data_ptr<std::uint8_t>());
   return codes;
 }
 

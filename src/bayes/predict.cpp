@@ -62,8 +62,7 @@ torch::Tensor Drawer::Logits(const torch::Tensor& inputs, std::uint64_t seed, in
     for (std::size_t l = 0; l < slots_.size(); ++l) {
       slots_[l].Set(stored_.DrawLayer(l, means_[l], sigmas_[l], seed, t * batches + b));
     }
-    logits.push_back(
-        RunForward(module_, inputs.slice(0, b * kBatch, std::min((b + 1) * kBatch, inputs.size(0)))));
+    logits.push_back(RunForward(module_, inputs.slice(0, b * kBatch, std::min((b + 1) * kBatch, inputs.size(0)))));
   }
   const torch::Tensor all = torch::cat(logits);
   const torch::Tensor bad = HaveProbabilities(all).logical_not().nonzero();

@@ -240,9 +240,7 @@ void VariationalNetwork::SetWeights(const Rounded& rounded, const std::vector<to
   }
 }
 
-torch::Tensor VariationalNetwork::Forward(const torch::Tensor& images) {
-  return RunForward(network_.module, images);
-}
+torch::Tensor VariationalNetwork::Forward(const torch::Tensor& images) { return RunForward(network_.module, images); }
 
 torch::Tensor VariationalNetwork::Divergence(double prior_sigma) const {
   torch::Tensor divergence = torch::zeros({});

@@ -51,9 +51,9 @@ Vectors OwnVectors() {
 }
 
 std::string FittingKernels(const std::string& core, Vectors vectors) {
-  constexpr std::array<const char*, 15> kWithoutAvx = {
-      "Generic", "Katmai", "Coppermine", "Northwood", "Prescott", "Banias",    "Atom",   "Core2",
-      "Penryn",  "Dunnington", "Nehalem", "Athlon",   "Opteron",  "Barcelona", "Bobcat"};
+  constexpr std::array<const char*, 15> kWithoutAvx = {"Generic", "Katmai", "Coppermine", "Northwood", "Prescott",
+                                                       "Banias",  "Atom",   "Core2",      "Penryn",    "Dunnington",
+                                                       "Nehalem", "Athlon", "Opteron",    "Barcelona", "Bobcat"};
   constexpr std::array<const char*, 3> kWithAvx2 = {"Haswell", "Zen", "Excavator"};
   const auto is_one_of = [&](const auto& cores) {
     return std::any_of(cores.begin(), cores.end(), [&](const char* one) { return core == one; });

@@ -14,7 +14,8 @@ namespace bitplan::cli {
 // Anything that is not recognized, LibTorch's own library with a BLAS inside among it, is taken for tuned.
 [[nodiscard]] bool IsReferenceBlas(const std::string& library);
 
-// The processor whose kernels OpenBLAS took, as it names it ("Haswell"); empty where LibTorch multiplies by another BLAS.
+// The processor whose kernels OpenBLAS took, as it names it ("Haswell"); empty where LibTorch multiplies by another
+// BLAS.
 [[nodiscard]] std::string OpenBlasCore();
 
 enum class Vectors { kOther, kAvx2, kAvx512 };

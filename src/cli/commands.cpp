@@ -121,7 +121,8 @@ void DeclareCompare(CLI::App& app, Arguments& arguments) {
   app.add_option("--metrics", arguments.rank.metrics, "with --sensitivity: these metrics only")
       ->delimiter(',')
       ->needs(sensitivity);
-  app.add_option("--plans", arguments.rank.plans, "with --sensitivity: how many (default: 200 random ones, 20 near a budget)")
+  app.add_option("--plans", arguments.rank.plans,
+                 "with --sensitivity: how many (default: 200 random ones, 20 near a budget)")
       ->check(CLI::Range(3, 100000))
       ->needs(sensitivity);
   app.add_option("--near", arguments.rank.near,
@@ -300,8 +301,7 @@ constexpr Topic kTopics[] = {
     {"plan", "every key of a plan", [](const Arguments&, const CLI::App&) { return PlanHelp(); }},
     {"allocators", "who can choose the bits: what each does, reads and can be told",
      [](const Arguments&, const CLI::App&) { return AllocatorsHelp(); }},
-    {"formats", "what 'bitplan export' can write",
-     [](const Arguments&, const CLI::App&) { return ExportersHelp(); }},
+    {"formats", "what 'bitplan export' can write", [](const Arguments&, const CLI::App&) { return ExportersHelp(); }},
     {"completion", "a script that completes command lines in bash or zsh: help completion bash", CompletionScript},
 };
 
@@ -337,7 +337,9 @@ std::string CompletionScript(const Arguments& arguments, const CLI::App& program
   for (const auto& command : kCommands) {
     CompletionCommand entry{command.name, command.help, {}, {}};
     for (const CLI::Option* option : program.get_subcommand(command.name)->get_options()) {
-      const std::string name = option->get_positional() ? option->get_name() : option->get_lnames().empty() ? "" : "--" + option->get_lnames().front();
+      const std::string name = option->get_positional()       ? option->get_name()
+                               : option->get_lnames().empty() ? ""
+                                                              : "--" + option->get_lnames().front();
       const std::string type = option->get_type_name();
       const CompletionValue value{WordsFor(command.name, name), type == kFile     ? CompletionValue::Paths::kFiles
                                                                 : type == kFolder ? CompletionValue::Paths::kFolders
@@ -354,8 +356,9 @@ std::string CompletionScript(const Arguments& arguments, const CLI::App& program
   for (const auto& key : RecipeWords(pipeline::KnownNames())) keys.push_back({key.path, key.words});
   if (arguments.shell == "bash") return BashCompletion(commands, keys);
   if (arguments.shell == "zsh") return ZshCompletion(commands, keys);
-  throw Error(ErrorKind::kUsage, arguments.shell.empty() ? "help completion: name the shell, bash or zsh"
-                                                         : UnknownNameMessage("shell", arguments.shell, {"bash", "zsh"}));
+  throw Error(ErrorKind::kUsage, arguments.shell.empty()
+                                     ? "help completion: name the shell, bash or zsh"
+                                     : UnknownNameMessage("shell", arguments.shell, {"bash", "zsh"}));
 }
 
 void HelpCommand(const Arguments& arguments, CLI::App& program) {

@@ -80,7 +80,8 @@ std::string BashCompletion(const std::vector<CompletionCommand>& commands, const
     if (!key.words.empty()) keyed += fmt::format("    {}) words={} ;;\n", key.path, Quoted(Joined(key.words)));
   }
   return "# Completion of bitplan for bash; written by 'bitplan help completion bash'.\n"
-         "_bitplan_value() {  # \"COMMAND OPTION\" or \"COMMAND NUMBER\": sets kind and words, false where no value stands\n"
+         "_bitplan_value() {  # \"COMMAND OPTION\" or \"COMMAND NUMBER\": sets kind and words, false where no value "
+         "stands\n"
          "  kind=none words=\n"
          "  case $1 in\n" +
          values + positions +
@@ -95,7 +96,8 @@ std::string BashCompletion(const std::vector<CompletionCommand>& commands, const
          "    if [[ -z $command && $word != -* ]]; then command=$word\n"
          "    elif [[ $word == = ]]; then skip=1; continue  # bash makes three words of KEY=VALUE\n"
          "    elif [[ -n $skip || $word == -* ]]; then skip=\n"
-         "    elif [[ $previous == --set ]] || { [[ $previous == -* ]] && _bitplan_value \"$command $previous\"; }; then :\n"
+         "    elif [[ $previous == --set ]] || { [[ $previous == -* ]] && _bitplan_value \"$command $previous\"; }; "
+         "then :\n"
          "    else count=$((count + 1)); fi\n"
          "    previous=$word\n"
          "  done\n"
@@ -170,8 +172,8 @@ std::string ZshCompletion(const std::vector<CompletionCommand>& commands, const 
     text += fmt::format("    {}) _arguments", command.name);
     for (const auto& option : command.options) {
       const std::string action = option.name == "--set" ? "_bitplan_set" : ZshAction(option.value);
-      text += " \\\n      " + Quoted((option.name == "--set" ? "*" : "") + option.name + "[" + ZshText(option.help) + "]" +
-                                     (option.takes_value ? ":value:" + action : ""));
+      text += " \\\n      " + Quoted((option.name == "--set" ? "*" : "") + option.name + "[" + ZshText(option.help) +
+                                     "]" + (option.takes_value ? ":value:" + action : ""));
     }
     for (std::size_t i = 0; i < command.arguments.size(); ++i)
       text += " \\\n      " + Quoted(fmt::format("{}:argument:{}", i + 1, ZshAction(command.arguments[i])));

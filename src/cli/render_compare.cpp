@@ -141,9 +141,10 @@ std::string Text(const pipeline::CompareReport& report) {
                                     "; points of accuracy. Tie: the interval to the best holds 0 (not corrected for "
                                     "choosing the best of so many)");
   if (repeated) {
-    text += Labelled("seeds", fmt::format("accuracy and NLL are means of {}; sd is the standard deviation of the accuracy; "
-                                          "widths, bytes and plans are those of the first",
-                                          Counted(std::ssize(comparison.calibration_seeds), "calibration seed")));
+    text +=
+        Labelled("seeds", fmt::format("accuracy and NLL are means of {}; sd is the standard deviation of the accuracy; "
+                                      "widths, bytes and plans are those of the first",
+                                      Counted(std::ssize(comparison.calibration_seeds), "calibration seed")));
   }
   for (const auto& lead : comparison.leads) {
     text += fmt::format("{:<18} {}: {} {:+.2f} over {}, p {:.2g}\n",
@@ -162,8 +163,7 @@ std::string Text(const pipeline::CompareReport& report) {
     text += "plots              gnuplot was not found or failed; data and scripts are in plots/\n";
   const auto plans = report.files.csv.parent_path() / "compare-plans";
   return text + fmt::format("plans              {}\ntable              {}\nreport             {}\n",
-                            (plans / "").string(), report.files.csv.string(),
-                            report.files.html.string());
+                            (plans / "").string(), report.files.csv.string(), report.files.html.string());
 }
 
 }  // namespace bitplan::cli

@@ -180,12 +180,8 @@ ordered_json Json(const pipeline::InspectReport& report) {
 }
 
 ordered_json Json(const pipeline::ExportReport& report) {
-  return {{"format", report.format},
-          {"plan_file", report.plan_file.string()},
-          {"file", report.file.string()},
-          {"bytes", report.bytes},
-          {"stored_bytes", report.stored_bytes},
-          {"float_bytes", report.float_bytes}};
+  return {{"format", report.format}, {"plan_file", report.plan_file.string()}, {"file", report.file.string()},
+          {"bytes", report.bytes},   {"stored_bytes", report.stored_bytes},    {"float_bytes", report.float_bytes}};
 }
 
 ordered_json Json(const pipeline::RankReport& report) {

@@ -92,8 +92,8 @@ std::string OutsideText(const Plan& plan) {
   if (plan.left_in_float && plan.left_in_float->weights > 0) text += LeftInFloatText(*plan.left_in_float);
   const double spent = Spent(plan);
   if (spent > plan.budget.value + (plan.budget.resource.get().per_weight ? 1e-6 : 0.0)) {
-    text += fmt::format("over budget        {} {:g} of {:g}: not as the allocator left it\n",
-                        BudgetName(plan.budget), spent, plan.budget.value);
+    text += fmt::format("over budget        {} {:g} of {:g}: not as the allocator left it\n", BudgetName(plan.budget),
+                        spent, plan.budget.value);
   }
   return text;
 }

@@ -35,8 +35,7 @@ std::string Text(const pipeline::SureReport& report) {
   table.Rule();
   row("all", report.all);
   return table.Render() + "\n" + fmt::format("model              {}\n", report.model) +
-         fmt::format("allocator          {}, average bits {}\n", report.allocator,
-                     fmt::join(report.budgets, ", ")) +
+         fmt::format("allocator          {}, average bits {}\n", report.allocator, fmt::join(report.budgets, ", ")) +
          fmt::format("calibration seeds  {} to {}: widths stated with one of them, looked for with the {} others\n",
                      report.seeds.front(), report.seeds.back(), report.seeds.size() - 1) +
          fmt::format("widths             of {}, {} and {}\n", Counted(std::ssize(report.layers), "layer"),

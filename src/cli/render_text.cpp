@@ -121,9 +121,10 @@ std::string Text(const pipeline::RankReport& report) {
       table.Row(cells);
     }
     return table.Render() +
-           fmt::format("\n{}: {} within 5 % of each; Spearman's correlation of the predicted rise and the measured one "
-                       "of the deployed plan on calibration images\n",
-                       report.model, Counted(std::ssize(report.near.front().bits), "plan")) +
+           fmt::format(
+               "\n{}: {} within 5 % of each; Spearman's correlation of the predicted rise and the measured one "
+               "of the deployed plan on calibration images\n",
+               report.model, Counted(std::ssize(report.near.front().bits), "plan")) +
            NotesText(report.notes);
   }
   Table table({"metric", ">rank corr., KL", ">rank corr., loss", ">seconds"});

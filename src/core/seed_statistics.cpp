@@ -113,8 +113,7 @@ SeedMean DifferencesOverSeeds(const Values& a, const Values& b, SeedSamples samp
   // Seeds that all agree leave the samples: as many degrees as a normal distribution has.
   constexpr double kMostDegrees = 1e9;
   const double share = of_seeds / variance;
-  const double degrees =
-      std::min(kMostDegrees, (static_cast<double>(seeds) - 1.0) / std::max(share * share, 1e-12));
+  const double degrees = std::min(kMostDegrees, (static_cast<double>(seeds) - 1.0) / std::max(share * share, 1e-12));
   const double error = std::sqrt(variance);
   const double half = StudentQuantile975(degrees) * error;
   result.ci_low -= half;
@@ -161,8 +160,8 @@ double BetaFraction(double a, double b, double x) {
 // The regularized incomplete beta function I_x(a, b), 0 <= x <= 1.
 double IncompleteBeta(double a, double b, double x) {
   if (x <= 0.0 || x >= 1.0) return x <= 0.0 ? 0.0 : 1.0;
-  const double front = std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) +
-                                b * std::log1p(-x));
+  const double front =
+      std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log1p(-x));
   if (x < (a + 1.0) / (a + b + 2.0)) return front * BetaFraction(a, b, x) / a;
   return 1.0 - front * BetaFraction(b, a, 1.0 - x) / b;
 }

@@ -176,7 +176,8 @@ FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first, const std::ve
     return at;
   };
   // Of one classifier against all of a family, paid for having been chosen from `choices`.
-  const auto p_against = [samples](const SeedOutcomes& ahead, const std::vector<SeedOutcomes>& behind, std::size_t choices) {
+  const auto p_against = [samples](const SeedOutcomes& ahead, const std::vector<SeedOutcomes>& behind,
+                                   std::size_t choices) {
     double largest = 0.0;
     for (const SeedOutcomes& other : behind) largest = std::max(largest, AheadP(ahead, other, samples));
     return std::min(1.0, static_cast<double>(choices) * largest);

@@ -23,8 +23,8 @@ std::int64_t CountRecords(const std::filesystem::path& file) {
   const auto size = static_cast<std::int64_t>(std::filesystem::file_size(file));
   if (size == 0) ThrowBadFile(file, "holds no images");
   if (size % kRecord != 0) {
-    ThrowBadFile(file,
-                 fmt::format("{}, not a multiple of the CIFAR-10 record size {}; fetch it again", Counted(size, "byte"), kRecord));
+    ThrowBadFile(file, fmt::format("{}, not a multiple of the CIFAR-10 record size {}; fetch it again",
+                                   Counted(size, "byte"), kRecord));
   }
   return size / kRecord;
 }
@@ -55,7 +55,8 @@ Dataset ReadCifarSplit(const std::string& name, const std::vector<std::filesyste
     counts.push_back(CountRecords(file));
     total += counts.back();
   }
-  Dataset data{name, torch::empty({total, 3, 32, 32}, torch::kUInt8), torch::empty({total}, torch::kInt64), kCifarClasses};
+  Dataset data{name, torch::empty({total, 3, 32, 32}, torch::kUInt8), torch::empty({total}, torch::kInt64),
+               kCifarClasses};
   std::int64_t row = 0;
   for (std::size_t i = 0; i < files.size(); ++i) {
     ReadRecords(files[i], counts[i], data.images.data_ptr<std::uint8_t>() + row * kPixels,

@@ -66,8 +66,9 @@ void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_
   Dataset& source = of_test ? splits.test : splits.train;
   const std::int64_t size = source.size(), wanted = options.calibration;
   if (!given && size < 2) {
-    throw Error(ErrorKind::kUsage, fmt::format("{} has {}; for {} and calibration together two or more are needed",
-                                               source.name, Counted(size, "image"), of_test ? "measuring" : "training"));
+    throw Error(ErrorKind::kUsage,
+                fmt::format("{} has {}; for {} and calibration together two or more are needed", source.name,
+                            Counted(size, "image"), of_test ? "measuring" : "training"));
   }
   if (!given && (wanted < 0 || wanted >= size)) {
     throw Error(ErrorKind::kUsage,

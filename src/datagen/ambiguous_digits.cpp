@@ -11,7 +11,6 @@
 #include <numeric>
 #include <utility>
 
-#include "datagen/digit_autoencoder.h"
 #include "bitplan/bayes/uncertainty.h"
 #include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
@@ -20,12 +19,13 @@
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/network.h"
 #include "bitplan/training/train.h"
+#include "datagen/digit_autoencoder.h"
 
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kRound = 4096;  // candidates drawn and judged together, about
-constexpr std::int64_t kImagesAtOnce = 256;   // images that a network sees at once
+constexpr std::int64_t kRound = 4096;        // candidates drawn and judged together, about
+constexpr std::int64_t kImagesAtOnce = 256;  // images that a network sees at once
 
 void Require(bool holds, const char* field, double value, const char* bound) {
   if (!holds) throw Error(ErrorKind::kUsage, fmt::format("ambiguous digits: {} is {:g}; {}", field, value, bound));
@@ -52,8 +52,8 @@ void CheckData(const Dataset& data, int parents) {
   }
   const auto classes = (data.labels.bincount() > 0).sum().item<std::int64_t>();
   if (classes < parents) {
-    throw Error(ErrorKind::kData,
-                fmt::format("{}: images of {}; mixtures need {}", data.name, Counted(classes, "class", "classes"), parents));
+    throw Error(ErrorKind::kData, fmt::format("{}: images of {}; mixtures need {}", data.name,
+                                              Counted(classes, "class", "classes"), parents));
   }
 }
 
@@ -179,7 +179,8 @@ class HalfMaker {
     if (pool_.kept < wanted) {
       throw Error(ErrorKind::kData, fmt::format("only {} of {} mixtures of {} images are ambiguous in the sense asked "
                                                 "for; {} wanted",
-                                                pool_.kept, pool_.drawn, name_, Counted(wanted, "image") + (wanted == 1 ? " is" : " are")));
+                                                pool_.kept, pool_.drawn, name_,
+                                                Counted(wanted, "image") + (wanted == 1 ? " is" : " are")));
     }
     const auto join = [&](torch::Tensor AmbiguousHalf::*field) {
       std::vector<torch::Tensor> parts;

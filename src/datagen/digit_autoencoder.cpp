@@ -1,10 +1,10 @@
 #include "datagen/digit_autoencoder.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <fmt/format.h>
 #include <torch/optim/adam.h>
 #include <torch/types.h>
 #include <torch/utils.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>

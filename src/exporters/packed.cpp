@@ -338,9 +338,11 @@ QuantizedNetwork ParseQuantizedNetwork(const std::string& bytes, const std::stri
   } catch (const nlohmann::json::exception&) {
     throw Error(ErrorKind::kData, "quantized network " + name + " cannot be read: its index is damaged");
   } catch (const std::bad_alloc&) {
-    throw Error(ErrorKind::kData, "quantized network " + name + " cannot be read: it asks for more memory than there is");
+    throw Error(ErrorKind::kData,
+                "quantized network " + name + " cannot be read: it asks for more memory than there is");
   } catch (const std::length_error&) {
-    throw Error(ErrorKind::kData, "quantized network " + name + " cannot be read: it asks for more memory than there is");
+    throw Error(ErrorKind::kData,
+                "quantized network " + name + " cannot be read: it asks for more memory than there is");
   } catch (const c10::Error&) {
     throw Error(ErrorKind::kData,
                 "quantized network " + name + " cannot be read: it holds a shape that no memory holds");

@@ -77,7 +77,8 @@ void AddOthers(QuantizedNetwork& network, const torch::jit::Module& module) {
   std::vector<std::pair<std::string, torch::Tensor>> known;  // by every tensor the name that holds its numbers
   for (const QuantizedLayer& layer : network.layers) {
     const torch::Tensor weight = GetTensor(module, layer.parameter);
-    if (weight.sizes() != c10::IntArrayRef(layer.shape()) || !SameNumbers(weight.detach().contiguous(), layer.Values())) {
+    if (weight.sizes() != c10::IntArrayRef(layer.shape()) ||
+        !SameNumbers(weight.detach().contiguous(), layer.Values())) {
       throw Error(ErrorKind::kData, "the weights of layer " + layer.name + " are not those of its codes");
     }
     known.emplace_back(layer.parameter, weight);

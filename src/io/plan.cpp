@@ -23,8 +23,7 @@ constexpr Range kAtLeastOne{.low = 1};
 // A map whose keys are those of PlanKeys: required ones are there, optional ones may be missing.
 class Fields {
  public:
-  Fields(const YamlSource& source, const YAML::Node& map, std::string path)
-      : source_(source), path_(std::move(path)) {
+  Fields(const YamlSource& source, const YAML::Node& map, std::string path) : source_(source), path_(std::move(path)) {
     const auto required = PlanKeysIn(path_, /*required=*/true), optional = PlanKeysIn(path_, /*required=*/false);
     std::vector<std::string> known = required;
     known.insert(known.end(), optional.begin(), optional.end());
@@ -171,7 +170,8 @@ Budget ReadBudget(const YamlSource& source, const YAML::Node& node) {
   for (const Resource& resource : Resources()) {
     names.emplace_back(resource.name);
     if (!fields.Has(resource.name)) continue;
-    if (budget) source.Fail(node, fmt::format("budget has both {} and {}; keep one", BudgetName(*budget), resource.name));
+    if (budget)
+      source.Fail(node, fmt::format("budget has both {} and {}; keep one", BudgetName(*budget), resource.name));
     budget = {resource, fields.Number(resource.name, kNotNegative)};
   }
   if (!budget) source.Fail(node, fmt::format("budget must have one of the keys {}", fmt::join(names, ", ")));
@@ -385,8 +385,8 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   std::int64_t weights = 0;
   for (const PlanLayer& layer : plan.layers) weights += layer.weights();
   if (weights != plan.model.weights) {
-    source.Fail(fields.At("layers"), fmt::format("model.weights is {}, but the shapes of the layers make {}",
-                                                 plan.model.weights, weights));
+    source.Fail(fields.At("layers"),
+                fmt::format("model.weights is {}, but the shapes of the layers make {}", plan.model.weights, weights));
   }
   return plan;
 }

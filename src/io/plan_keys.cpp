@@ -110,7 +110,8 @@ std::vector<PlanKey> MakeKeys() {
       {"provenance", "libtorch", kRequired, "version of LibTorch"},
       {"provenance", "recipe_sha256", kRequired, "hash of the complete recipe"},
   };
-  auto place = std::find_if(keys.begin(), keys.end(), [](const PlanKey& key) { return key.key == std::string("budget"); });
+  auto place =
+      std::find_if(keys.begin(), keys.end(), [](const PlanKey& key) { return key.key == std::string("budget"); });
   for (const Resource& resource : Resources()) {
     place = keys.insert(place + 1, {"budget", resource.name, kOptional, resource.unit});
   }

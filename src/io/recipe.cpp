@@ -158,7 +158,8 @@ class RecipeReader {
     std::visit(
         [&](const auto& field) {
           if constexpr (std::is_same_v<std::decay_t<decltype(field)>, BudgetField>) {
-            recipe.allocate.budget = {*field.resource, setting.source->Number(setting.value, option.path, option.range)};
+            recipe.allocate.budget = {*field.resource,
+                                      setting.source->Number(setting.value, option.path, option.range)};
           } else {
             Set(setting, option, field(recipe));
           }

@@ -40,10 +40,9 @@ std::vector<RecipeOption> BudgetOptions() {
   for (const Resource& resource : Resources()) {
     const std::string path = std::string("allocate.budget.") + resource.name;
     const std::string help = resource.help + std::string("; one resource only");
-    options.push_back(resource.per_weight
-                          ? Number(path, BudgetField{&resource}, {.low = 0, .high = 32, .low_is_open = true},
-                                   resource.unit, help)
-                          : Count(path, BudgetField{&resource}, resource.unit, help));
+    options.push_back(resource.per_weight ? Number(path, BudgetField{&resource},
+                                                   {.low = 0, .high = 32, .low_is_open = true}, resource.unit, help)
+                                          : Count(path, BudgetField{&resource}, resource.unit, help));
   }
   return options;
 }
@@ -137,7 +136,8 @@ std::vector<RecipeOption> MakeOptions() {
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
             "unlabelled training images for compensated rounding and both corrections"),
 
-      Any("allocate.allocator", FIELD(allocate.allocator), "who spends the budget; 'bitplan help allocators' says what each does"),
+      Any("allocate.allocator", FIELD(allocate.allocator),
+          "who spends the budget; 'bitplan help allocators' says what each does"),
       Number("allocate.bits", FIELD(allocate.bits), {.low = 0, .high = 8}, "bits",
              "widths that a layer may get; 0 removes a layer, 1 is binary"),
       Number("allocate.quantile", FIELD(allocate.quantile), kShare, "",
@@ -236,13 +236,13 @@ std::vector<RecipeOption> MakeOptions() {
              "budget of a plan that gives means and standard deviations of every layer their own widths, fine-tuned, "
              "drawn "
              "weights and activations at sample_bits and activation_bits or 4; 0: no plan"),
+      Number("bayes.plan.accuracy_drop", FIELD(bayes.plan.accuracy_drop), kShare, "",
+             "most that the plan may lose, on any kind of image of the third quarter of the calibration images, by the "
+             "upper end of an interval over images and draws; the budget rises until it holds"),
       Number(
-          "bayes.plan.accuracy_drop", FIELD(bayes.plan.accuracy_drop), kShare, "",
-          "most that the plan may lose, on any kind of image of the third quarter of the calibration images, by the "
-          "upper end of an interval over images and draws; the budget rises until it holds"),
-      Number("bayes.plan.drift", FIELD(bayes.plan.drift), kPositive, "",
-             "most that mean aleatoric and epistemic uncertainty may change there, as a share of themselves, by an upper "
-             "bound"),
+          "bayes.plan.drift", FIELD(bayes.plan.drift), kPositive, "",
+          "most that mean aleatoric and epistemic uncertainty may change there, as a share of themselves, by an upper "
+          "bound"),
   };
   const std::vector<RecipeOption> budget = BudgetOptions();
   const auto allocator = std::find_if(options.begin(), options.end(),

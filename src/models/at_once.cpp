@@ -7,8 +7,8 @@
 namespace bitplan {
 
 std::int64_t ImagesAtOnce(const Network& network) {
-  std::int64_t largest = std::accumulate(network.input_shape.begin(), network.input_shape.end(), std::int64_t{1},
-                                         std::multiplies<>());
+  std::int64_t largest =
+      std::accumulate(network.input_shape.begin(), network.input_shape.end(), std::int64_t{1}, std::multiplies<>());
   for (const Layer& layer : network.layers) {
     const std::int64_t per_output = std::max<std::int64_t>(1, layer.weights() / layer.output_channels());
     largest = std::max(largest, layer.macs / std::max(1, layer.uses) / per_output);

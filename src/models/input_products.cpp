@@ -13,7 +13,8 @@ constexpr std::int64_t kColumnsAtOnce = 256;
 
 std::vector<torch::Tensor> GatherParts(const Layer& layer, const torch::Tensor& positions) {
   const std::int64_t groups = layer.window ? layer.window->groups : 1, n = layer.weights() / layer.output_channels();
-  return positions.split(std::max({std::int64_t{1}, kGatheredValues / (groups * n), std::min(kMostLeastPositions, std::max(groups, n))}));
+  return positions.split(
+      std::max({std::int64_t{1}, kGatheredValues / (groups * n), std::min(kMostLeastPositions, std::max(groups, n))}));
 }
 
 void AddProducts(torch::Tensor& sum, const torch::Tensor& left, const torch::Tensor& right) {

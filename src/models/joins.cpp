@@ -104,7 +104,7 @@ void WatchJoins(const std::vector<std::optional<Join>>& joins, TapHandlers& hand
   }
   if (wanted.empty()) return;
   const auto offer = [wanted = std::move(wanted), on_other = std::move(on_other)](TensorSource source,
-                                                                                   const torch::Tensor& output) {
+                                                                                  const torch::Tensor& output) {
     for (const auto& [other, layer] : wanted) {
       if (other == source) on_other(layer, output);
     }

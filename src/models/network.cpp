@@ -4,8 +4,8 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
-#include <functional>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <new>
@@ -80,8 +80,8 @@ std::string UnknownKind(const torch::Tensor& tensor) {
 // when no gradient is asked for; scripted modules decide that on every call. Ours are to give the same answers on the
 // same layers with and without gradients, so the question gets one answer: a gradient is asked for.
 void TakeOrdinaryPath(const torch::jit::Module& module) {
-  static const std::set<std::string> fused = {"aten::_transformer_encoder_layer_fwd", "aten::_native_multi_head_attention",
-                                              "aten::_nested_tensor_from_mask"};
+  static const std::set<std::string> fused = {"aten::_transformer_encoder_layer_fwd",
+                                              "aten::_native_multi_head_attention", "aten::_nested_tensor_from_mask"};
   static const std::set<std::string> questions = {"aten::is_grad_enabled", "prim::requires_grad"};
   std::set<torch::jit::Graph*> seen;
   for (const torch::jit::Module& part : module.modules()) {

@@ -1,11 +1,11 @@
-// A forward pass in pieces, so that it can start again in the middle: where one layer changes, what comes before it is not
-// computed again.
+// A forward pass in pieces, so that it can start again in the middle: where one layer changes, what comes before it is
+// not computed again.
 //
-// The graph of the module, calls written out, is cut before the operations that run a layer. A point of a pass holds the
-// values that later pieces read, and nothing else. Points can be copied; a copy shares its tensors. So a cut is made
-// only where no later operation writes into a value that lies ready there, and where it is not allowed the piece before it
-// gets longer. A layer inside a branch or a loop is in the piece that holds the whole branch or loop. In the worst case
-// there is one piece.
+// The graph of the module, calls written out, is cut before the operations that run a layer. A point of a pass holds
+// the values that later pieces read, and nothing else. Points can be copied; a copy shares its tensors. So a cut is
+// made only where no later operation writes into a value that lies ready there, and where it is not allowed the piece
+// before it gets longer. A layer inside a branch or a loop is in the piece that holds the whole branch or loop. In the
+// worst case there is one piece.
 //
 //   const ResumablePass pass(network, module, images);
 //   for (auto point = pass.Begin(images); !pass.AtEnd(point); pass.Step(point)) {
@@ -32,7 +32,7 @@ class ResumablePass {
   ResumablePass(const Network& network, const torch::jit::Module& module, const torch::Tensor& images);
 
   struct Point {
-    std::size_t piece = 0;             // the next one
+    std::size_t piece = 0;            // the next one
     std::vector<c10::IValue> values;  // by slot; of a value that no later piece reads nothing
   };
   [[nodiscard]] Point Begin(const torch::Tensor& images) const;

@@ -14,12 +14,12 @@ namespace bitplan {
 namespace {
 
 constexpr std::string_view kBetween[] = {
-    "aten::add",         "aten::add_",        "aten::relu",       "aten::relu_",       "aten::relu6",
-    "aten::relu6_",      "aten::hardtanh",    "aten::hardtanh_",  "aten::leaky_relu",  "aten::leaky_relu_",
-    "aten::elu",         "aten::elu_",        "aten::gelu",       "aten::silu",        "aten::silu_",
-    "aten::hardswish",   "aten::hardswish_",  "aten::sigmoid",    "aten::tanh",        "aten::pad",
-    "aten::mul",         "aten::mul_",        "aten::max_pool2d", "aten::avg_pool2d",  "aten::cat",
-    "aten::layer_norm",  "aten::group_norm",  "aten::dropout",    "aten::dropout_",    "aten::constant_pad_nd",
+    "aten::add",        "aten::add_",       "aten::relu",       "aten::relu_",      "aten::relu6",
+    "aten::relu6_",     "aten::hardtanh",   "aten::hardtanh_",  "aten::leaky_relu", "aten::leaky_relu_",
+    "aten::elu",        "aten::elu_",       "aten::gelu",       "aten::silu",       "aten::silu_",
+    "aten::hardswish",  "aten::hardswish_", "aten::sigmoid",    "aten::tanh",       "aten::pad",
+    "aten::mul",        "aten::mul_",       "aten::max_pool2d", "aten::avg_pool2d", "aten::cat",
+    "aten::layer_norm", "aten::group_norm", "aten::dropout",    "aten::dropout_",   "aten::constant_pad_nd",
     "aten::zero_pad2d"};
 
 bool IsBetween(std::string_view operation) {

@@ -1,7 +1,7 @@
 #include "bitplan/pipeline/bayes.h"
 
-#include <torch/types.h>
 #include <fmt/format.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <functional>

@@ -156,8 +156,8 @@ BayesSeedResult BayesSeed::Row(const RowSpec& spec, ProgressSink& progress) {
       fmt::format("{} {} {} {} {} {} {} {}", spec.name, spec.widths.mean, spec.widths.sigma, spec.widths.sample,
                   spec.activation_bits, spec.sigma_scale, recipe.quantizer.granularity, recipe.quantizer.grid);
   const std::string input = Sha256OfParts({"row/6", FloatNetwork(progress).record.content, description,
-                                    spec.stage == "fine-tuned" ? FineTuning() : std::string(),
-                                    spec.stage == "fine-tuned" ? setup_.train_hash : std::string()});
+                                           spec.stage == "fine-tuned" ? FineTuning() : std::string(),
+                                           spec.stage == "fine-tuned" ? setup_.train_hash : std::string()});
   const auto record = folder_.Ensure(Name(spec.name + "-network"), input, {Name(spec.name + ".packed")}, [&] {
     const std::vector<BayesWidths> widths(setup_.base.layers.size(), spec.widths);
     const auto data = Data();
@@ -222,9 +222,9 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
   const Reference& reference = FloatNetwork(progress);
   auto options = recipe.allocate;
   options.bits.erase(std::remove(options.bits.begin(), options.bits.end(), 0), options.bits.end());
-  const std::string table_input =
-      Sha256OfParts({"table/3", reference.record.content, setup_.train_hash, fmt::format("{}", fmt::join(options.bits, " ")),
-              recipe.quantizer.grid, recipe.quantizer.granularity});
+  const std::string table_input = Sha256OfParts({"table/3", reference.record.content, setup_.train_hash,
+                                                 fmt::format("{}", fmt::join(options.bits, " ")), recipe.quantizer.grid,
+                                                 recipe.quantizer.granularity});
   const auto table = folder_.Ensure(Name("table"), table_input, {Name("table.json")}, [&]() -> StageRecord {
     const auto data = Data();
     const Dataset& calibration = data->data.calibration;
@@ -391,12 +391,11 @@ StageRecord BayesSeed::Measure(const StoredNetwork& stored, const std::string& n
     widths.push_back({layer.mean_grid.bits, layer.sigma_bits, layer.sample_grid.bits});
   }
   facts["widths"] = widths;
-  folder_.Write(Name(name + ".pt"),
-                [&](const std::filesystem::path& temporary) {
-                  std::ostringstream bytes;  // LibTorch's own writer of files aborts when the disk is full
-                  torch::save(parts, bytes);
-                  WriteFileAtomically(temporary, std::move(bytes).str());
-                });
+  folder_.Write(Name(name + ".pt"), [&](const std::filesystem::path& temporary) {
+    std::ostringstream bytes;  // LibTorch's own writer of files aborts when the disk is full
+    torch::save(parts, bytes);
+    WriteFileAtomically(temporary, std::move(bytes).str());
+  });
   return {.input = {}, .content = {}, .facts = JsonText(facts)};
 }
 

@@ -22,8 +22,8 @@ namespace {
 
 // Names that bitplan writes in an output folder whatever the recipe; model.pt it writes only where no model is given.
 bool IsOutputName(const std::string& name) {
-  static const std::set<std::string> fixed = {".lock",      "manifest.json", kPlanFile,     kNetworkFile,
-                                              kCodesFile,   "report.html",   "compare.csv", "compare.json",
+  static const std::set<std::string> fixed = {".lock",      "manifest.json", kPlanFile,         kNetworkFile,
+                                              kCodesFile,   "report.html",   "compare.csv",     "compare.json",
                                               "bayes.json", "bayes.csv",     "model.checkpoint"};
   if (fixed.count(name) > 0) return true;
   for (const auto& exporter : Exporters()) {

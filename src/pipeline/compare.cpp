@@ -111,8 +111,8 @@ class Comparer {
     SeedRun& run = runs_.emplace_back();
     run.seed = seed;
     if (comparison.calibration_seeds.size() > 1) {
-      progress_.Info(fmt::format("calibration seed {}, {} of {}", seed, runs_.size(),
-                                 comparison.calibration_seeds.size()));
+      progress_.Info(
+          fmt::format("calibration seed {}, {} of {}", seed, runs_.size(), comparison.calibration_seeds.size()));
     }
     for (ComparedPlan& plan : comparison.plans) {
       if (plan.failure.empty()) Solve(plan, seed, report);

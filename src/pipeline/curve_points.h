@@ -8,8 +8,8 @@
 
 namespace bitplan::pipeline {
 
-// `count` average-bits budgets, evenly spaced from the narrowest to the widest plan that `allocate` allows, solved by its
-// allocator, which must not learn from the network, on `table`.
+// `count` average-bits budgets, evenly spaced from the narrowest to the widest plan that `allocate` allows, solved by
+// its allocator, which must not learn from the network, on `table`.
 [[nodiscard]] std::vector<CurvePoint> CurvePoints(StageChain& chain, const AllocationProblem& table,
                                                   AllocateOptions allocate, int count);
 

@@ -67,10 +67,9 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
 
 std::string CodesKey(const Plan& plan) {
   const auto& quantizer = plan.quantizer;
-  std::vector<std::string> parts = {"codes/2",           plan.model.sha256,      plan.posterior_sha256,
-                                    quantizer.scheme,    quantizer.granularity,  quantizer.range,
-                                    quantizer.rounding,  quantizer.centring,     quantizer.batch_norm,
-                                    quantizer.output_correction};
+  std::vector<std::string> parts = {
+      "codes/2",       plan.model.sha256,  plan.posterior_sha256, quantizer.scheme,     quantizer.granularity,
+      quantizer.range, quantizer.rounding, quantizer.centring,    quantizer.batch_norm, quantizer.output_correction};
   const bool seed = plan.calibration && plan.calibration->seed;
   parts.push_back(seed ? std::to_string(*plan.calibration->seed) : "");
   for (const auto& layer : plan.layers) {

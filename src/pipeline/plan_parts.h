@@ -31,8 +31,8 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options);
 // Names within the folder of a plan: the plan, its network, and the codes that the network was made from.
 inline constexpr char kPlanFile[] = "plan.yaml", kNetworkFile[] = "quantized.pt", kCodesFile[] = "codes.safetensors";
 
-// Hash of what the codes of a plan's network depend on, as far as the plan states it: model, quantizer, corrections, and
-// width, grid and range of every layer.
+// Hash of what the codes of a plan's network depend on, as far as the plan states it: model, quantizer, corrections,
+// and width, grid and range of every layer.
 [[nodiscard]] std::string CodesKey(const Plan& plan);
 
 }  // namespace bitplan::pipeline

@@ -74,8 +74,9 @@ std::vector<Predictor> Predictors(StageChain& chain, const std::vector<Variant>&
     for (const auto& note : Oddities(Plan{}, {.table = &table})) report.notes.push_back(variant.name + ": " + note);
     if (!FindSensitivityMetric(variant.metric).keeps_displacements) continue;
     const auto& displacements = chain.Displacements(variant.metric);
-    predictors.push_back({variant.name + ", logits added", 0.0,
-                          [&displacements](const std::vector<int>& columns) { return displacements.Divergence(columns); }});
+    predictors.push_back({variant.name + ", logits added", 0.0, [&displacements](const std::vector<int>& columns) {
+                            return displacements.Divergence(columns);
+                          }});
   }
   return predictors;
 }
@@ -159,7 +160,8 @@ RankReport RankNear(const RankOptions& options, const std::vector<Variant>& vari
     }
     for (const auto& predictor : predictors) {
       RankRow& row = near.rows.emplace_back(RankRow{.metric = predictor.name, .seconds = predictor.seconds});
-      for (const auto& bits : near.bits) row.predicted.push_back(predictor.predict(ColumnsOf(bits, tables.front()->widths)));
+      for (const auto& bits : near.bits)
+        row.predicted.push_back(predictor.predict(ColumnsOf(bits, tables.front()->widths)));
       row.spearman_loss = SpearmanCorrelation(row.predicted, near.loss_rise);
     }
   }
@@ -183,7 +185,8 @@ RankReport RankMetrics(const RankOptions& options, ProgressSink& progress) {
   report.model = chain.Model().name;
   auto inputs = chain.Inputs(chain.recipe().sensitivity.metric, chain.recipe().posterior.estimator, false);
   inputs.options.samples = options.samples;
-  auto plans = DrawRandomPlans(inputs, options.plans > 0 ? options.plans : kRandomPlans, options.limit, chain.recipe().seed, progress);
+  auto plans = DrawRandomPlans(inputs, options.plans > 0 ? options.plans : kRandomPlans, options.limit,
+                               chain.recipe().seed, progress);
   report.drawn = plans.drawn;
   for (std::size_t p = 0; p < plans.columns.size(); ++p) {
     auto& bits = report.bits.emplace_back();

@@ -31,8 +31,8 @@ std::optional<std::size_t> Smallest(const std::vector<ShipCandidate>& candidates
 
 }  // namespace
 
-std::optional<std::size_t> SmallestAsGoodAsBest(const std::vector<ShipCandidate>& candidates,
-                                                SeedSamples samples, int resamples, const RandomStream& stream) {
+std::optional<std::size_t> SmallestAsGoodAsBest(const std::vector<ShipCandidate>& candidates, SeedSamples samples,
+                                                int resamples, const RandomStream& stream) {
   const ShipCandidate* best = nullptr;
   for (const auto& candidate : candidates) {
     if (best == nullptr || MeanNll(candidate) < MeanNll(*best)) best = &candidate;
@@ -43,9 +43,9 @@ std::optional<std::size_t> SmallestAsGoodAsBest(const std::vector<ShipCandidate>
   });
 }
 
-std::optional<std::size_t> SmallestWithin(const std::vector<ShipCandidate>& candidates,
-                                          const SeedOutcomes& reference, SeedSamples samples, double tolerance,
-                                          int resamples, const RandomStream& stream) {
+std::optional<std::size_t> SmallestWithin(const std::vector<ShipCandidate>& candidates, const SeedOutcomes& reference,
+                                          SeedSamples samples, double tolerance, int resamples,
+                                          const RandomStream& stream) {
   return Smallest(candidates, [&](const ShipCandidate& candidate) {
     return ComparePaired(reference, candidate.correct, samples, resamples, stream).ci_high <= tolerance;
   });

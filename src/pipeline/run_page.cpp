@@ -35,8 +35,8 @@ std::vector<RunPageLayer> LayersOf(const AllocationProblem& table, const Plan& p
   std::vector<RunPageLayer> layers;
   for (const PlanLayer& layer : plan.layers) {
     RunPageLayer& facts = layers.emplace_back();
-    const auto unit = std::find_if(table.units.begin(), table.units.end(),
-                                   [&](const Unit& one) { return one.name == layer.name; });
+    const auto unit =
+        std::find_if(table.units.begin(), table.units.end(), [&](const Unit& one) { return one.name == layer.name; });
     if (unit == table.units.end()) continue;
     if (!unit->log_sigma_percentiles.empty()) facts.log2_sigma = unit->log_sigma_percentiles[kPercentiles / 2];
     const auto width = std::find(table.widths.begin(), table.widths.end(), layer.bits);

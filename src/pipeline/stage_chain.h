@@ -31,10 +31,10 @@
 #include "bitplan/pipeline/options.h"
 #include "bitplan/pipeline/run_folder.h"
 #include "bitplan/posterior/posterior.h"
+#include "bitplan/ptq/apply.h"
 #include "bitplan/quantizers/layer_fits.h"
 #include "bitplan/sensitivity/displacements.h"
 #include "bitplan/sensitivity/sensitivity.h"
-#include "bitplan/ptq/apply.h"
 #include "pipeline/oddities.h"
 
 namespace bitplan::pipeline {
@@ -141,10 +141,9 @@ class StageChain {
   // Writes the plan into plans/NAME/plan.yaml and plan.yaml, with its figures where this folder has verified it, and
   // its network under quantized.pt where it was applied here. Returns whether it was.
   bool PutInPlace(Plan& plan);
-  // Applies the plan and measures it; plans/NAME/ gets quantized.pt, its codes and plan.yaml, all also under those names
-  // alone.
-  // NAME states budget, allocator and a hash of what the network depends on. `edited`: the bits are somebody's own, and
-  // plan.yaml stays his. Returns the corrections that were tried.
+  // Applies the plan and measures it; plans/NAME/ gets quantized.pt, its codes and plan.yaml, all also under those
+  // names alone. NAME states budget, allocator and a hash of what the network depends on. `edited`: the bits are
+  // somebody's own, and plan.yaml stays his. Returns the corrections that were tried.
   std::vector<CorrectionCandidate> VerifyInFolder(Plan& plan, bool edited = false);
   // The same, writing nothing.
   std::vector<CorrectionCandidate> VerifyInMemory(Plan& plan);
@@ -268,8 +267,8 @@ class StageChain {
   // "plans/average_bits-3.0-quantile-inform-1a2b3c4d"
   [[nodiscard]] std::string PlaceOf(const Plan& plan, bool edited);
   void WritePlan(const Plan& plan, const std::string& place, bool edited);
-  // Network and codes that this record of apply describes lie in `place` (a folder of the folder), and under their names
-  // alone.
+  // Network and codes that this record of apply describes lie in `place` (a folder of the folder), and under their
+  // names alone.
   void PlaceNetwork(StageRecord& apply, const std::string& place);
   // Writes into the plan the calibration seed that it is applied with, where that is not the recipe's seed.
   void StateCalibrationSeed(Plan& plan) const;
@@ -293,8 +292,8 @@ class StageChain {
 
   std::optional<DataSplits> data_;
   std::optional<SplitMeasurement> float_verify_;  // of the float network on the test split
-  std::optional<double> calibration_accuracy_;  // of the float network, as it was measured last
-  bool correction_images_sound_ = false;        // the float network takes them all
+  std::optional<double> calibration_accuracy_;    // of the float network, as it was measured last
+  bool correction_images_sound_ = false;          // the float network takes them all
   std::map<bool, std::string> data_hashes_;
   std::optional<StageRecord> model_record_;
   std::string model_note_;
@@ -305,7 +304,7 @@ class StageChain {
   bool few_images_said_ = false;
   std::optional<std::vector<QuantizerEvidence>> evidence_;
   std::map<std::string, SplitMeasurement> floats_corrected_;  // by the hash of what each depends on
-  std::map<std::string, LayerFits> fits_;  // by the hash of what they were found from
+  std::map<std::string, LayerFits> fits_;                     // by the hash of what they were found from
   std::int64_t packed_bytes_ = 0;
   std::optional<AppliedPlan> quantized_;
   std::vector<int> quantized_bits_;

@@ -39,8 +39,7 @@ const SplitMeasurement* StageChain::MeasureFloatCorrected(const CorrectionMethod
                                                           const std::vector<int>& bits) {
   if (!ChangesFloat(method)) return nullptr;
   const auto input = Sha256OfParts({"float-corrected/2", ModelRecord().content, DataHash(false), DataHash(true),
-                                    Section("verify"), CalibrationSeed(),
-                                    FloatCorrectedInput(method, bits)});
+                                    Section("verify"), CalibrationSeed(), FloatCorrectedInput(method, bits)});
   if (const auto found = floats_corrected_.find(input); found != floats_corrected_.end()) return &found->second;
   bool reused = false;
   const auto measurement = Kept(input, reused, [&]() -> PlanMeasurement {

@@ -91,17 +91,16 @@ Solution StageChain::Solve() {
     }
     auto choices = nlohmann::json::array();
     for (const auto& [grid, range] : Quantized(answer.bits, {}).choices) choices.push_back({grid, range});
-    const nlohmann::json facts = {
-        {"allocate_ms", allocate_ms},
-        {"bits", answer.bits},
-        {"predicted_loss_rise", answer.predicted_loss_rise},
-        {"optimality_gap", answer.optimality_gap()},
-        {"shadow_price", answer.shadow_price},
-        {"note", answer.note},
-        {"width_probabilities", answer.width_probabilities},
-        {"pins", pins},
-        {"confidence", WidthConfidence(table, draws.draws, recipe_.allocate, seed, answer)},
-        {"choices", choices}};
+    const nlohmann::json facts = {{"allocate_ms", allocate_ms},
+                                  {"bits", answer.bits},
+                                  {"predicted_loss_rise", answer.predicted_loss_rise},
+                                  {"optimality_gap", answer.optimality_gap()},
+                                  {"shadow_price", answer.shadow_price},
+                                  {"note", answer.note},
+                                  {"width_probabilities", answer.width_probabilities},
+                                  {"pins", pins},
+                                  {"confidence", WidthConfidence(table, draws.draws, recipe_.allocate, seed, answer)},
+                                  {"choices", choices}};
     return {.input = {}, .content = Sha256Hex(BitsText(answer.bits)), .facts = JsonText(facts)};
   });
   const auto facts = nlohmann::json::parse(record.facts);

@@ -7,9 +7,9 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/io/tables.h"
+#include "bitplan/ptq/correction.h"
 #include "bitplan/sensitivity/posterior_draws.h"
 #include "bitplan/sensitivity/sensitivity.h"
-#include "bitplan/ptq/correction.h"
 #include "pipeline/clock.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
@@ -36,9 +36,8 @@ const StageRecord& StageChain::PosteriorRecord(const std::string& estimator) {
   const auto stage = PosteriorStage(estimator), name = CalibrationFile(stage + ".pt");
   Estimate estimate;
   estimate.record = Ensure(stage, PosteriorInput(estimator), {name}, [&]() -> StageRecord {
-    estimate.posterior =
-        bitplan::EstimatePosterior(Model(), Data().train, normalizer_, PosteriorRecipe(estimator).posterior,
-                                   recipe_.CalibrationSeed(), progress_);
+    estimate.posterior = bitplan::EstimatePosterior(
+        Model(), Data().train, normalizer_, PosteriorRecipe(estimator).posterior, recipe_.CalibrationSeed(), progress_);
     folder_.Write(name, [&](const std::filesystem::path& file) { SavePosterior(*estimate.posterior, file); });
     return {.input = {}, .content = estimate.posterior->Hash(), .facts = "{}"};
   });
@@ -115,8 +114,7 @@ const LayerFits& StageChain::Fits() {
   fits.Add(FitLayers(Model(), missing, recipe_.quantizer, &Evidence()));
   const auto file = CalibrationFile("fits.pt");
   folder_.Write(file, [&](const std::filesystem::path& temporary) { SaveLayerFits(fits, temporary); });
-  folder_.Complete("fits", {.input = input, .content = {}, .facts = "{}", .seconds = SecondsSince(start)},
-                   {file});
+  folder_.Complete("fits", {.input = input, .content = {}, .facts = "{}", .seconds = SecondsSince(start)}, {file});
   return fits;
 }
 

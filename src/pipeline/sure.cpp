@@ -23,7 +23,8 @@ using AtBudget = std::vector<const SureAnswer*>;
 // Of a confidence, the place of its bin in kBinEdges.
 std::size_t BinOf(double sure) {
   return static_cast<std::size_t>(std::upper_bound(std::begin(kBinEdges), std::end(kBinEdges), sure) -
-                                  std::begin(kBinEdges)) - 1;
+                                  std::begin(kBinEdges)) -
+         1;
 }
 
 // The statements that `counts` picks by their confidence.
@@ -73,10 +74,10 @@ SureReport CheckSure(const SureOptions& options, ProgressSink& progress) {
       chain.UseBudget({AverageBits(), budget});
       auto solution = chain.Solve();
       if (solution.confidence.empty()) {
-        throw Error(ErrorKind::kUsage, fmt::format("{} states no confidence on metric {} with allocate.draws {}; give "
-                                                   "allocate.draws 1 or more",
-                                                   report.allocator, chain.recipe().sensitivity.metric,
-                                                   chain.recipe().allocate.draws));
+        throw Error(ErrorKind::kUsage,
+                    fmt::format("{} states no confidence on metric {} with allocate.draws {}; give "
+                                "allocate.draws 1 or more",
+                                report.allocator, chain.recipe().sensitivity.metric, chain.recipe().allocate.draws));
       }
       report.answers.push_back({seed, budget, std::move(solution.bits), std::move(solution.confidence)});
     }

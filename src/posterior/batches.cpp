@@ -109,9 +109,10 @@ void RequireGradients(const Network& network, const Dataset& data, const Normali
                     "its weights must be kept: give training images that reach it, or save the model without it",
                     network.layers[missing].name, network.name, tried));
   }
-  throw Error(ErrorKind::kData, fmt::format("no gradient of {} reaches layer {} from any of {} training images: save it "
-                                            "without torch.no_grad() and detach() in its forward",
-                                            network.name, network.layers[missing].name, tried));
+  throw Error(ErrorKind::kData,
+              fmt::format("no gradient of {} reaches layer {} from any of {} training images: save it "
+                          "without torch.no_grad() and detach() in its forward",
+                          network.name, network.layers[missing].name, tried));
 }
 
 torch::Tensor DrawSamples(const Dataset& data, std::int64_t samples, RandomStream& stream) {

@@ -16,8 +16,8 @@
 #include "bitplan/models/joins.h"
 #include "bitplan/models/layer_inputs.h"
 #include "bitplan/models/tap.h"
-#include "bitplan/quantizers/quantizer.h"
 #include "bitplan/ptq/correction.h"
+#include "bitplan/quantizers/quantizer.h"
 #include "models/input_products.h"
 
 namespace bitplan {
@@ -39,12 +39,12 @@ struct Sample {
   torch::Tensor positions;  // int64 [positions], into the rows of the images
   torch::Tensor input;      // the rows of these images that the float layer sees; undefined once outputs are there
   torch::Tensor outputs;    // of the float layer without its bias, [groups, positions, channels per group]
-  torch::Tensor other;    // what the float network adds to these outputs, [positions, channels], or undefined
+  torch::Tensor other;      // what the float network adds to these outputs, [positions, channels], or undefined
   std::vector<std::int64_t> sizes;  // of the rows
 };
 
-// What a batch norm multiplies its channels by, float32 [channels], from what went in and came out, [n, C, ...]. Infinite
-// for a channel that it all but mutes.
+// What a batch norm multiplies its channels by, float32 [channels], from what went in and came out, [n, C, ...].
+// Infinite for a channel that it all but mutes.
 torch::Tensor Slopes(const torch::Tensor& input, const torch::Tensor& output) {
   const auto few = [](const torch::Tensor& values) {
     const torch::Tensor rows = values.slice(0, 0, kSlopeImages).transpose(0, 1).flatten(1);
@@ -339,8 +339,8 @@ class Compensation {
   ImageRows image_rows_;
   ProgressSink& progress_;
   std::vector<std::optional<Join>> joins_;
-  std::vector<torch::Tensor> others_;  // of every layer: the other term of its sum, while it is needed
-  std::vector<torch::Tensor> slopes_;  // of the batch norm between a layer and its sum
+  std::vector<torch::Tensor> others_;         // of every layer: the other term of its sum, while it is needed
+  std::vector<torch::Tensor> slopes_;         // of the batch norm between a layer and its sum
   std::vector<std::vector<Sample>> samples_;  // of every layer until it is rounded
   at::Generator generator_;
 };

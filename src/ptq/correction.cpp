@@ -113,8 +113,7 @@ class Corrector {
     if (method.outputs == "fit") {
       handlers.on_layer_output = [&](std::size_t index, const torch::Tensor& output) {
         if (const auto pair = reference_.outputs.Find(index, output)) {
-          Scale(index,
-                FitOutput(network_.layers[index], quantized_, *pair, output, options_.granularity == "tensor"));
+          Scale(index, FitOutput(network_.layers[index], quantized_, *pair, output, options_.granularity == "tensor"));
         }
       };
     }

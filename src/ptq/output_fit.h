@@ -44,9 +44,9 @@ class OutputReference {
   std::int64_t images_ = 0, kept_ = 0;
 };
 
-// Fits pair.quantized to pair.target, writes scale and shift into the bias of `layer` in `quantized`, and into `output`,
-// all of the quantized layer's output, in place. Returns the scales, float32 [channels], for the layer's weight; with
-// `one_scale` all are the same.
+// Fits pair.quantized to pair.target, writes scale and shift into the bias of `layer` in `quantized`, and into
+// `output`, all of the quantized layer's output, in place. Returns the scales, float32 [channels], for the layer's
+// weight; with `one_scale` all are the same.
 [[nodiscard]] torch::Tensor FitOutput(const Layer& layer, torch::jit::Module& quantized,
                                       const OutputReference::Pair& pair, const torch::Tensor& output, bool one_scale);
 

@@ -75,8 +75,8 @@ void SaveLayerFits(const LayerFits& fits, const std::filesystem::path& file) {
   torch::jit::Module module("layer_fits");
   const auto layers = static_cast<std::int64_t>(fits.fits.size());
   const auto widths = static_cast<std::int64_t>(fits.widths.size());
-  module.register_buffer("asked", torch::tensor({PlaceOfName(kGridNames, fits.asked.grid),
-                                                 PlaceOfName(kRangeNames, fits.asked.range)}));
+  module.register_buffer(
+      "asked", torch::tensor({PlaceOfName(kGridNames, fits.asked.grid), PlaceOfName(kRangeNames, fits.asked.range)}));
   const torch::Tensor bits = torch::empty({widths}, torch::kInt64);
   const torch::Tensor choices = torch::empty({layers, widths, 2}, torch::kInt64);
   const torch::Tensor errors = torch::empty({layers, widths}, torch::kFloat64);
@@ -120,8 +120,8 @@ LayerFits LoadLayerFits(const std::filesystem::path& file) {
     const torch::Tensor scales = GetTensor(module, ScalesName(static_cast<std::size_t>(l)));
     auto& fits = result.fits.emplace_back();
     for (std::int64_t k = 0; k < bits.numel(); ++k, choice += 2, ++error) {
-      fits.push_back({result.widths[static_cast<std::size_t>(k)], grid(choice[0]), range(choice[1]),
-                      scales[k].clone(), *error});
+      fits.push_back(
+          {result.widths[static_cast<std::size_t>(k)], grid(choice[0]), range(choice[1]), scales[k].clone(), *error});
     }
   }
   return result;

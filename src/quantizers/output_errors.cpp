@@ -31,8 +31,8 @@ double DotOf(const float* a, const float* b, std::int64_t count) {
 
 }  // namespace
 
-// Between two products of matrices there are plain loops. They take next to no time, and the threads of the products still
-// hold the processors: an operation with threads of its own would wait for them longer than it runs.
+// Between two products of matrices there are plain loops. They take next to no time, and the threads of the products
+// still hold the processors: an operation with threads of its own would wait for them longer than it runs.
 
 OutputErrors::OutputErrors(const torch::Tensor& inputs, const torch::Tensor& rows) : rows_(rows.contiguous()) {
   const torch::NoGradGuard no_grad;

@@ -2,8 +2,8 @@
 //
 // X are the inputs at P positions, [P, n], and e is what rounding changes in the n weights of a channel. The error is
 // |X e|^2 / P. With X = Q R, the columns of Q orthonormal, it is also |R e|^2 / P. R is upper triangular and has
-// min(P, n) rows. Their squares add up, and no square is negative: a channel whose sum has reached a known bound is given
-// up. The strongest inputs come first, so that bad candidates reach it soon.
+// min(P, n) rows. Their squares add up, and no square is negative: a channel whose sum has reached a known bound is
+// given up. The strongest inputs come first, so that bad candidates reach it soon.
 #pragma once
 
 #include <torch/types.h>
@@ -26,7 +26,8 @@ class OutputErrors {
     torch::Tensor outputs;  // float32 [channels, min(P, n)], R e / sqrt(P); of a channel given up anything
     torch::Tensor changes, products;  // scratch
   };
-  // Of weights rounded with these scales, float32 [channels]. `bound`: float64 [channels], or undefined: none is given up.
+  // Of weights rounded with these scales, float32 [channels]. `bound`: float64 [channels], or undefined: none is given
+  // up.
   void Try(const torch::Tensor& scales, rounding::CodeRange range, const torch::Tensor& bound, Tried& tried) const;
 
   // Copies the outputs of the chosen channels (bool [channels]) to `outputs`, of the same shape.

@@ -294,8 +294,7 @@ QuantizedTensor WeightRows::RoundedTo(const torch::Tensor& target, const torch::
                                       const QuantizedWeight& fit, const OutputMoments& moments,
                                       double shrinkage) const {
   const rounding::CodeRange range = RangeOf(fit.bits, fit.grid);
-  const rounding::RoundedRows rounded =
-      rounding::RoundCompensated(target, scales, range, moments.inputs, shrinkage);
+  const rounding::RoundedRows rounded = rounding::RoundCompensated(target, scales, range, moments.inputs, shrinkage);
   return {fit.bits, range.offset, FromRows(rounded.codes.reshape_as(rows_)), rounded.scales, output_dim_};
 }
 

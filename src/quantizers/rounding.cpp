@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::int64_t kBlock = 4096;  // float sums within a block, double sums across
 constexpr double kNoBound = std::numeric_limits<double>::infinity();
-constexpr std::int64_t kPart = 256;    // weights between two looks at whether a scale can still be the best
+constexpr std::int64_t kPart = 256;  // weights between two looks at whether a scale can still be the best
 constexpr int kCandidates = 48;
 constexpr float kFewLevels = 4.0F;  // magnitude of the longest code of a grid with few levels, at most 3 bits
 constexpr int kRefinements = 8;
@@ -84,15 +84,15 @@ BITPLAN_VECTORIZED MirroredErrors ErrorsOfPartWeighted(const float* w, const flo
 
 // Given up where both have passed `bound`.
 MirroredErrors ErrorsUpTo(double bound, const float* w, const float* importance, std::int64_t n, float scale,
-                           CodeRange range) {
+                          CodeRange range) {
   MirroredErrors errors;
   const float inverse = 1.0F / scale;
   for (std::int64_t begin = 0; begin < n; begin += kPart) {
     const std::int64_t size = std::min(kPart, n - begin);
-    const MirroredErrors part =
-        importance == nullptr ? ErrorsOfPart(w + begin, size, scale, inverse, range.low, range.high, range.offset)
-                              : ErrorsOfPartWeighted(w + begin, importance + begin, size, scale, inverse, range.low,
-                                                     range.high, range.offset);
+    const MirroredErrors part = importance == nullptr
+                                    ? ErrorsOfPart(w + begin, size, scale, inverse, range.low, range.high, range.offset)
+                                    : ErrorsOfPartWeighted(w + begin, importance + begin, size, scale, inverse,
+                                                           range.low, range.high, range.offset);
     errors.as_is += part.as_is;
     errors.flipped += part.flipped;
     if (!(errors.as_is <= bound || errors.flipped <= bound)) break;

@@ -39,20 +39,20 @@ nlohmann::ordered_json SeedsJson(const ComparedPlan& plan) {
   auto list = nlohmann::ordered_json::array();
   if (plan.seeds.size() < 2) return list;
   for (const SeedPlan& seed : plan.seeds) {
-    list.push_back({{"calibration_seed", seed.calibration_seed},
-                    {"bits", seed.bits},
-                    {"average_bits", seed.achieved.average_bits},
-                    {"stored_bytes", seed.achieved.stored_bytes},
-                    {"predicted_loss_rise", seed.achieved.predicted_loss_rise},
-                    {"common_loss_rise", seed.common_rise},
-                    {"batch_norm", seed.correction.batch_norm},
-                    {"outputs", seed.correction.outputs},
-                    {"float_corrected",
-                     seed.float_corrected ? MetricsJson(*seed.float_corrected) : nlohmann::ordered_json()},
-                    {"metrics", MetricsJson(seed.metrics)},
-                    {"choice", MetricsJson(seed.choice)},
-                    {"plan", seed.file},
-                    {"note", seed.note}});
+    list.push_back(
+        {{"calibration_seed", seed.calibration_seed},
+         {"bits", seed.bits},
+         {"average_bits", seed.achieved.average_bits},
+         {"stored_bytes", seed.achieved.stored_bytes},
+         {"predicted_loss_rise", seed.achieved.predicted_loss_rise},
+         {"common_loss_rise", seed.common_rise},
+         {"batch_norm", seed.correction.batch_norm},
+         {"outputs", seed.correction.outputs},
+         {"float_corrected", seed.float_corrected ? MetricsJson(*seed.float_corrected) : nlohmann::ordered_json()},
+         {"metrics", MetricsJson(seed.metrics)},
+         {"choice", MetricsJson(seed.choice)},
+         {"plan", seed.file},
+         {"note", seed.note}});
   }
   return list;
 }
@@ -197,7 +197,8 @@ std::string ComparisonCsv(const Comparison& comparison) {
       continue;
     }
     text += fmt::format(
-        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
+        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{},{},{"
+        "}\n",
         plan.budget, plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
         plan.achieved.network_bytes, plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low,
         plan.drop.ci_high, plan.drop.mcnemar_p, CorrectedCsv(plan), plan.below_uniform.drop, plan.below_uniform.ci_low,

@@ -52,10 +52,11 @@ std::string GnuplotHeader(const std::string& name, int width, int height) {
   for (std::size_t i = 0; i < PlotColours().size(); ++i)
     types += fmt::format("set linetype {} lc rgb '{}'\n", i + 1, PlotColours()[i]);
   types += fmt::format("set linetype cycle {}\n", PlotColours().size());
-  return types + fmt::format(
-      "set terminal svg size {},{} dynamic background rgb 'white' font 'Helvetica,13'\nset output '{}.svg'\n"
-      "set grid lc rgb '#dddddd'\nset border lc rgb '#555555'\nset key outside right noenhanced\n",
-      width, height, name);
+  return types +
+         fmt::format(
+             "set terminal svg size {},{} dynamic background rgb 'white' font 'Helvetica,13'\nset output '{}.svg'\n"
+             "set grid lc rgb '#dddddd'\nset border lc rgb '#555555'\nset key outside right noenhanced\n",
+             width, height, name);
 }
 
 std::vector<Figure> Draw(const std::vector<Drawing>& drawings, const std::filesystem::path& folder) {

@@ -189,11 +189,11 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figur
   }
   if (budget >= 0.0) html += "</table></div>\n";
   if (!comparison.leads.empty()) {
-    html +=
-        "<h2>Ours against the baselines</h2>\n<p>The most accurate plan of either side. p: " +
-        std::string(comparison.calibration_seeds.size() < 2 ? "McNemar's exact test" : "Student's t, as the intervals,") +
-        " against every plan of the other side, corrected for choosing the plan ahead among its own.</p>\n"
-        "<table><tr><th>budget</th><th>ours</th><th>baseline</th><th>lead, points</th><th>p</th></tr>\n";
+    html += "<h2>Ours against the baselines</h2>\n<p>The most accurate plan of either side. p: " +
+            std::string(comparison.calibration_seeds.size() < 2 ? "McNemar's exact test"
+                                                                : "Student's t, as the intervals,") +
+            " against every plan of the other side, corrected for choosing the plan ahead among its own.</p>\n"
+            "<table><tr><th>budget</th><th>ours</th><th>baseline</th><th>lead, points</th><th>p</th></tr>\n";
     for (const BudgetLead& lead : comparison.leads) {
       html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{:+.2f}</td><td>{:.2g}</td></tr>\n",
                           Quantity(lead.budget, "bit"), HtmlText(lead.ours), HtmlText(lead.baseline),

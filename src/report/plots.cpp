@@ -26,12 +26,11 @@ Drawing Curves(const Comparison& comparison, const std::string& name, Spent spen
   const bool accuracy = gained == Gained::kAccuracy, bytes = spent == Spent::kBytes;
   const auto point = [&](const ComparedPlan& plan) {
     const double float_accuracy = 100.0 * comparison.float_model.accuracy;
-    const std::string x = bytes ? fmt::format("{}", plan.achieved.stored_bytes)
-                                : fmt::format("{}", plan.achieved.average_bits);
-    return accuracy
-               ? fmt::format("{} {} {} {}\n", x, 100.0 * plan.metrics.accuracy, float_accuracy - 100.0 * plan.drop.ci_high,
-                             float_accuracy - 100.0 * plan.drop.ci_low)
-               : fmt::format("{} {}\n", x, plan.metrics.nll);
+    const std::string x =
+        bytes ? fmt::format("{}", plan.achieved.stored_bytes) : fmt::format("{}", plan.achieved.average_bits);
+    return accuracy ? fmt::format("{} {} {} {}\n", x, 100.0 * plan.metrics.accuracy,
+                                  float_accuracy - 100.0 * plan.drop.ci_high, float_accuracy - 100.0 * plan.drop.ci_low)
+                    : fmt::format("{} {}\n", x, plan.metrics.nll);
   };
   double least = 0.0, most = 0.0;  // on the x axis
   for (const ComparedPlan& plan : comparison.plans) {
@@ -61,9 +60,10 @@ Drawing Curves(const Comparison& comparison, const std::string& name, Spent spen
   if (!comparison.recommended.budgets.empty()) {
     drawing.data += "# recommended\n";
     for (const std::size_t index : comparison.recommended.budgets) drawing.data += point(comparison.plans[index]);
-    lines += fmt::format(", \\\n  '{}.dat' index {} using 1:2 with points pt 6 ps 2.4 lw 2 lc rgb '#222222' title "
-                         "'recommended'",
-                         name, names.size());
+    lines += fmt::format(
+        ", \\\n  '{}.dat' index {} using 1:2 with points pt 6 ps 2.4 lw 2 lc rgb '#222222' title "
+        "'recommended'",
+        name, names.size());
   }
   drawing.script = GnuplotHeader(name) +
                    (bytes ? "set logscale x 2\nset format x '%.1s %cB'\nset xlabel 'stored bytes'\n"
@@ -74,11 +74,12 @@ Drawing Curves(const Comparison& comparison, const std::string& name, Spent spen
   const double level = accuracy ? 100.0 * comparison.float_model.accuracy : comparison.float_model.nll;
   drawing.script += fmt::format("plot {} with lines lc rgb '#888888' dt 3 title 'float', \\\n  {}\n", level, lines);
   const char* against = bytes ? "stored bytes" : "average bits";
-  drawing.caption = accuracy ? fmt::format("Accuracy against {}; bars are paired 95 % intervals of the drop from the float "
-                                           "network, over seeds too where there are several. Baselines are dashed; rings: recommended.",
-                                           against)
-                             : fmt::format("Negative log-likelihood against {}. Baselines are dashed; rings: recommended.",
-                                           against);
+  drawing.caption =
+      accuracy ? fmt::format(
+                     "Accuracy against {}; bars are paired 95 % intervals of the drop from the float "
+                     "network, over seeds too where there are several. Baselines are dashed; rings: recommended.",
+                     against)
+               : fmt::format("Negative log-likelihood against {}. Baselines are dashed; rings: recommended.", against);
   return drawing;
 }
 
@@ -103,10 +104,11 @@ Drawing Prediction(const Comparison& comparison) {
 }
 
 Drawing Sigmas(const Comparison& comparison) {
-  Drawing drawing{"sigma",
-                  "Standard deviation that the data alone (without the prior) leave to the weights of every layer: box from "
-                  "the 25th to the 75th percentile, whiskers from the 5th to the 95th, in powers of two.",
-                  "# layer, p5, p25, p50, p75, p95 of log2 sigma\n", ""};
+  Drawing drawing{
+      "sigma",
+      "Standard deviation that the data alone (without the prior) leave to the weights of every layer: box from "
+      "the 25th to the 75th percentile, whiskers from the 5th to the 95th, in powers of two.",
+      "# layer, p5, p25, p50, p75, p95 of log2 sigma\n", ""};
   std::string labels;
   int position = 0;
   for (const LayerSummary& layer : comparison.layers) {
@@ -116,13 +118,14 @@ Drawing Sigmas(const Comparison& comparison) {
     labels += fmt::format("{}{} {}", position == 0 ? "" : ", ", GnuplotText(layer.name), position);
     ++position;
   }
-  drawing.script = GnuplotHeader("sigma") +
-                   fmt::format(
-                       "set xtics ({}) rotate by -60 noenhanced\nset xrange [-1:{}]\nset ylabel 'log2 sigma, without prior'\n"
-                       "unset key\nset boxwidth 0.5\nset style fill solid 0.3\n"
-                       "plot 'sigma.dat' using 1:3:2:6:5 with candlesticks lc rgb '#1f5fa8' whiskerbars, "
-                       "'' using 1:4:4:4:4 with candlesticks lc rgb '#a03030' lw 2\n",
-                       labels, position);
+  drawing.script =
+      GnuplotHeader("sigma") +
+      fmt::format(
+          "set xtics ({}) rotate by -60 noenhanced\nset xrange [-1:{}]\nset ylabel 'log2 sigma, without prior'\n"
+          "unset key\nset boxwidth 0.5\nset style fill solid 0.3\n"
+          "plot 'sigma.dat' using 1:3:2:6:5 with candlesticks lc rgb '#1f5fa8' whiskerbars, "
+          "'' using 1:4:4:4:4 with candlesticks lc rgb '#a03030' lw 2\n",
+          labels, position);
   if (position == 0) drawing.name.clear();
   return drawing;
 }
@@ -165,7 +168,9 @@ std::vector<Figure> DrawFigures(const Comparison& comparison, const std::filesys
   if (planned) {
     drawings = {Curves(comparison, "accuracy", Spent::kAverageBits, Gained::kAccuracy),
                 Curves(comparison, "accuracy-bytes", Spent::kBytes, Gained::kAccuracy),
-                Curves(comparison, "nll", Spent::kAverageBits, Gained::kNll), Bits(comparison), drawings.front(),
+                Curves(comparison, "nll", Spent::kAverageBits, Gained::kNll),
+                Bits(comparison),
+                drawings.front(),
                 Prediction(comparison)};
   }
   return Draw(drawings, folder);

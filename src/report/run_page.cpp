@@ -21,11 +21,12 @@ dl { display: grid; grid-template-columns: max-content auto; gap: .2rem 1.2rem; 
 
 // The predicted rise against average bits, on a logarithmic axis: the plan is the ring.
 Drawing CurveDrawing(const RunPage& page) {
-  Drawing drawing{"curve",
-                  fmt::format("Loss rise that the sensitivity table predicts for the plans of {}, against their average "
-                              "bits; the ring is this plan.",
-                              page.curve_allocator),
-                  "# average bits, predicted rise\n", ""};
+  Drawing drawing{
+      "curve",
+      fmt::format("Loss rise that the sensitivity table predicts for the plans of {}, against their average "
+                  "bits; the ring is this plan.",
+                  page.curve_allocator),
+      "# average bits, predicted rise\n", ""};
   int drawn = 0;
   for (const RunPagePoint& point : page.curve) {
     if (!(point.predicted_rise > 0.0)) continue;
@@ -93,7 +94,8 @@ std::string LayerTable(const RunPage& page) {
     html += facts.predicted_rise ? Bar(" rise", most > 0.0 ? *facts.predicted_rise / most : 0.0,
                                        fmt::format("{:.3g}", *facts.predicted_rise))
                                  : "<td></td>";
-    html += layer.confidence < 0.0 ? "<td></td></tr>\n" : fmt::format("<td>{:.0f} %</td></tr>\n", 100.0 * layer.confidence);
+    html +=
+        layer.confidence < 0.0 ? "<td></td></tr>\n" : fmt::format("<td>{:.0f} %</td></tr>\n", 100.0 * layer.confidence);
   }
   return html + "</table></div>\n";
 }
@@ -107,21 +109,22 @@ std::string RunPageHtml(const RunPage& page, const std::filesystem::path& plots)
   html += Entry("model", fmt::format("{}, {} in {}", plan.model.name, Counted(plan.model.weights, "weight"),
                                      Counted(std::ssize(plan.layers), "layer")));
   html += Entry("allocator", fmt::format("{}, budget {} {}", plan.allocator, BudgetName(plan.budget),
-                                          FormatBudgetValue(plan.budget)));
+                                         FormatBudgetValue(plan.budget)));
   html += Entry("average bits", fmt::format("{:.3f}, {:.3f} with scales and widths", achieved.average_bits,
                                             achieved.average_bits_with_overhead));
-  html += Entry("planned layers", fmt::format("{} bytes, {:.2f} times smaller", achieved.stored_bytes, achieved.compression));
+  html += Entry("planned layers",
+                fmt::format("{} bytes, {:.2f} times smaller", achieved.stored_bytes, achieved.compression));
   if (achieved.network_bytes > 0) {
     html += Entry("whole network",
                   fmt::format("{} bytes, {:.2f} times smaller", achieved.network_bytes, achieved.network_compression));
   }
   html += Entry("predicted rise", fmt::format("{:.4g} {}", achieved.predicted_loss_rise, page.rise_unit));
   if (achieved.optimality_gap >= 0.0) {
-    html += Entry("optimality gap", achieved.optimality_gap == 0.0 ? "0, proven"
-                                                                   : fmt::format("{:.3g}", achieved.optimality_gap));
+    html += Entry("optimality gap",
+                  achieved.optimality_gap == 0.0 ? "0, proven" : fmt::format("{:.3g}", achieved.optimality_gap));
   }
-  html += Entry("correction", fmt::format("batch norm {}, outputs {}", plan.quantizer.batch_norm,
-                                          plan.quantizer.output_correction));
+  html += Entry("correction",
+                fmt::format("batch norm {}, outputs {}", plan.quantizer.batch_norm, plan.quantizer.output_correction));
   html += "</dl>\n";
   for (const std::string& note : page.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   if (plan.verified) html += Measured(*plan.verified);

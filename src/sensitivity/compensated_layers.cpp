@@ -47,8 +47,7 @@ torch::Tensor InputMoments(const Layer& layer, const torch::Tensor& input, const
 
 }  // namespace
 
-LayerCodes CompensateAlone(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
-                           ProgressSink& progress) {
+LayerCodes CompensateAlone(const SensitivityInputs& inputs, const QuantizedLayers& quantized, ProgressSink& progress) {
   const torch::NoGradGuard no_grad;
   const auto& layers = inputs.network.layers;
   LayerCodes codes(layers.size());
@@ -70,7 +69,8 @@ LayerCodes CompensateAlone(const SensitivityInputs& inputs, const QuantizedLayer
     // Held out are any of them, whatever the first dimension of the input is.
     positions = positions.index_select(0, torch::randperm(positions.size(0), generator, torch::kInt64));
     const std::int64_t kept = std::max<std::int64_t>(1, positions.size(0) * 3 / 4);
-    const auto moments = rows.OwnOutputs(InputMoments(layer, input, std::get<0>(positions.slice(0, 0, kept).sort()), centred[l]));
+    const auto moments =
+        rows.OwnOutputs(InputMoments(layer, input, std::get<0>(positions.slice(0, 0, kept).sort()), centred[l]));
     const auto held_out =
         kept == positions.size(0)
             ? moments

@@ -50,7 +50,9 @@ Displacements MeasureDisplacements(const SensitivityInputs& inputs, ProgressSink
   OneLayerRuns runs(inputs, run.quantized(), run.corrects());
   progress.Begin("sensitivity predictive", layers * widths * ((count + step - 1) / step), "settings");
   for (std::int64_t begin = 0; begin < count; begin += step) {
-    const auto part = [&](const torch::Tensor& of_all) { return of_all.slice(0, begin, std::min(begin + step, count)); };
+    const auto part = [&](const torch::Tensor& of_all) {
+      return of_all.slice(0, begin, std::min(begin + step, count));
+    };
     runs.Logits(part(run.images()), [&](std::size_t l, std::size_t k, const torch::Tensor& logits) {
       const torch::Tensor own = result.displacement[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)];
       part(own).copy_((logits - part(result.logits)).masked_fill_(part(masked), 0.0));

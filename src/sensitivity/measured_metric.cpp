@@ -40,8 +40,9 @@ AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressS
     const torch::Tensor reference = RunForward(inputs.network.module, batch).log_softmax(1);
     RequireProbabilities(reference, inputs.network.module, inputs.train, index.slice(0, begin, end), inputs.normalizer);
     runs.Logits(batch, [&](std::size_t l, std::size_t k, const torch::Tensor& logits) {
-      divergence[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)].slice(0, begin, end).copy_(
-          RowDivergences(reference, logits.log_softmax(1)));
+      divergence[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)]
+          .slice(0, begin, end)
+          .copy_(RowDivergences(reference, logits.log_softmax(1)));
       progress.Advance(1);
     });
   }

@@ -26,8 +26,7 @@ void OneLayerRuns::LayerOutputs(const torch::Tensor& images, Reach reach,
       [&](std::size_t layer, std::size_t column, const Result& result) { visit(layer, column, result.outputs); });
 }
 
-std::vector<std::optional<OneLayerRuns::Span>> OneLayerRuns::FloatPass(const torch::Tensor& images,
-                                                                       Result& untouched) {
+std::vector<std::optional<OneLayerRuns::Span>> OneLayerRuns::FloatPass(const torch::Tensor& images, Result& untouched) {
   std::vector<std::optional<Span>> spans(inputs_.network.layers.size());
   ResumablePass::Point point = pass_->Begin(images);
   untouched.outputs.resize(spans.size());

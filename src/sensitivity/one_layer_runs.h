@@ -1,6 +1,6 @@
 // One layer after another is quantized to all widths, and the network runs on from that layer: what comes before it is
-// computed once for every minibatch. Half of the arithmetic of whole passes is left on average, and of L layers the L-th
-// part where only the outputs of the layer itself are asked for.
+// computed once for every minibatch. Half of the arithmetic of whole passes is left on average, and of L layers the
+// L-th part where only the outputs of the layer itself are asked for.
 #pragma once
 
 #include <torch/csrc/jit/api/module.h>
@@ -22,8 +22,8 @@ class OneLayerRuns {
   // Outputs of every use of every layer, [layers][uses]; undefined where it is that of the float network.
   using Outputs = std::vector<std::vector<torch::Tensor>>;
 
-  // `transfer`: batch norms move along in every pass, as the correction of that name will. `inputs` and `quantized` must
-  // outlive it.
+  // `transfer`: batch norms move along in every pass, as the correction of that name will. `inputs` and `quantized`
+  // must outlive it.
   OneLayerRuns(const SensitivityInputs& inputs, const QuantizedLayers& quantized, bool transfer);
 
   // Normalized images [n, ...] through the network with layer `layer` at width `column`; its logits [n, classes].

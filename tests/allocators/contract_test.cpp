@@ -153,10 +153,9 @@ TEST_CASE("every allocator refuses a budget below the cheapest plan with the nea
       options.budget.value = resource.per_weight ? 0.9999 : options.budget.value - 1;
       const std::string message = MessageOf(problem, options, ErrorKind::kInfeasible);
       CAPTURE(message);
-      const auto largest = std::max_element(problem.units.begin(), problem.units.end(),
-                                            [&](const Unit& a, const Unit& b) {
-                                              return Cost(a, 1, resource) < Cost(b, 1, resource);
-                                            });
+      const auto largest =
+          std::max_element(problem.units.begin(), problem.units.end(),
+                           [&](const Unit& a, const Unit& b) { return Cost(a, 1, resource) < Cost(b, 1, resource); });
       CHECK_THAT(message, ContainsSubstring("are " + largest->name + " (" + Counted(largest->weights, "weight")));
       CHECK_THAT(message, ContainsSubstring("and 3 more"));
       CHECK_THAT(message, ContainsSubstring("narrower widths"));
@@ -186,7 +185,8 @@ TEST_CASE("only the widths of allocate.bits are used, and a width that the table
   AllocationProblem narrow = RandomProblem(stream, 3, {1, 2, 4});
   AllocateOptions options = Options("exact", narrow, {AverageBits(), 3.0});
   options.bits = {1, 3};
-  CHECK_THAT(MessageOf(narrow, options, ErrorKind::kUsage), ContainsSubstring("holds 3") && ContainsSubstring("1, 2, 4"));
+  CHECK_THAT(MessageOf(narrow, options, ErrorKind::kUsage),
+             ContainsSubstring("holds 3") && ContainsSubstring("1, 2, 4"));
 }
 
 TEST_CASE("an unknown allocator and a senseless budget are usage errors") {
@@ -226,8 +226,8 @@ TEST_CASE("how sure a width is: all replicates agree on a clear table, not on a 
     CHECK(WidthConfidence(problem, {}, other, 1, Allocate(problem, other, 1)).empty());
   }
 
-  // Two equal layers, bits for one of them; every second replicate prefers the other. A fresh table differs by a pair of
-  // replicates: of unlike ones half turn the answer, of like ones none.
+  // Two equal layers, bits for one of them; every second replicate prefers the other. A fresh table differs by a pair
+  // of replicates: of unlike ones half turn the answer, of like ones none.
   AllocationProblem pair = RandomProblem(stream, 1, {1, 2});
   pair.units.push_back(pair.units[0]);
   pair.units[1].name = "twin";

@@ -159,9 +159,7 @@ TEST_CASE("the knapsack solver refuses what has no answer") {
 TEST_CASE("the shadow price says what more budget is worth") {
   RandomStream stream(5, "test/price");
   const AllocationProblem problem = RandomProblem(stream, 400, {1, 2, 3, 4, 5, 6, 7, 8});
-  const auto rise = [&](double bits) {
-    return Allocate(problem, Options("exact", problem, {AverageBits(), bits}), 1);
-  };
+  const auto rise = [&](double bits) { return Allocate(problem, Options("exact", problem, {AverageBits(), bits}), 1); };
   const Allocation here = rise(3.0);
   const double more_bits = 0.01 * static_cast<double>(problem.total_weights());
   const double gain = here.predicted_loss_rise - rise(3.01).predicted_loss_rise;

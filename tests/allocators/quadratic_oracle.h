@@ -174,8 +174,8 @@ class QuadraticOracle final : public LikelihoodOracle {
     for (std::size_t k = 0; k < widths_.size(); ++k) {
       columns[u] = static_cast<int>(k);
       for (std::size_t row = 0; row < sum.size(); ++row) next[row] = sum[row] + projections_[u][k][row];
-      Search(resource, left - Cost(problem_.units[u], widths_[k], resource), next, rise + problem_.loss_rise[u][k], factors,
-             u + 1, columns, best);
+      Search(resource, left - Cost(problem_.units[u], widths_[k], resource), next, rise + problem_.loss_rise[u][k],
+             factors, u + 1, columns, best);
     }
   }
 

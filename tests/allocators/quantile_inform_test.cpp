@@ -46,7 +46,8 @@ bool AnyStepFits(const AllocationProblem& problem, const Allocation& answer, con
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     const auto next = std::upper_bound(problem.widths.begin(), problem.widths.end(), answer.bits[u]);
     if (next == problem.widths.end()) continue;
-    if (Cost(problem.units[u], *next, budget.resource) - Cost(problem.units[u], answer.bits[u], budget.resource) <= left) {
+    if (Cost(problem.units[u], *next, budget.resource) - Cost(problem.units[u], answer.bits[u], budget.resource) <=
+        left) {
       return true;
     }
   }
@@ -84,8 +85,7 @@ TEST_CASE("quantile-inform stays within a bit of reverse water-filling and near 
     }
     CHECK(average <= 4.5);
     CHECK(average > 4.45);
-    const double best =
-        Allocate(problem, Options("exact", problem, {AverageBits(), 4.5}), 1).predicted_loss_rise;
+    const double best = Allocate(problem, Options("exact", problem, {AverageBits(), 4.5}), 1).predicted_loss_rise;
     CHECK(answer.predicted_loss_rise < 1.05 * best);
   }
 }
@@ -168,7 +168,8 @@ TEST_CASE("without a posterior quantile-inform says which sensitivity metric it 
     AllocationProblem problem = Constant({100, 100}, {2.0, 3.0});
     problem.units[1].score_percentiles.clear();
     problem.units[1].log_sigma_percentiles.clear();
-    CHECK_THROWS_WITH(Run(problem, 3.0, mode), ContainsSubstring("layer1") && ContainsSubstring("sensitivity metric 'posterior'"));
+    CHECK_THROWS_WITH(Run(problem, 3.0, mode),
+                      ContainsSubstring("layer1") && ContainsSubstring("sensitivity metric 'posterior'"));
   }
 }
 
@@ -208,8 +209,7 @@ TEST_CASE("in rank mode a layer never has more bits than one with a lower sigma"
     std::iota(order.begin(), order.end(), 0);
     const auto sigma = [&](int u) { return problem.units[u].log_sigma_percentiles[10]; };  // 1 - the default quantile
     std::sort(order.begin(), order.end(), [&](int a, int b) { return sigma(a) < sigma(b); });
-    AllocateOptions options =
-        Options("quantile-inform", problem, BudgetAt(problem, StoredBytes(), stream.Uniform()));
+    AllocateOptions options = Options("quantile-inform", problem, BudgetAt(problem, StoredBytes(), stream.Uniform()));
     options.mode = "rank";
     const Allocation answer = Allocate(problem, options, 1);
     for (int i = 1; i < 15; ++i) CHECK(answer.bits[order[i]] <= answer.bits[order[i - 1]]);

@@ -220,8 +220,8 @@ TEST_CASE("bayes does not measure on the calibration images that were taken off 
   const Workplace place;
   place.EditRecipe("seed: 1\n", kShort);
   const auto images = [&](const std::string& from) {
-    const auto report = BayesReport(place, {"--set", "data.calibration_from=" + from, "--set", "bayes.schemes=[vpq]", "--set",
-                                     "bayes.stages=[trained]"});
+    const auto report = BayesReport(place, {"--set", "data.calibration_from=" + from, "--set", "bayes.schemes=[vpq]",
+                                            "--set", "bayes.stages=[trained]"});
     return report.at("images").at("clean").get<int>();
   };
   const int all = images("train");

@@ -105,7 +105,8 @@ TEST_CASE("bayes states what fine-tuning alone does, and how far seeds differ") 
   place.EditRecipe("seed: 1\n", kBayes);
   const std::vector<std::string> settings = {
       "--set", "bayes.schemes=[jq]",        "--set", "bayes.stages=[fine-tuned, scratch]",
-      "--set", "bayes.plan.average_bits=0", "--set", "bayes.epochs=12", "--set", "bayes.prior_sigma=1"};
+      "--set", "bayes.plan.average_bits=0", "--set", "bayes.epochs=12",
+      "--set", "bayes.prior_sigma=1"};
   const auto report = BayesReport(place, settings);
   CHECK(report.at("control") == "float-fine-tuned");
   const auto& control = RowOf(report, "float-fine-tuned");

@@ -15,13 +15,14 @@ using namespace bitplan::test;
 namespace {
 
 nlohmann::json Compared(const Workplace& place, std::vector<std::string> more = {}) {
-  std::vector<std::string> arguments = {"compare",
-                                        place.recipe(),
-                                        "--out",
-                                        "out",
-                                        "--json",
-                                        "--set",
-                                        "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"};
+  std::vector<std::string> arguments = {
+      "compare",
+      place.recipe(),
+      "--out",
+      "out",
+      "--json",
+      "--set",
+      "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   const auto outcome = place.Bitplan(arguments);
   INFO(outcome.err);
@@ -95,8 +96,9 @@ TEST_CASE("compare says at the terminal what the whole network takes, beside the
   const Workplace place;
   const auto plan = PlansOf(Compared(place)).at(0);
   CHECK(plan.at("network_bytes").get<std::int64_t>() > plan.at("stored_bytes").get<std::int64_t>());
-  const auto outcome = place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
-                                      "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"});
+  const auto outcome =
+      place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
+                     "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"});
   REQUIRE(outcome.code == 0);
   CHECK_THAT(outcome.out, ContainsSubstring("  bytes  whole network  "));
   CHECK_THAT(outcome.out, ContainsSubstring(bitplan::Grouped(plan.at("network_bytes").get<std::int64_t>())));
@@ -132,8 +134,9 @@ TEST_CASE("when no budget can be met, or none is given, one line says so and an 
   (void)Compared(place);
   const auto before = ReadText(place / "out/compare.csv");
   const auto run = [&](const char* budgets) {
-    return place.Bitplan({"compare", place.recipe(), "--out", "out", "--set", "compare={calibration_seeds: 1, allocators: [exact, random]}",
-                          "--set", budgets, "--set", "allocate.bits=[2, 4]"});
+    return place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
+                          "compare={calibration_seeds: 1, allocators: [exact, random]}", "--set", budgets, "--set",
+                          "allocate.bits=[2, 4]"});
   };
   const auto infeasible = run("compare.budgets=[1.5]");
   CHECK(infeasible.code == 75);
@@ -240,13 +243,14 @@ TEST_CASE("compare recommends a plan at every budget, chosen on other images tha
     return count;
   };
   CHECK(columns(1) == columns(0));
-  CHECK_THAT(html, ContainsSubstring("<h2>Recommended</h2>") &&
-                       ContainsSubstring("href=\"compare-plans/uniform-2.yaml\""));
+  CHECK_THAT(html,
+             ContainsSubstring("<h2>Recommended</h2>") && ContainsSubstring("href=\"compare-plans/uniform-2.yaml\""));
   CHECK(std::filesystem::exists(place / "out/plots/accuracy-bytes.dat"));
 
   // The table on the terminal says the same.
-  const auto said = place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
-                                   "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"});
+  const auto said =
+      place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
+                     "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"});
   CHECK_THAT(said.out, ContainsSubstring("recommended        2 bits: ") && ContainsSubstring("over all: "));
 }
 
@@ -273,9 +277,9 @@ TEST_CASE("that a model from a file may know the images that choose is said of t
   for (const char* part : {"images", "labels"}) {
     std::filesystem::copy_file(place / fmt::format("test-{}.npy", part), place / fmt::format("own-{}.npy", part));
   }
-  CHECK_THAT(caveat({"--set", "data.calibration_images=own-images.npy", "--set",
-                     "data.calibration_labels=own-labels.npy"}),
-             !known);
+  CHECK_THAT(
+      caveat({"--set", "data.calibration_images=own-images.npy", "--set", "data.calibration_labels=own-labels.npy"}),
+      !known);
 }
 
 TEST_CASE("the plan file of every row measures as the row does") {
@@ -288,8 +292,8 @@ TEST_CASE("the plan file of every row measures as the row does") {
     const auto file = "out/" + plan.at("plan").get<std::string>();
     const auto before = ReadText(place / file);
     INFO(file << "\n" << before);
-    const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", file, "--out-plan",
-                                        "again.yaml", "--json"});
+    const auto outcome =
+        place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", file, "--out-plan", "again.yaml", "--json"});
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
     const auto after = ReadText(place / "again.yaml");

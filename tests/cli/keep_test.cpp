@@ -47,9 +47,8 @@ TEST_CASE("nothing in an output folder that bitplan did not write is removed or 
   INFO(run.err);
   REQUIRE(run.code == 0);
   CHECK_THAT(run.err, ContainsSubstring("quantized.kept.pt") && ContainsSubstring("plan.edited.yaml"));
-  const auto compare = place.Bitplan(
-      {"compare", place.recipe(), "--out", "out", "--set",
-       "compare={budgets: [2], calibration_seeds: 1, allocators: [exact]}"});
+  const auto compare = place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
+                                      "compare={budgets: [2], calibration_seeds: 1, allocators: [exact]}"});
   INFO(compare.err);
   REQUIRE(compare.code == 0);
   std::set<std::string> texts;
@@ -63,10 +62,10 @@ TEST_CASE("nothing in an output folder that bitplan did not write is removed or 
   // A second time there is nothing foreign left, so nothing moves.
   const auto files = FilesUnder(place / "out");
   CHECK(StagesRun(place.Bitplan({"run", place.recipe(), "--out", "out", "--json"})).empty());
-  REQUIRE(
-      place.Bitplan({"compare", place.recipe(), "--out", "out", "--set",
-                     "compare={budgets: [2], calibration_seeds: 1, allocators: [exact]}"})
-          .code == 0);
+  REQUIRE(place
+              .Bitplan({"compare", place.recipe(), "--out", "out", "--set",
+                        "compare={budgets: [2], calibration_seeds: 1, allocators: [exact]}"})
+              .code == 0);
   CHECK(FilesUnder(place / "out") == files);
 }
 
@@ -252,9 +251,8 @@ TEST_CASE("paths whose bytes are no UTF-8 are no obstacle, with --json as withou
     CHECK_FALSE(nlohmann::json::parse(outcome.out, nullptr, false).is_discarded());
   }
   CHECK(StagesRun(place.Bitplan({"run", "re\xe9.yaml", "--out", folder, "--json"})).empty());
-  const auto compare = place.Bitplan(
-      {"compare", "re\xe9.yaml", "--out", folder, "--json", "--set",
-       "compare={budgets: [2], calibration_seeds: 1, allocators: [exact]}"});
+  const auto compare = place.Bitplan({"compare", "re\xe9.yaml", "--out", folder, "--json", "--set",
+                                      "compare={budgets: [2], calibration_seeds: 1, allocators: [exact]}"});
   INFO(compare.err);
   CHECK(compare.code == 0);
   const auto inspect = place.Bitplan({"inspect", file, "--json"});
@@ -268,14 +266,15 @@ TEST_CASE("paths whose bytes are no UTF-8 are no obstacle, with --json as withou
 
 TEST_CASE("a compare that is stopped learns no plan again that it had learned") {
   const Workplace place;
-  const std::vector<std::string> words = {"compare",
-                                          place.recipe(),
-                                          "--out",
-                                          "out",
-                                          "--json",
-                                          "--set",
-                                          "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [random-bits]}",
-                                          "allocate.random_bits.steps=150"};
+  const std::vector<std::string> words = {
+      "compare",
+      place.recipe(),
+      "--out",
+      "out",
+      "--json",
+      "--set",
+      "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [random-bits]}",
+      "allocate.random_bits.steps=150"};
   const auto learned = [&] {
     const auto file = place / "out/manifest.json";
     return std::filesystem::exists(file) && ReadText(file).find("\"solve\"") != std::string::npos;

@@ -51,10 +51,12 @@ TEST_CASE("make-data refuses what it cannot make in one line") {
   CHECK_THAT(RefusedToMake(place, {"ambigous-mnist"}, 64), ContainsSubstring("nearest: ambiguous-mnist"));
   RefusedToMake(place, {}, 64);
   RefusedToMake(place, {"ambiguous-mnist", "--seed", "many"}, 64);
-  CHECK_THAT(RefusedToMake(place, {"ambiguous-mnist"}, 66), ContainsSubstring("mnist/train-images") && ContainsSubstring("fetch-data"));
+  CHECK_THAT(RefusedToMake(place, {"ambiguous-mnist"}, 66),
+             ContainsSubstring("mnist/train-images") && ContainsSubstring("fetch-data"));
   CHECK_FALSE(std::filesystem::exists(place / "ambiguous-mnist"));
   WriteText(place / "ambiguous-mnist/amnist_labels.pt", "theirs");
-  CHECK_THAT(RefusedToMake(place, {"ambiguous-mnist"}, 64), ContainsSubstring("amnist_labels.pt was not made by this program"));
+  CHECK_THAT(RefusedToMake(place, {"ambiguous-mnist"}, 64),
+             ContainsSubstring("amnist_labels.pt was not made by this program"));
   CHECK(ReadText(place / "ambiguous-mnist/amnist_labels.pt") == "theirs");
 }
 
@@ -64,8 +66,8 @@ TEST_CASE("make-data says what is already there, as text and as JSON") {
   const auto text = place.Bitplan({"make-data", "ambiguous-mnist"});
   INFO(text.err);
   REQUIRE(text.code == 0);
-  CHECK_THAT(text.out, ContainsSubstring("already there") && ContainsSubstring("80,000") && ContainsSubstring("37.5 %") && ContainsSubstring("0.6125") &&
-                           ContainsSubstring("75.0 %"));
+  CHECK_THAT(text.out, ContainsSubstring("already there") && ContainsSubstring("80,000") &&
+                           ContainsSubstring("37.5 %") && ContainsSubstring("0.6125") && ContainsSubstring("75.0 %"));
   const auto json = place.Bitplan({"make-data", "ambiguous-mnist", "--json"});
   REQUIRE(json.code == 0);
   const auto report = nlohmann::json::parse(json.out);

@@ -39,8 +39,8 @@ TEST_CASE("a run ends with a verified plan, a quantized model and a table") {
        {"model.pt", "posterior.pt", "sensitivity.json", "quantized.pt", "plan.yaml", "manifest.json", "report.html"}) {
     CHECK(std::filesystem::file_size(place / (std::string("out/") + file)) > 0);
   }
-  for (const char* word : {"average bits", "planned layers", "whole network", "left in float", "float accuracy", "quantized accuracy", "95 % interval",
-                           "McNemar", "out/plan.yaml"}) {
+  for (const char* word : {"average bits", "planned layers", "whole network", "left in float", "float accuracy",
+                           "quantized accuracy", "95 % interval", "McNemar", "out/plan.yaml"}) {
     CHECK_THAT(outcome.out, ContainsSubstring(word));
   }
   CHECK_THAT(PlanOf(place, "out"), ContainsSubstring("verified:"));

@@ -23,7 +23,12 @@ nlohmann::json ReportOf(const Workplace& place, const Words& words) {
 }
 
 Words CompareWords(const Workplace& place, const std::string& out, int seeds) {
-  return {"compare", place.recipe(), "--out", out, "--json", "--set",
+  return {"compare",
+          place.recipe(),
+          "--out",
+          out,
+          "--json",
+          "--set",
           "compare={budgets: [2, 3], seeds: 2, allocators: [exact, random]}",
           "compare.calibration_seeds=" + std::to_string(seeds)};
 }
@@ -91,7 +96,7 @@ TEST_CASE("compare over calibration seeds states means, spread and an interval, 
 TEST_CASE("a small network is compared with five calibration seeds unless the recipe says otherwise") {
   const Workplace place;
   const auto report = ReportOf(place, {"compare", place.recipe(), "--out", "out", "--json", "--set",
-                                     "compare={budgets: [2], allocators: [exact]}"});
+                                       "compare={budgets: [2], allocators: [exact]}"});
   CHECK(report.at("calibration_seeds").size() == 5);
 }
 
@@ -149,7 +154,8 @@ TEST_CASE("a run with a calibration seed keeps the network and takes other train
   // Back again: nothing is run.
   CHECK(RunStages(ReportOf(place, {"run", place.recipe(), "--out", "out", "--json"})).empty());
   CHECK(ReadText(place / "out/plan.yaml") == plan);
-  CHECK(RunStages(ReportOf(place, {"run", place.recipe(), "--out", "out", "--json", "--set", "calibration_seed=1"})).empty());
+  CHECK(RunStages(ReportOf(place, {"run", place.recipe(), "--out", "out", "--json", "--set", "calibration_seed=1"}))
+            .empty());
 }
 
 TEST_CASE("calibration images of a model from a file change with the calibration seed, the test images do not") {
@@ -183,8 +189,15 @@ TEST_CASE("calibration images of a model from a file change with the calibration
 
 TEST_CASE("sure holds the widths of every calibration seed against those of all others") {
   const Workplace place;
-  const Words words = {"sure", place.recipe(), "--out", "out", "--repeats", "3", "--set",
-                       "compare.budgets=[1.5, 2, 3]", "allocate.allocator=exact"};
+  const Words words = {"sure",
+                       place.recipe(),
+                       "--out",
+                       "out",
+                       "--repeats",
+                       "3",
+                       "--set",
+                       "compare.budgets=[1.5, 2, 3]",
+                       "allocate.allocator=exact"};
   auto json = words;
   json.push_back("--json");
   const auto report = ReportOf(place, json);
@@ -219,8 +232,8 @@ TEST_CASE("sure holds the widths of every calibration seed against those of all 
 
 TEST_CASE("sure counts layers that have a choice, and refuses an allocator that states nothing") {
   const Workplace place;
-  const Words words = {"sure", place.recipe(), "--out", "out", "--repeats", "2", "--json", "--set",
-                       "compare.budgets=[3]"};
+  const Words words = {"sure",  place.recipe(),       "--out", "out", "--repeats", "2", "--json",
+                       "--set", "compare.budgets=[3]"};
   auto pinned = words;
   pinned.insert(pinned.end(), {"allocate.allocator=exact", "allocate.pins={fc1: 3}"});
   const auto report = ReportOf(place, pinned);

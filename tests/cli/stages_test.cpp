@@ -152,7 +152,8 @@ TEST_CASE("two plans are compared on the same samples") {
   const double low = 100.0 * gain.at("ci95").at(0).get<double>(), high = 100.0 * gain.at("ci95").at(1).get<double>();
   REQUIRE(high > low);
   const bool better = gain.at("value").get<double>() >= 0.0;
-  CHECK_THAT(text, ContainsSubstring(fmt::format("95 % interval [{:.2f}, {:.2f}]", better ? low : -high, better ? high : -low)));
+  CHECK_THAT(text, ContainsSubstring(
+                       fmt::format("95 % interval [{:.2f}, {:.2f}]", better ? low : -high, better ? high : -low)));
 }
 
 TEST_CASE("verify --guard falls back to one width for all layers when the plan is worse on calibration images") {
@@ -179,7 +180,8 @@ TEST_CASE("verify --guard falls back to one width for all layers when the plan i
   CHECK(replaced.at("allocator") == "uniform");
   for (const auto& layer : replaced.at("layers")) CHECK(layer.at("bits") == 3);
   CHECK(replaced.at("achieved").at("average_bits") == 3.0);
-  CHECK_THAT(ReadText(place / "guarded.yaml"), ContainsSubstring("guard: {data: ") && ContainsSubstring("replaced: quantile-inform"));
+  CHECK_THAT(ReadText(place / "guarded.yaml"),
+             ContainsSubstring("guard: {data: ") && ContainsSubstring("replaced: quantile-inform"));
   // What the guard left behind is as good as uniform and stays.
   WriteText(place / "again.yaml", ReadText(place / "guarded.yaml"));
   const auto kept = guarded("again.yaml");
@@ -272,7 +274,8 @@ TEST_CASE("inspect lists layers, shapes, weights and multiply-accumulates") {
   const Workplace place;
   const auto outcome = place.Bitplan({"inspect", "lenet5-caffe"});
   REQUIRE(outcome.code == 0);
-  CHECK_THAT(outcome.out, ContainsSubstring("20x1x5x5") && ContainsSubstring("430,500") && ContainsSubstring("288,000"));
+  CHECK_THAT(outcome.out,
+             ContainsSubstring("20x1x5x5") && ContainsSubstring("430,500") && ContainsSubstring("288,000"));
   const auto json = nlohmann::json::parse(place.Bitplan({"inspect", "resnet20", "--json"}).out);
   CHECK(json.at("weights") == 268336);
   CHECK(json.at("layers").size() == 20);

@@ -62,7 +62,10 @@ TEST_CASE("an inconsistent problem names the field that is wrong") {
   CHECK_THAT(Complaint([](P& p) { p.units[1].scales = -1; }), ContainsSubstring("(fc1).scales is -1"));
   CHECK_THAT(Complaint([](P& p) { p.units[1].macs = -1; }), ContainsSubstring("(fc1).macs is -1"));
   CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0}; }), ContainsSubstring("(fc1).coherence has 1 entry"));
-  CHECK_THAT(Complaint([](P& p) { p.units[1].coherence = {1.0, 0.0, 1.0, 1.0}; }), ContainsSubstring("(fc1).coherence"));
+  CHECK_THAT(Complaint([](P& p) {
+               p.units[1].coherence = {1.0, 0.0, 1.0, 1.0};
+             }),
+             ContainsSubstring("(fc1).coherence"));
   CHECK_THAT(Complaint([](P& p) { p.units[1].score_percentiles = {1.0}; }), ContainsSubstring("1 entry, not 101"));
   CHECK_THAT(Complaint([](P& p) {
                p.units[1].log_sigma_percentiles.assign(kPercentiles, 0.0);

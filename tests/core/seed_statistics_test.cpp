@@ -165,7 +165,8 @@ TEST_CASE("a lead that comes and goes with the seed is none, and its choice is p
     std::fill(correct.begin(), correct.begin() + static_cast<std::ptrdiff_t>(count), 1);
     return correct;
   };
-  const Table rival(5, hits(800)), steady(5, hits(840)), fickle = {hits(900), hits(780), hits(880), hits(800), hits(845)};
+  const Table rival(5, hits(800)), steady(5, hits(840)),
+      fickle = {hits(900), hits(780), hits(880), hits(800), hits(845)};
   const auto sure = CompareFamilies({Of(steady)}, {Of(rival)});
   CHECK(sure.lead == Approx(0.04));
   CHECK(sure.p < 1e-6);
@@ -178,7 +179,8 @@ TEST_CASE("a lead that comes and goes with the seed is none, and its choice is p
   CHECK_THROWS_AS(CompareFamilies({Of(steady)}, {{&rival[0]}}), Error);
 }
 
-TEST_CASE("a share over pairs of seeds counts every statement against every other seed, with the jackknife's interval") {
+TEST_CASE(
+    "a share over pairs of seeds counts every statement against every other seed, with the jackknife's interval") {
   // Three seeds with 2, 1 and 0 statements; returned[s][s] does not count.
   const std::vector<double> statements = {2.0, 1.0, 0.0};
   const std::vector<std::vector<double>> returned = {{9.0, 2.0, 1.0}, {1.0, 9.0, 0.0}, {0.0, 0.0, 9.0}};

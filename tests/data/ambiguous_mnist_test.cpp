@@ -161,7 +161,8 @@ TEST_CASE("missing ambiguous-mnist files name the command that makes them") {
   CHECK(mnist.kind == ErrorKind::kNotFound);
   CHECK_THAT(mnist.message, ContainsSubstring("t10k-images") && ContainsSubstring("fetch-data"));
   WriteMnist(folder, "t10k", 2);
-  CHECK_THAT(FailureOf([&] { (void)LoadAmbiguous(folder, "dirty-mnist"); }).message, ContainsSubstring(kLabels) && ContainsSubstring(remedy));
+  CHECK_THAT(FailureOf([&] { (void)LoadAmbiguous(folder, "dirty-mnist"); }).message,
+             ContainsSubstring(kLabels) && ContainsSubstring(remedy));
 }
 
 TEST_CASE("files that torch.save did not write, and cut-off ones, are refused") {
@@ -195,7 +196,8 @@ TEST_CASE("a labels file with a damaged byte is read or refused, and nothing els
 }
 
 TEST_CASE("a tensor that states more elements than its file holds is refused") {
-  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({1, 1, 28, 28}).expand({1000, 1, 28, 28})), ContainsSubstring("does not fit"));
+  CHECK_THAT(ComplaintWith(kSamples, torch::zeros({1, 1, 28, 28}).expand({1000, 1, 28, 28})),
+             ContainsSubstring("does not fit"));
 }
 
 TEST_CASE("ambiguous-mnist tensors of the wrong type or shape are refused with both") {

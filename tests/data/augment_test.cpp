@@ -234,5 +234,6 @@ TEST_CASE("distorted images keep what they show, about where it was") {
 TEST_CASE("an unknown augmentation lists the known ones") {
   const Failure failure = FailureOf([] { (void)FindAugmentation("flop"); });
   CHECK(failure.kind == ErrorKind::kUsage);
-  CHECK_THAT(failure.message, ContainsSubstring("flop") && ContainsSubstring("shift") && ContainsSubstring("nearest: flip"));
+  CHECK_THAT(failure.message,
+             ContainsSubstring("flop") && ContainsSubstring("shift") && ContainsSubstring("nearest: flip"));
 }

@@ -76,7 +76,9 @@ TEST_CASE("another calibration seed chooses other calibration images and changes
   options.name = "cifar10";
   options.calibration = 15;
   options.noise = 0.01;
-  const auto load = [&](std::uint64_t calibration_seed) { return LoadData(options, {folder.path()}, 1, calibration_seed); };
+  const auto load = [&](std::uint64_t calibration_seed) {
+    return LoadData(options, {folder.path()}, 1, calibration_seed);
+  };
   const DataSplits first = load(1), other = load(2);
   CHECK(first.calibration.images.equal(LoadData(options, {folder.path()}, 1).calibration.images));
   CHECK_FALSE(first.calibration.positions.equal(other.calibration.positions));
@@ -109,7 +111,8 @@ TEST_CASE("an unknown data set lists the known names and the nearest") {
   options.name = "cifar-10";
   const Failure failure = FailureOf([&] { (void)LoadData(options, {"."}, 1); });
   CHECK(failure.kind == ErrorKind::kUsage);
-  CHECK_THAT(failure.message, ContainsSubstring("cifar-10") && ContainsSubstring("fashion-mnist") && ContainsSubstring("nearest: cifar10"));
+  CHECK_THAT(failure.message, ContainsSubstring("cifar-10") && ContainsSubstring("fashion-mnist") &&
+                                  ContainsSubstring("nearest: cifar10"));
 }
 
 TEST_CASE("bytes are scaled to 0..1 and normalized per channel") {

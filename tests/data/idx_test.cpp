@@ -133,7 +133,8 @@ TEST_CASE("an idx file of another kind is refused with the magic it has and the 
 
 TEST_CASE("an idx file that ends early says how many bytes are missing") {
   const std::string bytes = IdxImages(12);
-  CHECK_THAT(FailureWithTrainImages(bytes.substr(0, bytes.size() - 3)).message, ContainsSubstring("too short: 69 of 72 bytes"));
+  CHECK_THAT(FailureWithTrainImages(bytes.substr(0, bytes.size() - 3)).message,
+             ContainsSubstring("too short: 69 of 72 bytes"));
   CHECK_THAT(FailureWithTrainImages(bytes.substr(0, 9)).message, ContainsSubstring("idx header"));
   CHECK_THAT(FailureWithTrainImages("").message, ContainsSubstring("idx header"));
 }

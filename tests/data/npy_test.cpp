@@ -248,7 +248,8 @@ TEST_CASE("npy types that images or labels cannot have are refused by name") {
 
 TEST_CASE("an npy file with too few or too many elements is refused") {
   const std::string images = FourImages();
-  CHECK_THAT(FailureWith(images.substr(0, images.size() - 1), FourLabels(), "x.npy").message, ContainsSubstring("23 bytes"));
+  CHECK_THAT(FailureWith(images.substr(0, images.size() - 1), FourLabels(), "x.npy").message,
+             ContainsSubstring("23 bytes"));
   CHECK_THAT(FailureWith(images + "x", FourLabels(), "x.npy").message, ContainsSubstring("25 bytes"));
   CHECK_THAT(FailureWith(Npy("|u1", "(99999999999, 99999999999, 99999999999)", "abc"), FourLabels(), "x.npy").message,
              ContainsSubstring("3 bytes"));
@@ -262,12 +263,14 @@ TEST_CASE("a negative npy label is reported with its position") {
 }
 
 TEST_CASE("an empty npy data set is refused") {
-  CHECK_THAT(FailureWith(Npy("|u1", "(0, 2, 3)", ""), Npy("<i8", "(0,)", ""), "x.npy").message, ContainsSubstring("empty"));
+  CHECK_THAT(FailureWith(Npy("|u1", "(0, 2, 3)", ""), Npy("<i8", "(0,)", ""), "x.npy").message,
+             ContainsSubstring("empty"));
 }
 
 TEST_CASE("npy image and label counts that differ are both reported") {
   const std::string labels = Npy("<i8", "(3,)", Bytes<std::int64_t>({0, 2, 1}));
-  CHECK_THAT(FailureWith(FourImages(), labels, "x.npy").message, ContainsSubstring("4 images") && ContainsSubstring("3 labels"));
+  CHECK_THAT(FailureWith(FourImages(), labels, "x.npy").message,
+             ContainsSubstring("4 images") && ContainsSubstring("3 labels"));
 }
 
 TEST_CASE("npy arrays of the wrong rank are refused with their shape") {
@@ -275,7 +278,8 @@ TEST_CASE("npy arrays of the wrong rank are refused with their shape") {
              ContainsSubstring("[4]"));
   CHECK_THAT(FailureWith(FourImages(), Npy("|u1", "(2, 2)", std::string(4, '\0')), "y.npy").message,
              ContainsSubstring("[2, 2]"));
-  CHECK_THAT(FailureWith(FourImages(), Npy("|u1", "()", std::string(1, '\0')), "y.npy").message, ContainsSubstring("[]"));
+  CHECK_THAT(FailureWith(FourImages(), Npy("|u1", "()", std::string(1, '\0')), "y.npy").message,
+             ContainsSubstring("[]"));
 }
 
 TEST_CASE("an npy image with NaN is reported with its number") {
@@ -294,7 +298,8 @@ TEST_CASE("npy files that are missing or not named are reported by their recipe 
   CHECK(failure().kind == ErrorKind::kUsage);
   options.train_images = "no-such-file.npy";
   CHECK(failure().kind == ErrorKind::kNotFound);
-  CHECK_THAT(failure().message, ContainsSubstring("data.train_images: no file no-such-file.npy in " + folder.path().string()));
+  CHECK_THAT(failure().message,
+             ContainsSubstring("data.train_images: no file no-such-file.npy in " + folder.path().string()));
   options.train_images = "x.npy";
   CHECK(failure().kind == ErrorKind::kUsage);
   CHECK_THAT(failure().message, ContainsSubstring("data.train_labels"));

@@ -9,10 +9,10 @@
 #include "bitplan/exporters/quantized_network.h"
 #include "bitplan/io/files.h"
 #include "bitplan/models/architectures.h"
-#include "bitplan/quantizers/packing.h"
 #include "bitplan/ptq/apply.h"
 #include "bitplan/ptq/compensate.h"
 #include "bitplan/ptq/correction.h"
+#include "bitplan/quantizers/packing.h"
 #include "io/scratch.h"
 #include "support/networks.h"
 

@@ -278,7 +278,8 @@ TEST_CASE("values that no plan can hold are refused") {
   CHECK_THAT(PlanComplaint("[-0.0002, 0.0009]", "[-0.0002]"), ContainsSubstring("must have two ends"));
   CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{average_bits: 3.0, bytes: 5}"),
              ContainsSubstring("has both average_bits and bytes; keep one"));
-  CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{}"), ContainsSubstring("must have one of the keys average_bits, bytes, bops"));
+  CHECK_THAT(PlanComplaint("{average_bits: 3.0}", "{}"),
+             ContainsSubstring("must have one of the keys average_bits, bytes, bops"));
 }
 
 TEST_CASE("a plan whose layers do not add up to the model is refused") {

@@ -90,8 +90,9 @@ TEST_CASE("a value out of range names the key, the value and the bound") {
 
 TEST_CASE("NaN and infinity are no values of a recipe") {
   for (const char* value : {"nan", ".nan", "inf", ".inf", "-.inf", "1e999"}) {
-    CHECK_THAT(Complaint(kSmall + "train: {learning_rate: " + value + "}\n"),
-               ContainsSubstring("r.yaml:5: train.learning_rate is '" + std::string(value) + "'; it must be a number > 0"));
+    CHECK_THAT(
+        Complaint(kSmall + "train: {learning_rate: " + value + "}\n"),
+        ContainsSubstring("r.yaml:5: train.learning_rate is '" + std::string(value) + "'; it must be a number > 0"));
   }
 }
 
@@ -137,7 +138,8 @@ TEST_CASE("the version of the format must be given and known") {
 }
 
 TEST_CASE("a recipe without name, data or model says what is missing") {
-  CHECK_THAT(Complaint("bitplan: 1\nmodel: {file: a.pt}\ndata: {name: mnist}\n"), ContainsSubstring("missing key 'name'"));
+  CHECK_THAT(Complaint("bitplan: 1\nmodel: {file: a.pt}\ndata: {name: mnist}\n"),
+             ContainsSubstring("missing key 'name'"));
   CHECK_THAT(Complaint("bitplan: 1\nname: a\nmodel: {file: a.pt}\n"), ContainsSubstring("missing key 'data.name'"));
   CHECK(Complaint("bitplan: 1\nname: a\ndata: {name: mnist}\n") == "r.yaml: model needs an architecture or a file");
 }
@@ -286,14 +288,14 @@ TEST_CASE("a dumped recipe has one stable form") {
                      "train:\n",
                      0) == 0);
   CHECK_THAT(dumped, ContainsSubstring("\nallocate:\n"
-                              "  allocator: exact\n"
-                              "  budget: {average_bits: 3.0}\n"
-                              "  bits: [2, 8]\n"
-                              "  quantile: 1.0\n"
-                              "  mode: rank\n"
-                              "  guard: true\n"
-                              "  draws: 4\n"
-                              "  random_bits: {"));
+                                       "  allocator: exact\n"
+                                       "  budget: {average_bits: 3.0}\n"
+                                       "  bits: [2, 8]\n"
+                                       "  quantile: 1.0\n"
+                                       "  mode: rank\n"
+                                       "  guard: true\n"
+                                       "  draws: 4\n"
+                                       "  random_bits: {"));
 }
 
 TEST_CASE("a section's text changes with its own keys only") {

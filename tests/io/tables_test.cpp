@@ -105,8 +105,10 @@ TEST_CASE("text that is no sensitivity table is refused") {
 }
 
 TEST_CASE("a table of another version, or with unknown, missing or inconsistent parts, is refused") {
-  CHECK_THAT(TableComplaint("\"bitplan_sensitivity\": 1", "\"bitplan_sensitivity\": 2"), ContainsSubstring("format 2 is unknown"));
-  CHECK_THAT(TableComplaint("\"macs\"", "\"macz\""), ContainsSubstring("unknown key 'macz'") && ContainsSubstring("nearest: macs"));
+  CHECK_THAT(TableComplaint("\"bitplan_sensitivity\": 1", "\"bitplan_sensitivity\": 2"),
+             ContainsSubstring("format 2 is unknown"));
+  CHECK_THAT(TableComplaint("\"macs\"", "\"macz\""),
+             ContainsSubstring("unknown key 'macz'") && ContainsSubstring("nearest: macs"));
   CHECK_THAT(TableComplaint("\"macs\":288000,", ""), ContainsSubstring("macs"));
   CHECK_THAT(TableComplaint("\"weights\":500,", "\"weights\":\"500\","), ContainsSubstring("must be number"));
   CHECK_THAT(TableComplaint("\"widths\": [1,2,8]", "\"widths\": [1,2]"), ContainsSubstring("3 entries for 2 widths"));

@@ -242,7 +242,8 @@ def forward(self, x):
   CHECK_THAT(ReasonOf(DescribeNetwork(parts, "chunks", {4}), "all"), ContainsSubstring("a view into it"));
 }
 
-TEST_CASE("weights that a frozen graph holds as constants are listed, or named as the reason when there are no others") {
+TEST_CASE(
+    "weights that a frozen graph holds as constants are listed, or named as the reason when there are no others") {
   const auto module = MakeModule({{"first", torch::randn({4, 4})}, {"fc", torch::randn({3, 4})}}, R"(
 def forward(self, x):
     return torch.linear(torch.linear(x - 0.5, self.first), self.fc)
@@ -297,8 +298,8 @@ def forward(self, x):
 TEST_CASE("the code of a method that a method calls belongs to a model's hash, whatever the optimizer does") {
   const torch::Tensor weight = torch::ones({3, 4});
   const auto nested = [&](const std::string& activation) {
-    torch::jit::Module inner = MakeModule({{"fc", weight}}, "def forward(self, x):\n    return torch.linear(torch." +
-                                                                activation + "(x), self.fc)\n");
+    torch::jit::Module inner = MakeModule(
+        {{"fc", weight}}, "def forward(self, x):\n    return torch.linear(torch." + activation + "(x), self.fc)\n");
     for (const char* name : {"Middle", "Outer"}) {
       torch::jit::Module outer(name);
       outer.register_module("inner", inner);

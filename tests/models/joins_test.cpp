@@ -48,8 +48,8 @@ std::size_t IndexOf(const Network& network, const std::string& name) {
 
 TEST_CASE("a residual connection is found at the layer that ends it, whichever term stands first") {
   for (const std::string sum : {"y + x", "x + y", "torch.add(y, x)", "y.add_(x)"}) {
-    const Network network = Convolutions("  x = torch.relu(" + Conv("a", "x") + ")\n  y = torch.relu(" + Conv("b", "x") +
-                                         ")\n  y = self.norm(" + Conv("c", "y") + ")\n  y = " + sum);
+    const Network network = Convolutions("  x = torch.relu(" + Conv("a", "x") + ")\n  y = torch.relu(" +
+                                         Conv("b", "x") + ")\n  y = self.norm(" + Conv("c", "y") + ")\n  y = " + sum);
     const auto joins = FindJoins(network);
     INFO(sum);
     CHECK_FALSE(joins[IndexOf(network, "a")]);
@@ -61,9 +61,9 @@ TEST_CASE("a residual connection is found at the layer that ends it, whichever t
 }
 
 TEST_CASE("of two ways with layers the one that ends last looks at the other") {
-  const Network network = Convolutions("  x = torch.relu(x)\n  y = self.norm(" + Conv("a", "x") + ")\n  z = " +
-                                       Conv("b", "x") + "\n  y = torch.relu(y + z)\n  y = torch.relu(" + Conv("c", "y") +
-                                       ")");
+  const Network network =
+      Convolutions("  x = torch.relu(x)\n  y = self.norm(" + Conv("a", "x") + ")\n  z = " + Conv("b", "x") +
+                   "\n  y = torch.relu(y + z)\n  y = torch.relu(" + Conv("c", "y") + ")");
   const auto joins = FindJoins(network);
   CHECK_FALSE(joins[IndexOf(network, "a")]);
   REQUIRE(joins[IndexOf(network, "b")]);

@@ -13,11 +13,10 @@ namespace {
 // Three layers; what `forward` does with them is the test's.
 Network ThreeLayers(const std::string& forward) {
   torch::manual_seed(3);
-  return DescribeNetwork(testing::MakeModule({{"a", torch::randn({6, 4})},
-                                              {"b", torch::randn({6, 6})},
-                                              {"c", torch::randn({3, 6})}},
-                                             "def forward(self, x):\n" + forward),
-                         "three", {4});
+  return DescribeNetwork(
+      testing::MakeModule({{"a", torch::randn({6, 4})}, {"b", torch::randn({6, 6})}, {"c", torch::randn({3, 6})}},
+                          "def forward(self, x):\n" + forward),
+      "three", {4});
 }
 
 torch::Tensor SomeImages(const Network& network, std::int64_t count) {

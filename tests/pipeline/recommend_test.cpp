@@ -46,7 +46,8 @@ TEST_CASE("of plans that are not told apart the smallest is recommended, never o
   CHECK(SmallestAsGoodAsBest({best.Of(1000), tied.Of(900)}, kShared, kResamples, Stream()) == 1U);
   CHECK(SmallestAsGoodAsBest({best.Of(1000), worse_nll.Of(500)}, kShared, kResamples, Stream()) == 0U);
   CHECK(SmallestAsGoodAsBest({best.Of(1000), worse_accuracy.Of(500)}, kShared, kResamples, Stream()) == 0U);
-  CHECK(SmallestAsGoodAsBest({worse_nll.Of(500), worse_accuracy.Of(400), best.Of(900), best.Of(900)}, kShared, kResamples,
+  CHECK(SmallestAsGoodAsBest({worse_nll.Of(500), worse_accuracy.Of(400), best.Of(900), best.Of(900)}, kShared,
+                             kResamples,
                              Stream()) == 2U);  // equal bytes and NLL: the earlier one
   CHECK_FALSE(SmallestAsGoodAsBest({}, kShared, kResamples, Stream()).has_value());
 }
@@ -55,15 +56,20 @@ TEST_CASE("over all budgets only what is surely within the tolerance is recommen
   const Measured reference(50, 0.2), same(50, 0.2), loses_half_a_point(55, 0.2), loses_five_points(100, 0.2);
   const std::vector<ShipCandidate> candidates = {loses_five_points.Of(100), loses_half_a_point.Of(200), same.Of(300)};
   CHECK(SmallestWithin(candidates, {&reference.correct}, kShared, 0.012, kResamples, Stream()) == 1U);
-  CHECK(SmallestWithin(candidates, {&reference.correct}, kShared, 0.004, kResamples, Stream()) == 2U);  // not surely within it
+  CHECK(SmallestWithin(candidates, {&reference.correct}, kShared, 0.004, kResamples, Stream()) ==
+        2U);  // not surely within it
   CHECK(SmallestWithin(candidates, {&reference.correct}, kShared, 0.10, kResamples, Stream()) == 0U);
   CHECK_FALSE(SmallestWithin({candidates[0]}, {&reference.correct}, kShared, 0.01, kResamples, Stream()).has_value());
 }
 
-TEST_CASE("a plan that is better with one calibration seed and worse with the next is no worse, whatever its images say") {
+TEST_CASE(
+    "a plan that is better with one calibration seed and worse with the next is no worse, whatever its images say") {
   const Measured best(50, 0.20), good = Scattered(best, 0.05F), bad(90, 0.20);
-  const ShipCandidate steady{1000, {&best.correct, &best.correct, &best.correct}, {&best.losses, &best.losses, &best.losses}};
-  const ShipCandidate fickle{900, {&good.correct, &bad.correct, &good.correct}, {&good.losses, &good.losses, &good.losses}};
-  const ShipCandidate worse{800, {&bad.correct, &bad.correct, &bad.correct}, {&good.losses, &good.losses, &good.losses}};
+  const ShipCandidate steady{
+      1000, {&best.correct, &best.correct, &best.correct}, {&best.losses, &best.losses, &best.losses}};
+  const ShipCandidate fickle{
+      900, {&good.correct, &bad.correct, &good.correct}, {&good.losses, &good.losses, &good.losses}};
+  const ShipCandidate worse{
+      800, {&bad.correct, &bad.correct, &bad.correct}, {&good.losses, &good.losses, &good.losses}};
   CHECK(SmallestAsGoodAsBest({steady, fickle, worse}, kShared, kResamples, Stream()) == 1U);
 }

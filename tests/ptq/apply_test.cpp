@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "bitplan/core/error.h"
-#include "bitplan/quantizers/quantizer.h"
 #include "bitplan/ptq/compensate.h"
 #include "bitplan/ptq/correction.h"
+#include "bitplan/quantizers/quantizer.h"
 #include "support/networks.h"
 
 namespace bitplan {
@@ -125,9 +125,8 @@ TEST_CASE("a plan for another model is refused and says which layers differ") {
 
   Plan unknown = PlanFor(network);
   unknown.layers[1].name = "conv9";
-  CHECK_THROWS_WITH(FitPlan(unknown, network, hash),
-                    ContainsSubstring("the model has no layer conv9") &&
-                        ContainsSubstring("the plan has no layer conv2"));
+  CHECK_THROWS_WITH(FitPlan(unknown, network, hash), ContainsSubstring("the model has no layer conv9") &&
+                                                         ContainsSubstring("the plan has no layer conv2"));
   Plan twice = PlanFor(network);
   twice.layers[1] = twice.layers[0];
   CHECK_THROWS_WITH(FitPlan(twice, network, hash), ContainsSubstring("gives layer conv1 twice"));

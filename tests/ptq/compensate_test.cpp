@@ -88,7 +88,8 @@ Network Residual(const std::string& sum, bool batch_norm) {
   module.define(
       "def forward(self, x):\n  x = torch.relu(torch.conv2d(x, self.a.weight, None, 1, 1))\n"
       "  y = torch.relu(torch.conv2d(x, self.b.weight, None, 1, 1))\n  y = torch.conv2d(y, self.c.weight, None, 1, 1)\n"
-      "  y = " + after + "\n  return torch.relu(" + sum + ").flatten(1)\n");
+      "  y = " +
+      after + "\n  return torch.relu(" + sum + ").flatten(1)\n");
   module.eval();
   return DescribeNetwork(module, "residual", {8, 6, 6});
 }
@@ -106,8 +107,7 @@ TEST_CASE("the layer that ends a residual block takes back what the way around i
       const QuantizerOptions options = Options(batch_norm ? "transfer" : "off");
       AppliedPlan applied = ApplyBits(network, bits, {}, options, {});
       CompensateRounding(network, applied, bits, options, images, SilentSink());
-      (void)CorrectNetwork(network, applied, options, images, RandomImages(network, 10), Normalizer({}),
-                           SilentSink());
+      (void)CorrectNetwork(network, applied, options, images, RandomImages(network, 10), Normalizer({}), SilentSink());
       const torch::NoGradGuard no_grad;
       return (RunForward(applied.module, others) - RunForward(network.module, others)).square().mean().item<double>();
     };

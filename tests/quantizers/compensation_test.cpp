@@ -75,8 +75,8 @@ TEST_CASE("a transposed weight and one scale for all are compensated alike") {
     options.granularity = granularity;
     const WeightRows rows(w, 0, options), transposed(w.t(), 1, options);
     const torch::Tensor values = rows.Compensated(rows.Fit(2, "half"), rows.OwnOutputs(moments), 0.1).Values();
-    CHECK(torch::allclose(transposed.Compensated(transposed.Fit(2, "half"), transposed.OwnOutputs(moments), 0.1).Values(),
-                          values.t()));
+    CHECK(torch::allclose(
+        transposed.Compensated(transposed.Fit(2, "half"), transposed.OwnOutputs(moments), 0.1).Values(), values.t()));
 
     CHECK(rows.OutputError(values, rows.OwnOutputs(moments)) <
           rows.OutputError(rows.Values(rows.Fit(2, "half")), rows.OwnOutputs(moments)));

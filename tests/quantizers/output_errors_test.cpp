@@ -34,8 +34,9 @@ torch::Tensor Rounded(const torch::Tensor& rows, const torch::Tensor& scales, ro
 
 // By the outputs themselves: float64 [channels].
 torch::Tensor ByOutputs(const torch::Tensor& changes, const torch::Tensor& inputs) {
-  const torch::Tensor outputs =
-      changes.to(torch::kFloat64).reshape({inputs.size(0), -1, inputs.size(2)}).matmul(inputs.to(torch::kFloat64).transpose(1, 2));
+  const torch::Tensor outputs = changes.to(torch::kFloat64)
+                                    .reshape({inputs.size(0), -1, inputs.size(2)})
+                                    .matmul(inputs.to(torch::kFloat64).transpose(1, 2));
   return outputs.square().mean(2).reshape({-1});
 }
 

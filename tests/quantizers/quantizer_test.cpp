@@ -276,7 +276,8 @@ TEST_CASE("a channel of denormals becomes zero at every width and range, and one
           INFO(size << " " << range << " " << grid << " at " << bits << " bits");
           const QuantizedWeight fit = rows.Fit(bits, grid);
           CHECK(std::isfinite(fit.error));
-          for (const torch::Tensor& values : {rows.Values(fit), rows.Compensated(fit, rows.OwnOutputs(moments), 0.2).Values()}) {
+          for (const torch::Tensor& values :
+               {rows.Values(fit), rows.Compensated(fit, rows.OwnOutputs(moments), 0.2).Values()}) {
             CHECK(values.isfinite().all().item<bool>());
             CHECK(values[1].abs().max().item<float>() <= (size < 1e-39 ? 0.0F : 4e-37F));
           }

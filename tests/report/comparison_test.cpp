@@ -63,8 +63,7 @@ TEST_CASE("every text colour of a report has a contrast of 4.5:1 to white and to
   int count = 0;
   for (std::sregex_iterator it(page.begin(), page.end(), text), end; it != end; ++it, ++count) {
     std::string colour = (*it)[1];
-    if (colour.size() == 4)
-      colour = {'#', colour[1], colour[1], colour[2], colour[2], colour[3], colour[3]};
+    if (colour.size() == 4) colour = {'#', colour[1], colour[1], colour[2], colour[2], colour[3], colour[3]};
     INFO(colour);
     CHECK(Contrast("#ffffff", colour) >= 4.5);
     CHECK(Contrast("#eef6ee", colour) >= 4.5);

@@ -6,7 +6,6 @@
 #include "models/support.h"
 #include "support/catch.h"
 
-
 using namespace bitplan;
 
 namespace {

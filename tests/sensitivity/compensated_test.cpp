@@ -41,7 +41,8 @@ TEST_CASE("the table of compensated errors lies below that of nearest rounding")
   for (std::size_t l = 0; l < nearest.size(); ++l) {
     for (std::size_t k = 0; k < 2; ++k) {
       INFO(setting.network.layers[l].name << ": " << compensated[l][k] << " against " << nearest[l][k]);
-      // The nine inputs of the first layer are random pixels: there is little that one weight could take back of another.
+      // The nine inputs of the first layer are random pixels: there is little that one weight could take back of
+      // another.
       CHECK(compensated[l][k] < (l == 0 ? 1.05 : 0.9) * nearest[l][k]);
     }
   }

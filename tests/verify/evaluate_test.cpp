@@ -74,7 +74,8 @@ TEST_CASE("huge logits do not overflow") {
 TEST_CASE("labels beyond the network's classes and outputs that are not finite are data errors") {
   CHECK_THROWS_WITH(EvaluateLogits(Probabilities(), torch::tensor({0, 1, 3, 1}, torch::kInt64)),
                     ContainsSubstring("label 3") && ContainsSubstring("3 outputs"));
-  CHECK_THROWS_WITH(EvaluateLogits(Probabilities(), torch::tensor({0, -1, 2, 1}, torch::kInt64)), ContainsSubstring("label -1"));
+  CHECK_THROWS_WITH(EvaluateLogits(Probabilities(), torch::tensor({0, -1, 2, 1}, torch::kInt64)),
+                    ContainsSubstring("label -1"));
   CHECK_THROWS_AS(EvaluateLogits(Probabilities(), torch::tensor({0, 1}, torch::kInt64)), Error);
   const torch::Tensor bad = torch::full({1, 3}, std::nan(""));
   CHECK_THROWS_WITH(EvaluateLogits(bad, torch::tensor({0}, torch::kInt64)), ContainsSubstring("image 0"));

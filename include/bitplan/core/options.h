@@ -13,18 +13,18 @@
 namespace bitplan {
 
 struct ModelOptions {
-  std::string architecture;  // built-in architecture, or
-  std::string file;          // a TorchScript file, relative to the data folder or the recipe
+  std::string architecture;       // built-in architecture, or
+  std::string file;               // a TorchScript file, relative to the data folder or the recipe
   bool answers_may_vary = false;  // whether a network may answer an image by its batch or by chance (models/answers.h)
 };
 
 struct DataOptions {
-  std::string name;                    // a name of DatasetSources: mnist, dirty-mnist, npy, ...
-  std::vector<double> normalize_mean;  // per channel, of pixels scaled to 0..1
-  std::vector<double> normalize_std;   // > 0
-  int calibration = 5000;              // images that choices are made on, chosen by seed
+  std::string name;                        // a name of DatasetSources: mnist, dirty-mnist, npy, ...
+  std::vector<double> normalize_mean;      // per channel, of pixels scaled to 0..1
+  std::vector<double> normalize_std;       // > 0
+  int calibration = 5000;                  // images that choices are made on, chosen by seed
   std::string calibration_from = "train";  // train, test: the split that they are taken from
-  double noise = 0.0;                  // standard deviation of Gaussian noise on the normalized images, drawn once
+  double noise = 0.0;                      // standard deviation of Gaussian noise on the normalized images, drawn once
   // name: npy only; files relative to the data folder or the recipe
   std::string train_images, train_labels, test_images, test_labels;
   std::string calibration_images, calibration_labels;  // empty: taken from a split
@@ -119,7 +119,7 @@ struct CompareOptions {
   std::vector<double> budgets = {1.25, 1.5, 2.0, 2.5, 3.0, 4.0};  // average bits per weight
   int calibration_seeds = 0;  // repetitions with other calibration data; 0: as many as the network's cost allows
   int seeds = 3;              // of allocators whose answer depends on the seed, where there is one calibration seed
-  double tolerance = 0.01;  // accuracy that a plan recommended over all budgets may cost, a share
+  double tolerance = 0.01;    // accuracy that a plan recommended over all budgets may cost, a share
 };
 
 // Of a Bayesian network whose variational parameters get their own widths (`bitplan bayes`).
@@ -149,8 +149,8 @@ struct BayesOptions {
   std::string fine_tune = "reference";                                      // reference, draws, bound
   int fine_tune_epochs = 2;
   double fine_tune_learning_rate = 0.0005;
-  bool control = true;             // the float network fine-tuned as the others are; where `stages` has fine-tuned
-  std::string clean, ambiguous;    // test splits that are measured; `clean` empty: data.name
+  bool control = true;           // the float network fine-tuned as the others are; where `stages` has fine-tuned
+  std::string clean, ambiguous;  // test splits that are measured; `clean` empty: data.name
   std::vector<std::string> out_of_distribution;  // likewise, each by itself
   BayesPlanOptions plan;
 };

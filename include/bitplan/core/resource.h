@@ -1,7 +1,7 @@
 // What a plan may spend: a list of resources, each with its cost of a unit at a width.
 //
-// Adding one: its cost and its line in src/core/resources.cpp. Recipe keys (allocate.budget.NAME), plans, allocators and
-// `bitplan help recipe` follow from the list.
+// Adding one: its cost and its line in src/core/resources.cpp. Recipe keys (allocate.budget.NAME), plans, allocators
+// and `bitplan help recipe` follow from the list.
 #pragma once
 
 #include <cstdint>

@@ -44,10 +44,11 @@ struct SeedMean {
 // neither a bootstrap of samples within seeds nor one of seeds alone has the variance. With the mean squares of the
 // two-way table of S seeds and N samples, seeds (MS_s, S - 1 degrees), samples (MS_i) and the rest (MS_e), the variance
 // of the mean is (MS_s + MS_i - MS_e) / SN. It is estimated with MS_i - MS_e >= 0 and as at least MS_e, which few
-// different samples may undercut by chance, and the interval is Student's with (MS_s + max(MS_i - MS_e, 0))^2 / (MS_s^2 / (S - 1)) degrees (Satterthwaite's, the samples being many; Hillis, A
-// comparison of denominator degrees of freedom methods for multiple observer ROC analysis, Statistics in Medicine 26,
-// 2007: readers are seeds, cases are samples). Where every seed has samples of its own, as many as it has, the S means are
-// independent: Student's interval with S - 1 degrees, their variance taken as at least that of their samples. Equal seeds give the interval over samples.
+// different samples may undercut by chance, and the interval is Student's with (MS_s + max(MS_i - MS_e, 0))^2 / (MS_s^2
+// / (S - 1)) degrees (Satterthwaite's, the samples being many; Hillis, A comparison of denominator degrees of freedom
+// methods for multiple observer ROC analysis, Statistics in Medicine 26, 2007: readers are seeds, cases are samples).
+// Where every seed has samples of its own, as many as it has, the S means are independent: Student's interval with S -
+// 1 degrees, their variance taken as at least that of their samples. Equal seeds give the interval over samples.
 //
 // Needs at least two seeds and two samples of each, as many of `a` as of `b`; Error(kInternal) otherwise.
 [[nodiscard]] SeedMean CompareOverSeeds(const SeedOutcomes& a, const SeedOutcomes& b, SeedSamples samples);
@@ -63,8 +64,8 @@ struct SharePerPair {
 [[nodiscard]] SharePerPair ShareOverPairs(const std::vector<double>& statements,
                                           const std::vector<std::vector<double>>& returned);
 
-// The two ways in one: a single seed by the comparison over samples, several by CompareOverSeeds, whose p then stands in
-// the place of McNemar's.
+// The two ways in one: a single seed by the comparison over samples, several by CompareOverSeeds, whose p then stands
+// in the place of McNemar's.
 [[nodiscard]] PairedComparison ComparePaired(const SeedOutcomes& better, const SeedOutcomes& worse, SeedSamples samples,
                                              int resamples, const RandomStream& stream);
 [[nodiscard]] MeanDifference PairedMean(const SeedLosses& a, const SeedLosses& b, SeedSamples samples);

@@ -14,7 +14,7 @@
 namespace bitplan {
 
 struct Dataset {
-  std::string name;      // "mnist/test"
+  std::string name;  // "mnist/test"
   // uint8 [N, C, H, W], pixels as published; npy data are [N, ...]: uint8, float32 as they are or 0..1 with noise, or
   // int64
   torch::Tensor images;

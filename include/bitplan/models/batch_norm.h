@@ -52,11 +52,11 @@ class BatchNormTransfer {
   std::vector<ChannelStatistics> trained_, reference_;
 };
 
-// From here on the gradient of `output`, what a batch norm in evaluation mode made of `input`, counts that its statistics
-// change with its input. LibTorch's backward pass takes running statistics for constants, gamma / sigma * g. What the
-// statistics add is a projection of g, per channel g - mean(g) - x^ mean(g x^), x^ = (x - mean) / sqrt(var + eps): to
-// first order it is the same whether the statistics are those of the minibatch or are carried over from it (Transferred).
-// `statistics`: of `input`; nothing happens where `output` records no gradient.
+// From here on the gradient of `output`, what a batch norm in evaluation mode made of `input`, counts that its
+// statistics change with its input. LibTorch's backward pass takes running statistics for constants, gamma / sigma * g.
+// What the statistics add is a projection of g, per channel g - mean(g) - x^ mean(g x^), x^ = (x - mean) / sqrt(var +
+// eps): to first order it is the same whether the statistics are those of the minibatch or are carried over from it
+// (Transferred). `statistics`: of `input`; nothing happens where `output` records no gradient.
 void LetStatisticsFollow(const torch::Tensor& input, const torch::Tensor& output, const ChannelStatistics& statistics,
                          double eps);
 

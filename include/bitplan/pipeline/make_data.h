@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "bitplan/datagen/ambiguous_digits.h"
 #include "bitplan/core/progress.h"
+#include "bitplan/datagen/ambiguous_digits.h"
 
 namespace bitplan::pipeline {
 

@@ -1,5 +1,5 @@
-// `bitplan compare RECIPE --sensitivity`: how well every sensitivity metric predicts what plans really cost: random plans
-// with nearest rounding, or with `near` plans worth choosing from, rounded and corrected as they are deployed.
+// `bitplan compare RECIPE --sensitivity`: how well every sensitivity metric predicts what plans really cost: random
+// plans with nearest rounding, or with `near` plans worth choosing from, rounded and corrected as they are deployed.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ struct RankOptions {
   double limit = 1.0;                // nats; plans that cost more are drawn again
   std::vector<std::string> metrics;  // "posterior", "posterior-svi", "hawq", ...; empty: all
   // Average bits: at each of them `plans` different plans within 5 % of it, measured on the calibration images. One in
-  // turn is the exact solution of every metric's table, its rises each times exp(t z) with z standard normal and t drawn
-  // from [0, 1]: no metric is judged by its own plans alone. Error(kInfeasible) where there are less than three.
+  // turn is the exact solution of every metric's table, its rises each times exp(t z) with z standard normal and t
+  // drawn from [0, 1]: no metric is judged by its own plans alone. Error(kInfeasible) where there are less than three.
   std::vector<double> near;
 };
 

@@ -3,10 +3,11 @@
 //   model -> posterior -> sensitivity -> allocate -> apply -> verify
 //
 // A stage runs when something that it reads has changed: another budget runs allocate, apply and verify and nothing
-// above. Files in the output folder: model.pt (when trained), posterior.pt, fits.pt (scales of all layers at all widths),
-// sensitivity.json, draws.json, manifest.json, and of every plan plan.yaml, quantized.pt and codes.safetensors (codes and
-// scales of its layers) in plans/NAME; NAME states budget and allocator. The newest have these names in the folder too. A plan is written unverified as soon as the bits are known, and again
-// with the measurement; one that was measured here before is put in place again without running anything.
+// above. Files in the output folder: model.pt (when trained), posterior.pt, fits.pt (scales of all layers at all
+// widths), sensitivity.json, draws.json, manifest.json, and of every plan plan.yaml, quantized.pt and codes.safetensors
+// (codes and scales of its layers) in plans/NAME; NAME states budget and allocator. The newest have these names in the
+// folder too. A plan is written unverified as soon as the bits are known, and again with the measurement; one that was
+// measured here before is put in place again without running anything.
 #pragma once
 
 #include <cstdint>

@@ -25,10 +25,10 @@
 namespace bitplan::pipeline {
 
 struct StageRecord {
-  std::string input;     // hash of everything that the stage read
-  std::string content;   // hash of what it produced; what the stages below it hash in their turn
-  std::string facts;     // JSON: what the stage wants to know again when it is not run ("{}": nothing)
-  double seconds = 0.0;  // how long it took
+  std::string input;                 // hash of everything that the stage read
+  std::string content;               // hash of what it produced; what the stages below it hash in their turn
+  std::string facts;                 // JSON: what the stage wants to know again when it is not run ("{}": nothing)
+  double seconds = 0.0;              // how long it took
   std::vector<std::string> files{};  // names within the folder of what it wrote, in alphabetical order
 };
 

@@ -1,5 +1,5 @@
-// `bitplan sure RECIPE`: whether the widths of which an allocator says that it is sure come again with fresh calibration
-// data.
+// `bitplan sure RECIPE`: whether the widths of which an allocator says that it is sure come again with fresh
+// calibration data.
 #pragma once
 
 #include <cstdint>

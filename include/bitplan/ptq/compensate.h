@@ -8,8 +8,8 @@
 #include "bitplan/core/options.h"
 #include "bitplan/core/progress.h"
 #include "bitplan/models/network.h"
-#include "bitplan/quantizers/quantizer.h"
 #include "bitplan/ptq/apply.h"
+#include "bitplan/quantizers/quantizer.h"
 
 namespace bitplan {
 

@@ -30,10 +30,9 @@ namespace bitplan {
 // (n times one activation, and at most 256 MiB of float outputs). "auto" takes the candidate with the least NLL on
 // `calibration`, so it is never worse than "off" there: batch norm first, then outputs on top of it. What a network has
 // nothing to correct for stays "off": no batch norm, or no quantized layer that feeds anything else.
-[[nodiscard]] Correction CorrectNetwork(const Network& network, AppliedPlan& applied,
-                                        const QuantizerOptions& options, const torch::Tensor& images,
-                                        const Dataset& calibration, const Normalizer& normalizer,
-                                        ProgressSink& progress);
+[[nodiscard]] Correction CorrectNetwork(const Network& network, AppliedPlan& applied, const QuantizerOptions& options,
+                                        const torch::Tensor& images, const Dataset& calibration,
+                                        const Normalizer& normalizer, ProgressSink& progress);
 
 // Whether a correction changes a network that is not quantized. Re-estimated batch norms do: statistics that were
 // spoiled get better, good ones can get worse. `transfer` and `fit` alone do not: there is no change to move, and every

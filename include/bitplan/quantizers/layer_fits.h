@@ -20,8 +20,8 @@ struct LayerFits {
   // [layers][widths]; a scale takes four bytes, so all of them take far less memory than one quantized network.
   std::vector<std::vector<QuantizedWeight>> fits;
 
-  // What `choice` gives for a layer at `bits`; null where it is not known. A choice that a plan records ("zero", "output")
-  // is known where the options led to the same.
+  // What `choice` gives for a layer at `bits`; null where it is not known. A choice that a plan records ("zero",
+  // "output") is known where the options led to the same.
   [[nodiscard]] const QuantizedWeight* Find(std::size_t layer, int bits, const LevelChoice& choice) const;
   // The same by what was asked for.
   [[nodiscard]] const QuantizedWeight* Find(std::size_t layer, int bits) const { return Find(layer, bits, asked); }

@@ -1,7 +1,7 @@
 // Symmetric uniform quantizers for weights.
 //
-// At b bits a weight is written as scale * code (quantized_tensor.h), the scale one float32 per output channel (or per tensor), the 2^b
-// codes being either
+// At b bits a weight is written as scale * code (quantized_tensor.h), the scale one float32 per output channel (or per
+// tensor), the 2^b codes being either
 //   grid "zero":  integers, with a level at zero: -2^(b-1) .. 2^(b-1) - 1; the scale may be negative, so that the
 //   longer
 //                 side of the grid lies where the channel needs it;
@@ -87,8 +87,8 @@ class WeightRows {
   [[nodiscard]] QuantizedTensor Compensated(const QuantizedWeight& fit, const OutputMoments& moments,
                                             double shrinkage) const;
   // With the damping of the target (0.01, 0.1 or 1) and the shrinkage (1, 0.5, 0.2 or 0.05) that give the least output
-  // error under `held_out`, moments of other inputs, or Q(w) as it is when none gives less. What was chosen is then done
-  // by all inputs: `held_share` of their moments are the held out ones; 0: as it was chosen.
+  // error under `held_out`, moments of other inputs, or Q(w) as it is when none gives less. What was chosen is then
+  // done by all inputs: `held_share` of their moments are the held out ones; 0: as it was chosen.
   [[nodiscard]] QuantizedTensor Compensated(const QuantizedWeight& fit, const OutputMoments& moments,
                                             const OutputMoments& held_out, double held_share = 0.0) const;
   // The mean squared difference of the layer's outputs, with `values` for weights, from those wanted, summed over the

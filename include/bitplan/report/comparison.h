@@ -43,7 +43,7 @@ struct ComparedPlan {
   std::string note;
   CorrectionMethod correction;
   Metrics metrics;
-  PairedComparison drop;           // against the float network
+  PairedComparison drop;  // against the float network
   // Against the float network with `correction`; empty where that leaves a float network as it is.
   std::optional<FloatCorrected> float_corrected;
   PairedComparison below_uniform;  // accuracy(uniform) - accuracy(this) at the same budget; negative: better than it
@@ -77,9 +77,9 @@ struct LayerSummary {
 struct Recommendations {
   std::string data;  // the images that chose, "mnist/calibration"
   std::int64_t samples = 0;
-  bool apart = true;           // these are other images than those that the comparison measures on
-  bool perhaps_known = false;  // training images of a model from a file: whoever trained it may have used them
-  double tolerance = 0.0;      // accuracy that the plan over all budgets may cost, a share
+  bool apart = true;                   // these are other images than those that the comparison measures on
+  bool perhaps_known = false;          // training images of a model from a file: whoever trained it may have used them
+  double tolerance = 0.0;              // accuracy that the plan over all budgets may cost, a share
   std::vector<std::size_t> budgets;    // one for each budget that can be met, in the order of the plans
   std::optional<std::size_t> overall;  // empty: none is within the tolerance for sure
 

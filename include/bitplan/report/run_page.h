@@ -30,8 +30,8 @@ struct RunPage {
   std::vector<std::string> notes;
 };
 
-// The page as HTML that needs nothing else. `plots`: a folder for data, script and SVG of its drawing. Without gnuplot the
-// page says so in the place of the drawing.
+// The page as HTML that needs nothing else. `plots`: a folder for data, script and SVG of its drawing. Without gnuplot
+// the page says so in the place of the drawing.
 [[nodiscard]] std::string RunPageHtml(const RunPage& page, const std::filesystem::path& plots);
 
 }  // namespace bitplan

@@ -32,8 +32,8 @@ struct SensitivityInputs {
   std::vector<int> widths;
   std::uint64_t seed;
   const std::vector<QuantizerEvidence>* evidence = nullptr;  // of every layer, for the quantizer's range; null: none
-  const LayerFits* fits = nullptr;  // of `network` at `widths` by `quantizer` and `evidence`; null: found here
-  const LayerCodes* codes = nullptr;  // at `widths`; null: the nearest levels by `fits`
+  const LayerFits* fits = nullptr;         // of `network` at `widths` by `quantizer` and `evidence`; null: found here
+  const LayerCodes* codes = nullptr;       // at `widths`; null: the nearest levels by `fits`
   Displacements* displacements = nullptr;  // filled by a metric that keeps them (sensitivity/displacements.h)
 };
 
