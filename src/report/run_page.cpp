@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kPageStyle = R"(
 .bar { display: inline-block; height: .8em; background: #1f5fa8; vertical-align: baseline; margin-right: .4em; }
-.bar.rise { background: #a03030; } td.drawn { text-align: left; min-width: 9rem; }
+.bar.rise { background: #a03030; } td.drawn, th.drawn { text-align: left; min-width: 9rem; }
 dl { display: grid; grid-template-columns: max-content auto; gap: .2rem 1.2rem; } dt { color: #555; } dd { margin: 0; }
 )";
 
@@ -76,14 +76,15 @@ std::string LayerTable(const RunPage& page) {
   double most = 0.0;
   for (const RunPageLayer& layer : page.layers) most = std::max(most, layer.predicted_rise.value_or(0.0));
   std::string html =
-      "<h2>Layers</h2>\n<div class=scroll><table><tr><th>layer</th><th>kind</th><th>weights</th><th>bits</th>"
-      "<th>grid</th><th>log2 sigma, median</th><th>predicted rise, " +
+      "<h2>Layers</h2>\n<div class=scroll><table><tr><th>layer</th><th>kind</th><th>weights</th><th "
+      "class=drawn>bits</th>"
+      "<th>grid</th><th>log2 sigma, median</th><th class=drawn>predicted rise, " +
       HtmlText(page.rise_unit) + "</th><th>sure</th></tr>\n";
   for (std::size_t l = 0; l < page.plan.layers.size(); ++l) {
     const PlanLayer& layer = page.plan.layers[l];
     const RunPageLayer& facts = page.layers.at(l);
     html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td>", HtmlText(layer.name), HtmlText(layer.kind),
-                        layer.weights());
+                        Grouped(layer.weights()));
     if (layer.bits > 8) {
       html += "<td class=drawn>float</td><td></td><td></td><td></td><td></td></tr>\n";
       continue;
@@ -113,10 +114,10 @@ std::string RunPageHtml(const RunPage& page, const std::filesystem::path& plots)
   html += Entry("average bits", fmt::format("{:.3f}, {:.3f} with scales and widths", achieved.average_bits,
                                             achieved.average_bits_with_overhead));
   html += Entry("planned layers",
-                fmt::format("{} bytes, {:.2f} times smaller", achieved.stored_bytes, achieved.compression));
+                fmt::format("{}, {:.2f} times smaller", Counted(achieved.stored_bytes, "byte"), achieved.compression));
   if (achieved.network_bytes > 0) {
-    html += Entry("whole network",
-                  fmt::format("{} bytes, {:.2f} times smaller", achieved.network_bytes, achieved.network_compression));
+    html += Entry("whole network", fmt::format("{}, {:.2f} times smaller", Counted(achieved.network_bytes, "byte"),
+                                               achieved.network_compression));
   }
   html += Entry("predicted rise", fmt::format("{:.4g} {}", achieved.predicted_loss_rise, page.rise_unit));
   if (achieved.optimality_gap >= 0.0) {
