@@ -12,6 +12,7 @@ namespace bitplan {
 void ExportPacked(const ExportInputs& inputs, const std::filesystem::path& file);
 void ExportTorchScript(const ExportInputs& inputs, const std::filesystem::path& file);
 void ExportJson(const ExportInputs& inputs, const std::filesystem::path& file);
+void ExportOnnx(const ExportInputs& inputs, const std::filesystem::path& file);
 
 const std::vector<Exporter>& Exporters() {
   static const std::vector<Exporter> exporters = {
@@ -20,6 +21,8 @@ const std::vector<Exporter>& Exporters() {
       {"torchscript", "the module with rounded weights in float32, as Python and C++ load it", "quantized.pt",
        ExportTorchScript},
       {"json", "codes and scales as numbers in text", "quantized.json", ExportJson},
+      {"onnx", "the network for ONNX Runtime and others: weights as integers of 2 to 8 bits, the rest in float",
+       "quantized.onnx", ExportOnnx},
   };
   return exporters;
 }

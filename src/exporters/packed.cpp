@@ -103,6 +103,12 @@ std::string_view BytesOf(const torch::Tensor& tensor) {  // contiguous
   return {static_cast<const char*>(tensor.data_ptr()), tensor.nbytes()};
 }
 
+Json InputEntry(const NetworkInput& input) {
+  const NumberType& type =
+      TypeWhere(c10::toString(input.type), [&](const auto& one) { return one.type == input.type; });
+  return {{"type", type.name}, {"shape", input.shape}};
+}
+
 // Everything of the file but the bytes of its tensors.
 struct Layout {
   std::vector<safetensors::Entry> entries;  // in the order of the file: the widest numbers first, so all are aligned
@@ -154,6 +160,7 @@ Layout LayoutOf(const QuantizedNetwork& network) {
   if (blocks > 0) layout.entries.push_back({kWidths, "U8", {blocks}, blocks});
   Json index = {{"layers", layers}, {"others", others}, {"tied", network.tied}};
   if (!network.made_from.empty()) index["made_from"] = network.made_from;
+  if (!network.input.shape.empty()) index["input"] = InputEntry(network.input);
   layout.metadata = {{"format", kFormat}, {"version", kVersion}, {"index", ShortText(JsonText(index))}};
   if (!network.plan.empty()) layout.metadata.emplace_back("plan", ShortText(network.plan));
   return layout;
@@ -251,6 +258,14 @@ QuantizedLayer TakeLayer(const Json& entry, const safetensors::File& file, Numbe
   return layer;
 }
 
+NetworkInput InputOf(const Json& entry) {
+  const auto name = entry.at("type").get<std::string>();
+  const NumberType& type = TypeWhere(name, [&](const NumberType& one) { return name == one.name; });
+  NetworkInput input{.shape = entry.at("shape").get<std::vector<std::int64_t>>(), .type = type.type};
+  (void)CountOf(input.shape);
+  return input;
+}
+
 QuantizedNetwork Parsed(const std::string& bytes) {
   const safetensors::File file = safetensors::Parse(bytes);
   const auto text = [&](const char* key) {
@@ -291,6 +306,7 @@ QuantizedNetwork Parsed(const std::string& bytes) {
   for (const auto& [name, numbers] : by_type) numbers.RequireEnd();
   network.tied = index.at("tied").get<std::map<std::string, std::string>>();
   network.made_from = index.value("made_from", "");
+  if (index.contains("input")) network.input = InputOf(index.at("input"));
   if (!text("plan").empty()) network.plan = LongText(text("plan"));
   return network;
 }

@@ -27,11 +27,12 @@ struct Exported {
   Plan plan;
   QuantizedNetwork network;
   fs::path torchscript;
+  NetworkInput input = {};
 };
 
 Exported LoadExported(const fs::path& plan_file, const std::string& verify) {
   const auto text = ReadFile(plan_file, "plan");
-  Exported result{ParsePlan(text, plan_file.string()), {}, plan_file.parent_path() / kNetworkFile};
+  Exported result{ParsePlan(text, plan_file.string()), {}, plan_file.parent_path() / kNetworkFile, {}};
   const auto codes = plan_file.parent_path() / kCodesFile;
   for (const auto& file : {result.torchscript, codes}) {
     if (IsThere(file)) continue;
@@ -49,6 +50,7 @@ Exported LoadExported(const fs::path& plan_file, const std::string& verify) {
     throw Error(error.kind(), result.torchscript.string() + ": " + error.what() + "; " + verify + " writes both");
   }
   result.network.plan = text;
+  result.input = std::exchange(result.network.input, {});
   return result;
 }
 
@@ -106,7 +108,7 @@ ExportReport Export(const ExportOptions& options, ProgressSink& progress) {
                       .stored_bytes = exported.network.payload_bytes(),
                       .float_bytes = exported.network.float_bytes()};
   const auto write = [&](const fs::path& temporary) {
-    exporter.write({exported.network, exported.plan, exported.torchscript}, temporary);
+    exporter.write({exported.network, exported.plan, exported.torchscript, exported.input}, temporary);
   };
   if (exporter.file == std::string(kNetworkFile) && fs::equivalent(report.file, exported.torchscript, ignored)) {
     // It is there already.

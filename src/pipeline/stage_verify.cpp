@@ -101,6 +101,7 @@ std::int64_t StageChain::PackedBytesWith(QuantizedNetwork codes, const torch::ji
   try {
     AddOthers(codes, module);
     codes.plan = DumpPlan(plan);
+    codes.input = {};  // the packed file holds no graph
     return PackedNetworkBytes(codes);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kData) throw;
@@ -120,6 +121,7 @@ QuantizedNetwork StageChain::KeepCodes(const Plan& plan, const CorrectionMethod&
   Plan stated = plan;
   SetCorrection(stated, correction);
   codes.made_from = CodesKey(stated);
+  codes.input = {.shape = Model().input_shape, .type = Model().input_type};
   return codes;
 }
 

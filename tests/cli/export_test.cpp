@@ -7,6 +7,7 @@
 #include "bitplan/io/plan.h"
 #include "bitplan/models/network.h"
 #include "cli/program.h"
+#include "exporters/onnx_reader.h"
 #include "support/catch_torch.h"
 
 using namespace bitplan::test;
@@ -125,6 +126,27 @@ TEST_CASE("TorchScript and JSON leave under the name that the user gives") {
   const auto json = nlohmann::json::parse(ReadText(place / "out/quantized.json"));
   CHECK(json.at("layers").size() == 3);
   CHECK(json.at("plan") == ReadText(place / "out/plan.yaml"));
+}
+
+TEST_CASE("the ONNX file lies beside the plan or where the user wants it, and says what the network takes") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto codes = bitplan::LoadQuantizedNetwork(place / "out/codes.safetensors");
+  CHECK(codes.input.shape == std::vector<std::int64_t>{1, 28, 28});
+  CHECK(codes.input.type == torch::kFloat32);
+  const auto exported = place.Bitplan({"export", place.recipe(), "--out", "out", "--to", "onnx", "--json"});
+  INFO(exported.err);
+  REQUIRE(exported.code == 0);
+  CHECK(nlohmann::json::parse(exported.out).at("bytes") == std::filesystem::file_size(place / "out/quantized.onnx"));
+  REQUIRE(place.Bitplan({"export", "--out", "out", "--to", "onnx", "--file", "mine.onnx"}).code == 0);
+  const auto model = bitplan::testing::ReadOnnx(ReadText(place / "mine.onnx"));
+  CHECK(ReadText(place / "mine.onnx") == ReadText(place / "out/quantized.onnx"));
+  CHECK(model.metadata.at("plan") == ReadText(place / "out/plan.yaml"));
+  CHECK(model.ports.at("input") == std::vector<std::string>{"batch", "1", "28", "28"});
+  CHECK(std::filesystem::file_size(place / "mine.onnx") < std::filesystem::file_size(place / "out/quantized.pt") / 3);
+  // The packed file holds no graph, so it does not say it.
+  REQUIRE(place.Bitplan({"export", "--out", "out", "--to", "packed"}).code == 0);
+  CHECK(bitplan::LoadQuantizedNetwork(place / "out/quantized.safetensors").input.shape.empty());
 }
 
 TEST_CASE("an older plan of the folder is exported by its file") {

@@ -323,4 +323,5 @@ def main():
             fail("four bits lose more than 40 % of the answers")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,7 @@ struct ExportInputs {
   const QuantizedNetwork& network;
   const Plan& plan;
   const std::filesystem::path& torchscript;  // quantized.pt: the graph, with rounded weights in float
+  NetworkInput input = {};                   // what that graph takes, where it is known
 };
 
 struct Exporter {

@@ -36,6 +36,12 @@ struct QuantizedLayer {
   [[nodiscard]] torch::Tensor Values() const;
 };
 
+// What forward of the network takes: [N, shape...].
+struct NetworkInput {
+  std::vector<std::int64_t> shape;  // empty: not known
+  torch::ScalarType type = torch::kFloat32;
+};
+
 struct QuantizedNetwork {
   std::vector<QuantizedLayer> layers;  // in the order of the plan; those that are left in float are among `others`
   // Every other tensor that the module or its graph holds, in its own type: biases, batch norms, layers left alone,
@@ -44,6 +50,7 @@ struct QuantizedNetwork {
   std::map<std::string, std::string> tied;  // attribute path -> the name above that has the same numbers
   std::string plan;                         // plan.yaml as text, or empty
   std::string made_from;                    // hash of what of the plan the codes depend on, or empty
+  NetworkInput input;                       // in codes.safetensors, for exporters that need the graph
 
   // Bytes of codes and scales in the packed file, and a byte for the width and grid of every block: what a plan states
   // as achieved.stored_bytes.

@@ -1,0 +1,71 @@
+// An ONNX model as plain values, and its bytes. The format is Protocol Buffers; of its wire format a model needs whole
+// numbers, float32 numbers and byte strings, so that writing it takes no library.
+// Source: onnx.proto3 of https://github.com/onnx/onnx (field numbers and types), protobuf.dev (wire format).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace bitplan::onnx_file {
+
+// TensorProto.DataType.
+enum class Type : std::int32_t {
+  kFloat = 1,
+  kUint8 = 2,
+  kInt8 = 3,
+  kInt16 = 5,
+  kInt32 = 6,
+  kInt64 = 7,
+  kBool = 9,
+  kHalf = 10,
+  kDouble = 11,
+  kBfloat16 = 16,
+  kInt4 = 22,  // from opset 21: two a byte, the low half first
+  kInt2 = 26,  // from opset 25: four a byte, the low bits first
+};
+
+// A constant of the model.
+struct Initializer {
+  std::string name;
+  Type type = Type::kFloat;
+  std::vector<std::int64_t> dims;
+  std::string bytes;  // little-endian, C order
+};
+
+struct Attribute {
+  std::string name;
+  std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>> value;
+};
+
+struct Operation {
+  std::string type;                 // "Conv"
+  std::vector<std::string> inputs;  // an empty name: left out
+  std::vector<std::string> outputs;
+  std::vector<Attribute> attributes;
+  std::string name;
+};
+
+// An input or an output of the model. A dimension has a size, or a name when every run chooses it.
+struct Port {
+  std::string name;
+  Type type = Type::kFloat;
+  std::vector<std::variant<std::int64_t, std::string>> dims;
+};
+
+struct Model {
+  std::string name;
+  std::int64_t opset = 0;
+  std::int64_t ir_version = 0;
+  std::vector<Port> inputs, outputs;
+  std::vector<Operation> operations;  // each after those whose outputs it reads
+  std::vector<Initializer> initializers;
+  std::vector<std::pair<std::string, std::string>> metadata;
+};
+
+// Error(kData) above 2 GB, which no protobuf message may have.
+[[nodiscard]] std::string Serialized(const Model& model);
+
+}  // namespace bitplan::onnx_file
