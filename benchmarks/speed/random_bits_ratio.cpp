@@ -32,8 +32,11 @@ AllocationProblem Table(const Network& network, const std::vector<int>& widths) 
   problem.widths = widths;
   for (const Layer& layer : network.layers) {
     const WeightRows rows(GetTensor(network.module, layer.parameter), layer.output_dim, {});
-    problem.units.push_back(
-        {.name = layer.name, .weights = layer.weights(), .scales = rows.rows(), .macs = layer.macs});
+    Unit& unit = problem.units.emplace_back();
+    unit.name = layer.name;
+    unit.weights = layer.weights();
+    unit.scales = rows.rows();
+    unit.macs = layer.macs;
     problem.loss_rise.emplace_back();
     for (const int width : widths) problem.loss_rise.back().push_back(1e-3 * rows.Fit(width, "auto").error);
   }

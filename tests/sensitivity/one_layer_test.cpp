@@ -61,12 +61,15 @@ TEST_CASE("tables of one layer at a time are those of whole passes, with layers 
     quantizer.batch_norm = "off";
     quantizer.centring = "off";
     const auto table = [&](const char* metric) {
+      SensitivityOptions options;
+      options.metric = metric;
+      options.samples = static_cast<int>(kImages);
       return MeasureSensitivity({.network = network,
                                  .posterior = nullptr,
                                  .train = data,
                                  .normalizer = normalizer,
                                  .quantizer = quantizer,
-                                 .options = {.metric = metric, .samples = static_cast<int>(kImages)},
+                                 .options = options,
                                  .widths = widths,
                                  .seed = 1},
                                 SilentSink())
