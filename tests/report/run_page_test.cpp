@@ -33,7 +33,7 @@ RunPage TwoLayers() {
 TEST_CASE("the page of a run names every layer with bits, sigma and predicted rise, and needs nothing else") {
   const testing::TemporaryFolder folder;
   const std::string page = RunPageHtml(TwoLayers(), folder / "plots");
-  for (const char* text : {"conv1", "fc&lt;1&gt;", "-4.50", "-6.25", "0.005", "0.015", ">float<", "90 %", "2.667 "}) {
+  for (const char* text : {"conv1", "fc&lt;1&gt;", "-4.50", "-6.25", "0.005", "0.015", ">float<", "90 %", "2.667,"}) {
     CHECK_THAT(page, ContainsSubstring(text));
   }
   CHECK_THAT(page, !ContainsSubstring("fc<1>"));
