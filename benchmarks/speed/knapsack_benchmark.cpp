@@ -1,5 +1,5 @@
 // Claim: an allocation is re-solved from a saved table in milliseconds. `exact` proves 1,000 units x 9 widths optimal
-// (gap 0) in under 5 ms and answers 100,000 units x 9 widths, with its gap, in under 1 s; the Lagrangian answer for
+// (gap 0) in under 5 ms and answers 100,000 units x 9 widths, with its gap, in about 1 s; the Lagrangian answer for
 // 1,000 units x 9 widths takes under 1 ms.
 //
 //   build/release/benchmarks/knapsack_benchmark --benchmark_out=FILE.json --benchmark_out_format=json
