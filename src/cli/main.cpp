@@ -35,7 +35,7 @@ extern "C" void OnStopSignal(int) {
 void SetUpRuntimes(char** argv) {
   const std::string kernels = bitplan::cli::FittingKernels(bitplan::cli::OpenBlasCore(), bitplan::cli::OwnVectors());
   const bool fitting = kernels.empty() || std::getenv("OPENBLAS_CORETYPE") != nullptr;
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr && fitting) return;
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr && std::getenv("GLIBC_TUNABLES") != nullptr && fitting) return;
   setenv("OMP_WAIT_POLICY", "passive", 0);
   setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0);
   if (!fitting) setenv("OPENBLAS_CORETYPE", kernels.c_str(), 1);
