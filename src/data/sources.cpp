@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <set>
+
 #include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 
@@ -19,7 +21,11 @@ std::optional<std::filesystem::path> FindFile(const std::vector<std::string>& na
 
 std::string JoinedFolders(const Folders& folders) {
   std::string joined;
-  for (const auto& folder : folders) joined += (joined.empty() ? "" : ", ") + (folder.empty() ? "." : folder.string());
+  std::set<std::string> named;  // the data folder may be that of the recipe
+  for (const auto& folder : folders) {
+    const std::string name = folder.empty() ? "." : folder.string();
+    if (named.insert(name).second) joined += (joined.empty() ? "" : ", ") + name;
+  }
   return joined;
 }
 

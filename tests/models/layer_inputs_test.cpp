@@ -5,7 +5,10 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <algorithm>
+
 #include "bitplan/models/tap.h"
+#include "models/input_products.h"
 #include "models/support.h"
 #include "support/catch_torch.h"
 
@@ -42,6 +45,23 @@ TEST_CASE("all positions when there are few, some of them when there are many") 
   CHECK(drawn.size(0) == 50);
   CHECK(drawn.max().item<std::int64_t>() < 1000);
   CHECK(drawn.min().item<std::int64_t>() >= 0);
+  CHECK(drawn.diff().min().item<std::int64_t>() >= 0);  // ascending
+  CHECK(drawn.diff().max().item<std::int64_t>() > 1);   // and spread
+}
+
+TEST_CASE("products added part by part are those of all columns at once") {
+  torch::manual_seed(4);
+  const torch::Tensor columns = torch::randn({2, 700, 520}), others = torch::randn({2, 700, 30});
+  torch::Tensor squares, products;
+  for (std::int64_t begin = 0; begin < 700; begin += 300) {
+    const torch::Tensor part = columns.slice(1, begin, std::min<std::int64_t>(begin + 300, 700));
+    AddUpperProducts(squares, part);
+    AddProducts(products, others.slice(1, begin, std::min<std::int64_t>(begin + 300, 700)), part);
+  }
+  MirrorUpper(squares);
+  CHECK(torch::allclose(squares, columns.transpose(1, 2).matmul(columns), 1e-4, 1e-2));
+  CHECK(torch::equal(squares, squares.transpose(1, 2)));
+  CHECK(torch::allclose(products, others.transpose(1, 2).matmul(columns), 1e-4, 1e-2));
 }
 
 TEST_CASE("the sampled inputs of every layer are those of the float network") {
