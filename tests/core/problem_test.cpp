@@ -89,7 +89,7 @@ TEST_CASE("cost is counted in the budget's own measure") {
   const Unit unit = TwoLayers().units[1];
   CHECK(Cost(unit, 3, AverageBits()) == 12003);
   CHECK(Cost(unit, 3, StoredBytes()) == 1501 + 40 + 1);
-  CHECK(Cost(unit, 3, FindResource("bops")) == 3 * 32 * unit.macs);
+  CHECK(Cost(TwoLayers().units[0], 3, FindResource("bops")) == 3 * 32 * 288000);  // its weights are 500
   CHECK(BudgetName({AverageBits(), 3.0}) == "average_bits");
   CHECK(BudgetName({StoredBytes(), 100.0}) == "bytes");
 }
