@@ -116,6 +116,29 @@ TEST_CASE("the layer that ends a residual block takes back what the way around i
   }
 }
 
+// x w + 3 x', the term beside the product added by the same operation or by another one.
+Network WithTerm(const std::string& answer) {
+  torch::manual_seed(10);
+  torch::jit::Module module("with_term");
+  module.register_parameter("w", torch::randn({16, 8}) * 0.3, false);
+  module.define("def forward(self, x):\n  r = 3.0 * x[:, :8]\n  return " + answer + "\n");
+  module.eval();
+  return DescribeNetwork(module, "with_term", {16});
+}
+
+TEST_CASE("what an operation adds to the product of weights and inputs is no aim of the rounding") {
+  const Network together = WithTerm("torch.addmm(r, x, self.w)"), apart = WithTerm("torch.matmul(x, self.w) + r");
+  REQUIRE(together.layers.size() == 1);
+  torch::manual_seed(11);
+  const torch::Tensor images = torch::randn({400, 16}).matmul(torch::randn({16, 16}));  // correlated inputs
+  const auto rounded = [&](const Network& network) {
+    AppliedPlan applied = ApplyBits(network, {2}, {}, Options("off"), {});
+    CompensateRounding(network, applied, {2}, Options("off"), images, SilentSink());
+    return GetTensor(applied.module, "w").clone();
+  };
+  CHECK(rounded(together).ne(rounded(apart)).sum().item<std::int64_t>() == 0);
+}
+
 TEST_CASE("a layer that no image reaches is rounded to the nearest levels, and no correction touches it") {
   const Network network = testing::RareBranch(1.0);
   const Dataset data = RandomImages(network, 300);
