@@ -86,6 +86,7 @@ ordered_json Json(const pipeline::RunReport& report) {
                       {"grid", layer.grid},
                       {"range", layer.range}});
     if (layer.bits > 8) layers.back()["float"] = true;
+    if (layer.activation_bits <= 16) layers.back()["activation_bits"] = layer.activation_bits;
     if (layer.confidence >= 0.0) layers.back()["confidence"] = layer.confidence;
   }
   ordered_json json = {

@@ -1,7 +1,8 @@
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/core/counted.h"
@@ -98,6 +99,18 @@ std::string OutsideText(const Plan& plan) {
   return text;
 }
 
+// Empty where all activations stay in float.
+std::string ActivationsText(const Plan& plan) {
+  std::map<int, std::int64_t> layers;  // by width
+  for (const PlanLayer& layer : plan.layers) {
+    if (layer.activation_bits <= 16) ++layers[layer.activation_bits];
+  }
+  std::vector<std::string> parts;
+  for (const auto& [bits, count] : layers)
+    parts.push_back(fmt::format("{} at the input of {}", Counted(bits, "bit"), Counted(count, "layer")));
+  return parts.empty() ? "" : fmt::format("activations        {}\n", fmt::join(parts, ", "));
+}
+
 }  // namespace
 
 std::string Text(const pipeline::RunReport& report) {
@@ -115,6 +128,7 @@ std::string Text(const pipeline::RunReport& report) {
   const std::string scale = RiseScale(plan.allocator);
   text += fmt::format("model              {}, {} in {}\n", plan.model.name, Counted(plan.model.weights, "weight"),
                       Counted(std::ssize(plan.layers), "layer"));
+  text += ActivationsText(plan);
   if (plan.transferred) {
     text += fmt::format("widths from        {}, sha256 {}: other weights of the same layers\n", plan.transferred->model,
                         plan.transferred->sha256.substr(0, 12));

@@ -16,6 +16,7 @@ void AddLayers(OnnxTranslators& all);       // convolution, linear, matrix produ
 void AddNorms(OnnxTranslators& all);        // batch, layer, group and instance norm
 void AddPools(OnnxTranslators& all);        // pools, padding, resizing
 void AddActivations(OnnxTranslators& all);  // relu and what followed
+void AddQuantizers(OnnxTranslators& all);   // of activations
 void AddElements(OnnxTranslators& all);     // arithmetic, comparisons, casts
 void AddReductions(OnnxTranslators& all);   // mean, sum, maximum and the like
 void AddShapes(OnnxTranslators& all);       // view, permute, slice, cat and the like

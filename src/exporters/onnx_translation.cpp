@@ -8,6 +8,7 @@
 #include "bitplan/core/error.h"
 #include "exporters/graph_walk.h"
 #include "exporters/onnx_call.h"
+#include "exporters/onnx_integer.h"
 #include "exporters/onnx_operators.h"
 
 namespace bitplan {
@@ -21,6 +22,7 @@ const OnnxTranslators& All() {
     AddNorms(made);
     AddPools(made);
     AddActivations(made);
+    AddQuantizers(made);
     AddElements(made);
     AddReductions(made);
     AddShapes(made);
@@ -184,6 +186,7 @@ onnx_file::Model TranslateToOnnx(const QuantizedNetwork& network, const torch::j
   const std::string output = graph.AddAs("Identity", names.Of(answers[0].toTensor(), answers[1].toTensor()), kOutput);
   model.outputs.push_back(PortOf(output, answers[0].toTensor(), answers[1].toTensor()));
   std::move(graph).MoveInto(model, {output});
+  MakeIntegerLayers(model);
   const bool int2 = std::any_of(model.initializers.begin(), model.initializers.end(),
                                 [](const auto& initializer) { return initializer.type == onnx_file::Type::kInt2; });
   model.opset = int2 ? kOpsetOfInt2 : kOpset;

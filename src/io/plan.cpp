@@ -160,6 +160,7 @@ QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node)
   if (fields.Has("centring")) quantizer.centring = choice("centring");
   quantizer.batch_norm = choice("batch_norm");
   quantizer.output_correction = fields.Has("output_correction") ? choice("output_correction") : "off";
+  if (fields.Has("activation_range")) quantizer.activation_range = choice("activation_range");
   return quantizer;
 }
 
@@ -212,6 +213,13 @@ PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std:
   if (layer.bits > 8 && layer.bits != 16 && layer.bits != 32) {
     source.Fail(fields.At("bits"), fmt::format("{} is {}; it must be in 0..8, or 16 or 32 for a layer left alone",
                                                fields.Path("bits"), layer.bits));
+  }
+  if (fields.Has("activation_bits")) {
+    layer.activation_bits = static_cast<int>(fields.Integer("activation_bits", {.low = 2, .high = 32}));
+    if (layer.activation_bits > 8 && layer.activation_bits != 16 && layer.activation_bits != 32) {
+      source.Fail(fields.At("activation_bits"), fmt::format("{} is {}; it must be in 2..8, or 16, or 32 for float",
+                                                            fields.Path("activation_bits"), layer.activation_bits));
+    }
   }
   if (fields.Has("grid")) layer.grid = source.Choice(fields.At("grid"), fields.Path("grid"), {"zero", "half"});
   layer.range = fields.Has("range")
@@ -324,12 +332,16 @@ std::string DumpPlan(const Plan& plan) {
                         FormatQuoted(plan.posterior_sha256));
   }
   const QuantizerOptions& quantizer = plan.quantizer;
+  const bool rounds_activations = std::any_of(plan.layers.begin(), plan.layers.end(),
+                                              [](const PlanLayer& layer) { return layer.activation_bits <= 16; });
   text += fmt::format(
-      "quantizer: {{scheme: {}, granularity: {}, range: {}, rounding: {}{}, batch_norm: {}, output_correction: {}}}\n",
+      "quantizer: {{scheme: {}, granularity: {}, range: {}, rounding: {}{}, batch_norm: {}, output_correction: "
+      "{}{}}}\n",
       FormatText(quantizer.scheme), FormatText(quantizer.granularity), FormatText(quantizer.range),
       FormatText(quantizer.rounding),
       quantizer.centring == "auto" ? "" : ", centring: " + FormatText(quantizer.centring),
-      FormatText(quantizer.batch_norm), FormatText(quantizer.output_correction));
+      FormatText(quantizer.batch_norm), FormatText(quantizer.output_correction),
+      rounds_activations ? ", activation_range: " + FormatText(quantizer.activation_range) : "");
   text += fmt::format("budget: {{{}: {}}}\n", BudgetName(plan.budget), FormatBudgetValue(plan.budget));
   text += DumpAchieved(plan.achieved);
   text += "layers:\n";
@@ -337,6 +349,7 @@ std::string DumpPlan(const Plan& plan) {
     text += fmt::format("  - {{name: {}, kind: {}, shape: [{}], macs: {}, bits: {}, grid: {}", FormatText(layer.name),
                         FormatText(layer.kind), fmt::join(layer.shape, ", "), layer.macs, layer.bits,
                         FormatText(layer.grid));
+    if (layer.activation_bits <= 16) text += fmt::format(", activation_bits: {}", layer.activation_bits);
     if (layer.range != LayerRange(quantizer)) text += ", range: " + FormatText(layer.range);
     if (layer.confidence >= 0.0) text += ", confidence: " + FormatNumber(layer.confidence);
     text += "}\n";

@@ -133,6 +133,10 @@ std::vector<RecipeOption> MakeOptions() {
       OneOf("quantizer.output_correction", FIELD(quantizer.output_correction), {"off", "fit", "auto"},
             "scale and shift of the outputs of layers without batch norm, fitted to the float model; auto: if it is "
             "better on the calibration images"),
+      OneOf(
+          "quantizer.activation_range", FIELD(quantizer.activation_range), {"max", "percentile", "mse"},
+          "ends of the levels of activations, on training images: the lowest and the highest value, the same without 1 "
+          "in 10,000, or those of least squared error"),
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
             "unlabelled training images for compensated rounding and both corrections"),
 
@@ -140,6 +144,10 @@ std::vector<RecipeOption> MakeOptions() {
           "who spends the budget; 'bitplan help allocators' says what each does"),
       Number("allocate.bits", FIELD(allocate.bits), {.low = 0, .high = 8}, "bits",
              "widths that a layer may get; 0 removes a layer, 1 is binary"),
+      Number(
+          "allocate.activation_bits", FIELD(allocate.activation_bits), {.low = 2, .high = 16}, "bits",
+          "the width of the input of every planned layer, 2 to 8 or 16; a list, as long as there is one width in it; "
+          "none: activations stay in float"),
       Number("allocate.quantile", FIELD(allocate.quantile), kShare, "",
              "quantile-inform: which quantile of a layer's scores speaks for it"),
       OneOf("allocate.mode", FIELD(allocate.mode), {"information", "rank"},

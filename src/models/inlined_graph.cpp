@@ -16,18 +16,22 @@ bool IsCall(const torch::jit::Node& node) {
   return node.kind() == c10::prim::CallMethod || node.kind() == c10::prim::CallFunction;
 }
 
-std::shared_ptr<torch::jit::Graph> InlinedGraph(const torch::jit::Graph& graph) {
+void InlineCalls(torch::jit::Graph& graph) {
   // The optimizer stays off, or called methods would keep optimized graphs; without it Inline goes down one level of
   // calls at a time.
   constexpr int kDeepest = 64;
   const torch::jit::GraphOptimizerEnabledGuard plain_graphs(false);
-  auto inlined = const_cast<torch::jit::Graph&>(graph).copy();
   bool calls = true;
   for (int depth = 0; calls && depth < kDeepest; ++depth) {
-    torch::jit::Inline(*inlined);
+    torch::jit::Inline(graph);
     calls = false;
-    ForEachNode(*inlined->block(), [&](const torch::jit::Node& node) { calls = calls || IsCall(node); });
+    ForEachNode(*graph.block(), [&](const torch::jit::Node& node) { calls = calls || IsCall(node); });
   }
+}
+
+std::shared_ptr<torch::jit::Graph> InlinedGraph(const torch::jit::Graph& graph) {
+  auto inlined = const_cast<torch::jit::Graph&>(graph).copy();
+  InlineCalls(*inlined);
   return inlined;
 }
 

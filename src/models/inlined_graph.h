@@ -25,6 +25,8 @@ void VisitNodes(torch::jit::Block* block, const Visit& visit) {
 // Whether a node calls code that stands elsewhere.
 [[nodiscard]] bool IsCall(const torch::jit::Node& node);
 
+// Puts every call of a graph in its place; a call through an interface stays one.
+void InlineCalls(torch::jit::Graph& graph);
 // A copy of a graph with every call in its place; a call through an interface stays one.
 [[nodiscard]] std::shared_ptr<torch::jit::Graph> InlinedGraph(const torch::jit::Graph& graph);
 // Of `forward`, which the module must have.

@@ -43,6 +43,20 @@ std::vector<std::string> NamesOf(const Entries& entries) {
   return names;
 }
 
+void CheckActivationBits(const std::vector<int>& bits) {
+  if (bits.size() > 1) {
+    throw Error(ErrorKind::kUsage,
+                "allocate.activation_bits has several widths; all activations get one so far: name one, and edit "
+                "layers[].activation_bits of the plan where a layer needs another");
+  }
+  for (const int width : bits) {
+    if (width > 8 && width != 16) {
+      throw Error(ErrorKind::kUsage,
+                  "allocate.activation_bits is " + std::to_string(width) + "; it must be in 2..8, or 16");
+    }
+  }
+}
+
 }  // namespace
 
 RecipeNames KnownNames() {
@@ -70,6 +84,7 @@ void CheckNames(const Recipe& recipe) {
   (void)FindAllocator(recipe.allocate.allocator);
   for (const auto& name : recipe.compare.allocators) (void)FindAllocator(name);
   (void)FindDatasetSource(recipe.data.name);
+  CheckActivationBits(recipe.allocate.activation_bits);
 }
 
 std::filesystem::path FindInFolders(const std::string& file, const std::vector<std::filesystem::path>& folders,

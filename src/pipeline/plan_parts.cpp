@@ -27,6 +27,12 @@ std::vector<int> BitsOf(const Plan& plan) {
   return bits;
 }
 
+std::vector<int> ActivationBitsOf(const Plan& plan) {
+  std::vector<int> bits;
+  for (const auto& layer : plan.layers) bits.push_back(layer.activation_bits);
+  return bits;
+}
+
 std::vector<LevelChoice> ChoicesOf(const Plan& plan) {
   std::vector<LevelChoice> choices;
   for (const auto& layer : plan.layers) choices.push_back({layer.grid, layer.range});
@@ -63,6 +69,7 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
   options.centring = plan.centring;
   options.batch_norm = plan.batch_norm;
   options.output_correction = plan.output_correction;
+  options.activation_range = plan.activation_range;
 }
 
 std::string CodesKey(const Plan& plan) {
@@ -74,6 +81,9 @@ std::string CodesKey(const Plan& plan) {
   parts.push_back(seed ? std::to_string(*plan.calibration->seed) : "");
   for (const auto& layer : plan.layers) {
     parts.insert(parts.end(), {layer.name, std::to_string(layer.bits), layer.grid, layer.range});
+    if (layer.activation_bits <= 16) {
+      parts.push_back(quantizer.activation_range + " " + std::to_string(layer.activation_bits));
+    }
   }
   Sha256 hash;
   for (const auto& part : parts) hash.Update(std::to_string(part.size())).Update(":").Update(part);

@@ -17,6 +17,7 @@ namespace bitplan::pipeline {
 
 // Of every layer.
 [[nodiscard]] std::vector<int> BitsOf(const Plan& plan);
+[[nodiscard]] std::vector<int> ActivationBitsOf(const Plan& plan);
 [[nodiscard]] std::vector<LevelChoice> ChoicesOf(const Plan& plan);
 void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices);
 

@@ -31,7 +31,8 @@ bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
     const std::string text = ReadFile(file, "plan");
     const Plan plan = ParsePlan(text, file.string());
     const auto same = [](const PlanLayer& a, const PlanLayer& b) {
-      return a.name == b.name && a.bits == b.bits && a.grid == b.grid && a.range == b.range;
+      return a.name == b.name && a.bits == b.bits && a.grid == b.grid && a.range == b.range &&
+             a.activation_bits == b.activation_bits;
     };
     return text == DumpPlan(plan) && plan.allocator == draft.allocator &&
            plan.quantizer.range == draft.quantizer.range && plan.quantizer.rounding == draft.quantizer.rounding &&

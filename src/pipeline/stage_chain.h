@@ -237,6 +237,8 @@ class StageChain {
   }
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
                                    const Dataset& calibration);
+  // Of every layer's input, beside weights of these widths: as the plan that is followed says, else as the recipe does.
+  [[nodiscard]] std::vector<int> ActivationBits(const std::vector<int>& bits) const;
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
   // Of the float network on the first calibration images, when it has probably seen them.
   [[nodiscard]] std::optional<double> CalibrationAccuracy();
@@ -307,6 +309,7 @@ class StageChain {
   std::map<std::string, LayerFits> fits_;                     // by the hash of what they were found from
   std::int64_t packed_bytes_ = 0;
   std::optional<AppliedPlan> quantized_;
+  std::vector<int> followed_activations_;  // of the plan that is followed; empty: as the recipe says
   std::vector<int> quantized_bits_;
 };
 

@@ -22,6 +22,7 @@ void StageChain::Follow(const Plan& plan) {
   UseCalibrationSeed(states ? *plan.calibration->seed : asked_.CalibrationSeed());
   FollowQuantizer(plan.quantizer, recipe_.quantizer);
   evidence_.reset();
+  followed_activations_ = ActivationBitsOf(plan);
   auto& widths = recipe_.allocate.bits;
   for (const auto& layer : plan.layers) {
     if (layer.bits <= 8 && std::find(widths.begin(), widths.end(), layer.bits) == widths.end()) {
@@ -152,6 +153,7 @@ Plan StageChain::Draft(const Solution& solution) {
   plan.budget = recipe_.allocate.budget;
   plan.achieved = Achieved(solution.bits, solution.predicted_loss_rise);
   plan.achieved.optimality_gap = solution.optimality_gap < 0.0 ? -1.0 : RoundedToDigits(solution.optimality_gap, 6);
+  const auto activations = ActivationBits(solution.bits);
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const auto& layer = network.layers[i];
     plan.layers.push_back({.name = layer.name,
@@ -161,6 +163,7 @@ Plan StageChain::Draft(const Solution& solution) {
                            .bits = solution.bits[i],
                            .grid = solution.choices[i].grid,
                            .range = solution.choices[i].range,
+                           .activation_bits = activations[i],
                            .confidence = solution.confidence.empty() ? -1.0 : Rounded(solution.confidence[i], 4)});
   }
   plan.left_in_float = FloatPart(plan.layers);

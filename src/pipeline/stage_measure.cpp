@@ -4,6 +4,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/models/at_once.h"
+#include "bitplan/ptq/activations.h"
 #include "bitplan/ptq/compensate.h"
 #include "bitplan/ptq/correction.h"
 #include "bitplan/verify/evaluate.h"
@@ -12,6 +13,8 @@
 
 namespace bitplan::pipeline {
 namespace {
+
+constexpr int kFloatActivation = 32;
 
 void Round(Metrics& metrics) {
   for (double* value : {&metrics.accuracy, &metrics.nll, &metrics.brier, &metrics.ece}) *value = Rounded(*value, 6);
@@ -33,9 +36,20 @@ std::optional<double> StageChain::CalibrationAccuracy() {
   return EvaluateLogits(logits, some.labels).metrics.accuracy;
 }
 
+std::vector<int> StageChain::ActivationBits(const std::vector<int>& bits) const {
+  const auto& asked = recipe_.allocate.activation_bits;
+  std::vector<int> activations = followed_activations_;
+  if (activations.empty()) activations.assign(bits.size(), asked.empty() ? kFloatActivation : asked.front());
+  for (std::size_t l = 0; l < bits.size(); ++l) {
+    if (bits[l] > 8) activations[l] = kFloatActivation;  // a layer left alone
+  }
+  return activations;
+}
+
 Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
                                const Dataset& calibration) {
   const auto images = CorrectionImages();
+  QuantizeActivations(Model(), applied, ActivationBits(bits), options.activation_range, images, progress_);
   if (options.rounding == "compensated") {
     CompensateRounding(Model(), applied, bits, options, images, progress_);
   }
@@ -180,6 +194,8 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
   Plan plan;
   plan.quantizer = recipe_.quantizer;
   for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto", .range = "auto"});
+  const auto activations = ActivationBits(bits);
+  for (std::size_t l = 0; l < bits.size(); ++l) plan.layers[l].activation_bits = activations[l];
   Sha256 hash;
   hash.Update("measure/2").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
   return Kept(hash.Hex(), reused, [&] {

@@ -134,6 +134,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   quantizer.batch_norm = defaults.batch_norm;
   quantizer.output_correction = defaults.output_correction;
   quantizer.rounding = defaults.rounding;
+  quantizer.activation_range = defaults.activation_range;
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {

@@ -20,7 +20,9 @@ namespace {
 std::string BitsAndChoices(const Plan& plan) {
   std::string text;
   for (const auto& layer : plan.layers) {
-    text += layer.name + " " + std::to_string(layer.bits) + " " + layer.grid + " " + layer.range + "\n";
+    text += layer.name + " " + std::to_string(layer.bits) + " " + layer.grid + " " + layer.range;
+    if (layer.activation_bits <= 16) text += " " + std::to_string(layer.activation_bits);
+    text += "\n";
   }
   return text;
 }
@@ -32,7 +34,7 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
-  return Sha256OfParts({"apply/15", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+  return Sha256OfParts({"apply/16", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
                         BitsAndChoices(plan), CalibrationSeed(), RangeEvidenceHash()});
 }
 

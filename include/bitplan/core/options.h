@@ -68,6 +68,7 @@ struct QuantizerOptions {
   std::string centring = "auto";
   std::string batch_norm = "auto";         // off, re-estimate, transfer, auto
   std::string output_correction = "auto";  // off, fit, auto: of layers that feed no batch norm
+  std::string activation_range = "mse";    // max, percentile, mse: ends of the levels of activations
   int correction_samples = 4096;           // unlabelled training images for rounding and both corrections
 };
 
@@ -98,6 +99,7 @@ struct AllocateOptions {
   std::string allocator = "quantile-inform";
   Budget budget;
   std::vector<int> bits = {1, 2, 3, 4, 5, 6, 7, 8};  // allowed widths, each 0..8
+  std::vector<int> activation_bits = {};             // of the layers' inputs, each 2..8 or 16; empty: float
   double quantile = 0.9;                         // quantile-inform: which quantile of a layer's scores speaks for it
   std::string mode = "information";              // quantile-inform: information, rank
   bool guard = true;                             // never a plan predicted worse than uniform at the same budget

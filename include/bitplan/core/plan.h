@@ -20,6 +20,7 @@ struct PlanLayer {
   int bits = 0;               // 0..8, or 16/32 for "left alone"
   std::string grid = "zero";  // zero: a level at zero; half: levels at odd multiples of half a step
   std::string range = "mse";  // max, mse, posterior, output: what the scales were fitted to
+  int activation_bits = 32;   // of its input: 2..8 or 16; 32: float
   double confidence = -1.0;   // how sure the width is, 0..1 (allocators/allocator.h); < 0: not stated
 
   [[nodiscard]] std::int64_t weights() const;

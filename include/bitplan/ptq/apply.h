@@ -9,6 +9,7 @@
 #include "bitplan/core/progress.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
+#include "bitplan/quantizers/affine_quantizer.h"
 #include "bitplan/quantizers/layer_fits.h"
 #include "bitplan/quantizers/quantizer.h"
 
@@ -31,6 +32,8 @@ struct AppliedPlan {
   // The same: codes and scales as rounding and corrections left them. The layer's weight in `module` is
   // weights[l].Values(), bit for bit; undefined for a layer left alone.
   std::vector<QuantizedTensor> weights;
+  // Of the input of every layer (ptq/activations.h); empty where activations stay in float.
+  std::vector<AffineQuantizer> activations{};
 
   // Gives a layer of the network other codes and scales, in `module` too.
   void Put(const Network& network, std::size_t layer, QuantizedTensor weight);

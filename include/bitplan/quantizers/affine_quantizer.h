@@ -1,0 +1,47 @@
+// The quantizer of a tensor of activations: one scale and one zero point for the whole tensor.
+//
+//     code = clamp(round(x / scale) + zero_point, 0, 2^bits - 1)        value = scale * (code - zero_point)
+//
+// Ties go to the even code. Zero is always a level, so that padding and relu stay exact; the zero point of a tensor
+// without negative values is 0. It is what PyTorch calls fake_quantize_per_tensor_affine, and ONNX QuantizeLinear.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bitplan {
+
+struct AffineQuantizer {
+  int bits = 32;  // 2..8 or 16; 32: the tensor stays in float
+  float scale = 1.0F;
+  std::int64_t zero_point = 0;  // 0 .. highest()
+
+  [[nodiscard]] bool rounds() const { return bits <= 16; }
+  [[nodiscard]] std::int64_t highest() const { return (std::int64_t{1} << bits) - 1; }
+  // float32 of any shape; a new tensor.
+  [[nodiscard]] torch::Tensor Apply(const torch::Tensor& values) const;
+};
+
+// Of every quantizer the sum of gradient * (rounded value - value), both tensors float32 of one shape.
+[[nodiscard]] std::vector<double> ErrorDots(const torch::Tensor& values, const torch::Tensor& gradient,
+                                            const std::vector<AffineQuantizer>& quantizers);
+
+// What is known of a tensor of activations: its ends over all values, and some of its values.
+struct ActivationSample {
+  float low = 0.0F, high = 0.0F;
+  torch::Tensor values;  // float32 [n]; undefined until something was added
+
+  // A share of `values`, at equal distances, is kept: at most kMostValues in all, over several calls too.
+  void Add(const torch::Tensor& activations);
+  static constexpr std::int64_t kMostValues = std::int64_t{1} << 18;
+};
+
+// `range`: max, from the lowest to the highest value; percentile, without 1 in 10,000 values at both ends together;
+// mse, the share of the whole range, at most all of it, with the least squared error of `sample.values`. Error(kData)
+// for values that are not finite.
+[[nodiscard]] AffineQuantizer FitActivation(const ActivationSample& sample, int bits, const std::string& range);
+
+}  // namespace bitplan

@@ -1,0 +1,116 @@
+#include "models/layer_reads.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "models/inlined_graph.h"
+
+namespace bitplan {
+namespace {
+
+struct Places {
+  std::size_t input, weight;
+};
+
+std::optional<Places> PlacesOf(const torch::jit::Node& node) {
+  static const std::map<std::string, Places> known = {{"aten::conv1d", {0, 1}},
+                                                      {"aten::conv2d", {0, 1}},
+                                                      {"aten::conv3d", {0, 1}},
+                                                      {"aten::convolution", {0, 1}},
+                                                      {"aten::_convolution", {0, 1}},
+                                                      {"aten::_convolution_mode", {0, 1}},
+                                                      {"aten::conv_transpose1d", {0, 1}},
+                                                      {"aten::conv_transpose2d", {0, 1}},
+                                                      {"aten::conv_transpose3d", {0, 1}},
+                                                      {"aten::linear", {0, 1}},
+                                                      {"aten::addmm", {1, 2}},
+                                                      {"aten::matmul", {0, 1}},
+                                                      {"aten::mm", {0, 1}}};
+  const auto found = known.find(node.kind().toQualString());
+  if (found == known.end() || found->second.weight >= node.inputs().size()) return std::nullopt;
+  return found->second;
+}
+
+// Views of the same numbers.
+bool HandsOn(const torch::jit::Node& node) {
+  static const std::set<std::string> kinds = {
+      "aten::t",          "aten::transpose", "aten::detach",           "aten::numpy_T",
+      "aten::contiguous", "aten::to",        "aten::type_as",          "prim::unchecked_cast",
+      "prim::data",       "aten::permute",   "aten::_unwrap_optional", "prim::unchecked_unwrap_optional"};
+  return kinds.contains(node.kind().toQualString());
+}
+
+// The attribute path that a value is read from; empty for anything else.
+std::string PathOf(const torch::jit::Value* value, const torch::jit::Value* self) {
+  while (HandsOn(*value->node())) value = value->node()->input(0);
+  std::string path;
+  while (value != self) {
+    const torch::jit::Node& node = *value->node();
+    if (node.kind() != c10::prim::GetAttr) return "";
+    path = node.s(c10::attr::name) + (path.empty() ? "" : "." + path);
+    value = node.input(0);
+  }
+  return path;
+}
+
+}  // namespace
+
+std::vector<LayerRead> FindLayerReads(torch::jit::Graph& graph, const torch::jit::Module& module,
+                                      const Network& network) {
+  std::unordered_map<const void*, std::size_t> layers;
+  for (std::size_t l = 0; l < network.layers.size(); ++l) {
+    layers[GetTensor(module, network.layers[l].parameter).data_ptr()] = l;
+  }
+  std::vector<LayerRead> reads;
+  VisitNodes(graph.block(), [&](torch::jit::Node* node) {
+    const auto places = PlacesOf(*node);
+    if (!places) return;
+    const std::string path = PathOf(node->input(places->weight), graph.inputs()[0]);
+    if (path.empty()) return;
+    const auto found = layers.find(GetTensor(module, path).data_ptr());
+    if (found != layers.end()) reads.push_back({found->second, node, places->input});
+  });
+  return reads;
+}
+
+ReadValues ValuesOf(const std::vector<LayerRead>& reads) {
+  ReadValues values;
+  for (const LayerRead& read : reads) {
+    torch::jit::Value* const value = read.node->input(read.input);
+    const auto known = std::find_if(values.begin(), values.end(), [&](const auto& one) { return one.first == value; });
+    if (known == values.end()) {
+      values.emplace_back(value, std::vector<std::size_t>{read.layer});
+    } else {
+      known->second.push_back(read.layer);
+    }
+  }
+  return values;
+}
+
+std::vector<std::size_t> FirstReaders(const ReadValues& values, std::size_t layers) {
+  std::vector<std::size_t> first(layers);
+  for (std::size_t l = 0; l < layers; ++l) first[l] = l;
+  const auto root = [&](std::size_t l) {
+    while (first[l] != l) l = first[l];
+    return l;
+  };
+  for (const auto& [value, readers] : values) {
+    for (const std::size_t reader : readers) {
+      const std::size_t a = root(readers.front()), b = root(reader);
+      first[std::max(a, b)] = std::min(a, b);
+    }
+  }
+  for (std::size_t l = 0; l < layers; ++l) first[l] = root(l);
+  return first;
+}
+
+std::vector<std::size_t> SharedInputs(const Network& network) {
+  const auto graph = InlinedGraph(network.module);
+  return FirstReaders(ValuesOf(FindLayerReads(*graph, network.module, network)), network.layers.size());
+}
+
+}  // namespace bitplan

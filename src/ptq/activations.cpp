@@ -1,0 +1,118 @@
+#include "bitplan/ptq/activations.h"
+
+#include <torch/csrc/jit/ir/ir.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "bitplan/core/error.h"
+#include "bitplan/core/interrupt.h"
+#include "bitplan/models/tap.h"
+#include "models/inlined_graph.h"
+#include "models/layer_reads.h"
+
+namespace bitplan {
+namespace {
+
+constexpr std::int64_t kImagesAtOnce = 128;
+constexpr std::int64_t kRangeImages = 1024;
+
+// Of every tensor, at the place of the first layer that reads it.
+std::vector<ActivationSample> Samples(const Network& network, const std::vector<int>& bits,
+                                      const std::vector<std::size_t>& first, const torch::Tensor& images,
+                                      ProgressSink& progress) {
+  std::vector<ActivationSample> samples(network.layers.size());
+  torch::jit::Module module = network.module;
+  const std::int64_t count = std::min(kRangeImages, images.size(0));
+  progress.Begin("ranges of activations", count, "images");
+  TapHandlers handlers;
+  handlers.on_layer_input = [&](std::size_t layer, const torch::Tensor& input) {
+    if (bits[layer] <= 16) samples[first[layer]].Add(input);
+  };
+  const Tap tap(network, module, std::move(handlers));
+  for (std::int64_t begin = 0; begin < count; begin += kImagesAtOnce) {
+    ThrowIfInterrupted();
+    const std::int64_t end = std::min(begin + kImagesAtOnce, count);
+    (void)RunForward(module, images.slice(0, begin, end));
+    progress.Advance(end - begin);
+  }
+  progress.End("");
+  return samples;
+}
+
+// The width of every tensor, at the place of the first layer that reads it; a layer that is left in float has no say.
+std::vector<int> TensorWidths(const Network& network, const std::vector<int>& bits, const std::vector<LayerRead>& reads,
+                              const std::vector<std::size_t>& first) {
+  std::vector<int> widths(bits.size(), 32);
+  std::vector<std::size_t> by(bits.size());  // who said so
+  for (std::size_t l = 0; l < bits.size(); ++l) {
+    if (bits[l] > 16) continue;
+    if (std::none_of(reads.begin(), reads.end(), [&](const LayerRead& read) { return read.layer == l; })) {
+      throw Error(ErrorKind::kData, "the input of layer " + network.layers[l].name +
+                                        " cannot be rounded: its weight is changed on the way to the operation, or "
+                                        "hidden behind an interface; leave the layer out (allocate.exclude)");
+    }
+    int& width = widths[first[l]];
+    if (width <= 16 && width != bits[l]) {
+      throw Error(ErrorKind::kData, "layers " + network.layers[by[first[l]]].name + " and " + network.layers[l].name +
+                                        " read the same tensor, so they need one activation width; the plan gives " +
+                                        std::to_string(width) + " and " + std::to_string(bits[l]));
+    }
+    width = bits[l];
+    by[first[l]] = l;
+  }
+  return widths;
+}
+
+void Insert(torch::jit::Value* value, const AffineQuantizer& quantizer) {
+  torch::jit::Node* const made_by = value->node();
+  torch::jit::Graph& graph = *value->owningGraph();
+  torch::jit::Node* const next =
+      made_by->kind() == c10::prim::Param ? *made_by->owningBlock()->nodes().begin() : made_by->next();
+  const torch::jit::WithInsertPoint here(next);
+  torch::jit::Value* const rounded = graph.insert(
+      c10::Symbol::fromQualString("aten::fake_quantize_per_tensor_affine"),
+      {value, static_cast<double>(quantizer.scale), quantizer.zero_point, std::int64_t{0}, quantizer.highest()});
+  rounded->copyMetadata(value);
+  value->replaceAllUsesAfterNodeWith(rounded->node(), rounded);
+}
+
+}  // namespace
+
+void QuantizeActivations(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
+                         const std::string& range, const torch::Tensor& images, ProgressSink& progress) {
+  if (bits.size() != network.layers.size()) {
+    throw Error(ErrorKind::kInternal, "activations: one width per layer expected");
+  }
+  applied.activations.assign(bits.size(), {});
+  if (std::all_of(bits.begin(), bits.end(), [](int width) { return width > 16; })) return;
+  const torch::NoGradGuard no_grad;
+  torch::jit::Module module = applied.module.clone();
+  torch::jit::Graph& graph = *module.get_method("forward").graph();
+  InlineCalls(graph);
+  const std::vector<LayerRead> reads = FindLayerReads(graph, module, network);
+  const ReadValues values = ValuesOf(reads);
+  const std::vector<std::size_t> first = FirstReaders(values, bits.size());
+  const std::vector<int> widths = TensorWidths(network, bits, reads, first);
+  const std::vector<ActivationSample> samples = Samples(network, bits, first, images, progress);
+  std::vector<AffineQuantizer> quantizers(bits.size());
+  for (std::size_t l = 0; l < bits.size(); ++l) {
+    if (widths[l] > 16) continue;
+    try {
+      quantizers[l] = FitActivation(samples[l], widths[l], range);
+    } catch (const Error& error) {
+      throw Error(error.kind(), "input of layer " + network.layers[l].name + ": " + error.what());
+    }
+  }
+  for (std::size_t l = 0; l < bits.size(); ++l) applied.activations[l] = quantizers[first[l]];
+  for (const auto& [value, readers] : values) {
+    const AffineQuantizer& quantizer = quantizers[first[readers.front()]];
+    if (quantizer.rounds()) Insert(value, quantizer);
+  }
+  applied.module = module;
+}
+
+}  // namespace bitplan

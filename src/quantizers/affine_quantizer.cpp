@@ -1,0 +1,129 @@
+#include "bitplan/quantizers/affine_quantizer.h"
+
+#include <ATen/Parallel.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "bitplan/core/error.h"
+#include "quantizers/vectorized.h"
+
+namespace bitplan {
+namespace {
+
+constexpr double kLeftOut = 1e-4;  // of the values, by percentile
+constexpr int kSteps = 80;         // shares of the range that mse tries
+constexpr double kLeastShare = 0.02;
+
+// Levels from `low` to `high`, both ends moved to hold zero.
+AffineQuantizer Between(double low, double high, int bits) {
+  low = std::min(low, 0.0);
+  high = std::max(high, 0.0);
+  AffineQuantizer quantizer{.bits = bits};
+  const auto highest = static_cast<double>(quantizer.highest());
+  const double step = (high - low) / highest;
+  const auto scale = static_cast<float>(step);
+  if (!std::isnormal(scale) || !std::isfinite(1.0F / scale)) return quantizer;  // a tensor of zeros
+  quantizer.scale = scale;
+  quantizer.zero_point = std::clamp<std::int64_t>(std::llround(-low / step), 0, quantizer.highest());
+  return quantizer;
+}
+
+double SquaredError(const AffineQuantizer& quantizer, const torch::Tensor& values) {
+  return (quantizer.Apply(values) - values).square().sum(torch::kFloat64).item<double>();
+}
+
+AffineQuantizer LeastSquares(const ActivationSample& sample, int bits) {
+  AffineQuantizer best = Between(sample.low, sample.high, bits);
+  double least = SquaredError(best, sample.values);
+  for (int step = 1; step < kSteps; ++step) {
+    const double share = std::pow(kLeastShare, static_cast<double>(step) / (kSteps - 1));
+    const AffineQuantizer tried = Between(share * sample.low, share * sample.high, bits);
+    const double error = SquaredError(tried, sample.values);
+    if (!(error < least)) continue;
+    least = error;
+    best = tried;
+  }
+  return best;
+}
+
+AffineQuantizer Percentile(const ActivationSample& sample, int bits) {
+  const torch::Tensor sorted = std::get<0>(sample.values.sort());
+  const std::int64_t count = sorted.size(0);
+  const auto out = static_cast<std::int64_t>(kLeftOut / 2 * static_cast<double>(count));
+  return Between(sorted[out].item<double>(), sorted[count - 1 - out].item<double>(), bits);
+}
+
+// Of a part of a tensor.
+BITPLAN_VECTORIZED float DotOfErrors(const float* values, const float* gradient, std::int64_t count, float scale,
+                                     float low, float high) {
+  const float inverse = 1.0F / scale;
+  float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float code = std::min(std::max(__builtin_rintf(values[i] * inverse), low), high);
+    sum += gradient[i] * (code * scale - values[i]);
+  }
+  return sum;
+}
+
+}  // namespace
+
+torch::Tensor AffineQuantizer::Apply(const torch::Tensor& values) const {
+  return rounds() ? torch::fake_quantize_per_tensor_affine(values, scale, zero_point, 0, highest()) : values;
+}
+
+std::vector<double> ErrorDots(const torch::Tensor& values, const torch::Tensor& gradient,
+                              const std::vector<AffineQuantizer>& quantizers) {
+  constexpr std::int64_t kPart = 4096;  // stays in the cache for all quantizers; float sums within it
+  const torch::Tensor flat = values.contiguous(), slopes = gradient.contiguous();
+  const auto* const x = flat.data_ptr<float>();
+  const auto* const g = slopes.data_ptr<float>();
+  const std::int64_t count = flat.numel(), parts = (count + kPart - 1) / kPart;
+  const auto widths = static_cast<std::int64_t>(quantizers.size());
+  std::vector<double> sums(static_cast<std::size_t>(parts * widths));
+  at::parallel_for(0, parts, 4, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t part = first; part < last; ++part) {
+      const std::int64_t begin = part * kPart, size = std::min(kPart, count - begin);
+      for (std::int64_t k = 0; k < widths; ++k) {
+        const AffineQuantizer& quantizer = quantizers[static_cast<std::size_t>(k)];
+        if (!quantizer.rounds()) continue;
+        sums[static_cast<std::size_t>(part * widths + k)] =
+            DotOfErrors(x + begin, g + begin, size, quantizer.scale, static_cast<float>(-quantizer.zero_point),
+                        static_cast<float>(quantizer.highest() - quantizer.zero_point));
+      }
+    }
+  });
+  std::vector<double> dots(quantizers.size(), 0.0);
+  for (std::size_t i = 0; i < sums.size(); ++i) dots[i % dots.size()] += sums[i];
+  return dots;
+}
+
+void ActivationSample::Add(const torch::Tensor& activations) {
+  if (activations.numel() == 0) return;
+  const torch::Tensor flat = activations.detach().reshape(-1).to(torch::kFloat32);
+  low = std::min(low, flat.min().item<float>());
+  high = std::max(high, flat.max().item<float>());
+  const std::int64_t step = std::max<std::int64_t>(1, (flat.size(0) + kMostValues - 1) / kMostValues);
+  const torch::Tensor some = flat.slice(0, 0, flat.size(0), step);
+  values = values.defined() ? torch::cat({values, some}) : some.clone();
+  if (values.size(0) > kMostValues) {
+    values = values.slice(0, 0, values.size(0), (values.size(0) + kMostValues - 1) / kMostValues).clone();
+  }
+}
+
+AffineQuantizer FitActivation(const ActivationSample& sample, int bits, const std::string& range) {
+  const torch::NoGradGuard no_grad;
+  if (bits < 2 || bits > 16) throw Error(ErrorKind::kInternal, "activations take 2 to 16 bits");
+  if (!std::isfinite(sample.low) || !std::isfinite(sample.high)) {
+    throw Error(ErrorKind::kData, "activations are not finite on training images");
+  }
+  if (!sample.values.defined()) return {.bits = bits};
+  if (range == "max") return Between(sample.low, sample.high, bits);
+  if (range == "percentile") return Percentile(sample, bits);
+  if (range == "mse") return LeastSquares(sample, bits);
+  throw Error(ErrorKind::kUsage, "range of activations '" + range + "': unknown; known: max, percentile, mse");
+}
+
+}  // namespace bitplan

@@ -1,0 +1,104 @@
+#include "bitplan/quantizers/affine_quantizer.h"
+
+#include <cmath>
+#include <limits>
+
+#include "bitplan/core/error.h"
+#include "support/catch_torch.h"
+
+namespace bitplan {
+namespace {
+
+ActivationSample SampleOf(const torch::Tensor& values) {
+  ActivationSample sample;
+  sample.Add(values);
+  return sample;
+}
+
+double Error2(const AffineQuantizer& quantizer, const torch::Tensor& values) {
+  return (quantizer.Apply(values) - values).square().mean().item<double>();
+}
+
+TEST_CASE("a quantizer of activations gives the levels of its formula, ties to the even code") {
+  const AffineQuantizer quantizer{.bits = 2, .scale = 0.5F, .zero_point = 1};
+  const torch::Tensor values = torch::tensor({-9.0F, -0.3F, -0.25F, 0.0F, 0.2F, 0.75F, 1.0F, 7.0F});
+  const torch::Tensor expected = torch::tensor({-0.5F, -0.5F, 0.0F, 0.0F, 0.0F, 1.0F, 1.0F, 1.0F});
+  CHECK(quantizer.Apply(values).equal(expected));
+  CHECK(AffineQuantizer{}.Apply(values).equal(values));
+}
+
+TEST_CASE("zero is a level of every quantizer of activations, and the only offset of one without negative values") {
+  torch::manual_seed(3);
+  for (const char* range : {"max", "percentile", "mse"}) {
+    for (const int bits : {2, 3, 4, 8, 16}) {
+      INFO(range << " " << bits);
+      const AffineQuantizer mixed = FitActivation(SampleOf(torch::randn(5000) + 0.7), bits, range);
+      CHECK(mixed.Apply(torch::zeros(3)).equal(torch::zeros(3)));
+      CHECK(mixed.zero_point > 0);
+      CHECK(mixed.zero_point <= mixed.highest());
+      CHECK(FitActivation(SampleOf(torch::rand(5000) + 1.0), bits, range).zero_point == 0);
+      CHECK(FitActivation(SampleOf(-torch::rand(5000)), bits, range).zero_point == mixed.highest());
+    }
+  }
+}
+
+TEST_CASE("the range max holds every value, mse has the least squared error") {
+  torch::manual_seed(5);
+  const torch::Tensor values = torch::relu(torch::randn(20000)).pow(2);
+  const ActivationSample sample = SampleOf(values);
+  for (const int bits : {2, 4, 8}) {
+    const auto widest = FitActivation(sample, bits, "max"), best = FitActivation(sample, bits, "mse");
+    INFO(bits);
+    CHECK(static_cast<double>(widest.scale) * static_cast<double>(widest.highest()) ==
+          Approx(values.max().item<double>()));
+    CHECK(best.scale < widest.scale);
+    for (const float factor : {0.85F, 1.18F}) {
+      AffineQuantizer other = best;
+      other.scale *= factor;
+      CHECK(Error2(best, values) < Error2(other, values));
+    }
+    const auto most = FitActivation(sample, bits, "percentile");
+    CHECK(most.scale < widest.scale);
+  }
+}
+
+TEST_CASE("the dots of rounding errors and a gradient are those of the rounded values") {
+  torch::manual_seed(8);
+  const torch::Tensor values = torch::randn({3, 5, 1001}).transpose(0, 2), gradient = torch::randn({1001, 5, 3});
+  std::vector<AffineQuantizer> quantizers = {AffineQuantizer{}};
+  for (const int bits : {2, 5, 8, 16}) quantizers.push_back(FitActivation(SampleOf(values), bits, "mse"));
+  const auto dots = ErrorDots(values, gradient, quantizers);
+  REQUIRE(dots.size() == quantizers.size());
+  CHECK(dots[0] == 0.0);
+  for (std::size_t k = 1; k < dots.size(); ++k) {
+    const double expected = (gradient * (quantizers[k].Apply(values) - values)).sum(torch::kFloat64).item<double>();
+    const double scale = gradient.norm().item<double>() * quantizers[k].scale;
+    CHECK(std::abs(dots[k] - expected) < 1e-3 * scale + 1e-6);
+  }
+}
+
+TEST_CASE("a sample of activations knows the ends of everything that it was given, and keeps a share of it") {
+  ActivationSample sample;
+  for (int part = 0; part < 4; ++part) sample.Add(torch::full({1000, 200}, 0.25F * static_cast<float>(part + 1)));
+  torch::Tensor last = torch::zeros({10});
+  last[3] = 9.0F;
+  last[4] = -2.0F;
+  sample.Add(last);
+  sample.Add(torch::empty({0}));
+  CHECK(sample.low == -2.0F);
+  CHECK(sample.high == 9.0F);
+  CHECK(sample.values.size(0) <= ActivationSample::kMostValues);
+  CHECK(sample.values.size(0) > ActivationSample::kMostValues / 8);
+}
+
+TEST_CASE("activations of zeros keep a quantizer, those that are not finite are refused") {
+  const AffineQuantizer zeros = FitActivation(SampleOf(torch::zeros(100)), 8, "mse");
+  CHECK(zeros.Apply(torch::zeros(3)).equal(torch::zeros(3)));
+  CHECK(FitActivation(ActivationSample(), 8, "max").bits == 8);
+  CHECK(FitActivation(SampleOf(torch::full({10}, 1e-42F)), 8, "max").Apply(torch::zeros(1)).item<float>() == 0.0F);
+  CHECK_THROWS_AS(FitActivation(SampleOf(torch::full({3}, std::numeric_limits<float>::infinity())), 8, "max"), Error);
+  CHECK_THROWS_AS(FitActivation(SampleOf(torch::full({3}, std::numeric_limits<float>::quiet_NaN())), 8, "max"), Error);
+}
+
+}  // namespace
+}  // namespace bitplan
