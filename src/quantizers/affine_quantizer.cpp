@@ -103,8 +103,9 @@ std::vector<double> ErrorDots(const torch::Tensor& values, const torch::Tensor& 
 void ActivationSample::Add(const torch::Tensor& activations) {
   if (activations.numel() == 0) return;
   const torch::Tensor flat = activations.detach().reshape(-1).to(torch::kFloat32);
-  low = std::min(low, flat.min().item<float>());
-  high = std::max(high, flat.max().item<float>());
+  const auto least = flat.min().item<float>(), most = flat.max().item<float>();
+  low = std::isnan(least) ? least : std::min(low, least);
+  high = std::isnan(most) ? most : std::max(high, most);
   const std::int64_t step = std::max<std::int64_t>(1, (flat.size(0) + kMostValues - 1) / kMostValues);
   const torch::Tensor some = flat.slice(0, 0, flat.size(0), step);
   values = values.defined() ? torch::cat({values, some}) : some.clone();
