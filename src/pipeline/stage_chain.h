@@ -44,7 +44,7 @@ struct Solution {
   std::vector<LevelChoice> choices;
   double predicted_loss_rise = 0.0;
   double optimality_gap = -1.0;
-  double shadow_price = 0.0;
+  std::vector<double> shadow_prices{};  // one per limit, or one 0
   double allocate_ms = 0.0;
   std::string note;
   std::vector<std::vector<double>> width_probabilities;  // [layers][widths], or empty

@@ -67,8 +67,11 @@ struct PosteriorDraw {
 // What one bit more for every weight costs, on average over the widths 1 to 8: the scale of costs.
 [[nodiscard]] double CostOfOneBit(const AllocationProblem& problem, const Resource& resource);
 
-// The budget in the same measure: floor(value * total weights), or floor(value).
-[[nodiscard]] std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget);
-[[nodiscard]] std::int64_t Capacity(std::int64_t total_weights, const Budget& budget);
+// A limit in the same measure: floor(value * total weights), or floor(value).
+[[nodiscard]] std::int64_t Capacity(const AllocationProblem& problem, const Limit& limit);
+[[nodiscard]] std::int64_t Capacity(std::int64_t total_weights, const Limit& limit);
+
+// Of every limit of the budget.
+[[nodiscard]] std::vector<std::int64_t> Capacities(const AllocationProblem& problem, const Budget& budget);
 
 }  // namespace bitplan
