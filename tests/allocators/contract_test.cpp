@@ -246,6 +246,24 @@ TEST_CASE("pins are paid for in every limit, and what a pin costs counts all of 
   REQUIRE((costs.size() == 1 && costs[0].loss_rise));
   CHECK(*costs[0].loss_rise == Approx(pinned.predicted_loss_rise - free.predicted_loss_rise).margin(1e-12));
   CHECK(*costs[0].loss_rise > 0.0);
+  int met = 0;
+  for (const Unit& unit : problem.units) {  // a dear pin leaves less of either limit
+    for (int tenth = -9; tenth <= 9; ++tenth) {
+      const double share = 0.1 * std::abs(tenth);
+      options.budget =
+          BudgetOf(problem, {{"average_bits", tenth > 0 ? 1.0 : share}, {"bops", tenth > 0 ? share : 1.0}});
+      options.pins = {{unit.name, 8}};
+      try {
+        const Allocation answer = Allocate(problem, options, 1);
+        for (std::size_t r = 0; r < 2; ++r) CHECK(answer.cost[r] <= Capacity(problem, options.budget.limits[r]));
+        ++met;
+      } catch (const Error& error) {
+        CHECK(error.kind() == ErrorKind::kInfeasible);
+      }
+    }
+  }
+  CHECK(met > 50);
+  options.budget = BudgetOf(problem, {{"average_bits", 0.6}, {"bops", 0.5}});
   options.pins = {{"*", 8}};
   CHECK_THAT(MessageOf(problem, options, ErrorKind::kInfeasible),
              ContainsSubstring("average bits cannot be met") && ContainsSubstring("bit operations cannot be met"));
