@@ -96,8 +96,8 @@ def _arguments(threads, device, quiet):
     return arguments + ["--quiet"] * quiet
 
 
-def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes=None, allocator=None, metric=None,
-         bits=None, pins=None, groups=None, exclude=None, seed=None, settings=None, train_samples=20_000, folder=None,
+def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes=None, bops=None, allocator=None,
+         metric=None, bits=None, pins=None, groups=None, exclude=None, seed=None, settings=None, train_samples=20_000, folder=None,
          program=None, threads=None, device=None, quiet=False):
     """Decides how many bits every layer of a trained classifier gets; returns the Plan.
 
@@ -107,8 +107,9 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
                    of (inputs, labels) batches. Labels are class numbers, or one-hot
     test           samples that nothing before has seen, in the same forms; None: no accuracy is measured
     calibration    samples that choices are made on, in the same forms; None: taken off train
-    average_bits, bytes
-                   the budget, one of both: bits per weight, or size of the packed weights; none: 4 bits
+    average_bits, bytes, bops
+                   the budget: bits per weight, size of the packed weights, bit operations of one input; all that are
+                   given hold; none: 4 bits
     allocator, metric, bits, pins, groups, exclude, seed
                    as the recipe's allocate.allocator, sensitivity.metric, allocate.bits, ..., seed (docs/recipe.md)
     settings       {key: value} of any other key of the recipe, dotted or nested
@@ -123,8 +124,6 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
     Error says what is wrong in one line, with the exit code of the program.
     """
     found = find(program)
-    if average_bits is not None and bytes is not None:
-        raise Error("average_bits and bytes are both given; a plan has one budget", USAGE)
     if train_samples is not None and train_samples < 1:
         raise Error(f"train_samples is {train_samples}; it is at least 1, or None for all", USAGE)
     sources = {name: source for name, source in (("train", train), ("test", test), ("calibration", calibration))
@@ -133,7 +132,8 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
         raise Error("train is None; the plan is made from training data", USAGE)
     name = type(models.unwrap(module)).__name__
     tree = _tree(name, settings, {
-        "allocate.budget.average_bits": average_bits, "allocate.budget.bytes": bytes, "allocate.allocator": allocator,
+        "allocate.budget.average_bits": average_bits, "allocate.budget.bytes": bytes, "allocate.budget.bops": bops,
+        "allocate.allocator": allocator,
         "sensitivity.metric": metric, "allocate.bits": bits, "allocate.pins": pins, "allocate.groups": groups,
         "allocate.exclude": exclude, "seed": seed}, sources)
     recipe.text(tree)  # refuses settings before anything is written

@@ -18,12 +18,12 @@ namespace bitplan {
 namespace {
 
 // "budget 0.5 average bits cannot be met: the cheapest plan needs 1; the blocking layers are ...; ... raise ... to 1".
-// `costs`: of the free units, each at its cheapest.
-std::string Certificate(const AllocationProblem& problem, const ConstrainedProblem& constrained,
-                        const AllocateOptions& options, const std::vector<std::int64_t>& costs, std::int64_t total) {
+// `limit`: its index in the budget. `costs`: of the free units, each at its cheapest.
+std::string Certificate(const AllocationProblem& problem, const ConstrainedProblem& constrained, const Budget& budget,
+                        std::size_t limit, const std::vector<std::int64_t>& costs, std::int64_t total) {
   constexpr std::size_t kNamed = 3;
-  const Budget& budget = options.budget;
-  const Resource& resource = budget.resource;
+  const Resource& resource = budget.limits[limit].resource;
+  const std::int64_t fixed_cost = constrained.fixed_cost[limit];
   const std::string needed =
       resource.per_weight
           ? fmt::format("{:g}",
@@ -41,9 +41,8 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
     const Unit& unit = problem.units[u];
     const int bits = constrained.fixed_bits[u];
     if (bits <= 0 || bits == kFloatBits) continue;  // free, removed or left out of the budget
-    takers.emplace_back(
-        Cost(unit, bits, budget.resource),
-        fmt::format("{} ({}, pinned at {})", unit.name, Counted(unit.weights, "weight"), Counted(bits, "bit")));
+    takers.emplace_back(Cost(unit, bits, resource), fmt::format("{} ({}, pinned at {})", unit.name,
+                                                                Counted(unit.weights, "weight"), Counted(bits, "bit")));
   }
   std::stable_sort(takers.begin(), takers.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
   std::string blocking;
@@ -53,48 +52,61 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
   }
   if (takers.size() > kNamed) blocking += fmt::format(" and {} more", takers.size() - kNamed);
   if (!blocking.empty()) blocking += "; ";
-  if (constrained.fixed_cost > 0) {
-    const double share = static_cast<double>(constrained.fixed_cost) / static_cast<double>(total);
+  if (fixed_cost > 0) {
+    const double share = static_cast<double>(fixed_cost) / static_cast<double>(total);
     blocking += fmt::format("pinned layers take {:.0f} % of it; ", 100.0 * share);
   }
   return fmt::format("budget {} {} cannot be met: the cheapest plan needs {}; {}{}{}raise the budget to {}",
-                     budget.value, resource.words, needed, blocking,
-                     constrained.fixed_cost > 0 ? "loosen allocate.pins, " : "",
+                     budget.limits[limit].value, resource.words, needed, blocking,
+                     fixed_cost > 0 ? "loosen allocate.pins, " : "",
                      narrowest > 0 ? "allow narrower widths in allocate.bits or " : "", needed);
 }
 
-void CheckBudgetValue(const Budget& budget) {
-  if (std::isfinite(budget.value) && budget.value >= 0.0) return;
-  throw Error(ErrorKind::kUsage,
-              fmt::format("allocate.budget.{} is {}; it must be a number >= 0", BudgetName(budget), budget.value));
+void CheckBudgetValues(const Budget& budget) {
+  if (budget.limits.empty()) throw Error(ErrorKind::kInternal, "the budget limits nothing");
+  for (const Limit& limit : budget.limits) {
+    if (std::isfinite(limit.value) && limit.value >= 0.0) continue;
+    throw Error(ErrorKind::kUsage,
+                fmt::format("allocate.budget.{} is {}; it must be a number >= 0", LimitName(limit), limit.value));
+  }
 }
 
+// No resource costs less at a wider width, so the narrowest plan is the cheapest in all of them: limits that can be met
+// one by one can be met together.
 void CheckFeasible(const AllocationProblem& problem, const ConstrainedProblem& constrained,
                    const AllocateOptions& options) {
-  std::vector<std::int64_t> costs;
-  std::int64_t total = constrained.fixed_cost;
-  for (const Unit& unit : constrained.free.units) {
-    std::int64_t cheapest = std::numeric_limits<std::int64_t>::max();
-    for (const int width : constrained.free.widths) {
-      cheapest = std::min(cheapest, Cost(unit, width, options.budget.resource));
+  std::string refused;
+  for (std::size_t r = 0; r < options.budget.limits.size(); ++r) {
+    std::vector<std::int64_t> costs;
+    std::int64_t total = constrained.fixed_cost[r];
+    for (const Unit& unit : constrained.free.units) {
+      std::int64_t cheapest = std::numeric_limits<std::int64_t>::max();
+      for (const int width : constrained.free.widths) {
+        cheapest = std::min(cheapest, Cost(unit, width, options.budget.limits[r].resource));
+      }
+      costs.push_back(cheapest);
+      total += cheapest;
     }
-    costs.push_back(cheapest);
-    total += cheapest;
+    if (total <= constrained.capacity[r]) continue;
+    if (!refused.empty()) refused += "; ";
+    refused += Certificate(problem, constrained, options.budget, r, costs, total);
   }
-  if (total <= constrained.capacity) return;
-  throw Error(ErrorKind::kInfeasible, Certificate(problem, constrained, options, costs, total));
+  if (!refused.empty()) throw Error(ErrorKind::kInfeasible, refused);
 }
 
 void CheckAnswer(const Allocator& allocator, const AllocationProblem& problem, const Budget& budget,
                  const Allocation& answer) {
-  std::int64_t cost = 0;
-  for (std::size_t u = 0; u < problem.units.size(); ++u) {
-    cost += Cost(problem.units[u], answer.bits.at(u), budget.resource);
-  }
-  const std::int64_t capacity = Capacity(problem, budget);
-  if (cost != answer.cost || cost > capacity) {
-    throw Error(ErrorKind::kInternal, fmt::format("allocator '{}' states cost {}, its plan costs {}, the budget is {}",
-                                                  allocator.name, answer.cost, cost, capacity));
+  for (std::size_t r = 0; r < budget.limits.size(); ++r) {
+    const Limit& limit = budget.limits[r];
+    std::int64_t cost = 0;
+    for (std::size_t u = 0; u < problem.units.size(); ++u) {
+      cost += Cost(problem.units[u], answer.bits.at(u), limit.resource);
+    }
+    const std::int64_t capacity = Capacity(problem, limit);
+    if (cost == answer.cost.at(r) && cost <= capacity) continue;
+    throw Error(ErrorKind::kInternal,
+                fmt::format("allocator '{}' states cost {} in {}, its plan costs {}, the budget is {}", allocator.name,
+                            answer.cost[r], LimitName(limit), cost, capacity));
   }
 }
 
@@ -114,27 +126,51 @@ void Guard(const Allocator& allocator, const AllocationProblem& problem, const B
   answer.predicted_loss_rise = uniform.predicted_loss_rise;
 }
 
-// Why a budget is not used up, where more than a hundredth of it is left.
-std::string Unused(const AllocationProblem& problem, const Budget& budget, const Allocation& answer) {
-  const std::int64_t capacity = Capacity(problem, budget), left = capacity - answer.cost;
-  if (left <= capacity / 100) return {};
-  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+// Whether some unit has a wider width; `fits`: one within all limits.
+struct Wider {
+  bool exists = false;
+  bool fits = false;
+};
+
+Wider WiderThan(const AllocationProblem& problem, const Budget& budget, const std::vector<std::int64_t>& left,
+                const Allocation& answer) {
+  Wider wider;
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     for (const int width : problem.widths) {
       if (width <= answer.bits[u]) continue;
-      const Unit& unit = problem.units[u];
-      least = std::min(least, Cost(unit, width, budget.resource) - Cost(unit, answer.bits[u], budget.resource));
+      bool fits = true;
+      for (std::size_t r = 0; r < left.size() && fits; ++r) {
+        const Resource& resource = budget.limits[r].resource;
+        fits = Cost(problem.units[u], width, resource) - Cost(problem.units[u], answer.bits[u], resource) <= left[r];
+      }
+      wider.exists = true;
+      wider.fits = wider.fits || fits;
     }
   }
-  if (least == std::numeric_limits<std::int64_t>::max()) return "every free layer has its widest width";
-  return fmt::format("{:.0f} % of the budget is left{}",
-                     100.0 * static_cast<double>(left) / static_cast<double>(capacity),
-                     least > left ? ", too little for the next width of any layer" : "");
+  return wider;
+}
+
+// Why a budget is not used up, where more than a hundredth of every limit is left.
+std::string Unused(const AllocationProblem& problem, const Budget& budget, const Allocation& answer) {
+  const std::vector<std::int64_t> capacities = Capacities(problem, budget);
+  std::vector<std::int64_t> left;
+  std::string shares;
+  for (std::size_t r = 0; r < capacities.size(); ++r) {
+    left.push_back(capacities[r] - answer.cost[r]);
+    if (left[r] <= capacities[r] / 100) return {};
+    const double share = 100.0 * static_cast<double>(left[r]) / static_cast<double>(capacities[r]);
+    shares += capacities.size() == 1
+                  ? fmt::format("{:.0f} % of the budget", share)
+                  : fmt::format("{}{:.0f} % of {}", r == 0 ? "" : ", ", share, LimitName(budget.limits[r]));
+  }
+  const Wider wider = WiderThan(problem, budget, left, answer);
+  if (!wider.exists) return "every free layer has its widest width";
+  return shares + " is left" + (wider.fits ? "" : ", too little for the next width of any layer");
 }
 
 ConstrainedProblem CheckedConstraints(const AllocationProblem& problem, const AllocateOptions& options) {
   problem.Validate();
-  CheckBudgetValue(options.budget);
+  CheckBudgetValues(options.budget);
   ConstrainedProblem constrained = Constrain(problem, options);
   CheckFeasible(problem, constrained, options);
   return constrained;
@@ -162,7 +198,8 @@ Allocation Spread(const ConstrainedProblem& constrained, Allocation answer) {
   }
   answer.bits = std::move(bits);
   answer.width_probabilities = std::move(probabilities);
-  answer.cost += constrained.fixed_cost;
+  answer.cost.resize(constrained.fixed_cost.size(), 0);
+  for (std::size_t r = 0; r < answer.cost.size(); ++r) answer.cost[r] += constrained.fixed_cost[r];
   answer.predicted_loss_rise += constrained.fixed_loss_rise;
   if (answer.has_bound) answer.lower_bound += constrained.fixed_loss_rise;
   return answer;
@@ -189,7 +226,7 @@ Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& opt
   const ConstrainedProblem constrained = CheckedConstraints(problem, options);
   if (constrained.free.units.empty()) return Spread(constrained, {.note = "no layer is free to choose"});
 
-  const Budget budget = constrained.FreeBudget(options.budget.resource);
+  const Budget budget = constrained.FreeBudget(options.budget);
   std::optional<ConstrainedOracle> own_oracle;
   if (oracle != nullptr) own_oracle.emplace(*oracle, problem, constrained);
   Allocation answer = allocator.allocate({.problem = constrained.free,
@@ -200,7 +237,7 @@ Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& opt
                                           .progress = progress});
   CheckAnswer(allocator, constrained.free, budget, answer);
   if (options.guard && !allocator.baseline) {
-    Guard(allocator, constrained.free, budget, constrained.fixed_cost > 0, answer);
+    Guard(allocator, constrained.free, budget, constrained.pinned, answer);
   }
   const std::string unused = Unused(constrained.free, budget, answer);
   if (!unused.empty()) answer.note += (answer.note.empty() ? "" : "; ") + unused;

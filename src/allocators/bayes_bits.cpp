@@ -5,7 +5,8 @@
 //
 // Ours: the score of a unit is s_u = mean over its weights of log2(R_i / (sqrt(12) sigma_i)) (the mean of
 // Unit::score_percentiles), and the width is the narrowest allowed one that is no less than s_u + c, at most the
-// widest. c is one offset for all units, the largest with which the plan fits; what is left then is not spent.
+// widest. c is one offset for all units, the largest with which the plan fits every limit; what is left then is not
+// spent.
 //
 // Where this differs from the paper: there the budget does not exist (c is fixed and the network as large as it comes
 // out), the posterior is trained with sparsity-inducing priors and prunes groups first, the precision of a layer
@@ -59,17 +60,17 @@ Allocation AllocateBayesBits(const AllocatorInputs& inputs) {
   }
   std::sort(steps.begin(), steps.end());
   std::vector<int> chosen(problem.units.size(), 0);
-  std::int64_t left = Capacity(problem, inputs.budget) - MakeAllocation(problem, inputs.budget.resource, chosen).cost;
+  Room room(problem, inputs.budget, chosen);
   std::string reached;
   for (const Step& step : steps) {
-    left -= StepCost(problem, inputs.budget.resource, step.unit, step.column);
-    if (left < 0) {
+    room.Move(step.unit, step.column, step.column + 1);
+    if (room.Over()) {
       reached = fmt::format("shared offset {:+.3f} bits", step.offset);
       break;
     }
     chosen[step.unit] = step.column + 1;
   }
-  Allocation result = MakeAllocation(problem, inputs.budget.resource, chosen);
+  Allocation result = MakeAllocation(problem, inputs.budget, chosen);
   result.note = reached;
   return result;
 }

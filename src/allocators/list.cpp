@@ -26,12 +26,14 @@ const std::vector<Allocator>& Allocators() {
        .description = "bits follow a quantile of each layer's posterior precision (modes information and rank)",
        .allocate = AllocateQuantileInform,
        .needs_posterior = true,
+       .needs_widths = true,
        .reads = AllocatorReads::kCoherence,
        .options = {"allocate.quantile", "allocate.mode"}},
       {.name = "quantile-inform-rank",
        .description = "the order of the layers by their posterior sigma, one width per segment (mode rank by name)",
        .allocate = AllocateQuantileInformRank,
        .needs_posterior = true,
+       .needs_widths = true,
        .reads = AllocatorReads::kScores,
        .options = {"allocate.quantile"}},
       {.name = "random-bits",
@@ -39,6 +41,7 @@ const std::vector<Allocator>& Allocators() {
        .allocate = AllocateRandomBits,
        .needs_oracle = true,
        .random = true,
+       .needs_widths = true,
        .options = {"allocate.random_bits.estimator", "allocate.random_bits.steps", "allocate.random_bits.samples",
                    "allocate.random_bits.learning_rate", "allocate.random_bits.data_weight",
                    "allocate.random_bits.posterior_weight"}},
@@ -53,11 +56,13 @@ const std::vector<Allocator>& Allocators() {
        .allocate = AllocateGreedy},
       {.name = "relaxed",
        .description = "exponential curves fitted to the table, continuous optimum, rounded",
-       .allocate = AllocateRelaxed},
+       .allocate = AllocateRelaxed,
+       .needs_widths = true},
       {.name = "bayes-bits-from-variance",
        .description = "bits from the unit round-off that the posterior variance allows, one offset for the budget",
        .allocate = AllocateBayesBits,
        .needs_posterior = true,
+       .needs_widths = true,
        .reads = AllocatorReads::kScores},
       {.name = "uniform",
        .description = "one width for every layer: the largest that fits",
@@ -89,12 +94,14 @@ const std::vector<Allocator>& Allocators() {
        .description = "OpenVINO NNCF: the least sensitive layers get the narrower width until the budget is met",
        .allocate = AllocateNncf,
        .metric = "hawq",
-       .baseline = true},
+       .baseline = true,
+       .needs_widths = true},
       {.name = "modelopt",
        .description = "NVIDIA Model Optimizer auto_quantize: integer program over squared gradient x output change",
        .allocate = AllocateModelOpt,
        .metric = "fisher-output",
-       .baseline = true},
+       .baseline = true,
+       .needs_widths = true},
   };
   return list;
 }
@@ -118,11 +125,13 @@ std::string AllocatorsHelp() {
         break;
     }
     if (allocator.needs_oracle) text += ", and the likelihood of training images";
+    if (allocator.needs_widths) text += "; needs one ordered axis of widths";
     return text + (allocator.random ? "; its answer depends on the seed" : "");
   };
   std::string text =
-      "Allocators: who spends the budget of a recipe, allocate.allocator. All of them keep to allocate.budget, bits,\n"
-      "pins, groups and exclude; allocate.guard holds for those that are no baseline.\n";
+      "Allocators: who spends the budget of a recipe, allocate.allocator. All of them keep to every limit of "
+      "allocate.budget,\n"
+      "to bits, pins, groups and exclude; allocate.guard holds for those that are no baseline.\n";
   for (const bool baseline : {false, true}) {
     text += baseline ? "\nBaselines, and methods of other tools over the same quantizer:\n" : "\n";
     for (const Allocator& allocator : Allocators()) {

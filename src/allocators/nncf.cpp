@@ -7,7 +7,7 @@
 // layer behind would fit.
 //
 // Ours: the sensitivity of a unit is the table's entry at the widest width. All units begin at the widest width; in
-// ascending order of sensitivity they go to the next narrower one until the plan fits the budget, and the walk stops
+// ascending order of sensitivity they go to the next narrower one until the plan fits every limit, and the walk stops
 // there: what the last unit gave up beyond need is not spent. When all have been lowered and the plan still does not
 // fit, the walk goes round again with the next width. So a plan holds two neighbouring widths, as theirs does. It
 // differs in that a budget must be met where a ratio is only approached, in that the two widths follow from the budget,
@@ -30,15 +30,15 @@ Allocation AllocateNncf(const AllocatorInputs& inputs) {
     return problem.loss_rise[a][widest] < problem.loss_rise[b][widest];
   });
   std::vector<int> chosen(problem.units.size(), widest);
-  std::int64_t excess = MakeAllocation(problem, inputs.budget.resource, chosen).cost - Capacity(problem, inputs.budget);
-  for (int column = widest - 1; column >= 0 && excess > 0; --column) {
+  Room room(problem, inputs.budget, chosen);
+  for (int column = widest - 1; column >= 0 && room.Over(); --column) {
     for (const std::size_t u : order) {
-      if (excess <= 0) break;
+      if (!room.Over()) break;
       chosen[u] = column;
-      excess -= StepCost(problem, inputs.budget.resource, u, column);
+      room.Move(u, column + 1, column);
     }
   }
-  return MakeAllocation(problem, inputs.budget.resource, chosen);
+  return MakeAllocation(problem, inputs.budget, chosen);
 }
 
 }  // namespace bitplan

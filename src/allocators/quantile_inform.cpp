@@ -13,7 +13,8 @@
 // The offset and the left-over in one sweep: as c grows from minus infinity, unit u steps from an allowed width to the
 // next when s_u + c passes the midpoint of the two, that is at c = midpoint - s_u (never before its earlier steps). The
 // steps of all units are taken in ascending order of that value (equal: fewer weights first, then by unit order) as
-// long as they fit. The first that does not fit is where bisection would stop and fixes c. The sweep then goes on, and
+// long as they fit, of several limits all of them. The first that does not fit is where bisection would stop and fixes
+// c. The sweep then goes on, and
 // spends what is left on those steps that do fit: the next in line is always the unit whose s_u + c lies furthest above
 // its width in proportion to the step (largest remainder). A unit whose step does not fit keeps its width: what is left
 // only shrinks.
@@ -24,10 +25,10 @@
 // look certain, and decide only where they are more than a share q of the unit: then it comes late. A unit stands in
 // that order at the share t of all weights that lies before it, counting half of itself. The score is the ramp
 //   s_u = h * (1 - 2 t),   h = min(average - narrowest, widest - average) + 1/2,
-// average = the budget in bits per weight. The order is so cut at quantiles of weight mass, one width per segment, the
-// widths in use evenly spread around the average (an average of 3 over widths 1..8 gives five segments of equal
-// mass with 5, 4, 3, 2, 1 bits). Offset and left-over as above, with one more condition: a unit never has more bits
-// than the one before it in the order.
+// average = the budget in bits per weight, of several limits the least. The order is so cut at quantiles of weight
+// mass, one width per segment, the widths in use evenly spread around the average (an average of 3 over widths 1..8
+// gives five segments of equal mass with 5, 4, 3, 2, 1 bits). Offset and left-over as above, with one more condition: a
+// unit never has more bits than the one before it in the order.
 //
 // The allocator quantile-inform-rank is mode `rank` whatever options.mode says, so that a comparison holds both.
 //
@@ -84,9 +85,7 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
   const int widths = static_cast<int>(problem.widths.size());
   std::vector<OffsetStep> steps;
   steps.reserve(static_cast<std::size_t>(units) * static_cast<std::size_t>(widths));
-  std::int64_t left = Capacity(problem, budget);
   for (int u = 0; u < units; ++u) {
-    left -= Cost(problem.units[u], problem.widths.front(), budget.resource);
     const std::vector<double>& coherence = problem.units[u].coherence;
     double offset = -std::numeric_limits<double>::infinity();
     for (int k = 0; k + 1 < widths; ++k) {
@@ -99,14 +98,15 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
   std::sort(steps.begin(), steps.end());
   SweepResult result;
   result.chosen.assign(units, 0);
+  Room room(problem, budget, result.chosen);
   for (const OffsetStep& step : steps) {
     int& column = result.chosen[step.unit];
     if (result.all_widest) result.offset = step.offset;
     if (step.column != column) continue;  // an earlier step of this unit did not fit
     const int before = predecessor.empty() ? -1 : predecessor[step.unit];
-    const std::int64_t price = StepCost(problem, budget.resource, static_cast<std::size_t>(step.unit), column);
-    if (price <= left && (before < 0 || result.chosen[before] > column)) {
-      left -= price;
+    const auto unit = static_cast<std::size_t>(step.unit);
+    if (room.Fits(unit, column, column + 1) && (before < 0 || result.chosen[before] > column)) {
+      room.Move(unit, column, column + 1);
       ++column;
     } else {
       result.all_widest = false;
@@ -117,7 +117,7 @@ SweepResult Sweep(const AllocationProblem& problem, const Budget& budget, const 
 
 Allocation Finish(const AllocationProblem& problem, const Budget& budget, const SweepResult& sweep,
                   const std::string& note) {
-  Allocation result = MakeAllocation(problem, budget.resource, sweep.chosen);
+  Allocation result = MakeAllocation(problem, budget, sweep.chosen);
   result.note = note;
   if (!sweep.all_widest) result.note += fmt::format("; shared offset {:+.3f} bits", sweep.offset);
   return result;
@@ -140,10 +140,13 @@ Allocation ByRank(const AllocationProblem& problem, const Budget& budget, double
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return log_sigma[a] < log_sigma[b]; });
 
   const auto total = static_cast<double>(problem.total_weights());
-  const double one_bit = CostOfOneBit(problem, budget.resource);
   const double narrowest = problem.widths.front(), widest = problem.widths.back();
-  const double average =
-      one_bit > 0.0 ? std::clamp(static_cast<double>(Capacity(problem, budget)) / one_bit, narrowest, widest) : widest;
+  double average = widest;
+  for (const Limit& limit : budget.limits) {
+    const double one_bit = CostOfOneBit(problem, limit.resource);
+    if (one_bit <= 0.0) continue;
+    average = std::min(average, std::clamp(static_cast<double>(Capacity(problem, limit)) / one_bit, narrowest, widest));
+  }
   const double spread = std::min(average - narrowest, widest - average) + 0.5;
 
   std::vector<double> scores(units);

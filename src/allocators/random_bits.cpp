@@ -2,15 +2,15 @@
 // full likelihood of the quantized weights prefers within the budget.
 //
 //   b_u ~ Categorical(p_u),   minimise over p   E_b[ w_d * loss(b) + w_p * sum_u D_u(b_u) ] - tau * H(p)
-//                             subject to        E_b[cost(b)] <= budget,
+//                             subject to        E_b[cost(b)] <= budget   in every limit,
 //
 // loss: negative log-likelihood of minibatches through the network (LikelihoodOracle); D: the sensitivity table, in
 // closed form; H: entropy, whose weight tau is annealed geometrically from the typical gap between the best two widths
 // of a unit to a tenth of it. At the optimum p_u(k) ~ exp(-(F_uk + lambda c_uk) / tau) with F_uk the expected objective
 // when unit u has width k and the others are drawn; F is what is learned, by Adam along the gradient with respect to
 // the logits, so that a change of lambda or tau acts at once and need not be learned. F starts as (w_d + w_p) * D,
-// lambda at the shadow price of the table and follows by multiplicative dual ascent. The data term is estimated by
-// Gumbel-softmax or by the score function (random_bits_estimators.h).
+// lambda, one per limit, at the shadow price of the table and follows by multiplicative dual ascent. The data term is
+// estimated by Gumbel-softmax or by the score function (random_bits_estimators.h).
 //
 // The answer is the most probable plan within the budget: an exact knapsack over the learned F, averaged over the last
 // quarter of the steps, which is log p with the price of the budget taken out, because now the budget itself binds. The
@@ -49,31 +49,49 @@ void CheckOptions(const RandomBitsOptions& options, bool has_oracle) {
                                               "there is nothing else to learn from");
 }
 
-// Costs in bits per weight, so that the price of the budget has the same unit in every problem.
+// Costs of one limit in bits per weight, so that its price has the same unit in every problem.
 struct Costs {
   Table per_width{};
   double budget = 0.0;
+  double price = 0.0;  // nats per average bit
 };
 
-double CostScale(const AllocationProblem& problem, const Budget& budget) {
-  const double one_bit = CostOfOneBit(problem, budget.resource);
+double CostScale(const AllocationProblem& problem, const Limit& limit) {
+  const double one_bit = CostOfOneBit(problem, limit.resource);
   return one_bit > 0.0 ? 1.0 / one_bit : 1.0;
 }
 
-Costs NormalizedCosts(const AllocationProblem& problem, const Budget& budget) {
-  const double scale = CostScale(problem, budget);
-  Costs costs{.budget = scale * static_cast<double>(Capacity(problem, budget))};
+Costs NormalizedCosts(const AllocationProblem& problem, const Limit& limit) {
+  const double scale = CostScale(problem, limit);
+  Costs costs{.budget = scale * static_cast<double>(Capacity(problem, limit))};
   for (const Unit& unit : problem.units) {
     std::vector<double>& row = costs.per_width.emplace_back();
     for (const int width : problem.widths)
-      row.push_back(scale * static_cast<double>(Cost(unit, width, budget.resource)));
+      row.push_back(scale * static_cast<double>(Cost(unit, width, limit.resource)));
   }
   return costs;
 }
 
-double ShadowPrice(const AllocationProblem& problem, const Budget& budget) {
-  const double scale = CostScale(problem, budget);
-  return RelaxKnapsack(KnapsackClasses(problem, budget.resource), Capacity(problem, budget)).shadow_price / scale;
+// Of every limit, per cost, by the relaxation of the table.
+std::vector<double> ShadowPrices(const AllocationProblem& problem, const Budget& budget) {
+  if (budget.limits.size() > 1) {
+    return SolveChoices(ChoicesOfWidths(problem, budget, problem.loss_rise), {.method = "lagrangian"}).prices;
+  }
+  const Limit& limit = budget.limits.front();
+  return {RelaxKnapsack(KnapsackClasses(problem, limit.resource), Capacity(problem, limit)).shadow_price};
+}
+
+// The most probable plan: the knapsack over what was learned.
+std::vector<int> LeastOf(const AllocationProblem& problem, const Budget& budget, const Table& values) {
+  if (budget.limits.size() > 1) return SolveChoices(ChoicesOfWidths(problem, budget, values)).chosen;
+  const Limit& limit = budget.limits.front();
+  std::vector<std::vector<KnapsackItem>> classes(values.size());
+  for (std::size_t u = 0; u < classes.size(); ++u) {
+    for (std::size_t k = 0; k < values[u].size(); ++k) {
+      classes[u].push_back({Cost(problem.units[u], problem.widths[k], limit.resource), values[u][k]});
+    }
+  }
+  return SolveKnapsack(classes, Capacity(problem, limit)).chosen;
 }
 
 class Adam {
@@ -112,13 +130,15 @@ double StepSize(double learning_rate, double share) {
   return share < 0.5 ? learning_rate : learning_rate * (1.0 - 0.9 * (2.0 * share - 1.0));
 }
 
-// The typical gap between the best two widths of a unit at the price of the budget: the unit of F and tau, nats.
-double TypicalGap(const Table& rises, const Costs& costs, double weight, double price) {
+// The typical gap between the best two widths of a unit at the prices of the budget: the unit of F and tau, nats.
+double TypicalGap(const Table& rises, const std::vector<Costs>& costs, double weight) {
   std::vector<double> gaps;
   for (std::size_t u = 0; u < rises.size(); ++u) {
     std::vector<double> row;
-    for (std::size_t k = 0; k < rises[u].size(); ++k)
-      row.push_back(weight * rises[u][k] + price * costs.per_width[u][k]);
+    for (std::size_t k = 0; k < rises[u].size(); ++k) {
+      row.push_back(weight * rises[u][k]);
+      for (const Costs& limit : costs) row.back() += limit.price * limit.per_width[u][k];
+    }
     std::sort(row.begin(), row.end());
     if (row.size() > 1) gaps.push_back(row[1] - row[0]);
   }
@@ -142,13 +162,17 @@ class Learner {
         rises_(inputs.problem.loss_rise),
         options_(inputs.options.random_bits),
         data_weight_(inputs.oracle != nullptr ? options_.data_weight : 0.0),
-        costs_(NormalizedCosts(inputs.problem, inputs.budget)),
         values_(rises_),
         adam_(rises_) {
     const double both = data_weight_ + options_.posterior_weight;
-    price_ = both * ShadowPrice(inputs.problem, inputs.budget);
-    gap_ = TypicalGap(rises_, costs_, both, price_);
-    price_ = std::max(price_, 1e-3 * gap_);  // dual ascent multiplies: it cannot leave zero
+    const std::vector<double> prices = ShadowPrices(inputs.problem, inputs.budget);
+    for (std::size_t r = 0; r < prices.size(); ++r) {
+      const Limit& limit = inputs.budget.limits[r];
+      costs_.push_back(NormalizedCosts(inputs.problem, limit));
+      costs_.back().price = both * (prices[r] / CostScale(inputs.problem, limit));
+    }
+    gap_ = TypicalGap(rises_, costs_, both);
+    for (Costs& limit : costs_) limit.price = std::max(limit.price, 1e-3 * gap_);  // ascent cannot leave zero
     for (auto& row : values_) {
       for (double& value : row) value *= both / gap_;
     }
@@ -197,7 +221,9 @@ class Learner {
     for (std::size_t u = 0; u < logits.size(); ++u) {
       for (std::size_t k = 0; k < logits[u].size(); ++k) {
         const double value = values_[u][k] * gap_;
-        logits[u][k] = -(value + price_ * costs_.per_width[u][k]) / tau;
+        double priced = value;
+        for (const Costs& limit : costs_) priced += limit.price * limit.per_width[u][k];
+        logits[u][k] = -priced / tau;
         unexplained[u][k] = options_.posterior_weight * rises_[u][k] - value;
       }
     }
@@ -210,24 +236,21 @@ class Learner {
     }
     adam_.Step(gradient, step_size, values_);
     constexpr double kDualRate = 0.05;  // per bit of average excess
-    price_ *= std::exp(kDualRate * (Expectation(probabilities, costs_.per_width) - costs_.budget));
+    for (Costs& limit : costs_) {
+      limit.price *= std::exp(kDualRate * (Expectation(probabilities, limit.per_width) - limit.budget));
+    }
     return probabilities;
   }
 
   // Sums over the averaged steps: their scale does not matter to the knapsack.
   Allocation Answer(const Table& values, Table probabilities) const {
-    std::vector<std::vector<KnapsackItem>> classes(values.size());
-    for (std::size_t u = 0; u < classes.size(); ++u) {
+    for (auto& row : probabilities) {
       double total = 0.0;
-      for (const double p : probabilities[u]) total += p;
-      for (std::size_t k = 0; k < values[u].size(); ++k) {
-        probabilities[u][k] /= total;
-        classes[u].push_back(
-            {Cost(inputs_.problem.units[u], inputs_.problem.widths[k], inputs_.budget.resource), values[u][k]});
-      }
+      for (const double p : row) total += p;
+      for (double& p : row) p /= total;
     }
-    const KnapsackSolution solution = SolveKnapsack(classes, Capacity(inputs_.problem, inputs_.budget));
-    Allocation result = MakeAllocation(inputs_.problem, inputs_.budget.resource, solution.chosen);
+    Allocation result =
+        MakeAllocation(inputs_.problem, inputs_.budget, LeastOf(inputs_.problem, inputs_.budget, values));
     result.width_probabilities = std::move(probabilities);
     result.note = fmt::format("{}, {}; mean entropy of a width {:.3f} bits", Counted(options_.steps, "step"),
                               estimator_ ? options_.estimator : "sensitivity table only, no likelihood",
@@ -239,9 +262,9 @@ class Learner {
   const Table& rises_;
   const RandomBitsOptions& options_;
   double data_weight_;
-  Costs costs_;
-  double price_ = 0.0, gap_ = 1.0;  // nats per average bit; nats
-  Table values_;                    // F in units of gap_
+  std::vector<Costs> costs_;  // [limits]
+  double gap_ = 1.0;          // nats
+  Table values_;              // F in units of gap_
   Adam adam_;
   std::unique_ptr<DataEstimator> estimator_;
 };

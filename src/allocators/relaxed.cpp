@@ -9,6 +9,8 @@
 // the
 //    widest width, p_u the price of a bit (weights, or weights / 8 bytes; fixed costs are paid first). For a multiplier
 //    lambda the answer is in closed form, b_u = log2(a_u c_u ln 2 / (lambda p_u)) / c_u, clipped; lambda by bisection.
+//    Several limits have a multiplier each, and lambda p_u becomes their sum: one after another is bisected, round by
+//    round, until every limit holds; the dual is concave and smooth between the clipped ends, so this ascends it.
 // 3. Rounding. Every unit starts at the widest allowed width not above b_u; what is left is spent by marginal gain in
 // the
 //    table itself (SpendGreedily), as what is fitted is good enough for the direction and not for the last bit.
@@ -31,9 +33,9 @@ namespace {
 struct Curve {
   double log2_a = 0.0;
   double c = 0.0;
-  double price = 0.0;       // of a bit, in the budget's measure
-  double base_cost = 0.0;   // at the narrowest width
-  double square_error = 0;  // of log2 D, summed over the widths
+  std::vector<double> price{};      // [limits] of a bit, in the limit's measure
+  std::vector<double> base_cost{};  // [limits] at the narrowest width
+  double square_error = 0;          // of log2 D, summed over the widths
 };
 
 class LogResidual final : public ceres::SizedCostFunction<1, 1, 1> {
@@ -55,7 +57,7 @@ class LogResidual final : public ceres::SizedCostFunction<1, 1, 1> {
 
 void Fit(const std::vector<int>& widths, const std::vector<double>& rises, Curve& curve) {
   const double largest = *std::max_element(rises.begin(), rises.end());
-  curve = {.price = curve.price, .base_cost = curve.base_cost};
+  curve.log2_a = curve.c = curve.square_error = 0.0;
   if (largest <= 0.0) {
     curve.log2_a = -1e3;  // nothing to lose at any width
     return;
@@ -89,51 +91,93 @@ void Fit(const std::vector<int>& widths, const std::vector<double>& rises, Curve
   }
 }
 
-double BestWidth(const Curve& curve, double log2_lambda, double narrowest, double widest) {
+constexpr double kLeastLog2 = -4000.0, kMostLog2 = 4000.0;  // of multipliers: beyond what doubles can state
+
+// log2 of sum_r lambda_r p_r, the multipliers as their logarithms.
+double LogPrice(const Curve& curve, const std::vector<double>& log2_lambda) {
+  double most = 2.0 * kLeastLog2;
+  for (std::size_t r = 0; r < log2_lambda.size(); ++r) {
+    if (curve.price[r] > 0.0) most = std::max(most, log2_lambda[r] + std::log2(curve.price[r]));
+  }
+  double sum = 0.0;
+  for (std::size_t r = 0; r < log2_lambda.size(); ++r) {
+    if (curve.price[r] > 0.0) sum += std::exp2(log2_lambda[r] + std::log2(curve.price[r]) - most);
+  }
+  return sum > 0.0 ? most + std::log2(sum) : most;
+}
+
+double BestWidth(const Curve& curve, const std::vector<double>& log2_lambda, double narrowest, double widest) {
   if (curve.c <= 0.0) return narrowest;
-  const double log2_gain = curve.log2_a + std::log2(curve.c * std::numbers::ln2 / curve.price);
-  return std::clamp((log2_gain - log2_lambda) / curve.c, narrowest, widest);
+  if (log2_lambda.size() == 1) {
+    const double log2_gain = curve.log2_a + std::log2(curve.c * std::numbers::ln2 / curve.price.front());
+    return std::clamp((log2_gain - log2_lambda.front()) / curve.c, narrowest, widest);
+  }
+  const double log2_gain = curve.log2_a + std::log2(curve.c * std::numbers::ln2) - LogPrice(curve, log2_lambda);
+  return std::clamp(log2_gain / curve.c, narrowest, widest);
 }
 
 // Widths of the continuous optimum.
-std::vector<double> Optimum(const std::vector<Curve>& curves, double narrowest, double widest, double capacity) {
-  std::vector<double> widths(curves.size());
-  const auto cost_at = [&](double log2_lambda) {
+std::vector<double> Optimum(const std::vector<Curve>& curves, double narrowest, double widest,
+                            const std::vector<double>& capacities) {
+  std::vector<double> widths(curves.size()), log2_lambda(capacities.size(), kLeastLog2);
+  const auto cost_of = [&](std::size_t r) {
     double cost = 0.0;
     for (std::size_t u = 0; u < curves.size(); ++u) {
       widths[u] = BestWidth(curves[u], log2_lambda, narrowest, widest);
-      cost += curves[u].base_cost + curves[u].price * (widths[u] - narrowest);
+      cost += curves[u].base_cost[r] + curves[u].price[r] * (widths[u] - narrowest);
     }
     return cost;
   };
-  double low = -4000.0, high = 4000.0;  // log2 lambda: beyond what doubles can state
-  if (cost_at(low) <= capacity) return widths;
-  for (int i = 0; i < 80; ++i) {
-    const double middle = 0.5 * (low + high);
-    (cost_at(middle) > capacity ? low : high) = middle;
+  const auto bisect = [&](std::size_t r) {
+    double low = kLeastLog2, high = kMostLog2;
+    log2_lambda[r] = low;
+    if (cost_of(r) <= capacities[r]) return;
+    for (int i = 0; i < 80; ++i) {
+      const double middle = 0.5 * (low + high);
+      log2_lambda[r] = middle;
+      (cost_of(r) > capacities[r] ? low : high) = middle;
+    }
+    log2_lambda[r] = high;
+  };
+  constexpr int kMostRounds = 30;
+  constexpr double kSettled = 1e-6;  // log2
+  const int rounds = capacities.size() == 1 ? 1 : kMostRounds;
+  for (int round = 0; round < rounds; ++round) {
+    const std::vector<double> before = log2_lambda;
+    for (std::size_t r = 0; r < capacities.size(); ++r) bisect(r);
+    double moved = 0.0;
+    for (std::size_t r = 0; r < before.size(); ++r) moved = std::max(moved, std::abs(before[r] - log2_lambda[r]));
+    if (moved < kSettled) break;
   }
-  (void)cost_at(high);
+  (void)cost_of(0);
   return widths;
 }
 
 // Lowers the widths that lose least per cost until the plan fits; the price of a bit is a chord, which a width 0
-// without scales lies below.
-void MakeFit(const AllocationProblem& problem, const Resource& resource, std::int64_t& left, std::vector<int>& chosen) {
-  while (left < 0) {
+// without scales lies below. Of several limits those that are exceeded count.
+void MakeFit(const AllocationProblem& problem, const Budget& budget, Room& room, std::vector<int>& chosen) {
+  while (room.Over()) {
     std::size_t cheapest = chosen.size();
     double least = 0.0;
     for (std::size_t u = 0; u < chosen.size(); ++u) {
       if (chosen[u] == 0) continue;
-      const auto freed = static_cast<double>(StepCost(problem, resource, u, chosen[u] - 1));
-      const double ratio =
-          (problem.loss_rise[u][chosen[u] - 1] - problem.loss_rise[u][chosen[u]]) / std::max(freed, 1.0);
+      double freed = 0.0;
+      for (std::size_t r = 0; r < budget.limits.size(); ++r) {
+        if (room.left(r) >= 0) continue;
+        const Resource& resource = budget.limits[r].resource;
+        freed += static_cast<double>(Cost(problem.units[u], problem.widths[chosen[u]], resource) -
+                                     Cost(problem.units[u], problem.widths[chosen[u] - 1], resource)) /
+                 (budget.limits.size() == 1 ? 1.0 : static_cast<double>(-room.left(r)));
+      }
+      const double ratio = (problem.loss_rise[u][chosen[u] - 1] - problem.loss_rise[u][chosen[u]]) /
+                           (budget.limits.size() == 1 ? std::max(freed, 1.0) : std::max(freed, 1e-12));
       if (cheapest == chosen.size() || ratio < least) {
         cheapest = u;
         least = ratio;
       }
     }
+    room.Move(cheapest, chosen[cheapest], chosen[cheapest] - 1);
     --chosen[cheapest];
-    left += StepCost(problem, resource, cheapest, chosen[cheapest]);
   }
 }
 
@@ -141,21 +185,25 @@ void MakeFit(const AllocationProblem& problem, const Resource& resource, std::in
 
 Allocation AllocateRelaxed(const AllocatorInputs& inputs) {
   const AllocationProblem& problem = inputs.problem;
-  const Resource& resource = inputs.budget.resource;
+  const std::vector<Limit>& limits = inputs.budget.limits;
   const double narrowest = problem.widths.front(), widest = problem.widths.back();
-  const std::int64_t capacity = Capacity(problem, inputs.budget);
+  std::vector<double> capacities;
+  for (const Limit& limit : limits) capacities.push_back(static_cast<double>(Capacity(problem, limit)));
 
   std::vector<Curve> curves(problem.units.size());
   double square_error = 0.0;
   for (std::size_t u = 0; u < curves.size(); ++u) {
     const Unit& unit = problem.units[u];
-    curves[u].base_cost = static_cast<double>(Cost(unit, problem.widths.front(), resource));
-    const double range = static_cast<double>(Cost(unit, problem.widths.back(), resource)) - curves[u].base_cost;
-    curves[u].price = widest > narrowest ? range / (widest - narrowest) : 1.0;
+    for (const Limit& limit : limits) {
+      const double base = static_cast<double>(Cost(unit, problem.widths.front(), limit.resource));
+      const double range = static_cast<double>(Cost(unit, problem.widths.back(), limit.resource)) - base;
+      curves[u].base_cost.push_back(base);
+      curves[u].price.push_back(widest > narrowest ? range / (widest - narrowest) : 1.0);
+    }
     Fit(problem.widths, problem.loss_rise[u], curves[u]);
     square_error += curves[u].square_error;
   }
-  const std::vector<double> widths = Optimum(curves, narrowest, widest, static_cast<double>(capacity));
+  const std::vector<double> widths = Optimum(curves, narrowest, widest, capacities);
 
   double continuous = 0.0;
   std::vector<int> chosen;
@@ -166,11 +214,12 @@ Allocation AllocateRelaxed(const AllocatorInputs& inputs) {
                                         [](double value, int width) { return value < static_cast<double>(width); });
     chosen.push_back(std::max(0, static_cast<int>(above - problem.widths.begin()) - 1));
   }
-  std::int64_t left = capacity - MakeAllocation(problem, resource, chosen).cost;
-  MakeFit(problem, resource, left, chosen);
-  SpendGreedily(problem, resource, left, chosen);
+  Room room(problem, inputs.budget, chosen);
+  MakeFit(problem, inputs.budget, room, chosen);
+  Room rest(problem, inputs.budget, chosen);
+  SpendGreedily(problem, rest, chosen);
 
-  Allocation result = MakeAllocation(problem, resource, chosen);
+  Allocation result = MakeAllocation(problem, inputs.budget, chosen);
   const auto entries = static_cast<double>(curves.size() * problem.widths.size());
   result.note = fmt::format(
       "continuous optimum of the fitted curves {:.6g} nats; fit is off by {:.3f} bits (root mean square of log2)",

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <queue>
+#include <string>
 #include <utility>
 
 #include "bitplan/core/counted.h"
@@ -21,15 +23,12 @@ struct GreedyStep {
   }
 };
 
-GreedyStep BestStep(const AllocationProblem& problem, const Resource& resource, std::int64_t left, std::size_t u,
-                    int from) {
+GreedyStep BestStep(const AllocationProblem& problem, const Room& room, std::size_t u, int from) {
   GreedyStep best{.unit = u};
-  const std::int64_t base = Cost(problem.units[u], problem.widths[from], resource);
   for (int to = from + 1; to < static_cast<int>(problem.widths.size()); ++to) {
-    const std::int64_t cost = Cost(problem.units[u], problem.widths[to], resource) - base;
-    if (cost > left) break;
+    if (!room.Fits(u, from, to)) break;  // no resource costs less at a wider width
     const double gain = problem.loss_rise[u][from] - problem.loss_rise[u][to];
-    const double ratio = gain / static_cast<double>(std::max<std::int64_t>(cost, 1));
+    const double ratio = gain / room.Price(u, from, to);
     if (ratio > best.ratio) {
       best.ratio = ratio;
       best.to = to;
@@ -38,26 +37,41 @@ GreedyStep BestStep(const AllocationProblem& problem, const Resource& resource, 
   return best;
 }
 
+bool KeepsAll(const std::vector<std::int64_t>& cost, const std::vector<std::int64_t>& capacities) {
+  for (std::size_t r = 0; r < cost.size(); ++r) {
+    if (cost[r] > capacities[r]) return false;
+  }
+  return true;
+}
+
+std::string Unproven(std::int64_t states, const Allocation& answer) {
+  return fmt::format("stopped after {} states; the least predicted loss rise is between {:.6g} and {:.6g}", states,
+                     answer.lower_bound, answer.predicted_loss_rise);
+}
+
 }  // namespace
 
-Allocation MakeAllocation(const AllocationProblem& problem, const Resource& resource, const std::vector<int>& chosen) {
+Allocation MakeAllocation(const AllocationProblem& problem, const Budget& budget, const std::vector<int>& chosen) {
   Allocation result;
   result.bits.reserve(chosen.size());
+  result.cost.assign(budget.limits.size(), 0);
   for (std::size_t u = 0; u < chosen.size(); ++u) {
     const auto column = static_cast<std::size_t>(chosen[u]);
     result.bits.push_back(problem.widths[column]);
-    result.cost += Cost(problem.units[u], problem.widths[column], resource);
+    for (std::size_t r = 0; r < result.cost.size(); ++r) {
+      result.cost[r] += Cost(problem.units[u], problem.widths[column], budget.limits[r].resource);
+    }
     result.predicted_loss_rise += problem.loss_rise[u][column];
   }
   return result;
 }
 
 Allocation MakeUniform(const AllocationProblem& problem, const Budget& budget) {
-  const std::int64_t capacity = Capacity(problem, budget);
+  const std::vector<std::int64_t> capacities = Capacities(problem, budget);
   Allocation best;
   for (int column = 0; column < static_cast<int>(problem.widths.size()); ++column) {
-    Allocation candidate = MakeAllocation(problem, budget.resource, std::vector<int>(problem.units.size(), column));
-    if (column > 0 && candidate.cost > capacity) break;
+    Allocation candidate = MakeAllocation(problem, budget, std::vector<int>(problem.units.size(), column));
+    if (column > 0 && !KeepsAll(candidate.cost, capacities)) break;
     best = std::move(candidate);
     best.note = "every layer at " + Counted(problem.widths[column], "bit");
   }
@@ -75,39 +89,93 @@ std::vector<std::vector<KnapsackItem>> KnapsackClasses(const AllocationProblem& 
   return classes;
 }
 
-Allocation SolveExactly(const AllocationProblem& problem, const Budget& budget) {
-  const KnapsackSolution solution = SolveKnapsack(KnapsackClasses(problem, budget.resource), Capacity(problem, budget));
-  Allocation result = MakeAllocation(problem, budget.resource, solution.chosen);
-  result.has_bound = true;
-  result.lower_bound = solution.optimal ? result.predicted_loss_rise : solution.lower_bound;
-  result.shadow_price = solution.shadow_price;
-  if (!solution.optimal) {
-    result.note = fmt::format("stopped after {} states; the least predicted loss rise is between {:.6g} and {:.6g}",
-                              solution.states, result.lower_bound, result.predicted_loss_rise);
+ChoiceProblem ChoicesOfWidths(const AllocationProblem& problem, const Budget& budget,
+                              const std::vector<std::vector<double>>& values) {
+  ChoiceProblem result;
+  for (const Limit& limit : budget.limits) result.limits.push_back({LimitName(limit), Capacity(problem, limit)});
+  for (std::size_t u = 0; u < problem.units.size(); ++u) {
+    ChoiceUnit& unit = result.units.emplace_back(ChoiceUnit{problem.units[u].name, {}});
+    for (std::size_t k = 0; k < problem.widths.size(); ++k) {
+      Choice& choice = unit.choices.emplace_back(Choice{{problem.widths[k], kFloatBits}, values[u][k], {}});
+      for (const Limit& limit : budget.limits) {
+        choice.cost.push_back(Cost(problem.units[u], problem.widths[k], limit.resource));
+      }
+    }
   }
   return result;
 }
 
-std::int64_t StepCost(const AllocationProblem& problem, const Resource& resource, std::size_t unit, int column) {
-  return Cost(problem.units[unit], problem.widths[column + 1], resource) -
-         Cost(problem.units[unit], problem.widths[column], resource);
+Allocation SolveExactly(const AllocationProblem& problem, const Budget& budget) {
+  if (budget.limits.size() > 1) {
+    const ChoiceSolution solution = SolveChoices(ChoicesOfWidths(problem, budget, problem.loss_rise));
+    Allocation result = MakeAllocation(problem, budget, solution.chosen);
+    result.has_bound = true;
+    result.lower_bound = solution.proven ? result.predicted_loss_rise : solution.lower_bound;
+    result.shadow_prices = solution.prices;
+    if (!solution.proven) result.note = Unproven(solution.states, result);
+    return result;
+  }
+  const Limit& limit = budget.limits.front();
+  const KnapsackSolution solution = SolveKnapsack(KnapsackClasses(problem, limit.resource), Capacity(problem, limit));
+  Allocation result = MakeAllocation(problem, budget, solution.chosen);
+  result.has_bound = true;
+  result.lower_bound = solution.optimal ? result.predicted_loss_rise : solution.lower_bound;
+  result.shadow_prices = {solution.shadow_price};
+  if (!solution.optimal) result.note = Unproven(solution.states, result);
+  return result;
 }
 
-void SpendGreedily(const AllocationProblem& problem, const Resource& resource, std::int64_t left,
-                   std::vector<int>& chosen) {
+Room::Room(const AllocationProblem& problem, const Budget& budget, const std::vector<int>& chosen)
+    : problem_(problem), budget_(budget), left_(Capacities(problem, budget)) {
+  const Allocation plan = MakeAllocation(problem, budget, chosen);
+  for (std::size_t r = 0; r < left_.size(); ++r) {
+    left_[r] -= plan.cost[r];
+    share_.push_back(1.0 / static_cast<double>(std::max<std::int64_t>(left_[r], 1)));
+  }
+}
+
+bool Room::Over() const {
+  return std::any_of(left_.begin(), left_.end(), [](std::int64_t left) { return left < 0; });
+}
+
+std::int64_t Room::Step(std::size_t unit, int from, int to, std::size_t limit) const {
+  const Resource& resource = budget_.limits[limit].resource;
+  return Cost(problem_.units[unit], problem_.widths[static_cast<std::size_t>(to)], resource) -
+         Cost(problem_.units[unit], problem_.widths[static_cast<std::size_t>(from)], resource);
+}
+
+bool Room::Fits(std::size_t unit, int from, int to) const {
+  for (std::size_t r = 0; r < left_.size(); ++r) {
+    if (Step(unit, from, to, r) > left_[r]) return false;
+  }
+  return true;
+}
+
+void Room::Move(std::size_t unit, int from, int to) {
+  for (std::size_t r = 0; r < left_.size(); ++r) left_[r] -= Step(unit, from, to, r);
+}
+
+double Room::Price(std::size_t unit, int from, int to) const {
+  if (left_.size() == 1) return static_cast<double>(std::max<std::int64_t>(Step(unit, from, to, 0), 1));
+  double price = 0.0;
+  for (std::size_t r = 0; r < left_.size(); ++r) {
+    price += share_[r] * static_cast<double>(std::max<std::int64_t>(Step(unit, from, to, r), 1));
+  }
+  return price;
+}
+
+void SpendGreedily(const AllocationProblem& problem, Room& room, std::vector<int>& chosen) {
   std::priority_queue<GreedyStep> steps;
   const auto offer = [&](std::size_t u) {
-    const GreedyStep step = BestStep(problem, resource, left, u, chosen[u]);
+    const GreedyStep step = BestStep(problem, room, u, chosen[u]);
     if (step.ratio > 0.0) steps.push(step);
   };
   for (std::size_t u = 0; u < chosen.size(); ++u) offer(u);
   while (!steps.empty()) {
     const GreedyStep step = steps.top();
     steps.pop();
-    const std::int64_t cost = Cost(problem.units[step.unit], problem.widths[step.to], resource) -
-                              Cost(problem.units[step.unit], problem.widths[chosen[step.unit]], resource);
-    if (cost <= left) {
-      left -= cost;
+    if (room.Fits(step.unit, chosen[step.unit], step.to)) {
+      room.Move(step.unit, chosen[step.unit], step.to);
       chosen[step.unit] = step.to;
     }
     offer(step.unit);  // its next step, or the best one that still fits

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cli/render.h"
 
 namespace bitplan::cli {
@@ -32,6 +34,23 @@ ordered_json VerifiedJson(const Verification& verified) {
           {"accuracy_drop_corrected", corrected ? DropJson(corrected->accuracy_drop) : ordered_json()}};
 }
 
+ordered_json BudgetJson(const Budget& budget) {
+  ordered_json json;
+  for (const Limit& limit : budget.limits) json[LimitName(limit)] = limit.value;
+  return json;
+}
+
+// A number for one limit, {resource: number} for several; null: none.
+ordered_json ShadowPriceJson(const Budget& budget, const std::vector<double>& prices) {
+  ordered_json json;
+  for (std::size_t r = 0; r < std::min(prices.size(), budget.limits.size()); ++r) {
+    if (prices[r] <= 0.0) continue;
+    if (budget.limits.size() == 1) return prices[r];
+    json[LimitName(budget.limits[r])] = prices[r];
+  }
+  return json;
+}
+
 ordered_json AchievedJson(const PlanAchieved& achieved) {
   ordered_json json = {{"average_bits", achieved.average_bits},
                        {"average_bits_with_overhead", achieved.average_bits_with_overhead},
@@ -43,6 +62,12 @@ ordered_json AchievedJson(const PlanAchieved& achieved) {
     json["network_compression"] = achieved.network_compression;
   }
   if (achieved.optimality_gap >= 0.0) json["optimality_gap"] = achieved.optimality_gap;
+  return json;
+}
+
+ordered_json AchievedJson(const Plan& plan) {
+  ordered_json json = AchievedJson(plan.achieved);
+  for (const Limit& spent : SpentOnOthers(plan)) json[LimitName(spent)] = spent.value;
   return json;
 }
 
@@ -97,8 +122,8 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"packed_bytes", report.packed_bytes > 0 ? ordered_json(report.packed_bytes) : ordered_json()},
       {"model", {{"name", plan.model.name}, {"sha256", plan.model.sha256}, {"weights", plan.model.weights}}},
       {"allocator", plan.allocator},
-      {"budget", {{BudgetName(plan.budget), plan.budget.value}}},
-      {"achieved", AchievedJson(plan.achieved)},
+      {"budget", BudgetJson(plan.budget)},
+      {"achieved", AchievedJson(plan)},
       {"batch_norm", plan.quantizer.batch_norm},
       {"output_correction", plan.quantizer.output_correction},
       {"corrections", CorrectionsJson(report.corrections)},
@@ -106,7 +131,7 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"left_in_float", plan.left_in_float ? LeftInFloatJson(*plan.left_in_float) : ordered_json()},
       {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()},
       {"allocate_ms", report.allocate_ms},
-      {"shadow_price", report.shadow_price > 0.0 ? ordered_json(report.shadow_price) : ordered_json()},
+      {"shadow_price", ShadowPriceJson(plan.budget, report.shadow_prices)},
       {"note", report.allocator_note},
       {"notes", report.notes},
       {"pins", PinsJson(report.pins)},
@@ -226,8 +251,8 @@ ordered_json Json(const pipeline::ListReport& report) {
                      {"newest", newest},
                      {"model", {{"name", plan.model.name}, {"sha256", plan.model.sha256}}},
                      {"allocator", plan.allocator},
-                     {"budget", {{BudgetName(plan.budget), plan.budget.value}}},
-                     {"achieved", AchievedJson(plan.achieved)},
+                     {"budget", BudgetJson(plan.budget)},
+                     {"achieved", AchievedJson(plan)},
                      {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()}});
   }
   return {

@@ -91,10 +91,11 @@ std::string SizesText(const Plan& plan, std::int64_t packed) {
 std::string OutsideText(const Plan& plan) {
   std::string text;
   if (plan.left_in_float && plan.left_in_float->weights > 0) text += LeftInFloatText(*plan.left_in_float);
-  const double spent = Spent(plan);
-  if (spent > plan.budget.value + (plan.budget.resource.get().per_weight ? 1e-6 : 0.0)) {
-    text += fmt::format("over budget        {} {:g} of {:g}: not as the allocator left it\n", BudgetName(plan.budget),
-                        spent, plan.budget.value);
+  for (const Limit& limit : plan.budget.limits) {
+    const double spent = Spent(plan, limit.resource);
+    if (spent <= limit.value + (limit.resource.get().per_weight ? 1e-6 : 0.0)) continue;
+    text += fmt::format("over budget        {} {:g} of {:g}: not as the allocator left it\n", LimitName(limit), spent,
+                        limit.value);
   }
   return text;
 }
@@ -133,13 +134,13 @@ std::string Text(const pipeline::RunReport& report) {
     text += fmt::format("widths from        {}, sha256 {}: other weights of the same layers\n", plan.transferred->model,
                         plan.transferred->sha256.substr(0, 12));
   }
-  text += fmt::format("allocator          {}, budget {} {:g}\n", plan.allocator, BudgetName(plan.budget),
-                      plan.budget.value);
+  text += fmt::format("allocator          {}, budget {}\n", plan.allocator, BudgetText(plan.budget));
   if (report.allocate_ms > 0.0) text += fmt::format("allocation         {:.2f} ms\n", report.allocate_ms);
   if (!report.allocator_note.empty()) text += fmt::format("note               {}\n", report.allocator_note);
-  if (report.shadow_price > 0.0) {
-    text += fmt::format("shadow price       one more {} is worth {:.3g} {}\n", plan.budget.resource.get().one_more,
-                        report.shadow_price, scale);
+  for (std::size_t r = 0; r < std::min(report.shadow_prices.size(), plan.budget.limits.size()); ++r) {
+    if (report.shadow_prices[r] <= 0.0) continue;
+    text += fmt::format("shadow price       one more {} is worth {:.3g} {}\n",
+                        plan.budget.limits[r].resource.get().one_more, report.shadow_prices[r], scale);
   }
   for (const auto& [pin, rise] : report.pins) {
     text += fmt::format("pin                {} at {} {}\n", pin.pattern, Counted(pin.bits, "bit"),
@@ -148,6 +149,9 @@ std::string Text(const pipeline::RunReport& report) {
   }
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
                       achieved.average_bits_with_overhead);
+  for (const Limit& spent : SpentOnOthers(plan)) {
+    text += fmt::format("{:<18} {:g}\n", spent.resource.get().words, spent.value);
+  }
   text += SizesText(plan, report.packed_bytes);
   text += OutsideText(plan);
   text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);

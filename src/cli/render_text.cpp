@@ -84,7 +84,7 @@ std::string Text(const pipeline::ListReport& report) {
     models = model;
     const auto& verified = plan.verified;
     std::vector<std::string> row = {
-        fmt::format("{} {:g}", BudgetName(plan.budget), plan.budget.value),
+        BudgetText(plan.budget),
         plan.allocator,
         fmt::format("{:.3f}", plan.achieved.average_bits),
         Grouped(plan.achieved.stored_bytes),

@@ -193,10 +193,16 @@ bool MatchesPattern(std::string_view name, std::string_view pattern) {
   return p == pattern.size();
 }
 
-Budget ConstrainedProblem::FreeBudget(const Resource& resource) const {
-  const auto left = static_cast<double>(capacity - fixed_cost);
-  if (!resource.per_weight || free.units.empty()) return {resource, left};
-  return {resource, left / static_cast<double>(free.total_weights())};
+Budget ConstrainedProblem::FreeBudget(const Budget& budget) const {
+  Budget result = budget;
+  for (std::size_t r = 0; r < result.limits.size(); ++r) {
+    Limit& limit = result.limits[r];
+    limit.value = static_cast<double>(capacity[r] - fixed_cost[r]);
+    if (limit.resource.get().per_weight && !free.units.empty()) {
+      limit.value /= static_cast<double>(free.total_weights());
+    }
+  }
+  return result;
 }
 
 ConstrainedProblem Constrain(const AllocationProblem& problem, const AllocateOptions& options) {
@@ -222,15 +228,21 @@ ConstrainedProblem Constrain(const AllocationProblem& problem, const AllocateOpt
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return problem.units[a].name < problem.units[b].name; });
 
+  const std::vector<Limit>& limits = options.budget.limits;
+  result.fixed_cost.assign(limits.size(), 0);
   for (const std::size_t u : order) {
     const int bits = result.fixed_bits[u];
     if (bits == kFloatBits) continue;
     result.weights += problem.units[u].weights;
     if (bits == kFree) continue;
-    result.fixed_cost += Cost(problem.units[u], bits, options.budget.resource);
+    for (std::size_t r = 0; r < limits.size(); ++r) {
+      const std::int64_t cost = Cost(problem.units[u], bits, limits[r].resource);
+      result.fixed_cost[r] += cost;
+      result.pinned = result.pinned || cost > 0;
+    }
     result.fixed_loss_rise += problem.loss_rise[u][ColumnOf(problem, bits, "allocate.pins")];
   }
-  result.capacity = Capacity(result.weights, options.budget);
+  for (const Limit& limit : limits) result.capacity.push_back(Capacity(result.weights, limit));
 
   for (const std::size_t column : result.columns) result.free.widths.push_back(problem.widths[column]);
   std::vector<std::vector<std::size_t>> members(options.groups.size());

@@ -11,8 +11,7 @@ std::int64_t PlanLayer::weights() const {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
-double Spent(const Plan& plan) {
-  const Resource& resource = plan.budget.resource;
+double Spent(const Plan& plan, const Resource& resource) {
   if (&resource == &StoredBytes()) return static_cast<double>(plan.achieved.stored_bytes);
   std::int64_t cost = 0, weights = 0;
   for (const PlanLayer& layer : plan.layers) {
@@ -20,11 +19,22 @@ double Spent(const Plan& plan) {
     Unit unit;
     unit.weights = layer.weights();
     unit.macs = layer.macs;
+    unit.activation_bits = layer.activation_bits;
     cost += Cost(unit, layer.bits, resource);
     weights += unit.weights;
   }
   if (!resource.per_weight) return static_cast<double>(cost);
   return weights == 0 ? 0.0 : static_cast<double>(cost) / static_cast<double>(weights);
+}
+
+std::vector<Limit> SpentOnOthers(const Plan& plan) {
+  std::vector<Limit> spent;
+  if (plan.budget.limits.size() < 2) return spent;
+  for (const Resource& resource : Resources()) {
+    if (&resource == &AverageBits() || &resource == &StoredBytes()) continue;
+    spent.push_back({resource, Spent(plan, resource)});
+  }
+  return spent;
 }
 
 std::int64_t FloatWeights::weights() const {

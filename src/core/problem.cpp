@@ -114,20 +114,26 @@ double CostOfOneBit(const AllocationProblem& problem, const Resource& resource) 
   return static_cast<double>(rise) / 7.0;
 }
 
-std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget) {
-  return Capacity(problem.total_weights(), budget);
+std::int64_t Capacity(const AllocationProblem& problem, const Limit& limit) {
+  return Capacity(problem.total_weights(), limit);
 }
 
-std::int64_t Capacity(std::int64_t total_weights, const Budget& budget) {
+std::int64_t Capacity(std::int64_t total_weights, const Limit& limit) {
   const double measure =
-      budget.resource.get().per_weight ? budget.value * static_cast<double>(total_weights) : budget.value;
+      limit.resource.get().per_weight ? limit.value * static_cast<double>(total_weights) : limit.value;
   if (!(measure >= 0.0 && measure < 0x1.0p62)) {
-    throw Error(ErrorKind::kUsage, "the budget " + BudgetName(budget) + " is " + std::to_string(budget.value) +
+    throw Error(ErrorKind::kUsage, "the budget " + LimitName(limit) + " is " + std::to_string(limit.value) +
                                        "; it must be finite and >= 0");
   }
   // 4.35 bits x 100 weights is 434.99999999999994 in doubles: a whole number is meant.
   const double whole = std::round(measure);
   return static_cast<std::int64_t>(std::abs(measure - whole) <= 1e-12 * measure ? whole : std::floor(measure));
+}
+
+std::vector<std::int64_t> Capacities(const AllocationProblem& problem, const Budget& budget) {
+  std::vector<std::int64_t> capacities;
+  for (const Limit& limit : budget.limits) capacities.push_back(Capacity(problem, limit));
+  return capacities;
 }
 
 }  // namespace bitplan

@@ -5,13 +5,11 @@
 namespace bitplan {
 namespace {
 
-constexpr int kFloatActivationBits = 32;
-
 std::int64_t WeightBits(const Unit& unit, int width) { return unit.weights * width; }
 
 std::int64_t Bytes(const Unit& unit, int width) { return StoredBits(unit, width) / 8; }
 
-std::int64_t BitOperations(const Unit& unit, int width) { return unit.macs * width * kFloatActivationBits; }
+std::int64_t BitOperations(const Unit& unit, int width) { return unit.macs * width * unit.activation_bits; }
 
 }  // namespace
 
@@ -22,7 +20,7 @@ const std::vector<Resource>& Resources() {
       {"bytes", "bytes", "bytes", "byte", "the same as the size of the packed weights with scales and widths", false,
        Bytes},
       {"bops", "bit operations", "bit operations", "bit operation",
-       "multiply-accumulates of one input x weight bits x 32, the bits of an activation in float", false,
+       "multiply-accumulates of one input x weight bits x activation bits, 32 where these are float", false,
        BitOperations},
   };
   return resources;

@@ -84,7 +84,13 @@ std::string DumpVerification(const Verification& verified) {
   return text;
 }
 
-std::string DumpAchieved(const PlanAchieved& achieved) {
+std::string DumpBudget(const Budget& budget) {
+  std::vector<std::string> limits;
+  for (const Limit& limit : budget.limits) limits.push_back(LimitName(limit) + ": " + FormatLimitValue(limit));
+  return fmt::format("budget: {{{}}}\n", fmt::join(limits, ", "));
+}
+
+std::string DumpAchieved(const PlanAchieved& achieved, const std::vector<Limit>& others) {
   std::string text = fmt::format(
       "achieved: {{average_bits: {}, average_bits_with_overhead: {}, stored_bytes: {}, compression: {},\n"
       "           predicted_loss_rise: {}",
@@ -95,6 +101,7 @@ std::string DumpAchieved(const PlanAchieved& achieved) {
                         FormatNumber(achieved.network_compression));
   }
   if (achieved.optimality_gap >= 0.0) text += ", optimality_gap: " + FormatNumber(achieved.optimality_gap);
+  for (const Limit& spent : others) text += fmt::format(", {}: {}", LimitName(spent), FormatLimitValue(spent));
   return text + "}\n";
 }
 
@@ -166,17 +173,17 @@ QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node)
 
 Budget ReadBudget(const YamlSource& source, const YAML::Node& node) {
   const Fields fields(source, node, "budget");
-  std::optional<Budget> budget;
+  Budget budget;
+  budget.limits.clear();
   std::vector<std::string> names;
   for (const Resource& resource : Resources()) {
     names.emplace_back(resource.name);
-    if (!fields.Has(resource.name)) continue;
-    if (budget)
-      source.Fail(node, fmt::format("budget has both {} and {}; keep one", BudgetName(*budget), resource.name));
-    budget = {resource, fields.Number(resource.name, kNotNegative)};
+    if (fields.Has(resource.name)) budget.Set(resource, fields.Number(resource.name, kNotNegative));
   }
-  if (!budget) source.Fail(node, fmt::format("budget must have one of the keys {}", fmt::join(names, ", ")));
-  return *budget;
+  if (budget.limits.empty()) {
+    source.Fail(node, fmt::format("budget must have one of the keys {}", fmt::join(names, ", ")));
+  }
+  return budget;
 }
 
 PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
@@ -193,6 +200,9 @@ PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
   if (fields.Has("network_bytes")) {
     achieved.network_bytes = fields.Integer("network_bytes", kAtLeastOne);
     achieved.network_compression = fields.Number("network_compression", kNotNegative);
+  }
+  for (const Resource& resource : Resources()) {  // those beside the above follow from the layers
+    if (fields.Has(resource.name)) (void)fields.Number(resource.name, kNotNegative);
   }
   if (fields.Has("optimality_gap")) achieved.optimality_gap = fields.Number("optimality_gap", kNotNegative);
   return achieved;
@@ -342,8 +352,8 @@ std::string DumpPlan(const Plan& plan) {
       quantizer.centring == "auto" ? "" : ", centring: " + FormatText(quantizer.centring),
       FormatText(quantizer.batch_norm), FormatText(quantizer.output_correction),
       rounds_activations ? ", activation_range: " + FormatText(quantizer.activation_range) : "");
-  text += fmt::format("budget: {{{}: {}}}\n", BudgetName(plan.budget), FormatBudgetValue(plan.budget));
-  text += DumpAchieved(plan.achieved);
+  text += DumpBudget(plan.budget);
+  text += DumpAchieved(plan.achieved, SpentOnOthers(plan));
   text += "layers:\n";
   for (const PlanLayer& layer : plan.layers) {
     text += fmt::format("  - {{name: {}, kind: {}, shape: [{}], macs: {}, bits: {}, grid: {}", FormatText(layer.name),

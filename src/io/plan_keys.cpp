@@ -42,7 +42,7 @@ std::vector<PlanKey> MakeKeys() {
       {"quantizer", "batch_norm", kRequired, "the correction of batch norms; auto: chosen on calibration images"},
       {"quantizer", "output_correction", kOptional, "the correction of outputs (default off); auto: likewise"},
       {"quantizer", "activation_range", kOptional, "ends of the levels of activations (default mse)"},
-      {"", "budget", kRequired, "what the plan was allowed to spend: exactly one of"},
+      {"", "budget", kRequired, "what the plan was allowed to spend: one or more of, all of which hold"},
       {"", "achieved", kRequired, "what the plan takes; written anew when a plan is verified"},
       {"achieved", "average_bits", kRequired, "bits per weight, without scales"},
       {"achieved", "average_bits_with_overhead", kRequired, "the same with scales, and a byte a layer for its width"},
@@ -116,6 +116,12 @@ std::vector<PlanKey> MakeKeys() {
       std::find_if(keys.begin(), keys.end(), [](const PlanKey& key) { return key.key == std::string("budget"); });
   for (const Resource& resource : Resources()) {
     place = keys.insert(place + 1, {"budget", resource.name, kOptional, resource.unit});
+  }
+  place = std::find_if(keys.begin(), keys.end(),
+                       [](const PlanKey& key) { return key.key == std::string("optimality_gap"); });
+  for (const Resource& resource : Resources()) {
+    if (&resource == &AverageBits() || &resource == &StoredBytes()) continue;  // stated above
+    place = keys.insert(place + 1, {"achieved", resource.name, kOptional, resource.unit});
   }
   return keys;
 }

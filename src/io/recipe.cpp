@@ -112,6 +112,7 @@ class RecipeReader {
   Recipe Finish() {
     CheckRecipeVersion();
     Recipe recipe;
+    if (!Limits().empty()) recipe.allocate.budget.limits.clear();  // the default is one limit
     for (const RecipeOption& option : RecipeOptions()) {
       const Setting* setting = Find(option.path);
       if (setting != nullptr) {
@@ -123,7 +124,6 @@ class RecipeReader {
     CheckModel();
     CheckData(recipe.data);
     CheckName(recipe.name);
-    CheckBudget();
     SortBits(recipe.allocate.bits);
     return recipe;
   }
@@ -145,7 +145,7 @@ class RecipeReader {
   // Where only one of two keys may stand, an override of one replaces the other too.
   void Replace(const std::string& path) {
     std::vector<std::string> replaced = {path};
-    if (path.starts_with("allocate.budget.")) replaced = {"allocate.budget"};
+    if (path.starts_with("allocate.budget.")) replaced = ReplacedLimits(path);
     if (path == "model.architecture" || path == "model.file") replaced = {"model.architecture", "model.file"};
     std::erase_if(settings_, [&](const auto& setting) {
       return std::any_of(replaced.begin(), replaced.end(), [&](const std::string& key) {
@@ -154,12 +154,30 @@ class RecipeReader {
     });
   }
 
+  // Paths of the limits that are set.
+  [[nodiscard]] std::vector<std::string> Limits() const {
+    std::vector<std::string> paths;
+    for (const Resource& resource : Resources()) {
+      std::string path = std::string("allocate.budget.") + resource.name;
+      if (Find(path) != nullptr) paths.push_back(std::move(path));
+    }
+    return paths;
+  }
+
+  // An override sets one limit and leaves the others. Only where the file has a single limit, on another resource, that
+  // one goes: the override says what to limit instead, together with further overrides.
+  [[nodiscard]] std::vector<std::string> ReplacedLimits(const std::string& path) const {
+    const std::vector<std::string> limits = Limits();
+    const bool only = limits.size() == 1 && Find(limits.front())->source == &file_;
+    return only ? std::vector<std::string>{path, limits.front()} : std::vector<std::string>{path};
+  }
+
   static void Assign(const Setting& setting, const RecipeOption& option, Recipe& recipe) {
     std::visit(
         [&](const auto& field) {
           if constexpr (std::is_same_v<std::decay_t<decltype(field)>, BudgetField>) {
-            recipe.allocate.budget = {*field.resource,
-                                      setting.source->Number(setting.value, option.path, option.range)};
+            recipe.allocate.budget.Set(*field.resource,
+                                       setting.source->Number(setting.value, option.path, option.range));
           } else {
             Set(setting, option, field(recipe));
           }
@@ -227,18 +245,6 @@ class RecipeReader {
     const char* allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     if (name.find_first_not_of(allowed) != std::string::npos || name.front() == '.') {
       Find("name")->Fail("name is '" + name + "'; it must be letters, digits and ._- and not begin with a point");
-    }
-  }
-
-  void CheckBudget() const {
-    const Resource* first = nullptr;
-    for (const Resource& resource : Resources()) {
-      const Setting* setting = Find(std::string("allocate.budget.") + resource.name);
-      if (setting == nullptr) continue;
-      if (first != nullptr) {
-        setting->Fail(fmt::format("allocate.budget has both {} and {}; keep one", first->name, resource.name));
-      }
-      first = &resource;
     }
   }
 

@@ -39,7 +39,7 @@ std::vector<RecipeOption> BudgetOptions() {
   std::vector<RecipeOption> options;
   for (const Resource& resource : Resources()) {
     const std::string path = std::string("allocate.budget.") + resource.name;
-    const std::string help = resource.help + std::string("; one resource only");
+    const std::string help = resource.help + std::string("; of several resources every limit holds");
     options.push_back(resource.per_weight ? Number(path, BudgetField{&resource},
                                                    {.low = 0, .high = 32, .low_is_open = true}, resource.unit, help)
                                           : Count(path, BudgetField{&resource}, resource.unit, help));
@@ -146,8 +146,8 @@ std::vector<RecipeOption> MakeOptions() {
              "widths that a layer may get; 0 removes a layer, 1 is binary"),
       Number(
           "allocate.activation_bits", FIELD(allocate.activation_bits), {.low = 2, .high = 16}, "bits",
-          "the width of the input of every planned layer, 2 to 8 or 16; a list, as long as there is one width in it; "
-          "none: activations stay in float"),
+          "widths that the input of a planned layer may get, 2 to 8 or 16; of several one is chosen together with the "
+          "width of the weights, by exact, lagrangian, greedy, random or uniform; none: activations stay in float"),
       Number("allocate.quantile", FIELD(allocate.quantile), kShare, "",
              "quantile-inform: which quantile of a layer's scores speaks for it"),
       OneOf("allocate.mode", FIELD(allocate.mode), {"information", "rank"},
@@ -182,7 +182,7 @@ std::vector<RecipeOption> MakeOptions() {
 
       Any("compare.allocators", FIELD(compare.allocators), "which allocators to compare; none named: all"),
       Number("compare.budgets", FIELD(compare.budgets), {.low = 0, .high = 32, .low_is_open = true}, "bits per weight",
-             "budgets to compare at, average bits"),
+             "budgets to compare at, average bits; of a recipe with several limits the others hold at each"),
       Number("compare.calibration_seeds", FIELD(compare.calibration_seeds), {.low = 0}, "seeds",
              "repetitions of the whole comparison with other calibration data, calibration_seed, calibration_seed + 1, "
              "...; figures are means, intervals hold for other seeds and images; 0: 5 where one pass of verify and "
@@ -359,8 +359,8 @@ std::string FormatOption(const RecipeOption& option, Recipe& recipe) {
   return Dispatch(
       option, recipe,
       [&](const Resource& resource) -> std::string {
-        const Budget& budget = recipe.allocate.budget;
-        return &budget.resource.get() == &resource ? FormatBudgetValue(budget) : "";
+        const Limit* limit = recipe.allocate.budget.Find(resource);
+        return limit != nullptr ? FormatLimitValue(*limit) : "";
       },
       [](const auto& value) { return Format(value); });
 }

@@ -54,7 +54,8 @@ struct RecipeSection {
 // The section of an option, "" for the root.
 [[nodiscard]] std::string SectionOf(const RecipeOption& option);
 
-// The value as YAML in one line; "" when nothing is to be written: an empty text or list, or the other kind of budget.
+// The value as YAML in one line; "" when nothing is to be written: an empty text or list, or a resource without a
+// limit.
 [[nodiscard]] std::string FormatOption(const RecipeOption& option, Recipe& recipe);
 
 // "whole number", "list of numbers", ...

@@ -43,9 +43,9 @@ std::string FormatNumber(double value) {
   return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
 }
 
-std::string FormatBudgetValue(const Budget& budget) {
-  const bool whole = !budget.resource.get().per_weight && budget.value == std::floor(budget.value);
-  return whole ? fmt::format("{:.0f}", budget.value) : FormatNumber(budget.value);
+std::string FormatLimitValue(const Limit& limit) {
+  const bool whole = !limit.resource.get().per_weight && limit.value == std::floor(limit.value);
+  return whole ? fmt::format("{:.0f}", limit.value) : FormatNumber(limit.value);
 }
 
 std::string FormatQuoted(const std::string& text) {

@@ -13,7 +13,7 @@ namespace bitplan {
 [[nodiscard]] std::string FormatNumber(double value);
 
 // 200000 bytes, 3.0 bits: whole bytes without a point.
-[[nodiscard]] std::string FormatBudgetValue(const Budget& budget);
+[[nodiscard]] std::string FormatLimitValue(const Limit& limit);
 
 // A text as YAML: plain where every YAML reader takes it for text, else in double quotes.
 [[nodiscard]] std::string FormatText(const std::string& text);

@@ -44,11 +44,6 @@ std::vector<std::string> NamesOf(const Entries& entries) {
 }
 
 void CheckActivationBits(const std::vector<int>& bits) {
-  if (bits.size() > 1) {
-    throw Error(ErrorKind::kUsage,
-                "allocate.activation_bits has several widths; all activations get one so far: name one, and edit "
-                "layers[].activation_bits of the plan where a layer needs another");
-  }
   for (const int width : bits) {
     if (width > 8 && width != 16) {
       throw Error(ErrorKind::kUsage,

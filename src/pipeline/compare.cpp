@@ -132,7 +132,7 @@ class Comparer {
     one.calibration_seed = calibration_seed;
     auto options = chain_.recipe().allocate;
     options.allocator = plan.allocator;
-    options.budget = {AverageBits(), plan.budget};
+    options.budget = options.budget.WithAverageBits(plan.budget);
     try {
       bool learned = false;
       const auto answer = chain_.Solve(options, AllocatorSeed(plan, calibration_seed), one.allocate_ms, learned);

@@ -18,7 +18,7 @@ std::pair<double, double> FeasibleBudgets(const AllocationProblem& table, Alloca
   options.budget = {AverageBits(), 32.0};
   const auto constrained = Constrain(table, options);
   const auto weights = static_cast<double>(constrained.weights);
-  double low = static_cast<double>(constrained.fixed_cost), high = low;
+  double low = static_cast<double>(constrained.fixed_cost.front()), high = low;
   for (const auto& unit : constrained.free.units) {
     low += static_cast<double>(Cost(unit, constrained.free.widths.front(), AverageBits()));
     high += static_cast<double>(Cost(unit, constrained.free.widths.back(), AverageBits()));
@@ -32,13 +32,15 @@ std::pair<double, double> FeasibleBudgets(const AllocationProblem& table, Alloca
 std::vector<CurvePoint> CurvePoints(StageChain& chain, const AllocationProblem& table, AllocateOptions allocate,
                                     int count) {
   const auto [low, high] = FeasibleBudgets(table, allocate);
+  const Budget asked = allocate.budget;
   std::vector<CurvePoint> points;
   for (int i = 0; i < count; ++i) {
-    allocate.budget = {AverageBits(), low + (high - low) * i / std::max(1, count - 1)};
+    const double average_bits = low + (high - low) * i / std::max(1, count - 1);
+    allocate.budget = asked.WithAverageBits(average_bits);
     const auto answer = bitplan::Allocate(table, allocate, chain.recipe().CalibrationSeed());
-    CurvePoint point{.budget = allocate.budget.value,
+    CurvePoint point{.budget = average_bits,
                      .achieved = chain.Achieved(answer.bits, answer.predicted_loss_rise),
-                     .shadow_price = answer.shadow_price,
+                     .shadow_price = answer.shadow_prices.empty() ? 0.0 : answer.shadow_prices.front(),
                      .bits = answer.bits};
     point.achieved.optimality_gap = answer.optimality_gap();
     points.push_back(std::move(point));

@@ -43,8 +43,9 @@ ListReport ListPlans(const RecipeOptions& options) {
   }
   const auto key = [](const ListedPlan& listed) {
     const auto& plan = listed.plan;
-    return std::tuple(plan.model.name, plan.model.sha256, BudgetName(plan.budget), plan.budget.value, plan.allocator,
-                      listed.plan_file);
+    std::vector<std::pair<std::string, double>> limits;
+    for (const Limit& limit : plan.budget.limits) limits.emplace_back(LimitName(limit), limit.value);
+    return std::tuple(plan.model.name, plan.model.sha256, limits, plan.allocator, listed.plan_file);
   };
   std::sort(report.plans.begin(), report.plans.end(),
             [&](const ListedPlan& one, const ListedPlan& other) { return key(one) < key(other); });

@@ -94,6 +94,7 @@ std::vector<std::vector<int>> PlansNear(const std::vector<const AllocationProble
   std::vector<std::vector<int>> plans;
   options.allocator = "exact";
   options.draws = 0;
+  const Budget asked = options.budget;
   for (int tries = 0; std::ssize(plans) < count && tries < kMostTries * count; ++tries) {
     AllocationProblem table = *tables[static_cast<std::size_t>(tries) % tables.size()];
     table.replicates.clear();
@@ -101,7 +102,7 @@ std::vector<std::vector<int>> PlansNear(const std::vector<const AllocationProble
     for (auto& row : table.loss_rise) {
       for (double& rise : row) rise *= std::exp(spread * stream.Normal());
     }
-    options.budget = {AverageBits(), budget * (1.0 + kNear * stream.Uniform(-1.0, 1.0))};
+    options.budget = asked.WithAverageBits(budget * (1.0 + kNear * stream.Uniform(-1.0, 1.0)));
     std::vector<int> bits;
     try {
       bits = Allocate(table, options, seed).bits;

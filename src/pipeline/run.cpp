@@ -18,7 +18,7 @@ RunReport Report(const StageChain& chain, const Solution& solution) {
   report.folder = chain.folder().path();
   report.plan_file = chain.folder().File("plan.yaml");
   report.allocate_ms = solution.allocate_ms;
-  report.shadow_price = solution.shadow_price;
+  report.shadow_prices = solution.shadow_prices;
   report.allocator_note = solution.note;
   report.pins = solution.pins;
   report.width_probabilities = solution.width_probabilities;

@@ -36,15 +36,17 @@
 #include "bitplan/sensitivity/displacements.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "pipeline/oddities.h"
+#include "sensitivity/activation_rises.h"
 
 namespace bitplan::pipeline {
 
 struct Solution {
   std::vector<int> bits;
   std::vector<LevelChoice> choices;
+  std::vector<int> activation_bits{};  // empty: as the recipe says, one width for all
   double predicted_loss_rise = 0.0;
   double optimality_gap = -1.0;
-  double shadow_price = 0.0;
+  std::vector<double> shadow_prices{};  // one per limit, or one 0
   double allocate_ms = 0.0;
   std::string note;
   std::vector<std::vector<double>> width_probabilities;  // [layers][widths], or empty
@@ -107,6 +109,9 @@ class StageChain {
   // Of the table that an allocator is defined by, else the recipe's.
   [[nodiscard]] std::string MetricOf(const Allocator& allocator) const;
   [[nodiscard]] Solution Solve();
+  // Of widths of weights and activations together, where the recipe has several of both.
+  [[nodiscard]] Solution SolvePairs();
+  [[nodiscard]] ActivationRises ActivationTable();
   // The answer of `options.allocator` at `options.budget`, by the table that it is defined by, and how long it took. Of
   // an allocator that learns from the network it is kept in the folder; `learned`: it was not there.
   [[nodiscard]] Allocation Solve(const AllocateOptions& options, std::uint64_t seed, double& milliseconds,

@@ -153,6 +153,7 @@ Plan StageChain::Draft(const Solution& solution) {
   plan.budget = recipe_.allocate.budget;
   plan.achieved = Achieved(solution.bits, solution.predicted_loss_rise);
   plan.achieved.optimality_gap = solution.optimality_gap < 0.0 ? -1.0 : RoundedToDigits(solution.optimality_gap, 6);
+  if (!solution.activation_bits.empty()) followed_activations_ = solution.activation_bits;
   const auto activations = ActivationBits(solution.bits);
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const auto& layer = network.layers[i];

@@ -15,8 +15,8 @@ namespace bitplan::pipeline {
 namespace {
 
 std::string Dump(const ActivationRises& rises) {
-  return JsonText(nlohmann::json{
-             {"widths", rises.widths}, {"tensors", rises.tensors}, {"loss_rise", rises.loss_rise}}) +
+  return JsonText(
+             nlohmann::json{{"widths", rises.widths}, {"tensors", rises.tensors}, {"loss_rise", rises.loss_rise}}) +
          "\n";
 }
 
@@ -95,8 +95,7 @@ Solution StageChain::SolvePairs() {
   const auto& table = MeasuredTable(MetricOf(allocator), recipe_.posterior.estimator).problem;
   const auto problem = PairsOf(table, ActivationTable(), recipe_.allocate);
   const auto start = Clock::now();
-  const auto answer =
-      SolveChoices(problem, {.method = recipe_.allocate.allocator, .seed = recipe_.CalibrationSeed()});
+  const auto answer = SolveChoices(problem, {.method = recipe_.allocate.allocator, .seed = recipe_.CalibrationSeed()});
   Solution solution;
   solution.allocate_ms = 1e3 * SecondsSince(start);
   for (std::size_t l = 0; l < problem.units.size(); ++l) {

@@ -177,7 +177,7 @@ Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std:
                               const PlanMeasurement& measurement, const Verification& verified) {
   const auto kept = recipe_.allocate;
   recipe_.allocate.allocator = name;
-  recipe_.allocate.budget = {AverageBits(), average_bits};
+  recipe_.allocate.budget = kept.budget.WithAverageBits(average_bits);
   Solution solution;
   solution.bits = bits;
   solution.choices = measurement.choices;

@@ -16,13 +16,25 @@ namespace {
 
 constexpr int kOracleBatch = 128;
 
+// One number for one limit, as earlier versions wrote it; a list for several.
+template <typename T>
+nlohmann::json PerLimitJson(const std::vector<T>& values) {
+  if (values.empty()) return T{};
+  return values.size() == 1 ? nlohmann::json(values.front()) : nlohmann::json(values);
+}
+
+template <typename T>
+std::vector<T> PerLimit(const nlohmann::json& json) {
+  return json.is_array() ? json.get<std::vector<T>>() : std::vector<T>{json.get<T>()};
+}
+
 std::string FactsOf(const Allocation& answer) {
   const nlohmann::json facts = {{"bits", answer.bits},
-                                {"cost", answer.cost},
+                                {"cost", PerLimitJson(answer.cost)},
                                 {"predicted_loss_rise", answer.predicted_loss_rise},
                                 {"lower_bound", answer.lower_bound},
                                 {"has_bound", answer.has_bound},
-                                {"shadow_price", answer.shadow_price},
+                                {"shadow_price", PerLimitJson(answer.shadow_prices)},
                                 {"note", answer.note},
                                 {"width_probabilities", answer.width_probabilities}};
   return JsonText(facts);
@@ -31,11 +43,11 @@ std::string FactsOf(const Allocation& answer) {
 Allocation AllocationFrom(const std::string& text) {
   const auto facts = nlohmann::json::parse(text);
   return {.bits = facts.at("bits"),
-          .cost = facts.at("cost"),
+          .cost = PerLimit<std::int64_t>(facts.at("cost")),
           .predicted_loss_rise = facts.at("predicted_loss_rise"),
           .lower_bound = facts.at("lower_bound"),
           .has_bound = facts.at("has_bound"),
-          .shadow_price = facts.at("shadow_price"),
+          .shadow_prices = PerLimit<double>(facts.at("shadow_price")),
           .note = facts.at("note"),
           .width_probabilities = facts.at("width_probabilities")};
 }
@@ -57,12 +69,14 @@ std::unique_ptr<LikelihoodOracle> StageChain::Oracle(std::uint64_t seed) {
 void StageChain::CheckBudget() {
   AllocationProblem problem;
   problem.widths = Widths();
+  const auto& activation_bits = recipe_.allocate.activation_bits;
   for (const Layer& layer : Outline().layers) {
     Unit unit;
     unit.name = layer.name;
     unit.weights = layer.weights();
     unit.scales = recipe_.quantizer.granularity == "channel" ? layer.output_channels() : 1;
     unit.macs = layer.macs;
+    if (!activation_bits.empty()) unit.activation_bits = activation_bits.front();
     problem.units.push_back(std::move(unit));
     problem.loss_rise.emplace_back(problem.widths.size(), 0.0);
   }
@@ -70,6 +84,7 @@ void StageChain::CheckBudget() {
 }
 
 Solution StageChain::Solve() {
+  if (recipe_.allocate.activation_bits.size() > 1) return SolvePairs();
   CheckBudget();
   const auto& allocator = FindAllocator(recipe_.allocate.allocator);
   const auto metric = MetricOf(allocator);
@@ -95,7 +110,7 @@ Solution StageChain::Solve() {
                                   {"bits", answer.bits},
                                   {"predicted_loss_rise", answer.predicted_loss_rise},
                                   {"optimality_gap", answer.optimality_gap()},
-                                  {"shadow_price", answer.shadow_price},
+                                  {"shadow_price", PerLimitJson(answer.shadow_prices)},
                                   {"note", answer.note},
                                   {"width_probabilities", answer.width_probabilities},
                                   {"pins", pins},
@@ -108,7 +123,7 @@ Solution StageChain::Solve() {
                     .choices = {},
                     .predicted_loss_rise = facts.at("predicted_loss_rise"),
                     .optimality_gap = facts.at("optimality_gap"),
-                    .shadow_price = facts.at("shadow_price"),
+                    .shadow_prices = PerLimit<double>(facts.at("shadow_price")),
                     .allocate_ms = facts.at("allocate_ms"),
                     .note = facts.at("note"),
                     .width_probabilities = facts.at("width_probabilities"),

@@ -48,6 +48,9 @@ const bitplan::Posterior& StageChain::LoadedPosterior(const std::string& estimat
   const auto& record = PosteriorRecord(estimator);
   auto& posterior = posteriors_.at(estimator).posterior;
   if (!posterior) posterior = LoadPosterior(folder_.File(record.files.front()));
+  if (recipe_.allocate.activation_bits.size() == 1) {
+    for (Unit& unit : measured.problem.units) unit.activation_bits = recipe_.allocate.activation_bits.front();
+  }
   const auto& layers = Model().layers;
   const auto same = [](const LayerPosterior& entry, const Layer& layer) { return entry.layer == layer.name; };
   if (!std::equal(posterior->layers.begin(), posterior->layers.end(), layers.begin(), layers.end(), same)) {

@@ -51,7 +51,10 @@ std::string StageChain::PlaceOf(const Plan& plan, bool edited) {
   std::string options;
   for (const auto& [key, value] : plan.allocator_options) options += key + "=" + value + " ";
   const auto maker = edited ? std::string("edited") : plan.allocator;
-  const auto budget = BudgetName(plan.budget) + ("-" + FormatBudgetValue(plan.budget));
+  std::string budget;
+  for (const auto& limit : plan.budget.limits) {
+    budget += (budget.empty() ? "" : "-") + LimitName(limit) + "-" + FormatLimitValue(limit);
+  }
   const auto key = Sha256OfParts({"place/1", ApplyInput(asked), maker, options, std::to_string(plan.seed), budget});
   auto name = budget + "-" + maker + "-" + key.substr(0, 8);
   for (char& c : name) {

@@ -67,11 +67,12 @@ SureReport CheckSure(const SureOptions& options, ProgressSink& progress) {
   }
   const auto first = chain.recipe().CalibrationSeed();
   for (int s = 0; s <= options.repeats; ++s) report.seeds.push_back(first + static_cast<std::uint64_t>(s));
+  const Budget asked = chain.recipe().allocate.budget;
   for (const auto seed : report.seeds) {
     progress.Info(fmt::format("calibration seed {}, {} of {}", seed, seed - first + 1, report.seeds.size()));
     chain.UseCalibrationSeed(seed);
     for (const double budget : report.budgets) {
-      chain.UseBudget({AverageBits(), budget});
+      chain.UseBudget(asked.WithAverageBits(budget));
       auto solution = chain.Solve();
       if (solution.confidence.empty()) {
         throw Error(ErrorKind::kUsage,

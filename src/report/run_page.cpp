@@ -109,8 +109,11 @@ std::string RunPageHtml(const RunPage& page, const std::filesystem::path& plots)
   std::string html = fmt::format("<style>{}</style><h1>{}</h1>\n<dl>\n", kPageStyle, HtmlText(page.title));
   html += Entry("model", fmt::format("{}, {} in {}", plan.model.name, Counted(plan.model.weights, "weight"),
                                      Counted(std::ssize(plan.layers), "layer")));
-  html += Entry("allocator", fmt::format("{}, budget {} {}", plan.allocator, BudgetName(plan.budget),
-                                         FormatBudgetValue(plan.budget)));
+  std::string budget;
+  for (const Limit& limit : plan.budget.limits) {
+    budget += (budget.empty() ? "" : ", ") + LimitName(limit) + " " + FormatLimitValue(limit);
+  }
+  html += Entry("allocator", fmt::format("{}, budget {}", plan.allocator, budget));
   html += Entry("average bits", fmt::format("{:.3f}, {:.3f} with scales and widths", achieved.average_bits,
                                             achieved.average_bits_with_overhead));
   html += Entry("planned layers",

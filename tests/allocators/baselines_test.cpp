@@ -48,7 +48,7 @@ TEST_CASE("the Lagrangian answer states a true bound close to the optimum") {
     REQUIRE(answer.has_bound);
     CHECK(answer.lower_bound <= best.predicted_loss_rise * (1.0 + 1e-9));
     CHECK(answer.predicted_loss_rise <= 2.0 * best.predicted_loss_rise);
-    CHECK(answer.shadow_price > 0.0);
+    CHECK(answer.shadow_prices.at(0) > 0.0);
   }
 }
 
@@ -72,7 +72,7 @@ TEST_CASE("random gives different plans for different seeds and spends what fits
   const Allocation one = Plan("random", problem, 0.4, 1), two = Plan("random", problem, 0.4, 2);
   CHECK(one.bits != two.bits);
   AllocateOptions options = Options("random", problem, BudgetAt(problem, AverageBits(), 0.4));
-  const std::int64_t left = Capacity(problem, options.budget) - one.cost;
+  const std::int64_t left = Capacity(problem, options.budget.limits[0]) - one.cost.at(0);
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     if (one.bits[u] < 8) CHECK(problem.units[u].weights > left);  // no single step fits any more
   }

@@ -15,6 +15,14 @@ namespace {
 
 const std::vector<std::vector<int>> kWidths = {{1, 2, 3, 4, 5, 6, 7, 8}, {0, 1, 2, 3, 4}, {1, 2, 4, 8}, {3}};
 
+// Two and three limits: none binds, one of them does, all do, only the cheapest plan fits.
+const std::vector<std::vector<std::pair<const char*, double>>> kSeveral = {
+    {{"average_bits", 0.3}, {"bops", 0.3}},
+    {{"bytes", 0.9}, {"bops", 0.2}},
+    {{"average_bits", 0.4}, {"bytes", 0.35}, {"bops", 0.45}},
+    {{"average_bits", 1.0}, {"bytes", 1.0}, {"bops", 0.0}},
+};
+
 // Runs `check(problem, options)` for every allocator and mode over random problems and budgets.
 template <typename Check>
 void ForEveryAllocator(int units, const Check& check) {
@@ -33,6 +41,12 @@ void ForEveryAllocator(int units, const Check& check) {
               CAPTURE(allocator.name, mode, seed, widths, share, std::string(resource.name));
               check(problem, options);
             }
+          }
+          for (const auto& shares : kSeveral) {
+            AllocateOptions options = Options(allocator.name, problem, BudgetOf(problem, shares));
+            options.mode = mode;
+            CAPTURE(allocator.name, mode, seed, widths, BudgetText(options.budget));
+            check(problem, options);
           }
         }
       }
@@ -63,18 +77,22 @@ TEST_CASE("every allocator stays within the budget, uses allowed widths and stat
   ForEveryAllocator(12, [](const AllocationProblem& problem, const AllocateOptions& options) {
     const Allocation answer = Allocate(problem, options, 1);
     REQUIRE(answer.bits.size() == problem.units.size());
-    std::int64_t cost = 0;
+    const std::vector<Limit>& limits = options.budget.limits;
+    std::vector<std::int64_t> cost(limits.size(), 0);
     double rise = 0.0;
     for (std::size_t u = 0; u < problem.units.size(); ++u) {
       const auto found = std::find(problem.widths.begin(), problem.widths.end(), answer.bits[u]);
       REQUIRE(found != problem.widths.end());
-      cost += Cost(problem.units[u], answer.bits[u], options.budget.resource);
+      for (std::size_t r = 0; r < limits.size(); ++r) {
+        cost[r] += Cost(problem.units[u], answer.bits[u], limits[r].resource);
+      }
       rise += problem.loss_rise[u][static_cast<std::size_t>(found - problem.widths.begin())];
     }
-    CHECK(cost <= Capacity(problem, options.budget));
+    for (std::size_t r = 0; r < limits.size(); ++r) CHECK(cost[r] <= Capacity(problem, limits[r]));
     CHECK(answer.cost == cost);
     CHECK(answer.predicted_loss_rise == Approx(rise));
     if (answer.has_bound) CHECK(answer.lower_bound <= answer.predicted_loss_rise);
+    if (answer.has_bound) CHECK(answer.shadow_prices.size() == limits.size());
     CHECK(answer.has_bound == (answer.optimality_gap() >= 0.0));
   });
 }
@@ -95,7 +113,13 @@ TEST_CASE("the order of the units does not matter to any allocator, also when un
       problem.loss_rise[u] = problem.loss_rise[0];
     }
     AllocateOptions options = given;
-    options.budget = BudgetAt(problem, given.budget.resource, 0.37);
+    if (given.budget.limits.size() == 1) {
+      options.budget = BudgetAt(problem, given.budget.limits[0].resource, 0.37);
+    } else {
+      std::vector<std::pair<const char*, double>> shares;
+      for (const Limit& limit : given.budget.limits) shares.emplace_back(limit.resource.get().name, 0.37);
+      options.budget = BudgetOf(problem, shares);
+    }
     const Allocation answer = Allocate(problem, options, 1);
     AllocationProblem shuffled;
     shuffled.widths = problem.widths;
@@ -116,6 +140,7 @@ TEST_CASE("no allocator beats the plan that trying everything finds") {
     CHECK(answer.predicted_loss_rise >= best * (1.0 - 1e-9));
     if (answer.has_bound) CHECK(answer.lower_bound <= best * (1.0 + 1e-9));
     if (answer.has_bound && answer.optimality_gap() == 0.0) CHECK(answer.predicted_loss_rise == Approx(best));
+    if (options.allocator == "exact") CHECK(answer.optimality_gap() == 0.0);
   });
 }
 
@@ -150,7 +175,8 @@ TEST_CASE("every allocator refuses a budget below the cheapest plan with the nea
       const AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4});
       AllocateOptions options = Options(allocator.name, problem, BudgetAt(problem, resource, 0.0));
       CHECK(Allocate(problem, options, 1).bits == std::vector<int>(6, 1));
-      options.budget.value = resource.per_weight ? 0.9999 : options.budget.value - 1;
+      double& value = options.budget.limits[0].value;
+      value = resource.per_weight ? 0.9999 : value - 1;
       const std::string message = MessageOf(problem, options, ErrorKind::kInfeasible);
       CAPTURE(message);
       const auto largest =
@@ -160,10 +186,87 @@ TEST_CASE("every allocator refuses a budget below the cheapest plan with the nea
       CHECK_THAT(message, ContainsSubstring("and 3 more"));
       CHECK_THAT(message, ContainsSubstring("narrower widths"));
       CHECK(message.find('\n') == std::string::npos);
-      options.budget.value = std::stod(message.substr(message.rfind(' ')));  // the figure it names is feasible
+      value = std::stod(message.substr(message.rfind(' ')));  // the figure it names is feasible
       CHECK_NOTHROW(Allocate(problem, options, 1));
     }
   }
+}
+
+TEST_CASE("of several limits every one that cannot be met is named, and no other") {
+  RandomStream stream(4, "test/infeasible");
+  const AllocationProblem problem = RandomProblem(stream, 6, {2, 4});
+  for (const Allocator& allocator : Allocators()) {
+    AllocateOptions options = Options(allocator.name, problem, {});
+    options.budget = BudgetOf(problem, {{"average_bits", 0.5}, {"bytes", 0.0}, {"bops", 0.5}});
+    CHECK_NOTHROW(Allocate(problem, options, 1));
+    options.budget.Set(StoredBytes(), 7.0);
+    const std::string one = MessageOf(problem, options, ErrorKind::kInfeasible);
+    CHECK_THAT(one, ContainsSubstring("budget 7 bytes cannot be met") && !ContainsSubstring("bit operations") &&
+                        !ContainsSubstring("average"));
+    options.budget.Set(FindResource("bops"), 9.0);
+    const std::string two = MessageOf(problem, options, ErrorKind::kInfeasible);
+    CHECK_THAT(two,
+               ContainsSubstring("budget 7 bytes") && ContainsSubstring("; budget 9 bit operations cannot be met"));
+    CHECK(two.find('\n') == std::string::npos);
+  }
+}
+
+TEST_CASE("uniform takes the widest width that every limit allows, quantile-inform stops at the first that binds") {
+  RandomStream stream(9, "test/first-limit");
+  const AllocationProblem problem = RandomProblem(stream, 10, {1, 2, 3, 4, 5, 6, 7, 8});
+  const auto bits = [&](const char* allocator, const Budget& budget) {
+    return Allocate(problem, Options(allocator, problem, budget), 1).bits;
+  };
+  const Budget four(AverageBits(), 4.0), two(AverageBits(), 2.0);
+  Budget both = four;  // as many bit operations as two bits everywhere
+  double bops = 0.0;
+  for (const Unit& unit : problem.units) bops += static_cast<double>(Cost(unit, 2, FindResource("bops")));
+  both.Set(FindResource("bops"), bops);
+  CHECK(bits("uniform", four) == std::vector<int>(10, 4));
+  CHECK(bits("uniform", both) == std::vector<int>(10, 2));
+  Budget loose = two;
+  loose.Set(FindResource("bops"), 1e15);  // a limit that never binds changes nothing
+  for (const char* same :
+       {"uniform", "random", "greedy", "quantile-inform", "bayes-bits-from-variance", "nncf", "exact", "relaxed"}) {
+    CAPTURE(same);
+    CHECK(bits(same, loose) == bits(same, two));
+  }
+}
+
+TEST_CASE("pins are paid for in every limit, and what a pin costs counts all of them") {
+  RandomStream stream(12, "test/pins-several");
+  const AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4, 8});
+  AllocateOptions options = Options("exact", problem, BudgetOf(problem, {{"average_bits", 0.6}, {"bops", 0.5}}));
+  const Allocation free = Allocate(problem, options, 1);
+  options.pins = {{problem.units[2].name, free.bits[2] == 1 ? 2 : 1}};
+  const Allocation pinned = Allocate(problem, options, 1);
+  CHECK(pinned.bits[2] == options.pins[0].bits);
+  for (std::size_t r = 0; r < 2; ++r) CHECK(pinned.cost[r] <= Capacity(problem, options.budget.limits[r]));
+  const auto costs = PinCosts(problem, options);
+  REQUIRE((costs.size() == 1 && costs[0].loss_rise));
+  CHECK(*costs[0].loss_rise == Approx(pinned.predicted_loss_rise - free.predicted_loss_rise).margin(1e-12));
+  CHECK(*costs[0].loss_rise > 0.0);
+  int met = 0;
+  for (const Unit& unit : problem.units) {  // a dear pin leaves less of either limit
+    for (int tenth = -9; tenth <= 9; ++tenth) {
+      const double share = 0.1 * std::abs(tenth);
+      options.budget =
+          BudgetOf(problem, {{"average_bits", tenth > 0 ? 1.0 : share}, {"bops", tenth > 0 ? share : 1.0}});
+      options.pins = {{unit.name, 8}};
+      try {
+        const Allocation answer = Allocate(problem, options, 1);
+        for (std::size_t r = 0; r < 2; ++r) CHECK(answer.cost[r] <= Capacity(problem, options.budget.limits[r]));
+        ++met;
+      } catch (const Error& error) {
+        CHECK(error.kind() == ErrorKind::kInfeasible);
+      }
+    }
+  }
+  CHECK(met > 50);
+  options.budget = BudgetOf(problem, {{"average_bits", 0.6}, {"bops", 0.5}});
+  options.pins = {{"*", 8}};
+  CHECK_THAT(MessageOf(problem, options, ErrorKind::kInfeasible),
+             ContainsSubstring("average bits cannot be met") && ContainsSubstring("bit operations cannot be met"));
 }
 
 TEST_CASE("a certificate does not advise narrower widths when pruning is allowed already") {

@@ -163,8 +163,8 @@ TEST_CASE("the shadow price says what more budget is worth") {
   const Allocation here = rise(3.0);
   const double more_bits = 0.01 * static_cast<double>(problem.total_weights());
   const double gain = here.predicted_loss_rise - rise(3.01).predicted_loss_rise;
-  CHECK(gain / more_bits == Approx(here.shadow_price).epsilon(0.2));
-  CHECK(rise(8.0).shadow_price == 0.0);
+  CHECK(gain / more_bits == Approx(here.shadow_prices.at(0)).epsilon(0.2));
+  CHECK(rise(8.0).shadow_prices.at(0) == 0.0);
 }
 
 TEST_CASE("exact is proven optimal on a thousand units with nine widths, for both budgets") {

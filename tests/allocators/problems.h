@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "bitplan/allocators/allocator.h"
@@ -63,19 +64,34 @@ inline Budget BudgetAt(const AllocationProblem& problem, const Resource& resourc
   return {resource, resource.per_weight ? (cost + 0.5) / static_cast<double>(problem.total_weights()) : cost};
 }
 
+// Limits on several resources, each with its share.
+inline Budget BudgetOf(const AllocationProblem& problem, const std::vector<std::pair<const char*, double>>& shares) {
+  Budget budget;
+  budget.limits.clear();
+  for (const auto& [name, share] : shares) {
+    const Resource& resource = FindResource(name);
+    budget.Set(resource, BudgetAt(problem, resource, share).limits.front().value);
+  }
+  return budget;
+}
+
 // Least predicted loss rise over every plan within the budget; infinite when there is none.
 inline double Exhaustive(const AllocationProblem& problem, const Budget& budget) {
-  const std::int64_t capacity = Capacity(problem, budget);
+  const std::vector<std::int64_t> capacities = Capacities(problem, budget);
   double best = std::numeric_limits<double>::infinity();
   std::vector<std::size_t> column(problem.units.size(), 0);
   for (;;) {
-    std::int64_t cost = 0;
+    std::vector<std::int64_t> cost(capacities.size(), 0);
     double rise = 0.0;
     for (std::size_t u = 0; u < column.size(); ++u) {
-      cost += Cost(problem.units[u], problem.widths[column[u]], budget.resource);
+      for (std::size_t r = 0; r < cost.size(); ++r) {
+        cost[r] += Cost(problem.units[u], problem.widths[column[u]], budget.limits[r].resource);
+      }
       rise += problem.loss_rise[u][column[u]];
     }
-    if (cost <= capacity) best = std::min(best, rise);
+    bool fits = true;
+    for (std::size_t r = 0; r < cost.size(); ++r) fits = fits && cost[r] <= capacities[r];
+    if (fits) best = std::min(best, rise);
     std::size_t u = 0;
     while (u < column.size() && ++column[u] == problem.widths.size()) column[u++] = 0;
     if (u == column.size()) return best;

@@ -124,7 +124,8 @@ class QuadraticOracle final : public LikelihoodOracle {
     Optimum best;
     std::vector<int> columns(names_.size(), kFloatColumn);
     const std::vector<double> none(projections_[0][0].size(), 0.0);
-    Search(budget.resource, Capacity(problem_, budget), none, 0.0, {data_weight, posterior_weight}, 0, columns, best);
+    Search(budget.limits[0].resource, Capacity(problem_, budget.limits[0]), none, 0.0, {data_weight, posterior_weight},
+           0, columns, best);
     return best;
   }
 

@@ -42,12 +42,12 @@ Allocation Run(const AllocationProblem& problem, double average_bits, const std:
 }
 
 bool AnyStepFits(const AllocationProblem& problem, const Allocation& answer, const Budget& budget) {
-  const std::int64_t left = Capacity(problem, budget) - answer.cost;
+  const Resource& resource = budget.limits[0].resource;
+  const std::int64_t left = Capacity(problem, budget.limits[0]) - answer.cost.at(0);
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     const auto next = std::upper_bound(problem.widths.begin(), problem.widths.end(), answer.bits[u]);
     if (next == problem.widths.end()) continue;
-    if (Cost(problem.units[u], *next, budget.resource) - Cost(problem.units[u], answer.bits[u], budget.resource) <=
-        left) {
+    if (Cost(problem.units[u], *next, resource) - Cost(problem.units[u], answer.bits[u], resource) <= left) {
       return true;
     }
   }

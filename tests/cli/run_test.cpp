@@ -99,6 +99,32 @@ TEST_CASE("another budget trains nothing and estimates no posterior") {
   CHECK(nlohmann::json::parse(second.out).at("achieved").at("average_bits").get<double>() <= 1.5);
 }
 
+TEST_CASE("several limits hold in a plan and on its curve, and the output states all of them") {
+  const Workplace place;
+  const std::string limits = "allocate={allocator: exact, budget: {average_bits: 6, bytes: 1000000, bops: 1e12}}";
+  const auto run = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"allocate", place.recipe(), "--out", "out", "--json", "--set", limits};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const auto outcome = place.Bitplan(arguments);
+    REQUIRE(outcome.code == 0);
+    return nlohmann::json::parse(outcome.out);
+  };
+  const auto loose = run({});
+  const auto bytes = loose.at("achieved").at("stored_bytes").get<std::int64_t>() * 2 / 3;
+  const auto bops = loose.at("achieved").at("bops").get<double>() / 2.0;
+  const std::vector<std::string> tight = {"--set", "allocate.budget.bytes=" + std::to_string(bytes), "--set",
+                                          "allocate.budget.bops=" + std::to_string(std::llround(bops))};
+  const auto plan = run(tight);
+  CHECK(plan.at("budget").size() == 3);
+  CHECK(plan.at("budget").at("average_bits") == 6.0);
+  CHECK(plan.at("achieved").at("stored_bytes").get<std::int64_t>() <= bytes);
+  CHECK(plan.at("achieved").at("bops").get<double>() <= bops);
+  CHECK_THAT(PlanOf(place, "out"), ContainsSubstring("budget: {average_bits: 6.0, bytes: " + std::to_string(bytes)));
+  auto curve = tight;
+  curve.insert(curve.end(), {"--curve", "3"});
+  for (const auto& point : run(curve).at("points")) CHECK(point.at("stored_bytes").get<std::int64_t>() <= bytes);
+}
+
 TEST_CASE("a table that was measured for one allocator serves another that needs less") {
   const Workplace place;
   const auto allocate = [&](const std::string& allocator, const std::string& folder) {

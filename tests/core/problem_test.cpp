@@ -90,8 +90,28 @@ TEST_CASE("cost is counted in the budget's own measure") {
   CHECK(Cost(unit, 3, AverageBits()) == 12003);
   CHECK(Cost(unit, 3, StoredBytes()) == 1501 + 40 + 1);
   CHECK(Cost(TwoLayers().units[0], 3, FindResource("bops")) == 3 * 32 * 288000);  // its weights are 500
-  CHECK(BudgetName({AverageBits(), 3.0}) == "average_bits");
-  CHECK(BudgetName({StoredBytes(), 100.0}) == "bytes");
+  CHECK(LimitName({AverageBits(), 3.0}) == "average_bits");
+  CHECK(LimitName({StoredBytes(), 100.0}) == "bytes");
+}
+
+TEST_CASE("a budget holds its limits in the order of the resources, each once") {
+  Budget budget;
+  CHECK(BudgetText(budget) == "average_bits 3");
+  budget.Set(FindResource("bops"), 4e6);
+  budget.Set(StoredBytes(), 100.0);
+  budget.Set(AverageBits(), 2.5);
+  CHECK(BudgetText(budget) == "average_bits 2.5, bytes 100, bops 4e+06");
+  CHECK(Capacities(TwoLayers(), budget) ==
+        std::vector<std::int64_t>{static_cast<std::int64_t>(2.5 * 4501), 100, 4000000});
+}
+
+TEST_CASE("average bits of a comparison take the place of a single limit, or stand beside several") {
+  CHECK(BudgetText(Budget(StoredBytes(), 100.0).WithAverageBits(2.0)) == "average_bits 2");
+  Budget several(StoredBytes(), 100.0);
+  several.Set(FindResource("bops"), 9.0);
+  CHECK(BudgetText(several.WithAverageBits(2.0)) == "average_bits 2, bytes 100, bops 9");
+  several.Set(AverageBits(), 4.0);
+  CHECK(BudgetText(several.WithAverageBits(2.0)) == "average_bits 2, bytes 100, bops 9");
 }
 
 TEST_CASE("the scale of costs is what one bit more for every weight costs") {

@@ -60,8 +60,9 @@ TEST_CASE("a recipe gives its values, and defaults for the rest") {
   CHECK(recipe.train.augment == std::vector<std::string>{"shift", "flip"});
   CHECK(recipe.train.epochs == TrainOptions().epochs);
   CHECK(recipe.posterior.free_mean);
-  CHECK(BudgetName(recipe.allocate.budget) == StoredBytes().name);
-  CHECK(recipe.allocate.budget.value == 200000.0);
+  REQUIRE(recipe.allocate.budget.limits.size() == 1);
+  CHECK(LimitName(recipe.allocate.budget.limits[0]) == StoredBytes().name);
+  CHECK(recipe.allocate.budget.limits[0].value == 200000.0);
   CHECK(recipe.allocate.bits == std::vector<int>{1, 4, 8});
 }
 
@@ -147,8 +148,6 @@ TEST_CASE("a recipe without name, data or model says what is missing") {
 TEST_CASE("keys that exclude each other are refused") {
   CHECK(Complaint("bitplan: 1\nname: a\nmodel:\n  architecture: b\n  file: c\ndata: {name: mnist}\n") ==
         "r.yaml:5: model has both an architecture and a file; keep one");
-  CHECK(Complaint(kSmall + "allocate: {budget: {average_bits: 3, bytes: 10}}\n") ==
-        "r.yaml:5: allocate.budget has both average_bits and bytes; keep one");
 }
 
 TEST_CASE("values that do not fit together are refused") {
@@ -179,16 +178,38 @@ TEST_CASE("an override replaces one key, a list or a whole section") {
   CHECK(Load(kSmall, {"seed=9"}).seed == 9);
 }
 
+TEST_CASE("a recipe may limit several resources, in any order") {
+  const Budget budget =
+      Load(kSmall + "allocate: {budget: {bops: 4e9, average_bits: 3, bytes: 10}}\n", {}).allocate.budget;
+  CHECK(BudgetText(budget) == "average_bits 3, bytes 10, bops 4e+09");
+  CHECK(BudgetText(Load(kSmall, {}).allocate.budget) == "average_bits 3");  // the default
+}
+
+TEST_CASE("an override sets one limit beside the others; only a recipe's single limit gives way to another resource") {
+  const std::string bits = kSmall + "allocate: {budget: {average_bits: 3}}\n";
+  const std::string both = kSmall + "allocate: {budget: {average_bits: 3, bytes: 10}}\n";
+  const auto budget = [](const std::string& recipe, const std::vector<std::string>& overrides) {
+    return BudgetText(Load(recipe, overrides).allocate.budget);
+  };
+  CHECK(budget(bits, {"allocate.budget.average_bits=2", "allocate.budget.bytes=500"}) == "average_bits 2, bytes 500");
+  CHECK(budget(bits, {"allocate.budget.bytes=500", "allocate.budget.average_bits=2"}) == "average_bits 2, bytes 500");
+  CHECK(budget(bits, {"allocate.budget.bytes=500", "allocate.budget.bops=9"}) == "bytes 500, bops 9");
+  CHECK(budget(both, {"allocate.budget.bytes=500"}) == "average_bits 3, bytes 500");
+  CHECK(budget(both, {"allocate.budget.bops=9"}) == "average_bits 3, bytes 10, bops 9");
+  CHECK(budget(both, {"allocate.budget={bytes: 7}"}) == "bytes 7");
+  CHECK(budget(kSmall, {"allocate.budget.bytes=7"}) == "bytes 7");
+}
+
 TEST_CASE("an override of one kind of budget replaces the other kind") {
   const std::string bytes = kSmall + "allocate: {budget: {bytes: 1000}}\n";
   const std::string bits = kSmall + "allocate: {budget: {average_bits: 3}}\n";
   const Recipe to_bits = Load(bytes, {"allocate.budget.average_bits=1.25"});
-  CHECK(BudgetName(to_bits.allocate.budget) == AverageBits().name);
-  CHECK(to_bits.allocate.budget.value == 1.25);
+  CHECK(LimitName(to_bits.allocate.budget.limits.at(0)) == AverageBits().name);
+  CHECK(to_bits.allocate.budget.limits.at(0).value == 1.25);
   const Recipe to_bytes = Load(bits, {"allocate.budget.bytes=500"});
-  CHECK(BudgetName(to_bytes.allocate.budget) == StoredBytes().name);
-  CHECK(to_bytes.allocate.budget.value == 500.0);
-  CHECK(Load(bits, {"allocate.budget={bytes: 7}"}).allocate.budget.value == 7.0);
+  CHECK(LimitName(to_bytes.allocate.budget.limits.at(0)) == StoredBytes().name);
+  CHECK(to_bytes.allocate.budget.limits.at(0).value == 500.0);
+  CHECK(Load(bits, {"allocate.budget={bytes: 7}"}).allocate.budget.limits.at(0).value == 7.0);
 }
 
 TEST_CASE("an override of the model's file replaces its architecture") {

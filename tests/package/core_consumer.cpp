@@ -16,7 +16,7 @@ int main() {
   problem.loss_rise = {{1.0, 0.5, 0.0}, {9.0, 2.0, 0.0}, {0.1, 0.05, 0.0}};
   bitplan::AllocateOptions options;
   options.allocator = "exact";
-  options.budget.value = 7.0 / 3.0;
+  options.budget = {bitplan::AverageBits(), 7.0 / 3.0};
   options.bits = problem.widths;
   const auto answer = bitplan::Allocate(problem, options, 1);
   std::printf("%d %d %d\n", answer.bits[0], answer.bits[1], answer.bits[2]);

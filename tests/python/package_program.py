@@ -72,6 +72,8 @@ class Program(Case):
     def test_errors_of_the_program_are_told_with_their_code(self):
         for options, code, words in (({"average_bits": 99}, 64, ["recipe.yaml", "average_bits"]),
                                      ({"bytes": 1}, 75, ["bytes"]), ({"seed": "x"}, 64, ["seed"]),
+                                     ({"average_bits": 4, "bytes": 1}, 75, ["budget 1 bytes"]),
+                                     ({"bytes": 10 ** 6, "bops": 1}, 75, ["budget 1 bit operations"]),
                                      ({"allocator": "best"}, 64, ["best"]), ({"seed": -1}, 64, ["seed"]),
                                      ({"settings": {"quantizer.colour": 1}}, 64, ["colour"]),
                                      ({"device": "abacus"}, 64, ["abacus"])):
@@ -149,8 +151,6 @@ class Program(Case):
                                 ({"posterior.samples": print}, ["builtin_function"]), ("a=b", ["is a dict"])):
             with self.refused(64, "settings", *words):
                 self.run_with(VERSION, settings=settings)
-        with self.refused(64, "one budget"):
-            self.run_with(VERSION, average_bits=3, bytes=100)
         with self.refused(64, "allocate.budget.average_bits", "twice"):
             self.run_with(VERSION, average_bits=3, settings={"allocate.budget.average_bits": 4})
 

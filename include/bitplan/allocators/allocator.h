@@ -1,8 +1,9 @@
 // The contract of an allocator: (problem, budget, options, seed, oracle) -> allocation.
 //
 // Laws that every registered allocator obeys (tests/allocators/contract_test.cpp):
-//   the cost is within the budget; the same seed gives the same answer; the order of the units does not matter;
-//   a budget below the cheapest plan is Error(kInfeasible) with the nearest feasible budget and the blocking layers.
+//   the cost is within every limit of the budget; the same seed gives the same answer; the order of the units does not
+//   matter; a budget below the cheapest plan is Error(kInfeasible) with the nearest feasible budget and the blocking
+//   layers.
 // Adding one: a file in src/allocators with one function, its declaration and its line in src/allocators/list.cpp.
 #pragma once
 
@@ -20,13 +21,16 @@
 namespace bitplan {
 
 struct Allocation {
-  std::vector<int> bits{};           // one per unit
-  std::int64_t cost = 0;             // in the budget's measure, see Cost(); excluded layers are free
+  std::vector<int> bits{};  // one per unit
+  std::vector<std::int64_t>
+      cost{};  // [limits of the budget] in the limit's measure, see Cost(); excluded layers are free
   double predicted_loss_rise = 0.0;  // sum of the table's entries, nats per sample
   double lower_bound = 0.0;          // no plan within the budget is predicted below it; = the rise when proven optimal
   bool has_bound = false;            // false: the allocator states no bound
-  double shadow_price = 0.0;         // nats that one more weight bit (or byte) is worth; 0 without a bound
-  std::string note;                  // one line for the report, or empty
+  // [limits of the budget] nats that one more weight bit (or byte) is worth, 0 where the limit does not bind; empty
+  // without a bound.
+  std::vector<double> shadow_prices{};
+  std::string note;  // one line for the report, or empty
   // How sure the plan is: the probability of every width for every unit, [units][widths], columns those of
   // options.bits ascending. Empty for allocators without probabilities; the row of a layer that is excluded, or pinned
   // to a width that is not in options.bits, is empty.
@@ -60,6 +64,7 @@ struct Allocator {
   bool needs_oracle = false;     // learns from the likelihood; without an oracle its note says what it did instead
   bool random = false;           // the answer depends on the seed
   bool baseline = false;         // stands for another method: the guard leaves its answer alone
+  bool needs_widths = false;     // reads the widths as an ordered axis; refuses choices of another kind (choices.h)
   AllocatorReads reads = AllocatorReads::kLossRise;
   std::vector<const char*> options = {};  // recipe keys that this allocator alone looks at
 };
@@ -83,7 +88,7 @@ void CheckSolvable(const AllocationProblem& problem, const AllocateOptions& opti
 // no tie depends on the order in which a network lists its layers.
 //
 // Guard (options.guard): when the allocator's plan has a higher predicted loss rise than one width for all free units
-// within the same budget, the answer is that uniform plan, and the note says so. Pins hold for both. Baselines are
+// within the same limits, the answer is that uniform plan, and the note says so. Pins hold for both. Baselines are
 // returned as they are.
 //
 // `oracle`: the likelihood with the units and widths of `problem`, or null.

@@ -33,12 +33,14 @@ struct ConstrainedProblem {
   std::vector<std::size_t> columns;              // [widths of free] columns of the original problem
   std::vector<int> fixed_bits;                   // [original units] 0..8 pinned, kFloatBits excluded, -1 free
   std::int64_t weights = 0;                      // of free and pinned layers
-  std::int64_t fixed_cost = 0;                   // of the pinned layers, in the budget's measure
+  std::vector<std::int64_t> fixed_cost;          // [limits] of the pinned layers, in the measure of the limit
   double fixed_loss_rise = 0.0;                  // of the pinned layers, nats per sample
-  std::int64_t capacity = 0;                     // of the whole budget, excluded layers not counted
+  std::vector<std::int64_t> capacity;            // [limits] of the whole budget, excluded layers not counted
+  bool pinned = false;                           // whether there are pinned layers that cost something
 
-  // What the pins leave, as a budget of the free problem with exactly that capacity. Call when fixed_cost <= capacity.
-  [[nodiscard]] Budget FreeBudget(const Resource& resource) const;
+  // What the pins leave, as a budget of the free problem with exactly that capacity. `budget`: the whole one. Call when
+  // fixed_cost <= capacity.
+  [[nodiscard]] Budget FreeBudget(const Budget& budget) const;
 };
 
 // Error(kUsage) for a width that the table lacks, a pattern without a layer and decisions that contradict one another.

@@ -141,7 +141,11 @@ struct Plan {
   PlanProvenance provenance;
 };
 
-// What the plan takes of the resource of its budget, in the unit of the budget's value; layers left alone are free.
-[[nodiscard]] double Spent(const Plan& plan);
+// What the plan takes of a resource, in the unit of a limit on it; layers left alone are free. Bytes are those that the
+// plan states.
+[[nodiscard]] double Spent(const Plan& plan, const Resource& resource);
+
+// What a plan with several limits takes of the resources that PlanAchieved does not state; with one limit none.
+[[nodiscard]] std::vector<Limit> SpentOnOthers(const Plan& plan);
 
 }  // namespace bitplan

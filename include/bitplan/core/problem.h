@@ -18,10 +18,11 @@ inline constexpr int kFloatBits = 32;  // width of what is left in float
 inline constexpr int kPercentiles = 101;
 
 struct Unit {
-  std::string name;          // layer name, as the module names it
-  std::int64_t weights = 0;  // > 0
-  std::int64_t scales = 0;   // float32 scales that the packed form keeps: output channels, or 1 per tensor
-  std::int64_t macs = 0;     // multiply-accumulates of one input through the layer
+  std::string name;                  // layer name, as the module names it
+  std::int64_t weights = 0;          // > 0
+  std::int64_t scales = 0;           // float32 scales that the packed form keeps: output channels, or 1 per tensor
+  std::int64_t macs = 0;             // multiply-accumulates of one input through the layer
+  int activation_bits = kFloatBits;  // of what it reads
   // log2(R / (sqrt(12) * sigma)) in bits, R = 2 max|w| the quantizer range of the weight's channel, sigma the standard
   // deviation that the data alone gives the weight: the width at which rounding noise equals posterior noise.
   // Ascending, kPercentiles entries; empty when the sensitivity metric has no posterior.
@@ -67,8 +68,11 @@ struct PosteriorDraw {
 // What one bit more for every weight costs, on average over the widths 1 to 8: the scale of costs.
 [[nodiscard]] double CostOfOneBit(const AllocationProblem& problem, const Resource& resource);
 
-// The budget in the same measure: floor(value * total weights), or floor(value).
-[[nodiscard]] std::int64_t Capacity(const AllocationProblem& problem, const Budget& budget);
-[[nodiscard]] std::int64_t Capacity(std::int64_t total_weights, const Budget& budget);
+// A limit in the same measure: floor(value * total weights), or floor(value).
+[[nodiscard]] std::int64_t Capacity(const AllocationProblem& problem, const Limit& limit);
+[[nodiscard]] std::int64_t Capacity(std::int64_t total_weights, const Limit& limit);
+
+// Of every limit of the budget.
+[[nodiscard]] std::vector<std::int64_t> Capacities(const AllocationProblem& problem, const Budget& budget);
 
 }  // namespace bitplan

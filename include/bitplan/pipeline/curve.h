@@ -12,10 +12,11 @@
 namespace bitplan::pipeline {
 
 struct CurvePoint {
-  double budget = 0.0;        // average bits per weight
-  PlanAchieved achieved;      // what the plan takes, its predicted loss rise and its optimality gap (< 0: none stated)
-  double shadow_price = 0.0;  // nats that one more bit of one weight is worth; 0 when the allocator states none
-  std::vector<int> bits;      // [layers]
+  double budget = 0.0;    // average bits per weight
+  PlanAchieved achieved;  // what the plan takes, its predicted loss rise and its optimality gap (< 0: none stated)
+  // Nats that one more bit of one weight is worth; 0 when the allocator states none, or another limit binds.
+  double shadow_price = 0.0;
+  std::vector<int> bits;  // [layers]
 };
 
 struct CurveReport {

@@ -28,15 +28,16 @@ struct RunReport {
   Plan plan;
   std::filesystem::path folder;
   std::filesystem::path plan_file;
-  std::filesystem::path quantized_file;                  // TorchScript; empty when none was written
-  std::filesystem::path page_file;                       // report.html; empty when none was written
-  std::int64_t packed_bytes = 0;                         // of the file of `export --to packed`; 0: not applied
-  std::vector<StageStatus> stages;                       // in the order in which they were looked at
-  double allocate_ms = 0.0;                              // from the loaded sensitivity table to the bits
-  double shadow_price = 0.0;                             // nats that one more bit or byte is worth at this budget
-  std::vector<std::string> notes;                        // figures that can hardly be right, and what they usually mean
-  std::string allocator_note;                            // one line of the allocator, or empty
-  std::vector<PinCost> pins;                             // what every pin of the recipe costs
+  std::filesystem::path quantized_file;  // TorchScript; empty when none was written
+  std::filesystem::path page_file;       // report.html; empty when none was written
+  std::int64_t packed_bytes = 0;         // of the file of `export --to packed`; 0: not applied
+  std::vector<StageStatus> stages;       // in the order in which they were looked at
+  double allocate_ms = 0.0;              // from the loaded sensitivity table to the bits
+  std::vector<double>
+      shadow_prices{};             // one per limit: nats that one more bit or byte is worth; 0: nothing, or unknown
+  std::vector<std::string> notes;  // figures that can hardly be right, and what they usually mean
+  std::string allocator_note;      // one line of the allocator, or empty
+  std::vector<PinCost> pins;       // what every pin of the recipe costs
   std::vector<std::vector<double>> width_probabilities;  // [layers][allocate.bits], of allocators that state them
   std::vector<CorrectionCandidate> corrections;  // tried on the calibration images; empty unless an "auto" chose
   // `verify --against`: the other plan's network in the place of the float one, this plan's as `quantized`; the drop is
