@@ -47,7 +47,8 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
     problem.limits.push_back({LimitName(limit), Capacity(weights, limit)});
   }
   for (std::size_t l = 0; l < table.units.size(); ++l) {
-    ChoiceUnit unit{.name = table.units[l].name};
+    ChoiceUnit unit;
+    unit.name = table.units[l].name;
     const std::size_t tensor = rises.tensors[l];
     if (std::count(rises.tensors.begin(), rises.tensors.end(), tensor) > 1) unit.shared = table.units[tensor].name;
     for (std::size_t k = 0; k < table.widths.size(); ++k) {
