@@ -26,13 +26,13 @@ std::vector<std::int64_t> OnnxInputShape(const NetworkInput& input, const torch:
 
 }  // namespace
 
-void ExportOnnx(const ExportInputs& inputs, const std::filesystem::path& file) {
+void ExportOnnx(const ExportInputs& inputs, const ExportFiles& files) {
   const torch::jit::Module module = LoadModule(inputs.torchscript);
   const auto shape = OnnxInputShape(inputs.input, module);
   onnx_file::Model model = TranslateToOnnx(inputs.network, module, shape, inputs.input.type);
   model.name = inputs.plan.model.name;
   model.metadata.emplace_back("plan", inputs.network.plan);
-  WriteFileAtomically(file, onnx_file::Serialized(model));
+  WriteFileAtomically(files.first, onnx_file::Serialized(model));
 }
 
 }  // namespace bitplan

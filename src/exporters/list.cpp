@@ -9,10 +9,11 @@
 
 namespace bitplan {
 
-void ExportPacked(const ExportInputs& inputs, const std::filesystem::path& file);
-void ExportTorchScript(const ExportInputs& inputs, const std::filesystem::path& file);
-void ExportJson(const ExportInputs& inputs, const std::filesystem::path& file);
-void ExportOnnx(const ExportInputs& inputs, const std::filesystem::path& file);
+void ExportPacked(const ExportInputs& inputs, const ExportFiles& files);
+void ExportTorchScript(const ExportInputs& inputs, const ExportFiles& files);
+void ExportJson(const ExportInputs& inputs, const ExportFiles& files);
+void ExportOnnx(const ExportInputs& inputs, const ExportFiles& files);
+void ExportC(const ExportInputs& inputs, const ExportFiles& files);
 
 const std::vector<Exporter>& Exporters() {
   static const std::vector<Exporter> exporters = {
@@ -23,6 +24,8 @@ const std::vector<Exporter>& Exporters() {
       {"json", "codes and scales as numbers in text", "quantized.json", ExportJson},
       {"onnx", "the network for ONNX Runtime and others: weights as integers of 2 to 8 bits, the rest in float",
        "quantized.onnx", ExportOnnx},
+      {"c", "packed codes, scales and a function that unpacks them, in C99 for firmware; with a header", "quantized.c",
+       ExportC, ".h"},
   };
   return exporters;
 }
@@ -36,12 +39,18 @@ const Exporter& FindExporter(const std::string& name) {
   throw Error(ErrorKind::kUsage, UnknownNameMessage("format", name, names));
 }
 
+std::filesystem::path SecondFile(const Exporter& exporter, const std::filesystem::path& first) {
+  if (exporter.second == nullptr) return {};
+  std::filesystem::path second = first;
+  return second.replace_extension(exporter.second);
+}
+
 std::string ExportersHelp() {
   std::string text =
       "Formats of 'bitplan export RECIPE --to FORMAT', with the file that each writes into the output "
       "folder:\n\n";
   for (const Exporter& exporter : Exporters()) {
-    text += fmt::format("  {:<12} {:<22} {}\n", exporter.name, exporter.file, exporter.description);
+    text += fmt::format("  {:<18} {:<40} {}\n", exporter.name, exporter.file, exporter.description);
   }
   return text;
 }
