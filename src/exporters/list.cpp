@@ -13,6 +13,7 @@ void ExportPacked(const ExportInputs& inputs, const ExportFiles& files);
 void ExportTorchScript(const ExportInputs& inputs, const ExportFiles& files);
 void ExportJson(const ExportInputs& inputs, const ExportFiles& files);
 void ExportOnnx(const ExportInputs& inputs, const ExportFiles& files);
+void ExportQonnx(const ExportInputs& inputs, const ExportFiles& files);
 void ExportC(const ExportInputs& inputs, const ExportFiles& files);
 
 const std::vector<Exporter>& Exporters() {
@@ -24,6 +25,8 @@ const std::vector<Exporter>& Exporters() {
       {"json", "codes and scales as numbers in text", "quantized.json", ExportJson},
       {"onnx", "the network for ONNX Runtime and others: weights as integers of 2 to 8 bits, the rest in float",
        "quantized.onnx", ExportOnnx},
+      {"qonnx", "the network with Quant nodes of 2 to 8 bits and BipolarQuant, for FINN and hls4ml",
+       "quantized.qonnx.onnx", ExportQonnx},
       {"c", "packed codes, scales and a function that unpacks them, in C99 for firmware; with a header", "quantized.c",
        ExportC, ".h"},
   };
