@@ -14,6 +14,7 @@ void ExportTorchScript(const ExportInputs& inputs, const ExportFiles& files);
 void ExportJson(const ExportInputs& inputs, const ExportFiles& files);
 void ExportOnnx(const ExportInputs& inputs, const ExportFiles& files);
 void ExportQonnx(const ExportInputs& inputs, const ExportFiles& files);
+void ExportCompressedTensors(const ExportInputs& inputs, const ExportFiles& files);
 void ExportC(const ExportInputs& inputs, const ExportFiles& files);
 
 const std::vector<Exporter>& Exporters() {
@@ -27,6 +28,8 @@ const std::vector<Exporter>& Exporters() {
        "quantized.onnx", ExportOnnx},
       {"qonnx", "the network with Quant nodes of 2 to 8 bits and BipolarQuant, for FINN and hls4ml",
        "quantized.qonnx.onnx", ExportQonnx},
+      {"compressed-tensors", "linear layers as int32 words of packed codes, for Hugging Face and vLLM; with a config",
+       "quantized.compressed-tensors.safetensors", ExportCompressedTensors, ".json"},
       {"c", "packed codes, scales and a function that unpacks them, in C99 for firmware; with a header", "quantized.c",
        ExportC, ".h"},
   };
