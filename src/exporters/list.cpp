@@ -16,6 +16,10 @@ void ExportOnnx(const ExportInputs& inputs, const ExportFiles& files);
 void ExportQonnx(const ExportInputs& inputs, const ExportFiles& files);
 void ExportCompressedTensors(const ExportInputs& inputs, const ExportFiles& files);
 void ExportC(const ExportInputs& inputs, const ExportFiles& files);
+void ExportModelOpt(const ExportInputs& inputs, const ExportFiles& files);
+void ExportAimet(const ExportInputs& inputs, const ExportFiles& files);
+void ExportAutoRound(const ExportInputs& inputs, const ExportFiles& files);
+void ExportHls4ml(const ExportInputs& inputs, const ExportFiles& files);
 
 const std::vector<Exporter>& Exporters() {
   static const std::vector<Exporter> exporters = {
@@ -32,6 +36,10 @@ const std::vector<Exporter>& Exporters() {
        "quantized.compressed-tensors.safetensors", ExportCompressedTensors, ".json"},
       {"c", "packed codes, scales and a function that unpacks them, in C99 for firmware; with a header", "quantized.c",
        ExportC, ".h"},
+      {"modelopt", "the widths as a quant_cfg of NVIDIA Model Optimizer", "quantized.modelopt.json", ExportModelOpt},
+      {"aimet", "widths, scales and offsets as param_encodings of AIMET", "quantized.aimet.json", ExportAimet},
+      {"autoround", "the widths as a layer_config of AutoRound", "quantized.autoround.json", ExportAutoRound},
+      {"hls4ml", "the widths as an HLSConfig of hls4ml", "quantized.hls4ml.yml", ExportHls4ml},
   };
   return exporters;
 }
