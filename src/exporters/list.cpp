@@ -15,6 +15,7 @@ void ExportJson(const ExportInputs& inputs, const ExportFiles& files);
 void ExportOnnx(const ExportInputs& inputs, const ExportFiles& files);
 void ExportQonnx(const ExportInputs& inputs, const ExportFiles& files);
 void ExportCompressedTensors(const ExportInputs& inputs, const ExportFiles& files);
+void ExportGguf(const ExportInputs& inputs, const ExportFiles& files);
 void ExportC(const ExportInputs& inputs, const ExportFiles& files);
 void ExportModelOpt(const ExportInputs& inputs, const ExportFiles& files);
 void ExportAimet(const ExportInputs& inputs, const ExportFiles& files);
@@ -34,6 +35,8 @@ const std::vector<Exporter>& Exporters() {
        "quantized.qonnx.onnx", ExportQonnx},
       {"compressed-tensors", "linear layers as int32 words of packed codes, for Hugging Face and vLLM; with a config",
        "quantized.compressed-tensors.safetensors", ExportCompressedTensors, ".json"},
+      {"gguf", "linear layers in blocks of ggml, the rest in float32: for ggml and llama.cpp", "quantized.gguf",
+       ExportGguf},
       {"c", "packed codes, scales and a function that unpacks them, in C99 for firmware; with a header", "quantized.c",
        ExportC, ".h"},
       {"modelopt", "the widths as a quant_cfg of NVIDIA Model Optimizer", "quantized.modelopt.json", ExportModelOpt},
