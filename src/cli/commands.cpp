@@ -20,7 +20,9 @@
 #include "bitplan/pipeline/bayes.h"
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
+#include "bitplan/pipeline/diff.h"
 #include "bitplan/pipeline/export.h"
+#include "bitplan/pipeline/import.h"
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/list.h"
 #include "bitplan/pipeline/make_data.h"
@@ -40,7 +42,7 @@ namespace {
 
 struct Arguments {
   pipeline::RecipeOptions recipe;
-  std::string seed, device = "auto", plan, out_plan, against, model, topic, shell, format, file;
+  std::string seed, device = "auto", plan, out_plan, against, second, widths, model, topic, shell, format, file;
   std::vector<std::int64_t> shape;
   pipeline::RankOptions rank;
   pipeline::MakeDataOptions make_data;
@@ -147,6 +149,29 @@ void DeclareList(CLI::App& app, Arguments& arguments) {
   app.add_flag("--json", arguments.json, "machine-readable result on stdout");
 }
 
+void DeclareDiff(CLI::App& app, Arguments& arguments) {
+  app.add_option("first", arguments.plan, "a plan")->required()->type_name(kFile);
+  app.add_option("second", arguments.second, "another plan")->required()->type_name(kFile);
+  app.add_flag("--json", arguments.json, "machine-readable result on stdout");
+}
+
+void DeclareImport(CLI::App& app, Arguments& arguments) {
+  app.add_option("widths", arguments.widths, "names of layers with their bits: CSV, YAML or JSON")
+      ->required()
+      ->type_name(kFile);
+  app.add_option("--recipe", arguments.recipe.recipe, "recipe (YAML) of the model that they are for")
+      ->required()
+      ->type_name(kFile);
+  app.add_option("--out", arguments.recipe.out, "output folder (default: out/<recipe name>)")->type_name(kFolder);
+  app.add_option("--out-plan", arguments.out_plan,
+                 "where the plan is written (default: plan.yaml in the output folder)")
+      ->type_name(kFile);
+  app.add_option("--set", arguments.recipe.overrides, "override a recipe key: key.path=value ...; may be repeated")
+      ->allow_extra_args(false);
+  app.add_option("--seed", arguments.seed, "override the recipe's seed");
+  DeclareOutput(app, arguments);
+}
+
 void DeclareExport(CLI::App& app, Arguments& arguments) {
   app.add_option("recipe", arguments.recipe.recipe, "recipe whose output folder is exported; not needed with --out")
       ->type_name(kFile);
@@ -220,6 +245,15 @@ void ListCommand(const Arguments& arguments, CLI::App&) {
   PrintReport(pipeline::ListPlans(arguments.recipe), arguments);
 }
 
+void DiffCommand(const Arguments& arguments, CLI::App&) {
+  PrintReport(pipeline::DiffPlans(arguments.plan, arguments.second), arguments);
+}
+
+void ImportCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  PrintReport(pipeline::ImportPlan({arguments.recipe, arguments.widths, arguments.out_plan}, console), arguments);
+}
+
 void ExportCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
   PrintReport(pipeline::Export({arguments.recipe, arguments.format, arguments.plan, arguments.file}, console),
@@ -269,6 +303,8 @@ constexpr Command kCommands[] = {
     {"allocate", "choose the bits of every layer within the budget", DeclareAllocate, AllocateCommand},
     {"verify", "measure a plan, also one edited by hand", DeclareVerify, VerifyCommand},
     {"list", "the plans of an output folder, with their figures", DeclareList, ListCommand},
+    {"diff", "what one plan does otherwise than another", DeclareDiff, DiffCommand},
+    {"import", "widths that another tool chose, as a plan that 'verify' takes", DeclareImport, ImportCommand},
     {"export", "the quantized network in another form, one of 'help formats'", DeclareExport, ExportCommand},
     {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
     {"sure", "whether widths called sure come again with other calibration data, at compare.budgets", DeclareSure,

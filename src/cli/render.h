@@ -7,6 +7,7 @@
 #include "bitplan/pipeline/bayes.h"
 #include "bitplan/pipeline/compare.h"
 #include "bitplan/pipeline/curve.h"
+#include "bitplan/pipeline/diff.h"
 #include "bitplan/pipeline/export.h"
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/list.h"
@@ -23,6 +24,7 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::PosteriorReport& report);
 [[nodiscard]] std::string Text(const pipeline::InspectReport& report);
 [[nodiscard]] std::string Text(const pipeline::ListReport& report);
+[[nodiscard]] std::string Text(const pipeline::DiffReport& report);
 [[nodiscard]] std::string Text(const pipeline::ExportReport& report);
 [[nodiscard]] std::string Text(const pipeline::RankReport& report);
 [[nodiscard]] std::string Text(const pipeline::CompareReport& report);
@@ -36,6 +38,7 @@ namespace bitplan::cli {
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::PosteriorReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::InspectReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ListReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::DiffReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::ExportReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::RankReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);

@@ -206,8 +206,13 @@ ordered_json Json(const pipeline::InspectReport& report) {
 }
 
 ordered_json Json(const pipeline::ExportReport& report) {
-  return {{"format", report.format}, {"plan_file", report.plan_file.string()}, {"file", report.file.string()},
-          {"bytes", report.bytes},   {"stored_bytes", report.stored_bytes},    {"float_bytes", report.float_bytes}};
+  ordered_json json = {
+      {"format", report.format}, {"plan_file", report.plan_file.string()}, {"file", report.file.string()}};
+  if (!report.second_file.empty()) json["second_file"] = report.second_file.string();
+  json["bytes"] = report.bytes;
+  json["stored_bytes"] = report.stored_bytes;
+  json["float_bytes"] = report.float_bytes;
+  return json;
 }
 
 ordered_json Json(const pipeline::RankReport& report) {

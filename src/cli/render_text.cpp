@@ -60,7 +60,9 @@ std::string Text(const pipeline::InspectReport& report) {
 
 std::string Text(const pipeline::ExportReport& report) {
   return fmt::format("plan               {}\n", report.plan_file.string()) +
-         fmt::format("file               {}, {}\n", report.file.string(), Counted(report.bytes, "byte")) +
+         fmt::format("file               {}{}, {}\n", report.file.string(),
+                     report.second_file.empty() ? "" : " and " + report.second_file.string(),
+                     Counted(report.bytes, "byte")) +
          fmt::format("holds              {} of planned layers, {} in float\n", Counted(report.stored_bytes, "byte"),
                      Counted(report.float_bytes, "byte"));
 }

@@ -61,7 +61,7 @@ void AppendLayer(std::string& text, const QuantizedLayer& layer) {
 
 }  // namespace
 
-void ExportJson(const ExportInputs& inputs, const std::filesystem::path& file) {
+void ExportJson(const ExportInputs& inputs, const ExportFiles& files) {
   const QuantizedNetwork& network = inputs.network;
   std::string text = "{\"bitplan\":1,\n\"plan\":" + Quoted(network.plan) + ",\n\"layers\":[";
   for (std::size_t l = 0; l < network.layers.size(); ++l) {
@@ -84,7 +84,7 @@ void ExportJson(const ExportInputs& inputs, const std::filesystem::path& file) {
     text += '}';
   }
   text += "],\n\"tied\":" + JsonText(nlohmann::json(network.tied)) + "}\n";
-  WriteFileAtomically(file, text);
+  WriteFileAtomically(files.first, text);
 }
 
 }  // namespace bitplan

@@ -4,8 +4,8 @@
 
 namespace bitplan {
 
-void ExportPacked(const ExportInputs& inputs, const std::filesystem::path& file) {
-  WriteFileAtomically(file, PackNetwork(inputs.network));
+void ExportPacked(const ExportInputs& inputs, const ExportFiles& files) {
+  WriteFileAtomically(files.first, PackNetwork(inputs.network));
 }
 
 }  // namespace bitplan

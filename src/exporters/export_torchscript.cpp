@@ -4,8 +4,8 @@
 
 namespace bitplan {
 
-void ExportTorchScript(const ExportInputs& inputs, const std::filesystem::path& file) {
-  WriteFileAtomically(file, ReadFile(inputs.torchscript, "quantized network"));
+void ExportTorchScript(const ExportInputs& inputs, const ExportFiles& files) {
+  WriteFileAtomically(files.first, ReadFile(inputs.torchscript, "quantized network"));
 }
 
 }  // namespace bitplan

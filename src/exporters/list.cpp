@@ -9,10 +9,18 @@
 
 namespace bitplan {
 
-void ExportPacked(const ExportInputs& inputs, const std::filesystem::path& file);
-void ExportTorchScript(const ExportInputs& inputs, const std::filesystem::path& file);
-void ExportJson(const ExportInputs& inputs, const std::filesystem::path& file);
-void ExportOnnx(const ExportInputs& inputs, const std::filesystem::path& file);
+void ExportPacked(const ExportInputs& inputs, const ExportFiles& files);
+void ExportTorchScript(const ExportInputs& inputs, const ExportFiles& files);
+void ExportJson(const ExportInputs& inputs, const ExportFiles& files);
+void ExportOnnx(const ExportInputs& inputs, const ExportFiles& files);
+void ExportQonnx(const ExportInputs& inputs, const ExportFiles& files);
+void ExportCompressedTensors(const ExportInputs& inputs, const ExportFiles& files);
+void ExportGguf(const ExportInputs& inputs, const ExportFiles& files);
+void ExportC(const ExportInputs& inputs, const ExportFiles& files);
+void ExportModelOpt(const ExportInputs& inputs, const ExportFiles& files);
+void ExportAimet(const ExportInputs& inputs, const ExportFiles& files);
+void ExportAutoRound(const ExportInputs& inputs, const ExportFiles& files);
+void ExportHls4ml(const ExportInputs& inputs, const ExportFiles& files);
 
 const std::vector<Exporter>& Exporters() {
   static const std::vector<Exporter> exporters = {
@@ -23,6 +31,18 @@ const std::vector<Exporter>& Exporters() {
       {"json", "codes and scales as numbers in text", "quantized.json", ExportJson},
       {"onnx", "the network for ONNX Runtime and others: weights as integers of 2 to 8 bits, the rest in float",
        "quantized.onnx", ExportOnnx},
+      {"qonnx", "the network with Quant nodes of 2 to 8 bits and BipolarQuant, for FINN and hls4ml",
+       "quantized.qonnx.onnx", ExportQonnx},
+      {"compressed-tensors", "linear layers as int32 words of packed codes, for Hugging Face and vLLM; with a config",
+       "quantized.compressed-tensors.safetensors", ExportCompressedTensors, ".json"},
+      {"gguf", "linear layers in blocks of ggml, the rest in float32: for ggml and llama.cpp", "quantized.gguf",
+       ExportGguf},
+      {"c", "packed codes, scales and a function that unpacks them, in C99 for firmware; with a header", "quantized.c",
+       ExportC, ".h"},
+      {"modelopt", "the widths as a quant_cfg of NVIDIA Model Optimizer", "quantized.modelopt.json", ExportModelOpt},
+      {"aimet", "widths, scales and offsets as param_encodings of AIMET", "quantized.aimet.json", ExportAimet},
+      {"autoround", "the widths as a layer_config of AutoRound", "quantized.autoround.json", ExportAutoRound},
+      {"hls4ml", "the widths as an HLSConfig of hls4ml", "quantized.hls4ml.yml", ExportHls4ml},
   };
   return exporters;
 }
@@ -36,12 +56,18 @@ const Exporter& FindExporter(const std::string& name) {
   throw Error(ErrorKind::kUsage, UnknownNameMessage("format", name, names));
 }
 
+std::filesystem::path SecondFile(const Exporter& exporter, const std::filesystem::path& first) {
+  if (exporter.second == nullptr) return {};
+  std::filesystem::path second = first;
+  return second.replace_extension(exporter.second);
+}
+
 std::string ExportersHelp() {
   std::string text =
       "Formats of 'bitplan export RECIPE --to FORMAT', with the file that each writes into the output "
       "folder:\n\n";
   for (const Exporter& exporter : Exporters()) {
-    text += fmt::format("  {:<12} {:<22} {}\n", exporter.name, exporter.file, exporter.description);
+    text += fmt::format("  {:<18} {:<40} {}\n", exporter.name, exporter.file, exporter.description);
   }
   return text;
 }

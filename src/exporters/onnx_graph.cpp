@@ -110,6 +110,7 @@ std::string OnnxGraph::Number(double value, torch::ScalarType type) {
 std::string OnnxGraph::Weight(const IntegerWeight& weight, const std::string& name) {
   // Its value is 0.0 unless said.
   if (weight.zeros) return Add("ConstantOfShape", {Ints(weight.integers.sizes().vec())});
+  if (weights_ == OnnxWeights::kQuantNodes) return QuantNode(weight, name);
   onnx_file::Initializer integers{.name = Unique(name + ":integers"),
                                   .type = weight.type,
                                   .dims = weight.integers.sizes().vec(),
@@ -119,6 +120,41 @@ std::string OnnxGraph::Weight(const IntegerWeight& weight, const std::string& na
     return Add("DequantizeLinear", {integers.name, Constant(weight.scales.reshape({}), name + ":scale")});
   }
   return Add("DequantizeLinear", {integers.name, Constant(weight.scales, name + ":scales")}, {{"axis", weight.axis}});
+}
+
+// QONNX: y = (round(clip(x / scale + zero_point)) - zero_point) * scale, and sign(x) * scale with sign(0) = 1.
+std::string OnnxGraph::QuantNode(const IntegerWeight& weight, const std::string& name) {
+  const std::int64_t dims = weight.integers.dim();
+  std::vector<std::int64_t> along(static_cast<std::size_t>(dims), 1);
+  if (weight.scales.numel() > 1) along[static_cast<std::size_t>(weight.axis)] = -1;
+  const torch::Tensor scales = weight.scales.reshape(along);
+  const torch::Tensor values = weight.integers.to(torch::kFloat32) * scales;
+  const std::string floats = Constant(values, name);
+  // Of this node alone: tools fold them into the node and remove them.
+  const auto own = [&](const torch::Tensor& value, const char* what) {
+    const torch::Tensor stored = value.numel() == 1 ? value.reshape({}) : value;
+    initializers_.push_back({.name = Unique(name + what),
+                             .type = onnx_file::Type::kFloat,
+                             .dims = stored.sizes().vec(),
+                             .bytes = RawBytes(stored)});
+    return initializers_.back().name;
+  };
+  constexpr int kSignBits = 2;  // of -1 and 1
+  if (weight.odd && weight.bits == kSignBits) {
+    const std::string output = Add("BipolarQuant", {floats, own(scales.abs(), ":scale")});
+    operations_.back().domain = kQonnxDomain;
+    return output;
+  }
+  // A channel whose scale is zero holds zeros: any scale gives them back, and zero cannot be divided by.
+  const torch::Tensor used = torch::where(scales == 0, torch::ones_like(scales), scales);
+  const auto bits = static_cast<float>(std::max(weight.bits, kSignBits));
+  const std::string output = Add(
+      "Quant", {floats, own(used, ":scale"), own(torch::zeros({}), ":zero_point"), own(torch::full({}, bits), ":bits")},
+      {{"signed", std::int64_t{1}},
+       {"narrow", std::int64_t{weight.odd ? 1 : 0}},
+       {"rounding_mode", std::string("ROUND")}});
+  operations_.back().domain = kQonnxDomain;
+  return output;
 }
 
 std::string OnnxGraph::Batch(std::int64_t times) {

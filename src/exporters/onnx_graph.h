@@ -32,6 +32,8 @@ struct Extent {
 };
 using Extents = std::vector<Extent>;
 
+inline constexpr char kQonnxDomain[] = "qonnx.custom_op.general";
+
 [[nodiscard]] Extents ExtentsOf(const torch::Tensor& first, const torch::Tensor& second);
 
 // Error(kData) for a type that ONNX has no name for.
@@ -39,7 +41,10 @@ using Extents = std::vector<Extent>;
 
 class OnnxGraph {
  public:
-  explicit OnnxGraph(std::string input) : input_(std::move(input)) { names_.insert(input_); }
+  explicit OnnxGraph(std::string input, OnnxWeights weights = OnnxWeights::kIntegers)
+      : input_(std::move(input)), weights_(weights) {
+    names_.insert(input_);
+  }
 
   // Appends an operation; the names of its outputs begin with the scope.
   [[nodiscard]] std::string Add(const std::string& type, const std::vector<std::string>& inputs,
@@ -54,7 +59,7 @@ class OnnxGraph {
   [[nodiscard]] std::string Constant(const torch::Tensor& value, const std::string& name = "");
   [[nodiscard]] std::string Ints(const std::vector<std::int64_t>& values);  // int64 [n]
   [[nodiscard]] std::string Number(double value, torch::ScalarType type);   // []
-  // The output of DequantizeLinear.
+  // The output of DequantizeLinear, or of a node of QONNX.
   [[nodiscard]] std::string Weight(const IntegerWeight& weight, const std::string& name);
 
   // The size of the batch, times a number: int64 [1].
@@ -72,7 +77,10 @@ class OnnxGraph {
   void MoveInto(onnx_file::Model& model, const std::vector<std::string>& outputs) &&;
 
  private:
+  [[nodiscard]] std::string QuantNode(const IntegerWeight& weight, const std::string& name);
+
   std::string input_, scope_;
+  OnnxWeights weights_;
   std::vector<onnx_file::Operation> operations_;
   std::vector<onnx_file::Initializer> initializers_;
   std::set<std::string> names_;

@@ -85,6 +85,7 @@ Message OperationMessage(const Operation& operation) {
     std::visit(AttributeFields{inner}, attribute.value);
     message.Inner(5, inner);
   }
+  if (!operation.domain.empty()) message.Bytes(7, operation.domain);
   return message;
 }
 
@@ -116,15 +117,19 @@ std::string Serialized(const Model& model) {
   for (const Initializer& tensor : model.initializers) graph.Inner(5, TensorMessage(tensor));
   for (const Port& port : model.inputs) graph.Inner(11, PortMessage(port));
   for (const Port& port : model.outputs) graph.Inner(12, PortMessage(port));
-  Message opset;
-  opset.Bytes(1, "");
-  opset.Number(2, model.opset);
+  const auto opset = [](const std::string& domain, std::int64_t version) {
+    Message message;
+    message.Bytes(1, domain);
+    message.Number(2, version);
+    return message;
+  };
   Message whole;
   whole.Number(1, model.ir_version);
   whole.Bytes(2, "bitplan");
   whole.Bytes(3, BITPLAN_VERSION);
   whole.Inner(7, graph);
-  whole.Inner(8, opset);
+  whole.Inner(8, opset("", model.opset));
+  for (const auto& [domain, version] : model.other_opsets) whole.Inner(8, opset(domain, version));
   for (const auto& [key, value] : model.metadata) {
     Message entry;
     entry.Bytes(1, key);

@@ -46,6 +46,7 @@ struct Operation {
   std::vector<std::string> outputs;
   std::vector<Attribute> attributes;
   std::string name;
+  std::string domain = {};  // of an operator that is not ONNX's own
 };
 
 // An input or an output of the model. A dimension has a size, or a name when every run chooses it.
@@ -59,6 +60,7 @@ struct Model {
   std::string name;
   std::int64_t opset = 0;
   std::int64_t ir_version = 0;
+  std::vector<std::pair<std::string, std::int64_t>> other_opsets = {};  // domain and version
   std::vector<Port> inputs, outputs;
   std::vector<Operation> operations;  // each after those whose outputs it reads
   std::vector<Initializer> initializers;

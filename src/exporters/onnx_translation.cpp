@@ -6,6 +6,7 @@
 #include <set>
 
 #include "bitplan/core/error.h"
+#include "bitplan/models/network.h"
 #include "exporters/graph_walk.h"
 #include "exporters/onnx_call.h"
 #include "exporters/onnx_integer.h"
@@ -37,6 +38,7 @@ namespace {
 
 constexpr std::int64_t kOpset = 21, kIrVersion = 10;       // the first with 4 bits
 constexpr std::int64_t kOpsetOfInt2 = 25, kIrOfInt2 = 13;  // the first with 2 bits
+constexpr std::int64_t kOpsetOfQonnx = 1;
 constexpr char kInput[] = "input", kOutput[] = "output", kBatch[] = "batch";
 
 // What asks for sizes and types of activations, not for their numbers.
@@ -148,6 +150,18 @@ class OnnxTranslation {
   OnnxNames& names_;
 };
 
+// Folders of earlier versions do not say what the network takes; it may be what the known data sets hold.
+std::vector<std::int64_t> OnnxInputShape(const NetworkInput& input, const torch::jit::Module& module) {
+  if (!input.shape.empty()) return input.shape;
+  try {
+    return GuessInputShape(module);
+  } catch (const Error&) {
+    throw Error(ErrorKind::kData,
+                "onnx: this plan was applied by an earlier version, which did not keep the shape of "
+                "the input; run the recipe again with another --out");
+  }
+}
+
 onnx_file::Port PortOf(const std::string& name, const torch::Tensor& first, const torch::Tensor& second) {
   onnx_file::Port port{.name = name, .type = OnnxType(first.scalar_type()), .dims = {}};
   for (const Extent& extent : ExtentsOf(first, second)) {
@@ -164,9 +178,10 @@ onnx_file::Port PortOf(const std::string& name, const torch::Tensor& first, cons
 }  // namespace
 
 onnx_file::Model TranslateToOnnx(const QuantizedNetwork& network, const torch::jit::Module& module,
-                                 const std::vector<std::int64_t>& input_shape, torch::ScalarType input_type) {
+                                 const std::vector<std::int64_t>& input_shape, torch::ScalarType input_type,
+                                 OnnxWeights weights) {
   const torch::NoGradGuard no_grad;
-  OnnxGraph graph(kInput);
+  OnnxGraph graph(kInput, weights);
   OnnxNames names(graph, network, module);
   OnnxTranslation translation(graph, names);
   GraphWalk walk(module, [&](const WalkedOperation& operation) { translation.Translate(operation); });
@@ -191,6 +206,16 @@ onnx_file::Model TranslateToOnnx(const QuantizedNetwork& network, const torch::j
                                 [](const auto& initializer) { return initializer.type == onnx_file::Type::kInt2; });
   model.opset = int2 ? kOpsetOfInt2 : kOpset;
   model.ir_version = int2 ? kIrOfInt2 : kIrVersion;
+  if (weights == OnnxWeights::kQuantNodes) model.other_opsets.emplace_back(kQonnxDomain, kOpsetOfQonnx);
+  return model;
+}
+
+onnx_file::Model TranslatedModel(const ExportInputs& inputs, OnnxWeights weights) {
+  const torch::jit::Module module = LoadModule(inputs.torchscript);
+  const auto shape = OnnxInputShape(inputs.input, module);
+  onnx_file::Model model = TranslateToOnnx(inputs.network, module, shape, inputs.input.type, weights);
+  model.name = inputs.plan.model.name;
+  model.metadata.emplace_back("plan", inputs.network.plan);
   return model;
 }
 

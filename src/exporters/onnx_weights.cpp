@@ -1,5 +1,6 @@
 #include "exporters/onnx_weights.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -50,7 +51,7 @@ bool SameFloats(const torch::Tensor& a, const torch::Tensor& b) {  // both conti
 IntegerWeight IntegersOf(const QuantizedLayer& layer) {
   IntegerWeight weight;
   weight.axis = layer.blocks.front().channel_dim;
-  weight.zeros = true;
+  weight.zeros = weight.odd = true;
   std::vector<torch::Tensor> integers, scales;
   for (const QuantizedTensor& block : layer.blocks) {
     const bool half = block.offset != 0.0F && block.bits > 0;
@@ -60,6 +61,8 @@ IntegerWeight IntegersOf(const QuantizedLayer& layer) {
     const bool alone = layer.blocks.size() == 1;
     scales.push_back(alone ? own : own.expand({block.codes.size(block.channel_dim)}));
     weight.zeros = weight.zeros && block.bits == 0;
+    weight.odd = weight.odd && half;
+    weight.bits = std::max(weight.bits, block.bits + (half ? 1 : 0));
   }
   weight.integers = torch::cat(integers, weight.axis).contiguous();
   weight.scales = torch::cat(scales).to(torch::kFloat32).contiguous();

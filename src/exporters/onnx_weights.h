@@ -24,6 +24,14 @@ struct IntegerWeight {
   std::int64_t axis = 0;                          // dimension of the channels
   onnx_file::Type type = onnx_file::Type::kInt8;  // the smallest that holds all integers
   bool zeros = false;                             // nothing but zeros: a layer of 0 bits
+  int bits = 0;                                   // width of the integers: that of the plan, one more on the grid half
+  bool odd = false;                               // grid half throughout: never 0, never -2^(bits-1)
+};
+
+// How a weight stands in the graph.
+enum class OnnxWeights {
+  kIntegers,    // DequantizeLinear behind integers
+  kQuantNodes,  // a Quant or BipolarQuant node of QONNX behind float32
 };
 
 [[nodiscard]] IntegerWeight IntegersOf(const QuantizedLayer& layer);

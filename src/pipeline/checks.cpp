@@ -27,7 +27,7 @@ bool IsOutputName(const std::string& name) {
                                               "bayes.json", "bayes.csv",     "model.checkpoint"};
   if (fixed.count(name) > 0) return true;
   for (const auto& exporter : Exporters()) {
-    if (name == exporter.file) return true;
+    if (name == exporter.file || name == SecondFile(exporter, exporter.file)) return true;
   }
   const std::filesystem::path path = name;
   const auto stage = path.stem().string().substr(0, path.stem().string().find('-'));

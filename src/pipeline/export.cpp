@@ -1,5 +1,6 @@
 #include "bitplan/pipeline/export.h"
 
+#include <functional>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -63,7 +64,8 @@ void RefuseFileOfRun(const fs::path& target, const ExportOptions& options, const
     const auto name = fs::weakly_canonical(target).lexically_relative(fs::weakly_canonical(folder->path())).string();
     own = name == "manifest.json" || name == ".lock" || name == kPlanFile ||
           (name.rfind("..", 0) != 0 && folder->Wrote(name));
-    exported = name == FindExporter(options.format).file;
+    const Exporter& exporter = FindExporter(options.format);
+    exported = name == exporter.file || name == SecondFile(exporter, exporter.file);
   }
   const bool recipe = !options.recipe.recipe.empty() && fs::equivalent(target, options.recipe.recipe, ignored);
   // Of a plan in another folder as well.
@@ -75,6 +77,18 @@ void RefuseFileOfRun(const fs::path& target, const ExportOptions& options, const
     throw Error(ErrorKind::kUsage, "--file " + target.string() + " is a file of the run; choose another name");
   }
 }
+
+// The second file of an exporter, and that it is another than the first.
+fs::path SecondTarget(const Exporter& exporter, const fs::path& first) {
+  const fs::path second = SecondFile(exporter, first);
+  if (second == first) {
+    throw Error(ErrorKind::kUsage, std::string("--file ") + first.string() + " has the ending of the second file of " +
+                                       exporter.name + "; name the first, as in " + exporter.file);
+  }
+  return second;
+}
+
+using Writer = std::function<void(const fs::path& temporary)>;
 
 }  // namespace
 
@@ -104,21 +118,38 @@ ExportReport Export(const ExportOptions& options, ProgressSink& progress) {
   ExportReport report{.format = exporter.name,
                       .plan_file = plan_file,
                       .file = options.file.empty() ? plan_file.parent_path() / exporter.file : options.file,
+                      .second_file = {},
                       .bytes = 0,
                       .stored_bytes = exported.network.payload_bytes(),
                       .float_bytes = exported.network.float_bytes()};
-  const auto write = [&](const fs::path& temporary) {
-    exporter.write({exported.network, exported.plan, exported.torchscript, exported.input}, temporary);
+  report.second_file = SecondTarget(exporter, report.file);
+  ExportFiles files{.first = {}, .second = {}, .name = report.file.filename().string()};
+  const ExportInputs inputs{exported.network, exported.plan, exported.torchscript, exported.input};
+  const bool own_name = options.file.empty() && options.plan.empty();
+  const auto put = [&](const fs::path& target, const Writer& write) {
+    if (own_name) return folder->Write(target.filename().string(), write);
+    RefuseFileOfRun(target, options, folder);
+    WriteFileAtomically(target, write);
+  };
+  const auto write_first = [&] {
+    put(report.file, [&](const fs::path& temporary) {
+      files.first = temporary;
+      exporter.write(inputs, files);
+    });
   };
   if (exporter.file == std::string(kNetworkFile) && fs::equivalent(report.file, exported.torchscript, ignored)) {
     // It is there already.
-  } else if (options.file.empty() && options.plan.empty()) {
-    folder->Write(exporter.file, write);
+  } else if (report.second_file.empty()) {
+    write_first();
   } else {
-    RefuseFileOfRun(report.file, options, folder);
-    WriteFileAtomically(report.file, write);
+    // The first gets its name when both are whole, the second right after it.
+    put(report.second_file, [&](const fs::path& temporary) {
+      files.second = temporary;
+      write_first();
+    });
   }
   report.bytes = static_cast<std::int64_t>(fs::file_size(report.file));
+  if (!report.second_file.empty()) report.bytes += static_cast<std::int64_t>(fs::file_size(report.second_file));
   return report;
 }
 

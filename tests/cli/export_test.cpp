@@ -3,6 +3,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "bitplan/exporters/exporter.h"
 #include "bitplan/exporters/quantized_network.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/models/network.h"
@@ -126,6 +127,85 @@ TEST_CASE("TorchScript and JSON leave under the name that the user gives") {
   const auto json = nlohmann::json::parse(ReadText(place / "out/quantized.json"));
   CHECK(json.at("layers").size() == 3);
   CHECK(json.at("plan") == ReadText(place / "out/plan.yaml"));
+  // Every format leaves under its own name, with the second file where it has one, and leaves nothing else behind.
+  for (const auto& exporter : bitplan::Exporters()) {
+    const auto made = place.Bitplan({"export", "--out", "out", "--to", exporter.name, "--json"});
+    INFO(exporter.name << ": " << made.err);
+    if (std::string(exporter.name) == "modelopt" || std::string(exporter.name) == "autoround") {
+      if (made.code != 0) CHECK_THAT(ErrorLine(made), ContainsSubstring("allocate.bits"));  // a layer of one bit
+      continue;
+    }
+    REQUIRE(made.code == 0);
+    const auto report = nlohmann::json::parse(made.out);
+    auto bytes = std::filesystem::file_size(place / "out" / exporter.file);
+    const auto second = bitplan::SecondFile(exporter, place / "out" / exporter.file);
+    CHECK(report.contains("second_file") == !second.empty());
+    if (!second.empty()) bytes += std::filesystem::file_size(second);
+    CHECK(report.at("bytes") == bytes);
+  }
+  CHECK(NothingHalfWritten(place / "out/plans"));
+  REQUIRE(place.Bitplan({"export", "--out", "out", "--to", "c", "--file", "net.c"}).code == 0);
+  CHECK_THAT(ReadText(place / "net.c"), ContainsSubstring("#include \"net.h\""));
+  CHECK_THAT(ReadText(place / "net.h"), ContainsSubstring("net_unpack"));
+}
+
+TEST_CASE("of two files neither is written where one cannot be, and the second must have a name of its own") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto same = place.Bitplan({"export", "--out", "out", "--to", "c", "--file", "net.h"});
+  CHECK(same.code == 64);
+  CHECK_THAT(ErrorLine(same), ContainsSubstring("quantized.c"));
+  CHECK(place.Bitplan({"export", "--out", "out", "--to", "c", "--file", "net.c"}, 20000).code == 74);
+  CHECK(place.Bitplan({"export", "--out", "out", "--to", "c"}, 20000).code == 74);
+  for (const char* file : {"net.c", "net.h", "out/quantized.c", "out/quantized.h"}) {
+    INFO(file);
+    CHECK_FALSE(std::filesystem::exists(place / file));
+  }
+  WriteText(place / "out/quantized.h", "mine");
+  REQUIRE(place.Bitplan({"export", "--out", "out", "--to", "c"}).code == 0);
+  CHECK(ReadText(place / "out/quantized.kept.h") == "mine");
+}
+
+TEST_CASE("widths of another tool become a plan that verify measures, and diff sets it beside the other") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto first = place / "first.yaml";
+  std::filesystem::copy_file(place / "out/plan.yaml", first);
+  auto plan = bitplan::LoadPlan(first);
+  std::string csv = "name,bits\n";
+  for (std::size_t l = 0; l < plan.layers.size(); ++l) {
+    csv += (l == 0 ? plan.layers[l].name + ".weight" : plan.layers[l].name) + ",5\n";
+  }
+  WriteText(place / "widths.csv", csv);
+  const auto imported = place.Bitplan({"import", "widths.csv", "--recipe", place.recipe(), "--out", "out"});
+  INFO(imported.err);
+  REQUIRE(imported.code == 0);
+  plan = bitplan::LoadPlan(place / "out/plan.yaml");
+  CHECK(plan.allocator == "imported");
+  CHECK(plan.achieved.average_bits == 5.0);
+  CHECK(plan.achieved.predicted_loss_rise > 0.0);
+  CHECK_FALSE(plan.verified);
+  const auto verified = place.Bitplan({"verify", place.recipe(), "--out", "out"});
+  INFO(verified.err);
+  REQUIRE(verified.code == 0);
+  const auto diff = place.Bitplan({"diff", "first.yaml", "out/plan.yaml", "--json"});
+  REQUIRE(diff.code == 0);
+  const auto json = nlohmann::json::parse(diff.out);
+  CHECK(json.at("notes").empty());
+  CHECK(json.at("change").at("average_bits").get<double>() ==
+        Approx(5.0 - bitplan::LoadPlan(first).achieved.average_bits));
+  CHECK(json.at("change").at("accuracy").is_number());
+  CHECK_THAT(place.Bitplan({"diff", "first.yaml", "out/plan.yaml"}).out,
+             ContainsSubstring("predicted rise") && ContainsSubstring("accuracy"));
+
+  WriteText(place / "widths.csv", "fc1,5\nfc9,5\n");
+  const auto unknown = place.Bitplan({"import", "widths.csv", "--recipe", place.recipe(), "--out", "out"});
+  CHECK(unknown.code == 65);
+  CHECK_THAT(ErrorLine(unknown), ContainsSubstring("'fc9'"));
+  WriteText(place / "widths.csv", plan.layers[0].name + ",5\n");
+  const auto missing = place.Bitplan({"import", "widths.csv", "--recipe", place.recipe(), "--out", "out"});
+  CHECK(missing.code == 65);
+  CHECK_THAT(ErrorLine(missing), ContainsSubstring("'" + plan.layers[1].name + "' has no width"));
 }
 
 TEST_CASE("the ONNX file lies beside the plan or where the user wants it, and says what the network takes") {

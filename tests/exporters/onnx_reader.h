@@ -54,13 +54,15 @@ struct ReadTensor {
 };
 
 struct ReadOperation {
-  std::string type, name;
+  std::string type, name, domain;
   std::vector<std::string> inputs, outputs;
   std::map<std::string, std::vector<std::int64_t>> numbers;  // attributes of whole numbers
+  std::map<std::string, std::string> texts;
 };
 
 struct ReadModel {
   std::int64_t ir_version = 0, opset = 0;
+  std::map<std::string, std::int64_t> other_opsets;       // by domain
   std::map<std::string, std::vector<std::string>> ports;  // inputs and outputs; sizes as text, or the name of one
   std::vector<std::string> inputs, outputs;
   std::vector<ReadOperation> operations;
@@ -86,11 +88,13 @@ inline ReadOperation ReadOperationOf(std::string_view message) {
     if (field.number == 2) operation.outputs.emplace_back(field.bytes);
     if (field.number == 3) operation.name = field.bytes;
     if (field.number == 4) operation.type = field.bytes;
+    if (field.number == 7) operation.domain = field.bytes;
     if (field.number != 5) continue;
     std::string name;
     std::vector<std::int64_t> numbers;
     for (const ProtoField& part : ProtoFields(field.bytes)) {
       if (part.number == 1) name = part.bytes;
+      if (part.number == 4) operation.texts[name] = part.bytes;
       if (part.number == 3 || part.number == 8) numbers.push_back(static_cast<std::int64_t>(part.value));
     }
     operation.numbers[name] = numbers;
@@ -120,8 +124,12 @@ inline ReadModel ReadOnnx(std::string_view file) {
   for (const ProtoField& field : ProtoFields(file)) {
     if (field.number == 1) model.ir_version = static_cast<std::int64_t>(field.value);
     if (field.number == 8) {
-      for (const ProtoField& part : ProtoFields(field.bytes)) {
-        if (part.number == 2) model.opset = static_cast<std::int64_t>(part.value);
+      const auto entry = ProtoFields(field.bytes);
+      const auto version = static_cast<std::int64_t>(entry.at(1).value);
+      if (entry.at(0).bytes.empty()) {
+        model.opset = version;
+      } else {
+        model.other_opsets[std::string(entry.at(0).bytes)] = version;
       }
     }
     if (field.number == 14) {

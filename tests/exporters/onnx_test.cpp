@@ -30,7 +30,7 @@ ReadModel ExportedAsOnnx(const QuantizedNetwork& network, const torch::jit::Modu
   const auto torchscript = folder / "quantized.pt";
   SaveModule(module, torchscript);
   const Plan plan;
-  FindExporter("onnx").write({network, plan, torchscript, {.shape = shape}}, folder / "quantized.onnx");
+  FindExporter("onnx").write({network, plan, torchscript, {.shape = shape}}, {folder / "quantized.onnx"});
   return testing::ReadOnnx(ReadFile(folder / "quantized.onnx", "model"));
 }
 

@@ -259,7 +259,7 @@ TEST_CASE("the JSON of a network gives every weight back exactly") {
   QuantizedNetwork network = SmallFile();
   network.others.emplace_back("mask", torch::tensor({-std::numeric_limits<float>::infinity(), 0.1F}));
   const Plan plan;
-  FindExporter("json").write({network, plan, folder / "none"}, folder / "network.json");
+  FindExporter("json").write({network, plan, folder / "none"}, {folder / "network.json"});
   const auto json = nlohmann::json::parse(ReadFile(folder / "network.json", "json"));
   CHECK(json.at("plan") == network.plan);
   REQUIRE(json.at("layers").size() == network.layers.size());

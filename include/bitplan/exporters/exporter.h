@@ -19,14 +19,24 @@ struct ExportInputs {
   NetworkInput input = {};                   // what that graph takes, where it is known
 };
 
+// Where an exporter writes. Both are temporary names: the caller renames them when both files are whole.
+struct ExportFiles {
+  std::filesystem::path first;
+  std::filesystem::path second = {};  // of an exporter with a second file
+  std::string name = {};              // what the first will be called, for text that says so: "quantized.c"
+};
+
 struct Exporter {
   const char* name;         // packed, torchscript, ...
   const char* description;  // one line
   const char* file;         // its name in the output folder, where the user gives none
-  // Writes all of it under `file`, a temporary name: the caller renames it. Error(kData) for a network that the form
-  // cannot hold.
-  void (*write)(const ExportInputs& inputs, const std::filesystem::path& file);
+  // Writes all of it. Error(kData) for a network that the form cannot hold: one line, which layer and what to set.
+  void (*write)(const ExportInputs& inputs, const ExportFiles& files);
+  const char* second = nullptr;  // ending of a second file beside the first, ".h"
 };
+
+// The name of the second file: the first with the other ending. Empty where there is only one.
+[[nodiscard]] std::filesystem::path SecondFile(const Exporter& exporter, const std::filesystem::path& first);
 
 [[nodiscard]] const std::vector<Exporter>& Exporters();
 

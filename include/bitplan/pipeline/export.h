@@ -21,14 +21,16 @@ struct ExportReport {
   std::string format;
   std::filesystem::path plan_file;
   std::filesystem::path file;
-  std::int64_t bytes = 0;         // of the file
-  std::int64_t stored_bytes = 0;  // of the planned layers, as the plan states them
-  std::int64_t float_bytes = 0;   // of everything that stays in float
+  std::filesystem::path second_file;  // empty: the format has one
+  std::int64_t bytes = 0;             // of the file, or of both
+  std::int64_t stored_bytes = 0;      // of the planned layers, as the plan states them
+  std::int64_t float_bytes = 0;       // of everything that stays in float
 };
 
 // Runs no stage. Error(kNotFound) without a plan, or where its network is missing: the message names the command that
 // makes it; Error(kUsage) for an unknown format, or a `file` that would overwrite a file of the run; Error(kData) where
-// network and plan do not belong together. The file is whole or not there.
+// network and plan do not belong together. A file is whole or not there, and of two none gets its name before both are
+// whole.
 [[nodiscard]] ExportReport Export(const ExportOptions& options, ProgressSink& progress);
 
 }  // namespace bitplan::pipeline
