@@ -28,7 +28,7 @@ except ImportError as error:
 
 import networks
 import onnx_networks
-from onnx_writer import model, node
+from onnx_writer import model, node, tensor
 
 BATCH, WORST = 5, 1e-4
 RUNTIME = os.path.join(os.path.dirname(os.path.abspath(__file__)), "onnx_answers.js")
@@ -143,8 +143,8 @@ def prepared(make, seed=3):
             module.running_mean.uniform_(-0.3, 0.3)
             module.running_var.uniform_(0.5, 1.5)
             module.weight.data.uniform_(0.5, 1.5) if module.affine else None
-        if isinstance(module, nn.LayerNorm) and module.elementwise_affine:
-            module.weight.data.uniform_(0.5, 1.5)
+    for parameter in made.parameters():  # equal ones would become one tensor of the file
+        parameter.data += torch.randn_like(parameter) * 0.05
     return made.eval()
 
 
@@ -234,6 +234,16 @@ def nodes():
     yield "Gemm transB", (13, row, {"w": random(7, 12), "b": random(1)}, "Gemm", ["w", "b"], {"transB": 1})
     yield "Gemm wide bias", (13, row, {"w": random(12, 7), "b": random(1, 7)}, "Gemm", ["w", "b"], {})
     yield "MatMul", (13, (5, 12), {"w": random(12, 7)}, "MatMul", ["w"], {})
+    for kind in ("float32", "float64", "float16"):
+        weights = random(12, 7).astype(kind)
+        wide = [node("Cast", ["w"], ["v"], "cast", to=1)]  # ONNX Runtime multiplies equal types only
+        yield f"MatMul {kind}", (13, (5, 12), {"w": weights}, "MatMul", ["v"], {"before": wide})
+        yield f"MatMul {kind} by fields", (13, (5, 12), {"w": tensor("w", weights, raw=False)}, "MatMul", ["v"],
+                                           {"before": wide})
+    yield "Gemm dequantized", (13, row, {"q": np.arange(84, dtype=np.int8).reshape(12, 7), "s": random(7),
+                                               "z": np.arange(7, dtype=np.int8)}, "Gemm", ["v"],
+                                 {"before": [node("DequantizeLinear", ["q", "s", "z"], ["v"], "dequantize", axis=1)]})
+    yield "Reshape by fields", (13, image, {"s": tensor("s", whole(0, -1, 3), raw=False)}, "Reshape", ["s"], {})
     yield "Einsum", (13, (5, 12), {"w": random(12, 7)}, "Einsum", ["w"], {"equation": "btc,cd->bdt"})
     ends = {"s": random(4), "b": random(4), "m": random(4), "v": random(4, low=0.5, high=2.0)}
     yield "BatchNormalization", (15, image, ends, "BatchNormalization", ["s", "b", "m", "v"], {"epsilon": 1e-3})
@@ -347,7 +357,7 @@ def nodes():
 
 def node_cases(folder):
     for number, (name, (opset, shape, initializers, kind, inputs, attributes)) in enumerate(nodes()):
-        positive = attributes.pop("positive", 0)
+        positive, before = attributes.pop("positive", 0), attributes.pop("before", [])
         wide = "Split" in kind or "TopK" in kind
         outputs = ["y", "z"] if wide else ["y"]
         made = [node(kind, ["x", *inputs], outputs, **attributes)]
@@ -358,6 +368,7 @@ def node_cases(folder):
             made = [node("Transpose", ["x"], ["t"], "turn", perm=[1, 0, 2]), node(kind, ["t", *inputs], ["u"], **attributes),
                     node("Transpose", ["u"], ["y"], "back", perm=[2, 0, 1, 3])]
         file = f"{folder}/{number}.onnx"
+        made = before + made
         first = 1 if recurrent else "n"
         with open(file, "wb") as out:
             out.write(model(made, (first, *shape), initializers, opset))

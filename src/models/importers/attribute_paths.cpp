@@ -53,7 +53,7 @@ std::string AttributePaths::Take(std::string_view name) {
   if (name.starts_with(kExporter)) name.remove_prefix(kExporter.size());
   const std::string wish = fmt::format("{}", fmt::join(PartsOf(name), "."));
   std::string path = wish;
-  for (int number = 2; !Fits(path); ++number) {
+  for (int& number = numbers_.try_emplace(wish, 2).first->second; !Fits(path); ++number) {
     // Behind its last part, or, where a tensor has the name of one of its modules, as one name.
     path = fmt::format("{}_{}", wish, number);
     if (!Fits(path)) path = fmt::format("{}_{}", fmt::join(PartsOf(name), "_"), number);

@@ -1,6 +1,7 @@
 // Names of a file as paths of attributes of a module.
 #pragma once
 
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@ class AttributePaths {
   [[nodiscard]] bool Fits(const std::string& path) const;
 
   std::set<std::string> tensors_, modules_;
+  std::map<std::string, int> numbers_;  // that a path gets next
 };
 
 }  // namespace bitplan

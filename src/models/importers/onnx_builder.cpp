@@ -24,6 +24,8 @@ using torch::jit::Node;
 using torch::jit::Value;
 
 constexpr std::int64_t kMostNumbers = std::int64_t{1} << 26;  // of one value in a walk
+constexpr std::int64_t kMostMade = std::int64_t{1} << 33;     // of all values of all walks
+constexpr std::int64_t kMostDims = 16;
 
 // The graph of constants that are computed here and now.
 constexpr std::size_t kOnce = 1;
@@ -149,7 +151,12 @@ std::vector<OnnxBuilder::Operand> OnnxBuilder::Append(Graph& graph, const char* 
       }
       for (std::size_t i = 0; i < node->outputs().size(); ++i) {
         c10::IValue& made = stack[stack.size() - node->outputs().size() + i];
-        if (made.isTensor() && made.toTensor().defined()) CheckCount(made.toTensor().numel());
+        if (made.isTensor() && made.toTensor().defined()) {
+          CheckCount(made.toTensor().numel());
+          if (made.toTensor().dim() > kMostDims) throw Refusal("makes a value of too many dimensions");
+          made_ += made.toTensor().numel();
+          if (made_ > kMostMade) throw Refusal("brings a pass to more numbers than bitplan follows");
+        }
         known[node->outputs()[i]].push_back(std::move(made));
       }
     }

@@ -153,6 +153,7 @@ class OnnxBuilder {
   torch::jit::Value* batch_ = nullptr;
   std::map<std::int64_t, torch::jit::Value*> batches_;  // by how many times
   OnnxValue input_;
+  std::int64_t made_ = 0;  // numbers, so far
 };
 
 }  // namespace bitplan::onnx_import

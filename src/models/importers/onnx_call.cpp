@@ -10,23 +10,25 @@ namespace {
 // Numbers that PyTorch's exporter makes up for tensors that have no name any more: "onnx::Conv_123".
 bool IsMadeUp(const std::string& name) { return name.starts_with("onnx::"); }
 
-// "layer1.0.conv1" of a node called "/layer1/layer1.0/conv1/Conv": the modules that it stands in. Empty for other
-// names.
-std::string ScopeOf(std::string_view node) {
+// "layer1.0.conv1" of a node called "/layer1/layer1.0/conv1/Conv": the modules that it stands in. A second node of its
+// kind there has a number, "/layer1/Conv_1", and keeps it: "layer1.Conv_1". Empty for other names.
+std::string ScopeOf(std::string_view node, const std::string& type) {
   if (!node.starts_with('/')) return "";
-  std::string scope;
-  std::string last;
-  node.remove_prefix(1);
-  for (std::size_t slash = node.find('/'); slash != std::string_view::npos; slash = node.find('/')) {
-    const std::string part(node.substr(0, slash));
-    node.remove_prefix(slash + 1);
+  std::string scope, last;
+  const auto add = [&](const std::string& part) {
     if (!last.empty() && part.starts_with(last + ".")) {
       scope += part.substr(last.size());
     } else {
       scope += (scope.empty() ? "" : ".") + part;
     }
     last = part;
+  };
+  node.remove_prefix(1);
+  for (std::size_t slash = node.find('/'); slash != std::string_view::npos; slash = node.find('/')) {
+    add(std::string(node.substr(0, slash)));
+    node.remove_prefix(slash + 1);
   }
+  if (node != type) add(std::string(node));
   return scope;
 }
 
@@ -105,7 +107,7 @@ std::int64_t OnnxCall::Axis(std::int64_t axis, std::int64_t rank) const {
 }
 
 void OnnxCall::NameParts(const OnnxValue& weight, const OnnxValue& bias) const {
-  const std::string scope = ScopeOf(node_.name);
+  const std::string scope = ScopeOf(node_.name, node_.type);
   if (weight->constant() && IsMadeUp(weight->name)) {
     const std::string known = bias == nullptr ? "" : bias->name;
     if (known.ends_with("bias") && !IsMadeUp(known)) {

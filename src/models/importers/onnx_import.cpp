@@ -16,6 +16,7 @@
 #include "bitplan/models/stated_shape.h"
 #include "models/importers/onnx_call.h"
 #include "models/importers/onnx_tensor.h"
+#include "models/torch_reason.h"
 
 namespace bitplan {
 namespace {
@@ -369,6 +370,8 @@ torch::jit::Module ImportOnnx(const std::filesystem::path& file, const std::stri
       if (!first) first = module;
     } catch (const Error& error) {
       if (!failure) failure = error;
+    } catch (const std::exception& error) {  // outside of nodes
+      if (!failure) failure = Error(ErrorKind::kData, fmt::format("{}: a pass {}", what, TorchReason(error)));
     }
   }
   if (failure) throw *failure;

@@ -47,6 +47,10 @@ std::vector<OnnxValue> Conv(const OnnxCall& call) {
     sizes.emplace_back((size + window.begin[d] + window.end[d]) / window.stride[d] + 1);
   }
   call.graph().CheckSize(sizes);
+  constexpr double kMostWork = 1e12;  // multiplications
+  double work = static_cast<double>(call.In(1)->tensor().numel()) / static_cast<double>(call.In(1)->tensor().size(0));
+  for (const Number& size : sizes) work *= static_cast<double>(size.at(0));
+  if (work > kMostWork) call.Refuse("takes more multiplications than any layer of a network");
   const OnnxValue x = Padded(call, call.In(0), window, 0.0);
   const std::int64_t dims = call.In(0)->rank() - 2;
   return {call.Run(ByDims(dims, "conv1d", "conv2d", "conv3d"),

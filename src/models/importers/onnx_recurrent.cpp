@@ -33,7 +33,9 @@ Layout LayoutOf(const OnnxCall& call, const Kind& kind) {
   const bool fits = input.size(0) == shape.directions && recurrent.size(0) == shape.directions &&
                     input.size(1) / gates == shape.hidden && input.size(1) % gates == 0 &&
                     recurrent.size(1) == input.size(1) && recurrent.size(2) == shape.hidden;
-  if (!fits) call.Refuse("has weights that do not fit its hidden_size and direction");
+  if (!fits || call.In(0)->tensor().size(2) != shape.inputs) {
+    call.Refuse("has weights that do not fit its input, hidden_size and direction");
+  }
   return shape;
 }
 
@@ -86,7 +88,10 @@ OnnxValue Initial(const OnnxCall& call, std::size_t input, const Layout& shape) 
   const Numbers sizes = {shape.directions, batch, shape.hidden};
   if (!call.Has(input)) return call.Run("full", {sizes, 0.0}, {{"dtype", static_cast<std::int64_t>(torch::kFloat)}});
   const OnnxValue& state = call.In(input);
-  if (state->rank() != 3) call.Refuse("has an initial state that is not of three dimensions");
+  const bool fits = state->rank() == 3 && state->tensor().size(0) == shape.directions &&
+                    state->tensor().size(2) == shape.hidden &&
+                    (state->tensor().size(1) == 1 || state->tensor().size(1) == batch.at(0));
+  if (!fits) call.Refuse("has an initial state that does not fit its weights");
   return state->tensor().size(1) == 1 && !batch.constant() ? call.Run("expand", {state, sizes}) : state;
 }
 

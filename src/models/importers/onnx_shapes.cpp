@@ -11,6 +11,8 @@
 namespace bitplan::onnx_import {
 namespace {
 
+constexpr std::int64_t kMostPadding = std::int64_t{1} << 24, kLongestStep = std::int64_t{1} << 31;
+
 bool AllConstant(const Numbers& numbers) {
   return std::all_of(numbers.begin(), numbers.end(), [](const Number& number) { return number.constant(); });
 }
@@ -35,9 +37,13 @@ std::size_t PlaceOfBatch(const Sizes& from, std::size_t batch_dim, const Sizes& 
   for (std::size_t d = left; d-- > 0;) {
     if (to[d] == batch) return d;
   }
-  if (to.size() == from.size() && batch_dim < to.size()) return batch_dim;
-  if (same == behind) return left - 1;
-  return std::min(batch_dim, to.size() - 1);
+  if (to.size() == from.size()) return batch_dim;
+  // Flattened or split: behind the sizes that stood before it, merged with the last of them.
+  std::int64_t before = 1, passed = 1;
+  for (std::size_t d = 0; d < batch_dim; ++d) before *= from[d];
+  std::size_t place = 0;
+  while (passed < before && place + 1 < to.size()) passed *= to[place++];
+  return passed == before && place > 0 ? place - 1 : std::min(batch_dim, to.size() - 1);
 }
 
 // Of a file that was made for batches of one size: the shape that it states, for any batch.
@@ -262,7 +268,8 @@ std::vector<OnnxValue> Split(const OnnxCall& call) {
   if (attribute) lengths = *attribute;
   if (lengths.empty()) {
     const Number size = call.graph().SizesOf(x)[static_cast<std::size_t>(axis)];
-    if (!size.constant() || parts < 1) call.Refuse("splits a size that is not fixed");
+    if (!size.constant()) call.Refuse("splits a size that is not fixed");
+    if (parts != outputs || parts < 1) call.Refuse("has not as many outputs as parts");
     const std::int64_t each = (size.at(0) + parts - 1) / parts;
     for (std::int64_t begin = 0; begin < size.at(0); begin += std::max<std::int64_t>(1, each)) {
       lengths.push_back(std::min(each, size.at(0) - begin));
@@ -362,7 +369,7 @@ std::vector<OnnxValue> Slice(const OnnxCall& call) {
   for (std::size_t i = 0; i < starts.size(); ++i) {
     const std::int64_t axis = call.Axis(axes[i], x->rank());
     if (steps[i] > 0) {
-      x = call.Run("slice", {x, axis, starts[i], ends[i], steps[i]});
+      x = call.Run("slice", {x, axis, starts[i], ends[i], std::min(steps[i], kLongestStep)});
       continue;
     }
     // Backwards: by the places, which are constants then.
@@ -413,7 +420,7 @@ std::vector<OnnxValue> Pad(const OnnxCall& call) {
   for (std::size_t i = 0; i < axes.size(); ++i) {
     for (const std::size_t side : {0, 1}) {
       const std::int64_t pad = stated[i + side * axes.size()];
-      if (std::abs(pad) > (std::int64_t{1} << 24)) call.Refuse("pads by too many");
+      if (pad > kMostPadding || pad < -kMostPadding) call.Refuse("pads by too many numbers");
       pads[2 * (rank - 1 - static_cast<std::size_t>(axes[i])) + side] = pad;
     }
   }
