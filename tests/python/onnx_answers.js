@@ -26,7 +26,7 @@ async function answer(ort, [model, inputsFile, shapeText, type, outputsFile, bat
   const inputs = new Type(bytes.buffer, bytes.byteOffset, bytes.byteLength / Type.BYTES_PER_ELEMENT);
   const shape = shapeText.split(',').map(Number), size = inputs.length / shape[0];
   const session = await ort.InferenceSession.create(model, {intraOpNumThreads: 1, interOpNumThreads: 1,
-                                                            logSeverityLevel: 3});
+                                                            logSeverityLevel: 3, graphOptimizationLevel: 'disabled'});
   const name = session.inputNames[0], parts = [];
   let dims;
   for (let from = 0; from < shape[0]; from += batch) {
