@@ -188,10 +188,11 @@ void DeclareExport(CLI::App& app, Arguments& arguments) {
 }
 
 void DeclareInspect(CLI::App& app, Arguments& arguments) {
-  app.add_option("model", arguments.model, "TorchScript file, or the name of an architecture")
+  app.add_option("model", arguments.model, "TorchScript or ONNX file, or the name of an architecture")
       ->required()
       ->type_name(kFile);
-  app.add_option("--shape", arguments.shape, "shape of one input, as in 3,32,32 (default: found by trying)")
+  app.add_option("--shape", arguments.shape,
+                 "shape of one input, as in 3,32,32 (default: what an ONNX file states, else found by trying)")
       ->delimiter(',');
   DeclareOutput(app, arguments);
 }

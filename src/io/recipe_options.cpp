@@ -58,7 +58,7 @@ std::vector<RecipeOption> MakeOptions() {
 
       Any("model.architecture", FIELD(model.architecture), "built-in architecture, trained by the run; this or file"),
       Any("model.file", FIELD(model.file),
-          "trained TorchScript file, relative to the data folder or the recipe; this or architecture"),
+          "trained TorchScript or ONNX file (.onnx), relative to the data folder or the recipe; this or architecture"),
       Any("model.answers_may_vary", FIELD(model.answers_may_vary),
           "take a model whose answers depend on the other images of a batch or on chance; its figures then do too, and "
           "the plan says so in model.note"),

@@ -17,6 +17,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
+#include "models/importers/onnx_import.h"
 #include "models/inlined_graph.h"
 #include "models/torch_reason.h"
 
@@ -183,13 +184,15 @@ torch::jit::Module LoadModule(const std::filesystem::path& file) {
   const std::string what = "model file '" + file.string() + "'";
   std::error_code status;
   if (!std::filesystem::is_regular_file(file, status)) {
-    throw Error(ErrorKind::kNotFound, what + " not found; give the path of a TorchScript file");
+    throw Error(ErrorKind::kNotFound, what + " not found; give the path of a TorchScript or ONNX file");
   }
   if (std::filesystem::file_size(file, status) == 0) throw Error(ErrorKind::kData, what + " is empty");
   if (!std::ifstream(file)) throw Error(ErrorKind::kNotFound, what + " cannot be opened; check its permissions");
   torch::jit::Module module("empty");
   try {
-    module = torch::jit::load(file.string(), torch::kCPU);
+    module = IsOnnxFile(file) ? ImportOnnx(file, what) : torch::jit::load(file.string(), torch::kCPU);
+  } catch (const Error&) {
+    throw;
   } catch (const std::exception& error) {
     throw Error(ErrorKind::kData, what + " cannot be read as TorchScript (" + TorchReason(error) +
                                       "); write it in Python with torch.jit.script(model).save(path)");

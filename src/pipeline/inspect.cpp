@@ -6,6 +6,7 @@
 #include "bitplan/models/answers.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/network.h"
+#include "bitplan/models/stated_shape.h"
 #include "pipeline/checks.h"
 
 namespace bitplan::pipeline {
@@ -27,7 +28,8 @@ bitplan::Network Open(const InspectOptions& options) {
   }
   const auto file = FindInFolders(options.model, folders, "model file");
   auto module = LoadModule(file);
-  const auto shape = options.input_shape.empty() ? GuessInputShape(module) : options.input_shape;
+  auto shape = options.input_shape.empty() ? StatedInputShape(file) : options.input_shape;
+  if (shape.empty()) shape = GuessInputShape(module);
   return DescribeNetwork(module, ModelNameOf(file), shape);
 }
 
