@@ -1,5 +1,5 @@
 // Functions of single numbers.
-#include <limits>
+#include <cmath>
 #include <string>
 
 #include "models/importers/onnx_call.h"
@@ -91,7 +91,7 @@ std::vector<OnnxValue> Clip(const OnnxCall& call) {
   return {call.Run("clamp", {call.In(0), low, high})};
 }
 
-// The hyperbolas of Softmax: before operator set 13 over all dimensions from `axis` on, as one.
+// Before operator set 13 over all dimensions from `axis` on as one, since then over `axis` alone.
 OnnxTranslator SoftmaxLike(const char* operation) {
   return [operation](const OnnxCall& call) -> std::vector<OnnxValue> {
     const OnnxValue& x = call.In(0);

@@ -27,8 +27,7 @@ constexpr std::int64_t kMostNumbers = std::int64_t{1} << 26;  // of one value in
 constexpr std::int64_t kMostMade = std::int64_t{1} << 33;     // of all values of all walks
 constexpr std::int64_t kMostDims = 16;
 
-// The graph of constants that are computed here and now.
-constexpr std::size_t kOnce = 1;
+constexpr std::size_t kOnce = 1;  // how often an operation on constants is carried out
 
 void CheckCount(std::int64_t count) {
   if (count > kMostNumbers) throw Refusal(fmt::format("makes a value of more than {} numbers", kMostNumbers));
@@ -90,8 +89,8 @@ bool SameInAll(const std::vector<torch::Tensor>& walks) {
   return true;
 }
 
-// Small and whole numbers: such constants are shapes and places, not weights.
-bool IsSmall(const torch::Tensor& tensor) { return tensor.dim() == 0; }
+// A single number stands in the code; it is no tensor that a plan would have to list.
+bool IsNumber(const torch::Tensor& tensor) { return tensor.dim() == 0; }
 
 }  // namespace
 
@@ -324,7 +323,8 @@ Value* OnnxBuilder::ValueOf(const OnnxValue& value, Source user) {
     return value->value;
   }
   const torch::Tensor& tensor = value->tensor();
-  if (user != Source::kData || IsSmall(tensor)) return graph_->insertConstant(tensor);
+  const bool of_shape = user != Source::kData && !value->parameter;
+  if (of_shape || IsNumber(tensor)) return graph_->insertConstant(tensor);
   const bool finite = tensor.is_floating_point() && tensor.isfinite().all().item<bool>();
   value->value = Attribute(paths_.Take(value->name.empty() ? "constant" : value->name), tensor.contiguous(),
                            value->parameter && finite);

@@ -30,7 +30,6 @@ bool NeedsPadding(const Window& window) {
 // The same window over an input that is padded already.
 OnnxValue PaddedForPool(const OnnxCall& call, const OnnxValue& x, Window& window, double with) {
   if (!NeedsPadding(window)) return x;
-  Window uneven = window;
   OnnxValue padded;
   if (window.even()) {
     Sizes pads;
@@ -43,7 +42,7 @@ OnnxValue PaddedForPool(const OnnxCall& call, const OnnxValue& x, Window& window
     call.graph().CheckSize(sizes);
     padded = call.Run("constant_pad_nd", {x, NumbersFrom(pads), with});
   } else {
-    padded = Padded(call, x, uneven, with);
+    padded = Padded(call, x, window, with);
   }
   window.begin.assign(window.begin.size(), 0);
   window.end = window.begin;

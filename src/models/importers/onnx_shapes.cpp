@@ -342,7 +342,7 @@ std::vector<OnnxValue> Constant(const OnnxCall& call) {
   return {constant};
 }
 
-// Begin and end of every dimension of a slice.
+// One dimension after another; backwards by the places themselves, which LibTorch has no slice for.
 std::vector<OnnxValue> Slice(const OnnxCall& call) {
   OnnxValue x = call.In(0);
   OnnxBuilder& graph = call.graph();
@@ -372,7 +372,6 @@ std::vector<OnnxValue> Slice(const OnnxCall& call) {
       x = call.Run("slice", {x, axis, starts[i], ends[i], std::min(steps[i], kLongestStep)});
       continue;
     }
-    // Backwards: by the places, which are constants then.
     const Number size = graph.SizesOf(x)[static_cast<std::size_t>(axis)];
     if (steps[i] == 0 || !size.constant() || !starts[i].constant() || !ends[i].constant()) {
       call.Refuse("goes backwards over a size that is not fixed");
