@@ -88,6 +88,8 @@ class StageChain {
   [[nodiscard]] double MacsOfMeasuring();
 
   [[nodiscard]] const StageRecord& ModelRecord();
+  // What stages depend on of the model: its hash, and its layers where some are of kinds that were left in float once.
+  [[nodiscard]] std::string ModelInput();
   [[nodiscard]] const bitplan::Network& Model();
   // What its answers depend on besides the image, one line, where the recipe accepts that; else empty.
   [[nodiscard]] std::string ModelNote();

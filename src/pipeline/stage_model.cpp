@@ -104,6 +104,15 @@ const StageRecord& StageChain::ModelRecord() {
   return *model_record_;
 }
 
+std::string StageChain::ModelInput() {
+  std::string input = ModelRecord().content;
+  if (recipe_.model.file.empty()) return input;
+  for (const Layer& layer : Model().layers) {
+    if (layer.kind != "conv2d" && layer.kind != "linear") input += " " + layer.kind + " " + layer.name;
+  }
+  return input;
+}
+
 const bitplan::Network& StageChain::Model() {
   const auto& record = ModelRecord();
   if (!network_) {

@@ -80,7 +80,7 @@ torch::Tensor WhereFinite(const torch::Tensor& condition, const torch::Tensor& v
 // Images of a minibatch: at most kOutputBatch, and no more than bound the outputs of all layers to kOutputValues.
 std::int64_t ImagesOfMinibatch(const Network& network) {
   std::int64_t values = 0;
-  for (const Layer& layer : network.layers) values += layer.macs * layer.output_channels() / layer.weights();
+  for (const Layer& layer : network.layers) values += layer.output_values;
   return std::clamp<std::int64_t>(kOutputValues / std::max<std::int64_t>(1, values), 1, kOutputBatch);
 }
 
