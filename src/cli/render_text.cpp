@@ -72,6 +72,10 @@ std::string Text(const pipeline::ListReport& report) {
     return fmt::format("{:.2f} [{:.2f}, {:.2f}]", 100.0 * drop.drop + 0.0, 100.0 * drop.ci_low + 0.0,
                        100.0 * drop.ci_high + 0.0);
   };
+  const auto score = [](const Verification& verified) {
+    if (verified.task.empty()) return fmt::format("{:.2f} %", 100.0 * verified.quantized.accuracy);
+    return fmt::format("{} {}", FindFigureKind(verified.score()).title, FigureText(verified.quantized.figures.front()));
+  };
   const bool second = std::any_of(report.plans.begin(), report.plans.end(), [](const auto& listed) {
     return listed.plan.verified && listed.plan.verified->float_corrected;
   });
@@ -85,13 +89,12 @@ std::string Text(const pipeline::ListReport& report) {
     if (model != models && !models.empty()) table.Rule();
     models = model;
     const auto& verified = plan.verified;
-    std::vector<std::string> row = {
-        fmt::format("{} {:g}", BudgetName(plan.budget), plan.budget.value),
-        plan.allocator,
-        fmt::format("{:.3f}", plan.achieved.average_bits),
-        Grouped(plan.achieved.stored_bytes),
-        verified ? fmt::format("{:.2f} %", 100.0 * verified->quantized.accuracy) : "not measured",
-        verified ? points(verified->accuracy_drop) : ""};
+    std::vector<std::string> row = {fmt::format("{} {:g}", BudgetName(plan.budget), plan.budget.value),
+                                    plan.allocator,
+                                    fmt::format("{:.3f}", plan.achieved.average_bits),
+                                    Grouped(plan.achieved.stored_bytes),
+                                    verified ? score(*verified) : "not measured",
+                                    verified ? points(verified->accuracy_drop) : ""};
     if (second) {
       row.push_back(verified && verified->float_corrected ? points(verified->float_corrected->accuracy_drop) : "");
     }

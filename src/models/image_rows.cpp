@@ -55,8 +55,7 @@ ImageRows::ImageRows(const Network& network, const torch::Tensor& images) : rows
   const std::int64_t count = std::min(kTriedImages, images.size(0));
   const torch::Tensor tried = images.slice(0, 0, count);
   const torch::Tensor other = tried.index_select(0, torch::arange(count).floor_divide(2).mul(2));
-  const std::vector<torch::Tensor> first = InputRows(network, tried),
-                                   second = InputRows(network, other);
+  const std::vector<torch::Tensor> first = InputRows(network, tried), second = InputRows(network, other);
   for (std::size_t l = 0; l < rows_.size(); ++l) {
     const torch::Tensor &a = first[l], &b = second[l];
     if (!a.defined() || !b.defined() || a.sizes() != b.sizes() || a.size(0) % count != 0) continue;

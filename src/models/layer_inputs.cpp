@@ -61,9 +61,9 @@ Geometry GeometryOf(const Layer& layer, const torch::Tensor& input) {
     g.padding[axis] = window.padding[d];
     g.dilation[axis] = window.dilation[d];
     const std::int64_t reach = g.dilation[axis] * (g.window[axis] - 1) + 1;
-    g.output[axis] = window.transposed ? (g.input[axis] - 1) * g.stride[axis] - 2 * g.padding[axis] + reach +
-                                             window.output_padding[d]
-                                       : (g.input[axis] + 2 * g.padding[axis] - reach) / g.stride[axis] + 1;
+    g.output[axis] = window.transposed
+                         ? (g.input[axis] - 1) * g.stride[axis] - 2 * g.padding[axis] + reach + window.output_padding[d]
+                         : (g.input[axis] + 2 * g.padding[axis] - reach) / g.stride[axis] + 1;
   }
   return g;
 }

@@ -217,6 +217,9 @@ class StageChain {
                                            const std::vector<std::int64_t>& shape, const torch::Tensor& images) const;
   // What its answers depend on besides the image, one line, where model.answers_may_vary accepts that; else empty.
   [[nodiscard]] std::string CheckModelSuitsData(const bitplan::Network& network);
+  // Regression: the mean squared error of the float network on training images, and what the likelihood takes from it.
+  [[nodiscard]] double NoiseOf(const bitplan::Network& network);
+  void SetNoise(double variance);
   [[nodiscard]] std::string TrainingInput();
   StageRecord TrainModel(const std::string& input);
   // The layers, before a model of an architecture is trained as after.

@@ -76,8 +76,8 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = Sha256OfParts({"allocate/13", RangeEvidenceHash(), measured.content, draws.content,
-                                    ModelInput(), Section("allocate"), Section("quantizer"),
+  const auto input = Sha256OfParts({"allocate/13", RangeEvidenceHash(), measured.content, draws.content, ModelInput(),
+                                    Section("allocate"), Section("quantizer"),
                                     allocator.needs_oracle ? DataHash(false) : std::string(), CalibrationSeed()});
   const auto seed = recipe_.CalibrationSeed();
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {

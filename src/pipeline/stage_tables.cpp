@@ -191,8 +191,8 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   const bool scores = allocator.needs_posterior || FindSensitivityMetric(metric).needs_posterior;
   const auto input =
       Sha256OfParts({"draws/8", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
-                     ModelInput(), DataHash(false), Section("posterior"), Section("sensitivity"),
-                     Section("quantizer"), std::to_string(draws), CalibrationSeed()});
+                     ModelInput(), DataHash(false), Section("posterior"), Section("sensitivity"), Section("quantizer"),
+                     std::to_string(draws), CalibrationSeed()});
   const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric,
                     file = CalibrationFile(stage + ".json");
   const auto record = Ensure(stage, input, {file}, [&]() -> StageRecord {

@@ -38,8 +38,8 @@ std::string StageChain::ApplyInput(const Plan& plan) {
 
 std::string StageChain::VerifyInput(const StageRecord& apply, const Plan& plan) {
   const auto reference = FloatCorrectedInput(CorrectionOf(apply.facts).chosen, BitsOf(plan));
-  return Sha256OfParts({"verify/4", ModelInput(), apply.content, DataHash(true), Section("verify"),
-                        CalibrationSeed(), reference, reference.empty() ? "" : DataHash(false)});
+  return Sha256OfParts({"verify/4", ModelInput(), apply.content, DataHash(true), Section("verify"), CalibrationSeed(),
+                        reference, reference.empty() ? "" : DataHash(false)});
 }
 
 std::string StageChain::PlaceOf(const Plan& plan, bool edited) {

@@ -148,8 +148,9 @@ def forward(self, x):
   REQUIRE(network.layers.size() == 2);
   CHECK(network.layers[0].name == "table");
   CHECK(network.layers[0].uses == 2);
-  CHECK(network.layers[0].output_dim == 0);  // a scale for every row: for every word, and every output of the last layer
-  CHECK(network.layers[0].macs == 7 * 4);    // looking up multiplies nothing
+  CHECK(network.layers[0].output_dim ==
+        0);                                // a scale for every row: for every word, and every output of the last layer
+  CHECK(network.layers[0].macs == 7 * 4);  // looking up multiplies nothing
   CHECK(network.left_in_float.empty());
 }
 
@@ -332,7 +333,7 @@ TEST_CASE("a model without a quantizable layer is refused") {
   CHECK(caught.message.find("no layer to quantize") != std::string::npos);
 }
 
-TEST_CASE("a model that returns no tensor of logits is refused") {
+TEST_CASE("a model that returns no tensor with a row for every input is refused") {
   const auto refusal = [](const std::string& result) {
     const auto module = MakeModule({{"weight", torch::randn({3, 3})}},
                                    "def forward(self, x):\n    y = torch.linear(x, "
@@ -345,7 +346,14 @@ TEST_CASE("a model that returns no tensor of logits is refused") {
   CHECK(refusal("(y, x)").find("a tuple") != std::string::npos);
   CHECK(refusal("{'logits': y}").find("a dictionary") != std::string::npos);
   CHECK(refusal("[y]").find("a list") != std::string::npos);
-  CHECK(refusal("y.unsqueeze(2)").find("[1, 3, 1]") != std::string::npos);
+  CHECK(refusal("y.sum()").find("shape []") != std::string::npos);
+  CHECK(refusal("torch.cat([y, y])").find("[2, 3]") != std::string::npos);
+}
+
+TEST_CASE("a model whose outputs are no logits of whole images has layers all the same") {
+  const auto module = MakeModule({{"weight", torch::randn({3, 3})}},
+                                 "def forward(self, x):\n    return torch.linear(x, self.weight).unsqueeze(2)\n");
+  CHECK(DescribeNetwork(module, "positions", {3}).layers.size() == 1);
 }
 
 TEST_CASE("the input shape of a model is guessed from the shapes of the known data sets") {

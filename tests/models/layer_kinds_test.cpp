@@ -1,8 +1,8 @@
 // Layers of every kind: what is found of them, and what their weights are multiplied with.
+#include "support/layer_kinds.h"
 #include "bitplan/models/image_rows.h"
 #include "bitplan/models/layer_inputs.h"
 #include "models/support.h"
-#include "support/layer_kinds.h"
 
 namespace bitplan {
 namespace {

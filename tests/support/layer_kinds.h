@@ -12,12 +12,12 @@ namespace bitplan::testing {
 
 struct LayerKind {
   std::string name;
-  std::string kind;                     // Layer::kind of its first layer
-  std::vector<std::int64_t> weight;     // shape
-  std::vector<std::int64_t> input;      // of one image
-  std::string call;                     // of x and self.w
-  int output_dim;                       // which dimension of the weight counts output channels
-  std::int64_t channels;                // of the outputs
+  std::string kind;                  // Layer::kind of its first layer
+  std::vector<std::int64_t> weight;  // shape
+  std::vector<std::int64_t> input;   // of one image
+  std::string call;                  // of x and self.w
+  int output_dim;                    // which dimension of the weight counts output channels
+  std::int64_t channels;             // of the outputs
   std::int64_t groups = 1;
   std::vector<std::int64_t> positions;  // of one image's outputs
 };
