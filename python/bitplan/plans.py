@@ -42,7 +42,7 @@ class Drop:
     value: float
     low: float  # paired bootstrap interval of 95 %
     high: float
-    mcnemar_p: float
+    mcnemar_p: Optional[float]  # None: of another task than classification
 
     def __str__(self):
         return f"{100 * self.value:.2f} points, 95 % interval [{100 * self.low:.2f}, {100 * self.high:.2f}]"
@@ -105,15 +105,15 @@ class Plan:
     @property
     def accuracy(self):
         """Of the quantized network on the test data."""
-        return self._measured and self._measured["quantized"]["accuracy"]
+        return self._measured and self._measured["quantized"].get("accuracy")
 
     @property
     def float_accuracy(self):
-        return self._measured and self._measured["float"]["accuracy"]
+        return self._measured and self._measured["float"].get("accuracy")
 
     def _drop(self, key):
         drop = (self._measured or {}).get(key)
-        return drop and Drop(drop["value"], *drop["ci95"], drop["mcnemar_p"])
+        return drop and Drop(drop["value"], *drop["ci95"], drop.get("mcnemar_p"))
 
     @property
     def drop(self):
@@ -183,7 +183,15 @@ class Plan:
         lines = [("average bits", f"{self.average_bits:.3f} ({self.average_bits_with_overhead:.3f} with scales)"),
                  ("planned layers", f"{self.stored_bytes:,} bytes ({self.compression:.1f} times smaller)"),
                  ("predicted rise", f"{self.predicted_rise:.3g} nats per sample")]
-        if self._measured:
+        if self._measured and "task" in self._measured:
+            lines += [("measured on", f"{self._measured['samples']:,} samples, task {self._measured['task']}")]
+            for name in ("float", "quantized"):
+                figures = self._measured[name].items()
+                lines.append((name, ", ".join(f"{figure} {value:.4g}" for figure, value in figures)))
+            drop = self._measured["drop"]
+            low, high = drop["ci95"]
+            lines.append((f"drop of {drop['figure']}", f"{drop['value']:.4g}, 95 % interval [{low:.4g}, {high:.4g}]"))
+        elif self._measured:
             lines += [("measured on", f"{self._measured['samples']:,} samples"),
                       ("float accuracy", f"{100 * self.float_accuracy:.2f} %"),
                       ("quantized accuracy", f"{100 * self.accuracy:.2f} %"), ("drop", str(self.drop))]

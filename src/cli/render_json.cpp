@@ -16,6 +16,11 @@ ordered_json StagesJson(const std::vector<pipeline::StageStatus>& stages) {
 }
 
 ordered_json MetricsJson(const Metrics& metrics) {
+  if (!metrics.figures.empty()) {
+    ordered_json json;
+    for (const auto& [name, value] : metrics.figures) json[name] = value;
+    return json;
+  }
   return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
 }
 
@@ -23,8 +28,23 @@ ordered_json DropJson(const PairedComparison& drop) {
   return {{"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}, {"mcnemar_p", drop.mcnemar_p}};
 }
 
+// Of another task than classification.
+ordered_json ScoreDropJson(const Verification& verified, const PairedComparison& drop) {
+  return {{"figure", verified.score()}, {"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}};
+}
+
 ordered_json VerifiedJson(const Verification& verified) {
   const auto& corrected = verified.float_corrected;
+  if (!verified.task.empty()) {
+    return {{"task", verified.task},
+            {"data", verified.data},
+            {"samples", verified.samples},
+            {"float", MetricsJson(verified.float_model)},
+            {"float_corrected", corrected ? MetricsJson(corrected->metrics) : ordered_json()},
+            {"quantized", MetricsJson(verified.quantized)},
+            {"drop", ScoreDropJson(verified, verified.accuracy_drop)},
+            {"drop_corrected", corrected ? ScoreDropJson(verified, corrected->accuracy_drop) : ordered_json()}};
+  }
   return {{"data", verified.data},
           {"samples", verified.samples},
           {"float", MetricsJson(verified.float_model)},
@@ -156,6 +176,7 @@ ordered_json Json(const pipeline::RunReport& report) {
         {"plan_file", report.against_file.string()},
         {"metrics", MetricsJson(report.against->float_model)},
         {"gain", {{"value", -drop.drop}, {"ci95", {-drop.ci_high, -drop.ci_low}}, {"mcnemar_p", drop.mcnemar_p}}}};
+    if (!report.against->task.empty()) json["against"]["gain"].erase("mcnemar_p");
   }
   return json;
 }

@@ -13,7 +13,44 @@
 namespace bitplan::cli {
 namespace {
 
+// "91.20 %  (mean IoU 71.03 %, NLL 0.2301)".
+std::string FiguresText(const Metrics& metrics) {
+  std::string text, others;
+  for (const Figure& figure : metrics.figures) {
+    if (text.empty()) {
+      text = FigureText(figure);
+      continue;
+    }
+    others += fmt::format("{}{} {}", others.empty() ? "" : ", ", FindFigureKind(figure.name).title, FigureText(figure));
+  }
+  return fmt::format("{}  ({})", text, others);
+}
+
+// Of the score: "0.35 points" of a share, "0.0012" of another figure.
+std::string DropText(const Verification& verified, const PairedComparison& drop) {
+  const bool share = FindFigureKind(verified.score()).share;
+  const double scale = share ? 100.0 : 1.0;
+  return fmt::format("{:.{}f}{}, 95 % interval [{:.{}f}, {:.{}f}] over images", scale * drop.drop, share ? 2 : 4,
+                     share ? " points" : "", scale * drop.ci_low, share ? 2 : 4, scale * drop.ci_high, share ? 2 : 4);
+}
+
+std::string TaskText(const Verification& verified) {
+  const auto& corrected = verified.float_corrected;
+  const auto row = [](const std::string& name, const std::string& text) {
+    return fmt::format("{:<18} {}\n", name, text);
+  };
+  const std::string score = FindFigureKind(verified.score()).title;
+  return row("measured on",
+             fmt::format("{}, {}; task {}", verified.data, Counted(verified.samples, "sample"), verified.task)) +
+         row("float " + score, FiguresText(verified.float_model)) +
+         (corrected ? row("float, corrected", FiguresText(corrected->metrics)) : std::string()) +
+         row("quantized " + score, FiguresText(verified.quantized)) +
+         row("drop", DropText(verified, verified.accuracy_drop)) +
+         (corrected ? row("drop, corrected", DropText(verified, corrected->accuracy_drop)) : std::string());
+}
+
 std::string VerifiedText(const Verification& verified) {
+  if (!verified.task.empty()) return TaskText(verified);
   const auto row = [](const char* name, const Metrics& m) {
     return fmt::format("{:<18} {:.2f} %  (NLL {:.4f}, Brier {:.4f}, ECE {:.4f})\n", name, 100 * m.accuracy, m.nll,
                        m.brier, m.ece);
@@ -32,6 +69,10 @@ std::string VerifiedText(const Verification& verified) {
 
 std::string AgainstText(const Verification& against, const std::string& file) {
   const auto& drop = against.accuracy_drop;
+  if (!against.task.empty()) {
+    return fmt::format("against            {}: {}; this plan less: {}\n", file, FiguresText(against.float_model),
+                       DropText(against, drop));
+  }
   const double sign = drop.drop > 0.0 ? 100.0 : -100.0;
   const auto [low, high] = std::minmax({sign * drop.ci_low, sign * drop.ci_high});
   return fmt::format(

@@ -31,9 +31,10 @@ std::string Text(const pipeline::PosteriorReport& report) {
 
 std::string Text(const pipeline::InspectReport& report) {
   Table table({"layer", "kind", "shape", ">weights", ">MACs", ">uses"});
-  int convolutions = 0;
+  int convolutions = 0, embeddings = 0;
   for (const auto& layer : report.layers) {
-    convolutions += layer.kind == "conv2d" ? 1 : 0;
+    convolutions += layer.kind.starts_with("conv") ? 1 : 0;
+    embeddings += layer.kind == "embedding" ? 1 : 0;
     table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights), Grouped(layer.macs),
                std::to_string(layer.uses)});
   }
@@ -46,8 +47,9 @@ std::string Text(const pipeline::InspectReport& report) {
     text += floats.Render() + "\n";
   }
   text += fmt::format("model              {}, one input {}\n", report.name, ShapeText(report.input_shape));
-  text += fmt::format("layers             {}, {} linear, {}\n", Counted(convolutions, "convolution"),
-                      report.layers.size() - static_cast<std::size_t>(convolutions),
+  text += fmt::format("layers             {}, {} linear, {}{}\n", Counted(convolutions, "convolution"),
+                      report.layers.size() - static_cast<std::size_t>(convolutions + embeddings),
+                      embeddings > 0 ? Counted(embeddings, "embedding") + ", " : "",
                       Counted(report.batch_norms, "batch norm"));
   text += fmt::format(
       "left in float      {:.2g} % of all weights, {}\n",
@@ -72,6 +74,10 @@ std::string Text(const pipeline::ListReport& report) {
     return fmt::format("{:.2f} [{:.2f}, {:.2f}]", 100.0 * drop.drop + 0.0, 100.0 * drop.ci_low + 0.0,
                        100.0 * drop.ci_high + 0.0);
   };
+  const auto score = [](const Verification& verified) {
+    if (verified.task.empty()) return fmt::format("{:.2f} %", 100.0 * verified.quantized.accuracy);
+    return fmt::format("{} {}", FindFigureKind(verified.score()).title, FigureText(verified.quantized.figures.front()));
+  };
   const bool second = std::any_of(report.plans.begin(), report.plans.end(), [](const auto& listed) {
     return listed.plan.verified && listed.plan.verified->float_corrected;
   });
@@ -90,7 +96,7 @@ std::string Text(const pipeline::ListReport& report) {
         plan.allocator,
         fmt::format("{:.3f}", plan.achieved.average_bits),
         Grouped(plan.achieved.stored_bytes),
-        verified ? fmt::format("{:.2f} %", 100.0 * verified->quantized.accuracy) : "not measured",
+        verified ? score(*verified) : "not measured",
         verified ? points(verified->accuracy_drop) : ""};
     if (second) {
       row.push_back(verified && verified->float_corrected ? points(verified->float_corrected->accuracy_drop) : "");

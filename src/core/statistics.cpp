@@ -59,7 +59,8 @@ std::pair<std::int64_t, std::int64_t> Resample(std::uint64_t n, std::uint64_t b,
 }
 
 // Linear interpolation between order statistics.
-double SortedQuantile(const std::vector<std::int64_t>& sorted, double q) {
+template <typename Number>
+double SortedQuantile(const std::vector<Number>& sorted, double q) {
   const double position = q * static_cast<double>(sorted.size() - 1);
   const auto below = static_cast<std::size_t>(position);
   const std::size_t above = std::min(below + 1, sorted.size() - 1);
@@ -127,6 +128,31 @@ PairedComparison ComparePaired(const std::vector<std::uint8_t>& float_correct,
           .ci_low = SortedQuantile(drops, 0.025) / samples,
           .ci_high = SortedQuantile(drops, 0.975) / samples,
           .mcnemar_p = McNemarExact(lost, won)};
+}
+
+PairedComparison CompareRatios(const std::vector<double>& float_gained, const std::vector<double>& quantized_gained,
+                               const std::vector<double>& possible, int resamples, RandomStream stream) {
+  const std::size_t images = possible.size();
+  const double all = std::accumulate(possible.begin(), possible.end(), 0.0);
+  if (float_gained.size() != images || quantized_gained.size() != images || !(all > 0.0) || resamples < 1) {
+    throw Error(ErrorKind::kInternal, "CompareRatios needs equally long lists, something to gain and a resample");
+  }
+  std::vector<double> lost(images);
+  for (std::size_t i = 0; i < images; ++i) lost[i] = float_gained[i] - quantized_gained[i];
+  std::vector<double> drops(static_cast<std::size_t>(resamples));
+  for (double& drop : drops) {
+    double drawn_lost = 0.0, drawn = 0.0;
+    for (std::size_t i = 0; i < images; ++i) {
+      const auto image = static_cast<std::size_t>(stream.Index(images));
+      drawn_lost += lost[image];
+      drawn += possible[image];
+    }
+    drop = drawn > 0.0 ? drawn_lost / drawn : 0.0;
+  }
+  std::sort(drops.begin(), drops.end());
+  return {.drop = std::accumulate(lost.begin(), lost.end(), 0.0) / all,
+          .ci_low = SortedQuantile(drops, 0.025),
+          .ci_high = SortedQuantile(drops, 0.975)};
 }
 
 MeanDifference PairedMean(const std::vector<float>& a, const std::vector<float>& b) {

@@ -110,7 +110,8 @@ Dataset Dataset::Select(const torch::Tensor& index) const {
           labels.index_select(0, index),
           classes,
           positions.defined() ? positions.index_select(0, index) : index.clone(),
-          origin.empty() ? name : origin};
+          origin.empty() ? name : origin,
+          likelihood};
 }
 
 Dataset Dataset::Head(std::int64_t n) const {
@@ -124,7 +125,8 @@ Dataset Dataset::Head(std::int64_t n) const {
           labels.narrow(0, 0, n),
           classes,
           positions.defined() ? positions.narrow(0, 0, n) : torch::Tensor(),
-          origin};
+          origin,
+          likelihood};
 }
 
 void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who) {
@@ -231,6 +233,12 @@ DataSplits LoadData(const DataOptions& options, const std::vector<std::filesyste
 
 DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed,
                     std::uint64_t calibration_seed) {
+  if (!options.task.empty() && options.name != "npy") {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("data.task: {}, but the labels of {} are classes; name files of your own "
+                            "with data.name: npy",
+                            options.task, options.name));
+  }
   DataSplits splits = FindDatasetSource(options.name).load(options, folders, seed);
   for (Dataset* data : {&splits.train, &splits.test, &splits.calibration}) AddNoise(*data, options, seed);
   CutCalibration(splits, options, calibration_seed);

@@ -196,8 +196,27 @@ std::filesystem::path RequireNamed(const char* key, const std::string& name, con
   throw Error(ErrorKind::kNotFound, fmt::format("data.{}: no file {} in {}", key, name, JoinedFolders(folders)));
 }
 
-Dataset ReadNpySplit(const char* split, const std::filesystem::path* files, const std::string& layout) {
-  Dataset data{fmt::format("npy/{}", split), ReadImages(files[0], layout), ReadLabels(files[1]), 0};
+// Labels of another task than classification, in the type that it takes.
+torch::Tensor ReadLabelsOf(const Likelihood& likelihood, const std::filesystem::path& file) {
+  const Array array = ReadArray(file);
+  torch::Tensor labels = array.data.is_floating_point() ? array.data.to(torch::kFloat32) : Integers(array);
+  if (!labels.isfinite().all().item<bool>()) ThrowBadFile(file, "holds NaN or infinite values");
+  if (const std::string wrong = likelihood.AdoptLabels(labels); !wrong.empty()) {
+    ThrowBadFile(file, fmt::format("type '{}', shape {}; {}", array.type, ShapeText(array.data.sizes().vec()), wrong));
+  }
+  return labels;
+}
+
+Dataset ReadNpySplit(const char* split, const std::filesystem::path* files, const std::string& layout,
+                     const std::shared_ptr<Likelihood>& likelihood) {
+  const std::string name = fmt::format("npy/{}", split);
+  if (likelihood) {
+    Dataset data{name, ReadImages(files[0], layout), ReadLabelsOf(*likelihood, files[1]), 0};
+    data.likelihood = likelihood;
+    CheckPair(data, files[0], files[1]);
+    return data;
+  }
+  Dataset data{name, ReadImages(files[0], layout), ReadLabels(files[1]), 0};
   data.classes = static_cast<int>(data.labels.max().item<std::int64_t>()) + 1;
   CheckPair(data, files[0], files[1]);
   return data;
@@ -219,10 +238,12 @@ DataFiles NpyFiles(const DataOptions& options, const Folders& folders) {
 DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint64_t) {
   const DataFiles files = NpyFiles(options, folders);
   DataSplits splits;
-  splits.train = ReadNpySplit("train", files.train.data(), options.layout);
-  splits.test = ReadNpySplit("test", files.test.data(), options.layout);
+  std::shared_ptr<Likelihood> likelihood;
+  if (!options.task.empty()) likelihood = FindLikelihood(options.task).make();
+  splits.train = ReadNpySplit("train", files.train.data(), options.layout, likelihood);
+  splits.test = ReadNpySplit("test", files.test.data(), options.layout, likelihood);
   if (files.train.size() > 2) {
-    splits.calibration = ReadNpySplit("calibration", files.train.data() + 2, options.layout);
+    splits.calibration = ReadNpySplit("calibration", files.train.data() + 2, options.layout, likelihood);
   }
   const auto agree = [&](const Dataset& data, const std::filesystem::path& file) {
     if (data.size() == 0) return;
@@ -232,8 +253,18 @@ DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint
                                      options.train_images, ShapeText(expected.vec())));
     }
   };
+  const auto labels_agree = [&](const Dataset& data, const std::filesystem::path& file) {
+    if (data.size() == 0 || data.labels.sizes().slice(1) == splits.train.labels.sizes().slice(1)) return;
+    ThrowBadFile(
+        file, fmt::format("labels of shape {}, but those of {} have {}", ShapeText(data.labels.sizes().slice(1).vec()),
+                          options.train_labels, ShapeText(splits.train.labels.sizes().slice(1).vec())));
+  };
   agree(splits.test, files.test[0]);
-  if (files.train.size() > 2) agree(splits.calibration, files.train[2]);
+  labels_agree(splits.test, files.test[1]);
+  if (files.train.size() > 2) {
+    agree(splits.calibration, files.train[2]);
+    labels_agree(splits.calibration, files.train[3]);
+  }
   // A class that the few images of one split happen to lack is one all the same.
   const int classes = std::max({splits.train.classes, splits.test.classes, splits.calibration.classes});
   for (Dataset* data : {&splits.train, &splits.test, &splits.calibration}) data->classes = classes;

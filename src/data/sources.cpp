@@ -48,6 +48,7 @@ void CheckPair(const Dataset& data, const std::filesystem::path& image_file, con
                                          Counted(labels, "label")));
   }
   if (images == 0 || data.images.numel() == 0) ThrowBadFile(image_file, "holds no images");
+  if (data.likelihood) return;  // classes are the network's affair
   const std::int64_t* label = data.labels.data_ptr<std::int64_t>();
   for (std::int64_t i = 0; i < labels; ++i) {
     if (label[i] < 0 || label[i] >= data.classes) {

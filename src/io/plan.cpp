@@ -36,6 +36,11 @@ class Fields {
 
   [[nodiscard]] bool Has(const std::string& key) const { return Find(key) != values_.end(); }
   [[nodiscard]] const YAML::Node& At(const std::string& key) const { return Find(key)->second; }
+  [[nodiscard]] std::vector<std::string> Keys() const {
+    std::vector<std::string> keys;
+    for (const auto& value : values_) keys.push_back(value.first);
+    return keys;
+  }
   [[nodiscard]] std::string Path(const std::string& key) const { return path_.empty() ? key : path_ + "." + key; }
 
   [[nodiscard]] std::string Text(const std::string& key) const { return source_.Text(At(key), Path(key)); }
@@ -64,6 +69,13 @@ std::string LayerRange(const QuantizerOptions& quantizer) {
 }
 
 std::string DumpMetrics(const Metrics& metrics) {
+  if (!metrics.figures.empty()) {
+    std::string text;
+    for (const auto& [name, value] : metrics.figures) {
+      text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", name, FormatNumber(value));
+    }
+    return "{" + text + "}";
+  }
   return fmt::format("{{accuracy: {}, nll: {}, brier: {}, ece: {}}}", FormatNumber(metrics.accuracy),
                      FormatNumber(metrics.nll), FormatNumber(metrics.brier), FormatNumber(metrics.ece));
 }
@@ -73,11 +85,25 @@ std::string DumpPaired(const PairedComparison& drop) {
                      FormatNumber(drop.ci_high), FormatNumber(drop.mcnemar_p));
 }
 
+// The drop of another task than classification.
+std::string DumpDrop(const Verification& verified, const PairedComparison& drop) {
+  return fmt::format("{{figure: {}, value: {}, ci95: [{}, {}]}}", verified.score(), FormatNumber(drop.drop),
+                     FormatNumber(drop.ci_low), FormatNumber(drop.ci_high));
+}
+
 std::string DumpVerification(const Verification& verified) {
   const auto& corrected = verified.float_corrected;
-  std::string text = fmt::format("verified:\n  data: {}\n  samples: {}\n  float:     {}\n", FormatText(verified.data),
-                                 verified.samples, DumpMetrics(verified.float_model));
+  std::string text = "verified:\n";
+  if (!verified.task.empty()) text += fmt::format("  task: {}\n", verified.task);
+  text += fmt::format("  data: {}\n  samples: {}\n  float:     {}\n", FormatText(verified.data), verified.samples,
+                      DumpMetrics(verified.float_model));
   if (corrected) text += fmt::format("  float_corrected: {}\n", DumpMetrics(corrected->metrics));
+  if (!verified.task.empty()) {
+    text += fmt::format("  quantized: {}\n  drop: {}\n", DumpMetrics(verified.quantized),
+                        DumpDrop(verified, verified.accuracy_drop));
+    if (corrected) text += fmt::format("  drop_corrected: {}\n", DumpDrop(verified, corrected->accuracy_drop));
+    return text;
+  }
   text += fmt::format("  quantized: {}\n  accuracy_drop: {}\n", DumpMetrics(verified.quantized),
                       DumpPaired(verified.accuracy_drop));
   if (corrected) text += fmt::format("  accuracy_drop_corrected: {}\n", DumpPaired(corrected->accuracy_drop));
@@ -263,10 +289,43 @@ LeftInFloat ReadLeftInFloat(const YamlSource& source, const YAML::Node& node) {
   return left;
 }
 
+// Error as for a key that is always required.
+void Require(const YamlSource& source, const YAML::Node& node, const Fields& fields, const std::string& path,
+             std::initializer_list<const char*> keys) {
+  for (const char* key : keys) {
+    if (!fields.Has(key)) source.Fail(node, fmt::format("missing key '{}' in {}", key, path));
+  }
+}
+
 Metrics ReadMetrics(const YamlSource& source, const YAML::Node& node, const std::string& path) {
   const Fields fields(source, node, path);
+  const auto figures = {"accuracy", "nll", "brier", "ece"};
+  Require(source, node, fields, path, figures);
+  for (const std::string& key : fields.Keys()) {
+    if (std::find(figures.begin(), figures.end(), key) != figures.end()) continue;
+    source.Fail(fields.At(key),
+                fmt::format("unknown key '{}' in {}: it is a figure of another verified.task", key, path));
+  }
   return {fields.Number("accuracy", kShare), fields.Number("nll", kNotNegative), fields.Number("brier", kNotNegative),
           fields.Number("ece", kShare)};
+}
+
+// Of another task than classification; `score`: the figure that comes first.
+Metrics ReadFigures(const YamlSource& source, const YAML::Node& node, const std::string& path,
+                    const std::string& score) {
+  const Fields fields(source, node, path);
+  Require(source, node, fields, path, {score.c_str(), "nll"});
+  Metrics metrics;
+  for (const std::string& key : fields.Keys()) {
+    if (key == "brier" || key == "ece") source.Fail(node, path + "." + key + " is a figure of classification");
+    metrics.figures.push_back({key, fields.Number(key, FindFigureKind(key).share ? kShare : kAny)});
+  }
+  const auto first = std::find_if(metrics.figures.begin(), metrics.figures.end(),
+                                  [&](const Figure& figure) { return figure.name == score; });
+  std::rotate(metrics.figures.begin(), first, first + 1);
+  metrics.accuracy = metrics.figures.front().value;
+  metrics.nll = fields.Number("nll", kAny);
+  return metrics;
 }
 
 PairedComparison ReadPaired(const YamlSource& source, const YAML::Node& node, const std::string& path) {
@@ -279,11 +338,50 @@ PairedComparison ReadPaired(const YamlSource& source, const YAML::Node& node, co
           .mcnemar_p = fields.Number("mcnemar_p", kShare)};
 }
 
+PairedComparison ReadDrop(const YamlSource& source, const YAML::Node& node, const std::string& path,
+                          const std::string& score) {
+  const Fields fields(source, node, path);
+  const auto interval = fields.List("ci95");
+  if (interval.size() != 2) source.Fail(fields.At("ci95"), fields.Path("ci95") + " must have two ends");
+  if (fields.Text("figure") != score) source.Fail(fields.At("figure"), fields.Path("figure") + " must be " + score);
+  return {.drop = fields.Number("value", kAny),
+          .ci_low = source.Number(interval[0], fields.Path("ci95"), kAny),
+          .ci_high = source.Number(interval[1], fields.Path("ci95"), kAny)};
+}
+
+void ReadTask(const YamlSource& source, const YAML::Node& node, const Fields& fields, Verification& verified) {
+  verified.task = fields.Text("task");
+  for (const char* key : {"accuracy_drop", "accuracy_drop_corrected"}) {
+    if (fields.Has(key)) source.Fail(fields.At(key), fmt::format("verified.{} is for classification", key));
+  }
+  Require(source, node, fields, "verified", {"drop"});
+  const std::string score = source.Choice(Fields(source, fields.At("drop"), "verified.drop").At("figure"),
+                                          "verified.drop.figure", {"accuracy", "r2"});
+  verified.float_model = ReadFigures(source, fields.At("float"), "verified.float", score);
+  verified.quantized = ReadFigures(source, fields.At("quantized"), "verified.quantized", score);
+  verified.accuracy_drop = ReadDrop(source, fields.At("drop"), "verified.drop", score);
+  if (fields.Has("float_corrected") != fields.Has("drop_corrected")) {
+    source.Fail(node, "verified must have both of the keys float_corrected and drop_corrected, or neither");
+  }
+  if (!fields.Has("float_corrected")) return;
+  verified.float_corrected =
+      FloatCorrected{ReadFigures(source, fields.At("float_corrected"), "verified.float_corrected", score),
+                     ReadDrop(source, fields.At("drop_corrected"), "verified.drop_corrected", score)};
+}
+
 Verification ReadVerification(const YamlSource& source, const YAML::Node& node) {
   const Fields fields(source, node, "verified");
   Verification verified;
   verified.data = fields.Text("data");
   verified.samples = fields.Integer("samples", kAtLeastOne);
+  if (fields.Has("task")) {
+    ReadTask(source, node, fields, verified);
+    return verified;
+  }
+  Require(source, node, fields, "verified", {"accuracy_drop"});
+  for (const char* key : {"drop", "drop_corrected"}) {
+    if (fields.Has(key)) source.Fail(fields.At(key), fmt::format("verified.{} is for another verified.task", key));
+  }
   verified.float_model = ReadMetrics(source, fields.At("float"), "verified.float");
   verified.quantized = ReadMetrics(source, fields.At("quantized"), "verified.quantized");
   verified.accuracy_drop = ReadPaired(source, fields.At("accuracy_drop"), "verified.accuracy_drop");

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bitplan/core/figures.h"
 #include "bitplan/core/resource.h"
 #include "bitplan/io/plan.h"
 
@@ -16,6 +17,29 @@ constexpr bool kRequired = true, kOptional = false;
 std::string MapOf(const std::string& path) {
   const auto open = path.find('[');
   return open == std::string::npos ? path : path.substr(0, open) + "[]";
+}
+
+// What a network is measured by, below each of the networks.
+void AddFigures(std::vector<PlanKey>& keys) {
+  for (const char* network : {"float", "float_corrected", "quantized"}) {
+    const auto is_network = [&](const PlanKey& key) {
+      return key.map == std::string("verified") && network == std::string(key.key);
+    };
+    auto place = std::find_if(keys.begin(), keys.end(), is_network) + 1;
+    const char* const map = network == std::string("float")       ? "verified.float"
+                            : network == std::string("quantized") ? "verified.quantized"
+                                                                  : "verified.float_corrected";
+    const auto add = [&](const char* key, const char* help) {
+      place = keys.insert(place, {map, key, kOptional, network == std::string("float") ? help : "as above"}) + 1;
+    };
+    add("accuracy", "share of the samples, or of all positions or labels");
+    add("nll", "negative log-likelihood, nats per sample");
+    add("brier", "classification: Brier score");
+    add("ece", "classification: expected calibration error, 15 bins");
+    for (const FigureKind& kind : FigureKinds()) {
+      if (kind.name != std::string("accuracy") && kind.name != std::string("nll")) add(kind.name, kind.help);
+    }
+  }
 }
 
 std::vector<PlanKey> MakeKeys() {
@@ -82,24 +106,22 @@ std::vector<PlanKey> MakeKeys() {
       {"guard", "uniform_nll", kRequired, "NLL with one width for all layers"},
       {"guard", "replaced", kOptional, "the allocator whose plan was worse and made place for uniform"},
       {"", "verified", kOptional, "what was measured; none: not yet"},
+      {"verified", "task", kOptional,
+       "the recipe's data.task; none: classification, with all of accuracy to ece below"},
       {"verified", "data", kRequired, "data set and split"},
       {"verified", "samples", kRequired, "images that both networks were measured on"},
       {"verified", "float", kRequired, "the float network"},
-      {"verified.float", "accuracy", kRequired, "share of the samples"},
-      {"verified.float", "nll", kRequired, "negative log-likelihood, nats per sample"},
-      {"verified.float", "brier", kRequired, "Brier score"},
-      {"verified.float", "ece", kRequired, "expected calibration error, 15 bins"},
       {"verified", "float_corrected", kOptional, "the float network with the correction of the plan; none: 'float'"},
-      {"verified.float_corrected", "accuracy", kRequired, "as above"},
-      {"verified.float_corrected", "nll", kRequired, "as above"},
-      {"verified.float_corrected", "brier", kRequired, "as above"},
-      {"verified.float_corrected", "ece", kRequired, "as above"},
       {"verified", "quantized", kRequired, "the quantized network"},
-      {"verified.quantized", "accuracy", kRequired, "as above"},
-      {"verified.quantized", "nll", kRequired, "as above"},
-      {"verified.quantized", "brier", kRequired, "as above"},
-      {"verified.quantized", "ece", kRequired, "as above"},
-      {"verified", "accuracy_drop", kRequired, "float less quantized accuracy, on the same samples"},
+      {"verified", "drop", kOptional, "of another task: float less quantized score, on the same samples"},
+      {"verified.drop", "figure", kRequired, "the score, the first figure of both networks"},
+      {"verified.drop", "value", kRequired, "positive: the plan is worse"},
+      {"verified.drop", "ci95", kRequired, "both ends of its paired 95 % interval (bootstrap over images)"},
+      {"verified", "drop_corrected", kOptional, "float_corrected less quantized score"},
+      {"verified.drop_corrected", "figure", kRequired, "as above"},
+      {"verified.drop_corrected", "value", kRequired, "as above"},
+      {"verified.drop_corrected", "ci95", kRequired, "as above"},
+      {"verified", "accuracy_drop", kOptional, "classification: float less quantized accuracy, on the same samples"},
       {"verified.accuracy_drop", "value", kRequired, "a share; positive: the plan is worse"},
       {"verified.accuracy_drop", "ci95", kRequired, "both ends of its paired 95 % interval (bootstrap)"},
       {"verified.accuracy_drop", "mcnemar_p", kRequired, "McNemar's exact test, two-sided"},
@@ -112,6 +134,7 @@ std::vector<PlanKey> MakeKeys() {
       {"provenance", "libtorch", kRequired, "version of LibTorch"},
       {"provenance", "recipe_sha256", kRequired, "hash of the complete recipe"},
   };
+  AddFigures(keys);
   auto place =
       std::find_if(keys.begin(), keys.end(), [](const PlanKey& key) { return key.key == std::string("budget"); });
   for (const Resource& resource : Resources()) {

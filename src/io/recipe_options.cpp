@@ -84,6 +84,9 @@ std::vector<RecipeOption> MakeOptions() {
       OneOf("data.layout", FIELD(data.layout), {"images", "as-is"},
             "npy: images gives arrays [N, H, W] a channel, [N, 1, H, W]; as-is leaves them, as a conv1d or a sequence "
             "model needs"),
+      Any("data.task", FIELD(data.task),
+          "npy: what the labels are, and with that the loss, what the Fisher information is of, and what verify "
+          "measures; none: classification"),
 
       Count("train.epochs", FIELD(train.epochs), "passes", "passes over the training split"),
       OneOf("train.optimizer", FIELD(train.optimizer), {"adam", "sgd"}, "adam, or sgd with Nesterov momentum 0.9"),

@@ -75,7 +75,12 @@ struct OperandPlaces {
 
 std::optional<OperandPlaces> LayerOperands(const Node* node) {
   switch (node->kind()) {
+    case c10::aten::conv1d:
     case c10::aten::conv2d:
+    case c10::aten::conv3d:
+    case c10::aten::conv_transpose1d:
+    case c10::aten::conv_transpose2d:
+    case c10::aten::conv_transpose3d:
     case c10::aten::_convolution:
     case c10::aten::convolution:
     case c10::aten::linear:
@@ -160,6 +165,11 @@ Network WithQuantizedActivations(const Network& network, int bits, const std::ve
   });
   for (std::size_t l = 1; l < network.layers.size(); ++l) {
     if (seen.contains(l)) continue;
+    if (!network.layers[l].multiplies()) {
+      throw Error(ErrorKind::kData, "layer " + network.layers[l].name + " of model '" + network.name +
+                                        "' looks rows up by indices, which cannot be rounded: set "
+                                        "bayes.activations.bits to 32");
+    }
     throw Error(ErrorKind::kData, "the inputs of layer " + network.layers[l].name + " of model '" + network.name +
                                       "' cannot be rounded: the graph does not read its weight directly");
   }

@@ -10,8 +10,7 @@ std::int64_t ImagesAtOnce(const Network& network) {
   std::int64_t largest =
       std::accumulate(network.input_shape.begin(), network.input_shape.end(), std::int64_t{1}, std::multiplies<>());
   for (const Layer& layer : network.layers) {
-    const std::int64_t per_output = std::max<std::int64_t>(1, layer.weights() / layer.output_channels());
-    largest = std::max(largest, layer.macs / std::max(1, layer.uses) / per_output);
+    largest = std::max(largest, layer.output_values / std::max(1, layer.uses));
   }
   return std::max<std::int64_t>(1, kValuesAtOnce / std::max<std::int64_t>(1, largest));
 }

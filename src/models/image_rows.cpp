@@ -18,14 +18,15 @@ torch::Tensor AsRows(const torch::Tensor& values, bool is_convolution) {
 }
 
 // The input rows of every layer in one pass; undefined where none came.
-std::vector<torch::Tensor> InputRows(const Network& network, const torch::Tensor& images,
-                                     const std::vector<bool>& is_convolution) {
+std::vector<torch::Tensor> InputRows(const Network& network, const torch::Tensor& images) {
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> rows(network.layers.size());
   torch::jit::Module module = network.module;
   const auto keep = [&](std::size_t layer, const torch::Tensor& input) {
-    const bool has_rows = input.numel() > 0 && input.dim() > (is_convolution[layer] ? 3 : 0);
-    rows[layer] = has_rows ? AsRows(input, is_convolution[layer]).flatten(1).clone() : torch::Tensor();
+    const Layer& of = network.layers[layer];
+    const auto least = of.is_convolution() ? static_cast<std::int64_t>(of.position_dims()) + 1 : 0;
+    const bool has_rows = of.multiplies() && input.numel() > 0 && input.dim() > least;
+    rows[layer] = has_rows ? AsRows(input, of.is_convolution()).flatten(1).clone() : torch::Tensor();
   };
   const Tap tap(network, module, {.on_layer_input = keep, .on_layer_output = nullptr, .on_batch_norm_input = nullptr});
   (void)RunForward(module, images);
@@ -50,12 +51,11 @@ std::int64_t Inner(const torch::Tensor& changed, std::int64_t images) {
 }  // namespace
 
 ImageRows::ImageRows(const Network& network, const torch::Tensor& images) : rows_(network.layers.size()) {
-  for (const Layer& layer : network.layers) is_convolution_.push_back(layer.kind == "conv2d");
+  for (const Layer& layer : network.layers) is_convolution_.push_back(layer.is_convolution());
   const std::int64_t count = std::min(kTriedImages, images.size(0));
   const torch::Tensor tried = images.slice(0, 0, count);
   const torch::Tensor other = tried.index_select(0, torch::arange(count).floor_divide(2).mul(2));
-  const std::vector<torch::Tensor> first = InputRows(network, tried, is_convolution_),
-                                   second = InputRows(network, other, is_convolution_);
+  const std::vector<torch::Tensor> first = InputRows(network, tried), second = InputRows(network, other);
   for (std::size_t l = 0; l < rows_.size(); ++l) {
     const torch::Tensor &a = first[l], &b = second[l];
     if (!a.defined() || !b.defined() || a.sizes() != b.sizes() || a.size(0) % count != 0) continue;

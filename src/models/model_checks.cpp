@@ -24,7 +24,7 @@ std::string NoLayerText(const Network& network) {
         network.name);
   }
   return fmt::format(
-      "model '{}' has no layer to quantize: no conv2d or linear operation multiplies by one of its "
+      "model '{}' has no layer to quantize: no convolution, linear or embedding operation uses one of its "
       "parameters and buffers ({})",
       network.name, floats.size());
 }
@@ -82,14 +82,14 @@ void CheckOutput(const c10::IValue& output, const std::string& name) {
                              : output.isGenericDict() ? "a dictionary"
                              : output.isList()        ? "a list"
                                                       : output.tagKind();
-    throw Error(ErrorKind::kData, fmt::format("model '{}' returns {}; bitplan needs one tensor of logits "
+    throw Error(ErrorKind::kData, fmt::format("model '{}' returns {}; bitplan needs one tensor, such as logits "
                                               "[batch, classes]: wrap the model so that forward returns only that",
                                               name, kind));
   }
   const torch::Tensor logits = output.toTensor();
-  if (logits.dim() != 2 || logits.size(0) != 1) {
-    throw Error(ErrorKind::kData, fmt::format("model '{}' returns shape {} for one input; bitplan needs logits "
-                                              "[batch, classes]",
+  if (logits.dim() < 1 || logits.size(0) != 1) {
+    throw Error(ErrorKind::kData, fmt::format("model '{}' returns shape {} for one input; bitplan needs outputs whose "
+                                              "first dimension counts the inputs, as logits [batch, classes]",
                                               name, BracketedShape(logits.sizes())));
   }
 }

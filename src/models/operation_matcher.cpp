@@ -1,5 +1,7 @@
 #include "models/operation_matcher.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "bitplan/core/error.h"
@@ -24,13 +26,61 @@ bool IsTensor(Operands operands, std::size_t index, std::int64_t dimensions) {
          operands[index].toTensor().dim() == dimensions;
 }
 
+// How an operator lays its arguments out.
+struct ConvolutionForm {
+  bool transposed;
+  std::size_t dims;  // of the positions
+  std::size_t groups, dilation;
+  std::optional<std::size_t> output_padding;
+};
+
+constexpr const char* kConvolutions[] = {"conv1d", "conv2d", "conv3d"};
+constexpr const char* kTransposed[] = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"};
+
+std::optional<ConvolutionForm> ConvolutionOf(std::string_view operation, Operands operands) {
+  constexpr std::string_view prefix = "aten::";
+  if (!operation.starts_with(prefix)) return std::nullopt;
+  operation.remove_prefix(prefix.size());
+  for (std::size_t dims = 1; dims <= std::size(kConvolutions); ++dims) {
+    if (!IsTensor(operands, 1, static_cast<std::int64_t>(dims) + 2)) continue;
+    if (operation == kConvolutions[dims - 1]) return ConvolutionForm{false, dims, 6, 5, std::nullopt};
+    if (operation.starts_with(kTransposed[dims - 1])) return ConvolutionForm{true, dims, 6, 7, 5};
+    if (operation != "convolution" && operation != "_convolution") continue;
+    const bool transposed = operands.size() > 6 && operands[6].isBool() && operands[6].toBool();
+    return ConvolutionForm{transposed, dims, 8, 5, 7};
+  }
+  return std::nullopt;
+}
+
+std::int64_t GroupsOf(const ConvolutionForm& form, Operands operands) {
+  return form.groups < operands.size() && operands[form.groups].isInt() ? operands[form.groups].toInt() : 1;
+}
+
+// Which dimension of a convolution's weight counts output channels.
+std::optional<int> ChannelDimension(const ConvolutionForm& form, Operands operands) {
+  if (!form.transposed) return 0;
+  const std::int64_t groups = GroupsOf(form, operands);
+  if (groups == 1) return 1;
+  const at::Tensor& weight = operands[1].toTensor();
+  return weight.size(0) == groups && weight.size(1) == 1 ? std::optional<int>(0) : std::nullopt;
+}
+
 }  // namespace
+
+bool IsGroupedTransposed(std::string_view operation, Operands operands) {
+  const auto form = ConvolutionOf(operation, operands);
+  return form && !ChannelDimension(*form, operands);
+}
 
 std::optional<LayerForm> FormOf(std::string_view operation, Operands operands) {
   std::optional<LayerForm> form;
-  if (operation == "aten::conv2d" || operation == "aten::convolution" || operation == "aten::_convolution") {
-    const bool transposed = operation != "aten::conv2d" && operands.size() > 6 && operands[6].toBool();
-    if (!transposed && IsTensor(operands, 1, 4)) form = {"conv2d", 0, 1, 2, 0};
+  if (const auto convolution = ConvolutionOf(operation, operands)) {
+    const auto* const names = convolution->transposed ? kTransposed : kConvolutions;
+    if (const auto channels = ChannelDimension(*convolution, operands)) {
+      form = {names[convolution->dims - 1], 0, 1, 2, *channels};
+    }
+  } else if (operation == "aten::embedding") {
+    if (IsTensor(operands, 0, 2)) form = {"embedding", 1, 0, std::nullopt, 0};
   } else if (operation == "aten::linear") {
     if (IsTensor(operands, 1, 2)) form = {"linear", 0, 1, 2, 0};
   } else if (operation == "aten::addmm") {
@@ -43,16 +93,22 @@ std::optional<LayerForm> FormOf(std::string_view operation, Operands operands) {
 }
 
 std::optional<LayerWindow> WindowOf(std::string_view operation, Operands operands) {
-  const std::size_t groups = operation == "aten::conv2d" ? 6 : 8;
-  if (operands.size() <= groups || !operands[groups].isInt()) return std::nullopt;
-  for (const std::size_t i : {3, 4, 5}) {
+  const auto form = ConvolutionOf(operation, operands);
+  if (!form || operands.size() <= std::max(form->groups, form->dilation)) return std::nullopt;
+  for (const std::size_t i : {std::size_t{3}, std::size_t{4}, form->dilation}) {
     if (!operands[i].isIntList()) return std::nullopt;
   }
-  LayerWindow window{operands[3].toIntVector(), operands[4].toIntVector(), operands[5].toIntVector(),
-                     operands[groups].toInt()};
-  for (auto* numbers : {&window.stride, &window.padding, &window.dilation}) {
-    if (numbers->size() == 1) numbers->push_back(numbers->front());
-    if (numbers->size() != 2) return std::nullopt;
+  LayerWindow window{operands[3].toIntVector(), operands[4].toIntVector(), operands[form->dilation].toIntVector(),
+                     GroupsOf(*form, operands), form->transposed};
+  std::vector<std::vector<std::int64_t>*> all = {&window.stride, &window.padding, &window.dilation};
+  if (form->transposed) {
+    if (!operands[*form->output_padding].isIntList()) return std::nullopt;
+    window.output_padding = operands[*form->output_padding].toIntVector();
+    all.push_back(&window.output_padding);
+  }
+  for (auto* numbers : all) {
+    if (numbers->size() == 1) numbers->resize(form->dims, numbers->front());
+    if (numbers->size() != form->dims) return std::nullopt;
   }
   return window;
 }

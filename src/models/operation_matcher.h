@@ -23,15 +23,19 @@ using Operands = c10::ArrayRef<const c10::IValue>;
 
 // Where an operation that may be a layer keeps its operands.
 struct LayerForm {
-  const char* kind;    // conv2d, linear
+  const char* kind;    // Layer::kind
   std::size_t input;   // index of the activations among the operands
   std::size_t weight;  // index of the weight
   std::optional<std::size_t> bias;
   int output_dim;  // dimension of the weight operand that counts output channels
 };
 
-// conv2d and convolution over 4-d weights that are not transposed; linear, addmm, matmul, mm over 2-d weights.
+// Convolutions over 3-d to 5-d weights, transposed ones too; linear, addmm, matmul, mm and embedding over 2-d weights.
+// No transposed convolution with groups unless they have one input and one output channel each (depthwise): a scale for
+// every output channel is then a scale for every index of one dimension.
 [[nodiscard]] std::optional<LayerForm> FormOf(std::string_view operation, Operands operands);
+// A transposed convolution with other groups.
+[[nodiscard]] bool IsGroupedTransposed(std::string_view operation, Operands operands);
 
 // Which dimension of the stored parameter counts output channels when `operand` is that parameter or, for 2-d, its
 // transposed view. Empty when it is another view (or another tensor).

@@ -26,6 +26,7 @@ void MergePass(Network& network, const Network& other, std::int64_t count) {
     network.left_in_float.erase(left);
     const auto added = network.layers.insert(network.layers.begin() + static_cast<std::ptrdiff_t>(place++), layer);
     added->macs /= count;
+    added->output_values /= count;
     network.has_rare_layers = true;
   }
   for (const FloatParameter& parameter : other.left_in_float) {

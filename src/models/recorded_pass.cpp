@@ -61,7 +61,9 @@ class Recorder {
     operation_ = operation;
     used_.clear();
     form_ = FormOf(operation, operands);
-    window_ = form_ && std::string_view(form_->kind) == "conv2d" ? WindowOf(operation, operands) : std::nullopt;
+    window_ = form_ ? WindowOf(operation, operands) : std::nullopt;
+    input_values_ = form_ && operands[form_->input].isTensor() ? operands[form_->input].toTensor().numel() : 0;
+    grouped_ = IsGroupedTransposed(operation, operands);
     batch_norm_ = BatchNormOf(operation, operands);
     for (std::size_t i = 0; i < operands.size(); ++i) {
       if (!operands[i].isTensor() && !operands[i].isList()) continue;
@@ -211,6 +213,8 @@ class Recorder {
       role.multiplied = role.multiplied || !statistics;
     } else if (operation_.find("conv") != std::string::npos && use.index == 2) {
       role.reason = "bias";
+    } else if (grouped_ && use.index == 1) {
+      role.reason = "used by " + operation_ + " in groups, whose output channels are no dimension of it";
     } else {
       role.reason = "used by " + operation_;
     }
@@ -246,12 +250,21 @@ class Recorder {
                     .output_dim = output_dim,
                     .macs = 0,
                     .uses = 0,
-                    .window = window_};
+                    .window = window_,
+                    .output_values = 0};
       order_.push_back(index);
     }
     Layer& layer = *known;
     ++layer.uses;
-    layer.macs += output.numel() * (layer.weights() / stored.value.size(output_dim));
+    layer.output_values += output.numel();
+    layer.macs += MacsOf(layer, output.numel(), stored.value.size(output_dim));
+  }
+
+  // Multiply-accumulates of the operation that runs.
+  [[nodiscard]] std::int64_t MacsOf(const Layer& layer, std::int64_t outputs, std::int64_t channels) const {
+    if (std::string_view(form_->kind) == "embedding") return 0;
+    const bool transposed = std::string_view(form_->kind).starts_with("conv_transpose");
+    return transposed ? input_values_ * (layer.weights() / layer.shape[0]) : outputs * (layer.weights() / channels);
   }
 
   const StoredTensors stored_;
@@ -267,6 +280,8 @@ class Recorder {
   std::vector<Use> used_;
   std::optional<LayerWindow> window_;
   std::optional<LayerForm> form_;
+  std::int64_t input_values_ = 0;
+  bool grouped_ = false;  // IsGroupedTransposed
   std::optional<BatchNormForm> batch_norm_;
 };
 

@@ -47,6 +47,7 @@ void CheckOptions(const BayesOptions& options) {
 
 Recipe Checked(const RecipeOptions& options) {
   Recipe recipe = LoadRecipe(options.recipe, options.overrides);
+  RequireClassification(recipe, "bitplan bayes");
   CheckNames(recipe);
   CheckOptions(recipe.bayes);
   const Allocator& allocator = FindAllocator(recipe.allocate.allocator);

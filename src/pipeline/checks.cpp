@@ -58,6 +58,7 @@ RecipeNames KnownNames() {
   const auto data = NamesOf(DatasetSources()), allocators = NamesOf(bitplan::Allocators());
   return {{"model.architecture", NamesOf(Architectures())},
           {"data.name", data},
+          {"data.task", NamesOf(Likelihoods())},
           {"train.augment", NamesOf(Augmentations())},
           {"posterior.estimator", NamesOf(PosteriorEstimators())},
           {"sensitivity.metric", NamesOf(SensitivityMetrics())},
@@ -80,6 +81,15 @@ void CheckNames(const Recipe& recipe) {
   for (const auto& name : recipe.compare.allocators) (void)FindAllocator(name);
   (void)FindDatasetSource(recipe.data.name);
   CheckActivationBits(recipe.allocate.activation_bits);
+  if (recipe.data.task.empty()) return;
+  (void)FindLikelihood(recipe.data.task);
+  if (!brings_model) RequireClassification(recipe, "training of model.architecture");
+}
+
+void RequireClassification(const Recipe& recipe, const std::string& command) {
+  if (recipe.data.task.empty() || recipe.data.task == Classification().name()) return;
+  throw Error(ErrorKind::kUsage, command + " is for classification, and data.task is " + recipe.data.task +
+                                     ": plan a model.file of that task with `bitplan run`");
 }
 
 std::filesystem::path FindInFolders(const std::string& file, const std::vector<std::filesystem::path>& folders,

@@ -13,6 +13,9 @@ namespace bitplan::pipeline {
 // Looks up every name in the recipe: Error(kUsage) with the known names and the nearest one.
 void CheckNames(const Recipe& recipe);
 
+// Error(kUsage) that names `command` when the recipe's task is not classification.
+void RequireClassification(const Recipe& recipe, const std::string& command);
+
 // The first folder that holds the file; an absolute path is taken as it is. Error(kNotFound) that says where `what` was
 // looked for.
 [[nodiscard]] std::filesystem::path FindInFolders(const std::string& file,

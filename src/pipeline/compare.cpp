@@ -14,6 +14,7 @@
 #include "bitplan/core/statistics.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
+#include "pipeline/checks.h"
 #include "pipeline/compare_figures.h"
 #include "pipeline/stage_chain.h"
 
@@ -45,6 +46,7 @@ class Comparer {
   }
 
   CompareReport Run() {
+    RequireClassification(chain_.recipe(), "bitplan compare");
     CompareReport report;
     auto& comparison = report.comparison;
     comparison.name = chain_.recipe().name;

@@ -9,9 +9,17 @@
 namespace bitplan::pipeline {
 namespace {
 
-nlohmann::json ToJson(const Metrics& metrics) { return {metrics.accuracy, metrics.nll, metrics.brier, metrics.ece}; }
+nlohmann::json ToJson(const Metrics& metrics) {
+  nlohmann::json json = {metrics.accuracy, metrics.nll, metrics.brier, metrics.ece};
+  for (const auto& [name, value] : metrics.figures) json.push_back({name, value});
+  return json;
+}
 
-Metrics MetricsFrom(const nlohmann::json& json) { return {json.at(0), json.at(1), json.at(2), json.at(3)}; }
+Metrics MetricsFrom(const nlohmann::json& json) {
+  Metrics metrics{json.at(0), json.at(1), json.at(2), json.at(3)};
+  for (std::size_t i = 4; i < json.size(); ++i) metrics.figures.push_back({json.at(i).at(0), json.at(i).at(1)});
+  return metrics;
+}
 
 nlohmann::json ToJson(const PairedComparison& drop) { return {drop.drop, drop.ci_low, drop.ci_high, drop.mcnemar_p}; }
 
@@ -49,6 +57,7 @@ std::string FactsOf(const Verification& verified) {
                           {"float", ToJson(verified.float_model)},
                           {"quantized", ToJson(verified.quantized)},
                           {"drop", ToJson(verified.accuracy_drop)}};
+  if (!verified.task.empty()) facts["task"] = verified.task;
   if (const auto& corrected = verified.float_corrected) {
     facts["float_corrected"] = ToJson(corrected->metrics);
     facts["drop_corrected"] = ToJson(corrected->accuracy_drop);
@@ -63,6 +72,7 @@ Verification VerificationOf(const std::string& text) {
                         .float_model = MetricsFrom(facts.at("float")),
                         .quantized = MetricsFrom(facts.at("quantized")),
                         .accuracy_drop = PairedFrom(facts.at("drop"))};
+  verified.task = facts.value("task", "");
   if (facts.contains("float_corrected")) {
     verified.float_corrected =
         FloatCorrected{MetricsFrom(facts.at("float_corrected")), PairedFrom(facts.at("drop_corrected"))};

@@ -85,7 +85,8 @@ std::vector<Oddity> FindOddities(const Plan& plan, const OddityFacts& facts) {
   const auto add = [&](OddityKind kind, std::optional<std::string> text) {
     if (text) found.push_back({kind, *std::move(text)});
   };
-  if (plan.verified) {
+  const bool classes = plan.verified && plan.verified->task.empty();  // what is odd is known of classifiers
+  if (classes) {
     add(OddityKind::kAtChance, AtChance(*plan.verified, facts.classes));
     add(OddityKind::kBetter, QuantizedBetter(*plan.verified));
   }
@@ -96,7 +97,7 @@ std::vector<Oddity> FindOddities(const Plan& plan, const OddityFacts& facts) {
             "bits mean nothing. Usually the outputs are so large that the softmax is saturated and gradients "
             "vanish, or a layer near the end puts out zeros; try sensitivity.metric: measured",
             LargestEntry(*facts.table)));
-  } else if (plan.verified) {
+  } else if (classes) {
     const double rise = plan.verified->quantized.nll - plan.verified->float_model.nll;
     const double predicted = plan.achieved.predicted_loss_rise;
     if (plan.verified->accuracy_drop.ci_low >= kLost && predicted < kLittle && rise > kFarAbove * predicted) {

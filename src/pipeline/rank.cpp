@@ -13,6 +13,7 @@
 #include "bitplan/core/statistics.h"
 #include "bitplan/core/suggest.h"
 #include "bitplan/sensitivity/joint_plans.h"
+#include "pipeline/checks.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -136,6 +137,7 @@ RankReport RankNear(const RankOptions& options, const std::vector<Variant>& vari
   auto recipe = options.recipe;
   recipe.overrides.emplace_back("verify.split=calibration");
   StageChain chain(recipe, progress);
+  RequireClassification(chain.recipe(), "bitplan rank");
   RankReport report;
   report.model = chain.Model().name;
   std::vector<const AllocationProblem*> tables;
@@ -182,6 +184,7 @@ RankReport RankMetrics(const RankOptions& options, ProgressSink& progress) {
   auto recipe = options.recipe;
   recipe.overrides.emplace_back("allocate.bits=[0, 1, 2, 3, 4, 5, 6, 7, 8]");
   StageChain chain(recipe, progress);
+  RequireClassification(chain.recipe(), "bitplan rank");
   RankReport report;
   report.model = chain.Model().name;
   auto inputs = chain.Inputs(chain.recipe().sensitivity.metric, chain.recipe().posterior.estimator, false);

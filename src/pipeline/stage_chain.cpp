@@ -1,6 +1,7 @@
 #include "pipeline/stage_chain.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
@@ -22,6 +23,7 @@ constexpr std::int64_t kRangePositions = 2048;  // inputs of every layer that ra
 Recipe LoadCheckedRecipe(const RecipeOptions& options) {
   Recipe recipe = LoadRecipe(options.recipe, options.overrides);
   CheckNames(recipe);
+  if (recipe.data.task == Classification().name()) recipe.data.task.clear();  // the same recipe
   return recipe;
 }
 
@@ -59,6 +61,7 @@ const DataSplits& StageChain::Data() {
   if (!data_) {
     data_ = LoadData(recipe_.data, data_folders_, recipe_.seed,
                      SharesCalibrationSplit() ? recipe_.seed : recipe_.CalibrationSeed());
+    if (model_record_) SetNoise(nlohmann::json::parse(model_record_->facts).value("noise", 0.0));
   }
   return *data_;
 }

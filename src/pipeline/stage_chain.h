@@ -90,6 +90,8 @@ class StageChain {
   [[nodiscard]] double MacsOfMeasuring();
 
   [[nodiscard]] const StageRecord& ModelRecord();
+  // What stages depend on of the model: its hash, and its layers where some are of kinds that were left in float once.
+  [[nodiscard]] std::string ModelInput();
   [[nodiscard]] const bitplan::Network& Model();
   // What its answers depend on besides the image, one line, where the recipe accepts that; else empty.
   [[nodiscard]] std::string ModelNote();
@@ -220,6 +222,9 @@ class StageChain {
                                            const std::vector<std::int64_t>& shape, const torch::Tensor& images) const;
   // What its answers depend on besides the image, one line, where model.answers_may_vary accepts that; else empty.
   [[nodiscard]] std::string CheckModelSuitsData(const bitplan::Network& network);
+  // Regression: the mean squared error of the float network on training images, and what the likelihood takes from it.
+  [[nodiscard]] double NoiseOf(const bitplan::Network& network);
+  void SetNoise(double variance);
   [[nodiscard]] std::string TrainingInput();
   StageRecord TrainModel(const std::string& input);
   // The layers, before a model of an architecture is trained as after.

@@ -18,6 +18,7 @@ constexpr int kFloatActivation = 32;
 
 void Round(Metrics& metrics) {
   for (double* value : {&metrics.accuracy, &metrics.nll, &metrics.brier, &metrics.ece}) *value = Rounded(*value, 6);
+  for (Figure& figure : metrics.figures) figure.value = Rounded(figure.value, 6);
 }
 
 void Round(PairedComparison& drop) {
@@ -29,7 +30,8 @@ void Round(PairedComparison& drop) {
 
 std::optional<double> StageChain::CalibrationAccuracy() {
   constexpr std::int64_t kEnough = 1000;  // images
-  if (CalibrationSource() != "training" || Data().calibration.size() == 0) return std::nullopt;
+  const bool classes = recipe_.data.task.empty();
+  if (!classes || CalibrationSource() != "training" || Data().calibration.size() == 0) return std::nullopt;
   const auto some = Data().calibration.Head(std::min(kEnough, Data().calibration.size()));
   const auto logits =
       PredictLogits(Model().module, some, normalizer_, recipe_.verify.batch, "calibration, float", progress_);
@@ -101,8 +103,7 @@ double StageChain::GuardNll(const std::vector<int>& bits, const std::vector<Leve
   auto applied = Applied(bits, choices, options);
   (void)Correct(applied, bits, options, calibration.Head(half));
   const Dataset judged = calibration.Select(torch::arange(half, calibration.size()));
-  const auto logits = PredictLogits(applied.module, judged, normalizer_, Batch(), "guard", progress_);
-  return Rounded(EvaluateLogits(logits, judged.labels).metrics.nll, 6);
+  return Rounded(Evaluate(applied.module, judged, normalizer_, Batch(), "guard", progress_).metrics.nll, 6);
 }
 
 void StageChain::Guard(Plan& plan) {

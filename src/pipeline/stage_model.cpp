@@ -1,4 +1,7 @@
 // The first stage of the chain: a model that is trained here, or one from a file.
+#include <torch/types.h>
+#include <torch/utils.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -90,7 +93,8 @@ const StageRecord& StageChain::ModelRecord() {
                                   {"by_images", network_->has_rare_layers},
                                   {"note", note},
                                   {"classes", Data().train.classes},
-                                  {"calibration", Data().calibration.size()}};
+                                  {"calibration", Data().calibration.size()},
+                                  {"noise", NoiseOf(*network_)}};
     return {.input = {}, .content = content, .facts = JsonText(facts)};
   });
   const auto facts = nlohmann::json::parse(model_record_->facts);
@@ -98,10 +102,46 @@ const StageRecord& StageChain::ModelRecord() {
     network_ = Described(module, ModelNameOf(file), facts.at("input_shape").get<std::vector<std::int64_t>>(),
                          facts.at("by_images").get<bool>() ? some_images() : torch::Tensor());
   }
+  SetNoise(facts.value("noise", 0.0));
   model_note_ = facts.at("note").get<std::string>();
   if (!model_note_.empty()) progress_.Warn(model_note_);
   UseInputsOf(*network_);
   return *model_record_;
+}
+
+// The images are few where outputs are many; a variance needs no more.
+double StageChain::NoiseOf(const bitplan::Network& network) {
+  constexpr std::int64_t kImages = 2048, kBatch = 64;
+  const auto& train = Data().train;
+  if (!train.Task().has_noise()) return 0.0;
+  const torch::NoGradGuard no_grad;
+  double sum = 0.0;
+  const auto count = std::min(kImages, train.size());
+  for (std::int64_t begin = 0; begin < count; begin += kBatch) {
+    const auto some = torch::arange(begin, std::min(begin + kBatch, count));
+    const auto outputs = RunForward(network.module, normalizer_.Apply(train.images.index_select(0, some)));
+    const auto targets = train.labels.index_select(0, some);
+    sum += (outputs.reshape({some.size(0), -1}) - targets.reshape({some.size(0), -1}))
+               .square()
+               .mean(1, false, torch::kFloat64)
+               .sum()
+               .item<double>();
+  }
+  return sum / static_cast<double>(count);
+}
+
+void StageChain::SetNoise(double variance) {
+  const auto& likelihood = Data().train.likelihood;  // shared by all splits
+  if (likelihood && likelihood->has_noise()) likelihood->SetNoise(variance);
+}
+
+std::string StageChain::ModelInput() {
+  std::string input = ModelRecord().content;
+  if (recipe_.model.file.empty()) return input;
+  for (const Layer& layer : Model().layers) {
+    if (layer.kind != "conv2d" && layer.kind != "linear") input += " " + layer.kind + " " + layer.name;
+  }
+  return input;
 }
 
 const bitplan::Network& StageChain::Model() {

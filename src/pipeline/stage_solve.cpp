@@ -91,8 +91,8 @@ Solution StageChain::Solve() {
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
-  const auto input = Sha256OfParts({"allocate/13", RangeEvidenceHash(), measured.content, draws.content,
-                                    ModelRecord().content, Section("allocate"), Section("quantizer"),
+  const auto input = Sha256OfParts({"allocate/13", RangeEvidenceHash(), measured.content, draws.content, ModelInput(),
+                                    Section("allocate"), Section("quantizer"),
                                     allocator.needs_oracle ? DataHash(false) : std::string(), CalibrationSeed()});
   const auto seed = recipe_.CalibrationSeed();
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
@@ -146,7 +146,7 @@ Allocation StageChain::Solve(const AllocateOptions& options, std::uint64_t seed,
     Recipe asked = recipe_;
     asked.allocate = options;
     asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-    input = Sha256OfParts({"solve/4", measured.content, ModelRecord().content, DataHash(false),
+    input = Sha256OfParts({"solve/4", measured.content, ModelInput(), DataHash(false),
                            DumpRecipeSection(asked, "allocate"), Section("quantizer"), Section("sensitivity"),
                            std::to_string(seed) + (CalibrationSeed() == Seed() ? "" : " of " + CalibrationSeed())});
     if (const auto kept = folder_.Find("solve", input)) {

@@ -27,7 +27,7 @@ Recipe StageChain::PosteriorRecipe(const std::string& estimator) const {
 }
 
 std::string StageChain::PosteriorInput(const std::string& estimator) {
-  return Sha256OfParts({"posterior/3", ModelRecord().content, DataHash(false),
+  return Sha256OfParts({"posterior/3", ModelInput(), DataHash(false),
                         DumpRecipeSection(PosteriorRecipe(estimator), "posterior"), CalibrationSeed()});
 }
 
@@ -96,7 +96,7 @@ std::string StageChain::FitsInput() {
   const std::string images = RangesByOutputs() ? std::string(CentringName(CentringOf(quantizer))) + " " +
                                                      std::to_string(quantizer.correction_samples)
                                                : std::string();
-  return Sha256OfParts({"fits/2", ModelRecord().content, RangeEvidenceHash(), quantizer.scheme, quantizer.granularity,
+  return Sha256OfParts({"fits/2", ModelInput(), RangeEvidenceHash(), quantizer.scheme, quantizer.granularity,
                         quantizer.range, quantizer.grid, images, CalibrationSeed()});
 }
 
@@ -141,7 +141,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {
-    return Sha256OfParts({"sensitivity/8", ModelRecord().content, posterior,
+    return Sha256OfParts({"sensitivity/8", ModelInput(), posterior,
                           recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
                           DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
                           DumpRecipeSection(recipe, "quantizer"), BitsText(Widths()), CalibrationSeed()});
@@ -195,8 +195,8 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   const bool scores = allocator.needs_posterior || FindSensitivityMetric(metric).needs_posterior;
   const auto input =
       Sha256OfParts({"draws/8", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
-                     ModelRecord().content, DataHash(false), Section("posterior"), Section("sensitivity"),
-                     Section("quantizer"), std::to_string(draws), CalibrationSeed()});
+                     ModelInput(), DataHash(false), Section("posterior"), Section("sensitivity"), Section("quantizer"),
+                     std::to_string(draws), CalibrationSeed()});
   const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric,
                     file = CalibrationFile(stage + ".json");
   const auto record = Ensure(stage, input, {file}, [&]() -> StageRecord {

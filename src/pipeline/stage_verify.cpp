@@ -34,14 +34,14 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
-  return Sha256OfParts({"apply/16", ModelRecord().content, DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+  return Sha256OfParts({"apply/16", ModelInput(), DataHash(false), DumpRecipeSection(recipe, "quantizer"),
                         BitsAndChoices(plan), CalibrationSeed(), RangeEvidenceHash()});
 }
 
 std::string StageChain::VerifyInput(const StageRecord& apply, const Plan& plan) {
   const auto reference = FloatCorrectedInput(CorrectionOf(apply.facts).chosen, BitsOf(plan));
-  return Sha256OfParts({"verify/4", ModelRecord().content, apply.content, DataHash(true), Section("verify"),
-                        CalibrationSeed(), reference, reference.empty() ? "" : DataHash(false)});
+  return Sha256OfParts({"verify/4", ModelInput(), apply.content, DataHash(true), Section("verify"), CalibrationSeed(),
+                        reference, reference.empty() ? "" : DataHash(false)});
 }
 
 std::string StageChain::PlaceOf(const Plan& plan, bool edited) {

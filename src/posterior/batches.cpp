@@ -121,22 +121,10 @@ torch::Tensor DrawSamples(const Dataset& data, std::int64_t samples, RandomStrea
   return torch::tensor(order, torch::kInt64);
 }
 
-torch::Tensor RandomSigns(const torch::Tensor& like, RandomStream& stream) {
-  torch::Tensor signs = torch::empty(like.sizes(), torch::kFloat32);
-  auto* const values = signs.data_ptr<float>();
-  std::uint64_t word = 0;
-  for (std::int64_t i = 0; i < signs.numel(); ++i, word >>= 1) {
-    if (i % 64 == 0) word = stream.Next();
-    values[i] = (word & 1) != 0 ? 1.0F : -1.0F;
-  }
-  return signs;
-}
-
-torch::Tensor FisherSketch(torch::jit::Module& module, const torch::Tensor& images, RandomStream& stream) {
-  const torch::Tensor logits = RunForward(module, images);
-  const torch::Tensor p = logits.detach().softmax(1);
-  const torch::Tensor root_signs = p.sqrt() * RandomSigns(p, stream);
-  return (logits * (root_signs - p * root_signs.sum(1, /*keepdim=*/true))).sum();
+torch::Tensor FisherSketch(const torch::jit::Module& module, const Dataset& data, const torch::Tensor& rows,
+                           const Normalizer& normalizer, RandomStream& stream) {
+  const torch::Tensor outputs = RunForward(module, normalizer.Apply(data.images.index_select(0, rows)));
+  return data.Task().Sketch(outputs, data.labels.index_select(0, rows), stream);
 }
 
 }  // namespace bitplan

@@ -9,6 +9,7 @@
 #include "bitplan/core/random.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
+#include "likelihoods/categorical.h"
 
 namespace bitplan {
 
@@ -39,14 +40,11 @@ void RequireGradients(const Network& network, const Dataset& data, const Normali
 // `samples` random rows of the data set without repetition (all, in random order, when samples exceeds it): int64.
 [[nodiscard]] torch::Tensor DrawSamples(const Dataset& data, std::int64_t samples, RandomStream& stream);
 
-// Independent +1 and -1 with equal probability: float32, shape of `like`.
-[[nodiscard]] torch::Tensor RandomSigns(const torch::Tensor& like, RandomStream& stream);
-
-// A scalar whose gradient g with respect to the weights has E[g g'] = N F over the random signs, N images, F their mean
-// Fisher information: sum_n <z_n, L_n xi_n> with logits z, random signs xi and L = diag(sqrt p) - p sqrt(p)', so that
-// L L' = diag(p) - p p', the information of the labels about the logits; cross terms between images vanish. One
-// backward pass, as with one sampled label per image, but every class of every image speaks: a confident network seldom
-// draws a label that says anything.
-[[nodiscard]] torch::Tensor FisherSketch(torch::jit::Module& module, const torch::Tensor& images, RandomStream& stream);
+// A scalar whose gradient g with respect to the weights has E[g g'] = N F over the random signs, for the N images
+// `rows` (int64 [N]) of `data` and F their mean Fisher information: Likelihood::Sketch of the data's task. Cross terms
+// between images vanish. One backward pass, as with one sampled label per image, but every class of every image speaks:
+// a confident network seldom draws a label that says anything.
+[[nodiscard]] torch::Tensor FisherSketch(const torch::jit::Module& module, const Dataset& data,
+                                         const torch::Tensor& rows, const Normalizer& normalizer, RandomStream& stream);
 
 }  // namespace bitplan

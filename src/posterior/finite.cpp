@@ -15,25 +15,13 @@ namespace {
 
 constexpr std::int64_t kActivationBatch = 128;
 
-torch::Tensor LogitsOf(const torch::jit::Module& module, const Dataset& data, const torch::Tensor& rows,
-                       const Normalizer& normalizer) {
+torch::Tensor OutputsOf(const torch::jit::Module& module, const Dataset& data, const torch::Tensor& rows,
+                        const Normalizer& normalizer) {
   const torch::NoGradGuard no_grad;
   return RunForward(module, normalizer.Apply(data.images.index_select(0, rows)));
 }
 
 }  // namespace
-
-torch::Tensor HaveProbabilities(const torch::Tensor& logits) {
-  const torch::Tensor values = logits.detach();
-  // A maximum is NaN where a value is, +inf where one is, and -inf where all are.
-  return values.amax(1).isfinite();
-}
-
-torch::Tensor RowDivergences(const torch::Tensor& log_p, const torch::Tensor& log_q) {
-  const torch::Tensor p = log_p.exp(), difference = log_p - log_q;
-  // Chosen before it is multiplied, so that gradients stay finite too.
-  return (p * torch::where(p.gt(0.0), difference, torch::zeros_like(difference))).sum(1);
-}
 
 double MeanNotNegative(const torch::Tensor& values) {
   const double mean = values.mean(torch::kFloat64).item<double>();
@@ -66,19 +54,18 @@ void RefuseImage(const Dataset& data, const torch::Tensor& rows, const std::stri
                           what, data.ImageName(rows[0].item<std::int64_t>()), Counted(rows.size(0) - 1, "image")));
 }
 
-void RequireProbabilities(const torch::Tensor& logits, const torch::jit::Module& module, const Dataset& data,
-                          const torch::Tensor& rows, const Normalizer& normalizer) {
-  if (HaveProbabilities(logits).all().item<bool>()) return;
-  RefuseImage(data, rows, "the network's output", [&](const torch::Tensor& row) {
-    return HaveProbabilities(LogitsOf(module, data, row, normalizer)).all().item<bool>();
-  });
+void RequireSound(const torch::Tensor& outputs, const torch::jit::Module& module, const Dataset& data,
+                  const torch::Tensor& rows, const Normalizer& normalizer) {
+  const auto are_sound = [&](const torch::Tensor& some) { return data.Task().AreSound(some).all().item<bool>(); };
+  if (are_sound(outputs)) return;
+  RefuseImage(data, rows, "the network's output",
+              [&](const torch::Tensor& row) { return are_sound(OutputsOf(module, data, row, normalizer)); });
 }
 
 void RefuseLoss(const torch::jit::Module& module, const Dataset& data, const torch::Tensor& rows,
                 const Normalizer& normalizer) {
   const auto is_sound = [&](const torch::Tensor& row) {
-    const torch::Tensor log_p = LogitsOf(module, data, row, normalizer).log_softmax(1);
-    return AreFinite({torch::nll_loss(log_p, data.labels.index_select(0, row))});
+    return AreFinite({data.Task().Loss(OutputsOf(module, data, row, normalizer), data.labels.index_select(0, row))});
   };
   std::vector<torch::Tensor> bad;
   for (const torch::Tensor& row : rows.split(1)) {
@@ -102,9 +89,9 @@ void RequireFiniteActivations(const Network& network, const Dataset& data, const
     {
       const Tap tap(network, network.module,
                     {.on_layer_input = look, .on_layer_output = nullptr, .on_batch_norm_input = nullptr});
-      logits = LogitsOf(network.module, data, some, normalizer);
+      logits = OutputsOf(network.module, data, some, normalizer);
     }
-    return where.empty() && HaveProbabilities(logits).all().item<bool>();
+    return where.empty() && data.Task().AreSound(logits).all().item<bool>();
   };
   for (const torch::Tensor& some : rows.split(kActivationBatch)) {
     ThrowIfInterrupted();

@@ -11,16 +11,9 @@
 #include "bitplan/core/error.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
+#include "likelihoods/categorical.h"
 
 namespace bitplan {
-
-// bool [n]: the rows of logits [n, classes] that a softmax turns into probabilities: no NaN, no +inf, and not -inf
-// throughout. A class with the logit -inf has probability zero: that is how classes are masked.
-[[nodiscard]] torch::Tensor HaveProbabilities(const torch::Tensor& logits);
-
-// KL(p || q) of every row in nats, from log-probabilities [n, classes]. Where p is zero a class counts nothing,
-// whatever q says of it.
-[[nodiscard]] torch::Tensor RowDivergences(const torch::Tensor& log_p, const torch::Tensor& log_q);
 
 // The mean of non-negative values whose rounding errors may lie below zero; NaN stays NaN.
 [[nodiscard]] double MeanNotNegative(const torch::Tensor& values);
@@ -35,17 +28,17 @@ namespace bitplan {
 [[noreturn]] void RefuseImage(const Dataset& data, const torch::Tensor& rows, const std::string& what,
                               const std::function<bool(const torch::Tensor& row)>& is_sound);
 
-// Error(kData) as above unless all `logits`, of `rows` of `data`, give probabilities. The image is looked for with
-// `module`.
-void RequireProbabilities(const torch::Tensor& logits, const torch::jit::Module& module, const Dataset& data,
-                          const torch::Tensor& rows, const Normalizer& normalizer);
+// Error(kData) as above unless all `outputs`, of `rows` of `data`, are sound (Likelihood::AreSound of the data's task):
+// logits that give probabilities. The image is looked for with `module`.
+void RequireSound(const torch::Tensor& outputs, const torch::jit::Module& module, const Dataset& data,
+                  const torch::Tensor& rows, const Normalizer& normalizer);
 
 // Error as above when the labelled loss of some rows alone is not finite. Nothing when all are finite, and when of
 // several none is though their pixels are: then it is the network.
 void RefuseLoss(const torch::jit::Module& module, const Dataset& data, const torch::Tensor& rows,
                 const Normalizer& normalizer);
 
-// One pass: error as above unless the inputs of all layers are finite and all logits give probabilities.
+// One pass: error as above unless the inputs of all layers are finite and all outputs are sound.
 void RequireFiniteActivations(const Network& network, const Dataset& data, const torch::Tensor& rows,
                               const Normalizer& normalizer);
 

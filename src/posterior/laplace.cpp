@@ -25,7 +25,6 @@ double PriorSigma(const torch::Tensor& weight, const PosteriorOptions& options) 
 
 Posterior EstimateLaplace(const Network& network, const Dataset& train, const Normalizer& normalizer,
                           const PosteriorOptions& options, std::uint64_t seed, ProgressSink& progress) {
-  torch::jit::Module module = network.module;
   const GradientScope scope(network);
   std::vector<torch::Tensor> squares;
   for (const torch::Tensor& weight : scope.weights()) squares.push_back(torch::zeros_like(weight));
@@ -39,8 +38,7 @@ Posterior EstimateLaplace(const Network& network, const Dataset& train, const No
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min<std::int64_t>(begin + options.batch, samples));
     const auto gradients_of = [&](const torch::Tensor& some, RandomStream& stream) {
-      const torch::Tensor images = normalizer.Apply(train.images.index_select(0, some));
-      return GradientsOf(FisherSketch(module, images, stream), scope.weights());
+      return GradientsOf(FisherSketch(network.module, train, some, normalizer, stream), scope.weights());
     };
     const auto gradients = gradients_of(rows, signs);
     if (!AreFinite(gradients)) {

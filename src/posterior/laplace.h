@@ -1,7 +1,7 @@
 // Diagonal Laplace approximation: mu = the trained weights, 1/sigma_i^2 = N F_i + 1/s^2.
 //
 // F is the diagonal Fisher information of one sample. Every minibatch gives one gradient g of a random sketch of its
-// logits with E[g g'] = sum_n F_n (FisherSketch in batches.h), so one forward and one backward pass per minibatch
+// outputs with E[g g'] = sum_n F_n (FisherSketch in batches.h), so one forward and one backward pass per minibatch
 // suffice:
 //   F_i ~ (1 / samples) sum over minibatches g_i^2.
 // Unbiased for any batch size; a smaller batch has the smaller variance. Labels sampled from the predictive

@@ -67,7 +67,7 @@ Posterior EstimateSvi(const Network& network, const Dataset& train, const Normal
             divergence + ((sigma.square() + mean.square()) / (2.0 * s * s) - torch::log(sigma / s) - 0.5).sum();
       }
       const torch::Tensor logits = RunForward(module, normalizer.Apply(train.images.index_select(0, rows)));
-      const torch::Tensor nll = torch::nll_loss(logits.log_softmax(1), train.labels.index_select(0, rows));
+      const torch::Tensor nll = train.Task().Loss(logits, train.labels.index_select(0, rows));
       const torch::Tensor loss = nll + divergence / n;  // minus the bound, nats per sample
       if (!std::isfinite(nll.item<double>())) {
         RefuseLoss(network.module, train, rows, normalizer);  // unless it is the drawn weights

@@ -166,8 +166,7 @@ class Corrector {
 double CalibrationNll(const Network& network, const torch::jit::Module& module, const Dataset& calibration,
                       const Normalizer& normalizer, ProgressSink& progress) {
   const int batch = static_cast<int>(std::min(kStatisticsBatch, ImagesAtOnce(network)));
-  const torch::Tensor logits = PredictLogits(module, calibration, normalizer, batch, "calibration", progress);
-  return EvaluateLogits(logits, calibration.labels).metrics.nll;
+  return Evaluate(module, calibration, normalizer, batch, "calibration", progress).metrics.nll;
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ namespace {
 constexpr std::int64_t kKeptValues = std::int64_t{1} << 26;  // float32: 256 MiB
 
 std::int64_t ChannelDim(const Layer& layer, const torch::Tensor& output) {
-  return layer.kind == "conv2d" ? output.dim() - 3 : output.dim() - 1;
+  const auto behind = layer.is_convolution() ? static_cast<std::int64_t>(layer.position_dims()) : 0;
+  return output.dim() - 1 - behind;
 }
 
 // [channels] spread over one dimension of a tensor with `dims` dimensions.

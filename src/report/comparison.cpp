@@ -276,7 +276,8 @@ ReportFiles WriteComparison(const Comparison& comparison, const std::filesystem:
   WriteFileAtomically(files.csv, ComparisonCsv(comparison));
   WriteFileAtomically(files.json, ComparisonJson(comparison));
   const auto figures = DrawFigures(comparison, folder / "plots");
-  files.plots = std::all_of(figures.begin(), figures.end(), [](const Figure& figure) { return !figure.svg.empty(); });
+  files.plots =
+      std::all_of(figures.begin(), figures.end(), [](const DrawnFigure& figure) { return !figure.svg.empty(); });
   WriteFileAtomically(files.html, ComparisonHtml(comparison, figures));
   return files;
 }

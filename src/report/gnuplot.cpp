@@ -59,7 +59,7 @@ std::string GnuplotHeader(const std::string& name, int width, int height) {
              width, height, name);
 }
 
-std::vector<Figure> Draw(const std::vector<Drawing>& drawings, const std::filesystem::path& folder) {
+std::vector<DrawnFigure> Draw(const std::vector<Drawing>& drawings, const std::filesystem::path& folder) {
   EnsureWritableFolder(folder);
   // What an earlier report drew and this one does not is gone.
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
@@ -67,13 +67,13 @@ std::vector<Figure> Draw(const std::vector<Drawing>& drawings, const std::filesy
     std::error_code ignored;
     if (kind == ".svg" || kind == ".dat" || kind == ".gp") std::filesystem::remove(entry.path(), ignored);
   }
-  std::vector<Figure> figures;
+  std::vector<DrawnFigure> figures;
   for (const Drawing& drawing : drawings) {
     if (drawing.name.empty()) continue;
     const auto svg = folder / (drawing.name + ".svg");
     WriteFileAtomically(folder / (drawing.name + ".dat"), drawing.data);
     WriteFileAtomically(folder / (drawing.name + ".gp"), drawing.script);
-    Figure figure{drawing.name, drawing.caption, ""};
+    DrawnFigure figure{drawing.name, drawing.caption, ""};
     if (RunGnuplot(folder, drawing.name + ".gp") && std::filesystem::exists(svg)) figure.svg = ReadFile(svg, "figure");
     figures.push_back(std::move(figure));
   }

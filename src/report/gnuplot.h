@@ -7,7 +7,7 @@
 
 namespace bitplan {
 
-struct Figure {
+struct DrawnFigure {
   std::string name;     // of the files, without extension
   std::string caption;  // one sentence
   std::string svg;      // empty: gnuplot was not there or failed
@@ -28,6 +28,6 @@ struct Drawing {
 [[nodiscard]] std::string GnuplotHeader(const std::string& name, int width = 900, int height = 520);
 
 // Writes NAME.dat, NAME.gp and NAME.svg of every drawing into `folder`.
-[[nodiscard]] std::vector<Figure> Draw(const std::vector<Drawing>& drawings, const std::filesystem::path& folder);
+[[nodiscard]] std::vector<DrawnFigure> Draw(const std::vector<Drawing>& drawings, const std::filesystem::path& folder);
 
 }  // namespace bitplan

@@ -59,9 +59,9 @@ std::string HtmlPage(const std::string& title, const std::string& body) {
       HtmlText(title), kStyle, body);
 }
 
-std::string HtmlFigures(const std::vector<Figure>& figures) {
+std::string HtmlFigures(const std::vector<DrawnFigure>& figures) {
   std::string html;
-  for (const Figure& figure : figures) {
+  for (const DrawnFigure& figure : figures) {
     const std::string drawing =
         figure.svg.empty()
             ? fmt::format("<p>(gnuplot was not found or failed; data and script are in plots/{}.dat and .gp)</p>",
@@ -159,7 +159,7 @@ std::string Row(const ComparedPlan& plan, bool recommended, bool corrected) {
 
 }  // namespace
 
-std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figure>& figures) {
+std::string ComparisonHtml(const Comparison& comparison, const std::vector<DrawnFigure>& figures) {
   std::string html = fmt::format(
       "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3}; float accuracy {4:.2f} %, NLL {5:.4f}. Every plan saw "
       "the same samples. Intervals, in points of accuracy, are {6}; a plan whose interval to the best of its "

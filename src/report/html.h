@@ -13,8 +13,8 @@ namespace bitplan {
 [[nodiscard]] std::string HtmlText(const std::string& text);
 [[nodiscard]] std::string HtmlPage(const std::string& title, const std::string& body);
 // Drawings inside the page, with their captions.
-[[nodiscard]] std::string HtmlFigures(const std::vector<Figure>& figures);
+[[nodiscard]] std::string HtmlFigures(const std::vector<DrawnFigure>& figures);
 
-[[nodiscard]] std::string ComparisonHtml(const Comparison& comparison, const std::vector<Figure>& figures);
+[[nodiscard]] std::string ComparisonHtml(const Comparison& comparison, const std::vector<DrawnFigure>& figures);
 
 }  // namespace bitplan

@@ -161,7 +161,7 @@ Drawing Bits(const Comparison& comparison) {
 
 }  // namespace
 
-std::vector<Figure> DrawFigures(const Comparison& comparison, const std::filesystem::path& folder) {
+std::vector<DrawnFigure> DrawFigures(const Comparison& comparison, const std::filesystem::path& folder) {
   const bool planned = std::any_of(comparison.plans.begin(), comparison.plans.end(),
                                    [](const ComparedPlan& plan) { return plan.failure.empty(); });
   std::vector<Drawing> drawings = {Sigmas(comparison)};

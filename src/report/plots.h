@@ -10,6 +10,6 @@
 namespace bitplan {
 
 // NAME.dat, NAME.gp and NAME.svg in `folder`.
-[[nodiscard]] std::vector<Figure> DrawFigures(const Comparison& comparison, const std::filesystem::path& folder);
+[[nodiscard]] std::vector<DrawnFigure> DrawFigures(const Comparison& comparison, const std::filesystem::path& folder);
 
 }  // namespace bitplan

@@ -54,7 +54,34 @@ std::string MetricsRow(const std::string& name, const Metrics& metrics) {
                      HtmlText(name), 100.0 * metrics.accuracy, metrics.nll, metrics.brier, metrics.ece);
 }
 
+// Of another task than classification.
+std::string MeasuredTask(const Verification& verified) {
+  std::string html =
+      fmt::format("<h2>Float against quantized</h2>\n<p>{}, {}; task {}.</p>\n<table><tr><th>network</th>",
+                  HtmlText(verified.data), Counted(verified.samples, "sample"), HtmlText(verified.task));
+  for (const Figure& figure : verified.float_model.figures) {
+    html += fmt::format("<th>{}</th>", HtmlText(FindFigureKind(figure.name).title));
+  }
+  html += "</tr>\n";
+  const auto row = [&](const char* name, const Metrics& metrics) {
+    html += fmt::format("<tr><td>{}</td>", name);
+    for (const Figure& figure : metrics.figures) html += fmt::format("<td>{}</td>", FigureText(figure));
+    html += "</tr>\n";
+  };
+  row("float", verified.float_model);
+  if (verified.float_corrected) row("float, corrected", verified.float_corrected->metrics);
+  row("quantized", verified.quantized);
+  const PairedComparison& drop = verified.accuracy_drop;
+  const FigureKind& score = FindFigureKind(verified.score());
+  const double scale = score.share ? 100.0 : 1.0;
+  return html +
+         fmt::format("</table>\n<p>Drop of {} {:.4f}{}, paired 95 % interval over images [{:.4f}, {:.4f}].</p>\n",
+                     HtmlText(score.title), scale * drop.drop + 0.0, score.share ? " points" : "",
+                     scale * drop.ci_low + 0.0, scale * drop.ci_high + 0.0);
+}
+
 std::string Measured(const Verification& verified) {
+  if (!verified.task.empty()) return MeasuredTask(verified);
   std::string html = fmt::format(
       "<h2>Float against quantized</h2>\n<p>{}, {}.</p>\n<table><tr><th>network</th><th>accuracy</th><th>NLL</th>"
       "<th>Brier</th><th>ECE</th></tr>\n",

@@ -91,6 +91,45 @@ Displacements LoadDisplacements(const std::filesystem::path& file) {
   return {GetTensor(module, "logits"), GetTensor(module, "displacement")};
 }
 
+namespace {
+
+// The same table for outputs of any shape, which are many for every image: of every setting only the divergences are
+// kept, and the metric keeps no displacements.
+void MeasureDivergences(const SensitivityInputs& inputs, AllocationProblem& problem, ProgressSink& progress) {
+  const torch::NoGradGuard no_grad;
+  QuantizedRun run(inputs, inputs.options.samples, "sensitivity/samples");
+  const auto layers = static_cast<std::int64_t>(problem.units.size());
+  const auto widths = static_cast<std::int64_t>(inputs.widths.size());
+  const std::int64_t count = run.images().size(0), step = run.step();
+  const torch::Tensor reference = run.Logits();
+  run.RequireSound(reference);
+  const torch::Tensor divergence = torch::empty({layers, widths, count});
+  OneLayerRuns runs(inputs, run.quantized(), run.corrects());
+  progress.Begin("sensitivity predictive", layers * widths * ((count + step - 1) / step), "settings");
+  for (std::int64_t begin = 0; begin < count; begin += step) {
+    const auto part = [&](const torch::Tensor& of_all) {
+      return of_all.slice(0, begin, std::min(begin + step, count));
+    };
+    runs.Logits(part(run.images()), [&](std::size_t l, std::size_t k, const torch::Tensor& outputs) {
+      part(divergence[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)])
+          .copy_(inputs.train.Task().Divergences(part(reference), outputs, part(run.labels())));
+      progress.Advance(1);
+    });
+  }
+  progress.End("");
+  const TableBootstrap bootstrap(count, inputs.seed);
+  for (std::size_t l = 0; l < problem.units.size(); ++l) {
+    auto& rise = problem.loss_rise.emplace_back();
+    for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
+      const torch::Tensor of_images = divergence[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)];
+      bootstrap.Fill(problem, l, k, of_images);
+      rise.push_back(MeanNotNegative(of_images));
+    }
+  }
+}
+
+}  // namespace
+
 AllocationProblem MeasurePredictive(const SensitivityInputs& inputs, ProgressSink& progress) {
   LayerFits fits{{}, inputs.widths, {}};
   const QuantizedLayers quantized = FitAllWidths(inputs);
@@ -98,6 +137,11 @@ AllocationProblem MeasurePredictive(const SensitivityInputs& inputs, ProgressSin
   fits.fits = quantized.fits;
   SensitivityInputs known = inputs;
   known.fits = &fits;
+  if (inputs.train.likelihood) {
+    MeasureDivergences(known, problem, progress);
+    if (inputs.displacements != nullptr) *inputs.displacements = {torch::empty({0, 0}), torch::empty({0, 0, 0, 0})};
+    return problem;
+  }
   Displacements displacements = MeasureDisplacements(known, progress);
   problem.loss_rise = DivergenceTable(displacements);
   const torch::Tensor& logits = displacements.logits;

@@ -30,8 +30,8 @@ std::vector<double> Traces(const SensitivityInputs& inputs, ProgressSink& progre
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kHessianBatch, index.size(0)));
     const auto gradients_of = [&](const torch::Tensor& some) {
       const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, some));
-      const torch::Tensor log_p = RunForward(module, images).log_softmax(1);
-      const torch::Tensor loss = torch::nll_loss(log_p, inputs.train.labels.index_select(0, some));
+      const torch::Tensor loss =
+          inputs.train.Task().Loss(RunForward(module, images), inputs.train.labels.index_select(0, some));
       return GradientsOf(loss, scope.weights(), /*create_graph=*/true);
     };
     const auto gradients = gradients_of(rows);

@@ -37,12 +37,13 @@ AllocationProblem MeasureByQuantizing(const SensitivityInputs& inputs, ProgressS
   for (std::int64_t begin = 0; begin < count; begin += step) {
     const std::int64_t end = std::min(begin + step, count);
     const torch::Tensor batch = images.slice(0, begin, end);
-    const torch::Tensor reference = RunForward(inputs.network.module, batch).log_softmax(1);
-    RequireProbabilities(reference, inputs.network.module, inputs.train, index.slice(0, begin, end), inputs.normalizer);
+    const torch::Tensor rows = index.slice(0, begin, end), labels = inputs.train.labels.index_select(0, rows);
+    const torch::Tensor reference = RunForward(inputs.network.module, batch);
+    RequireSound(reference, inputs.network.module, inputs.train, rows, inputs.normalizer);
     runs.Logits(batch, [&](std::size_t l, std::size_t k, const torch::Tensor& logits) {
       divergence[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)]
           .slice(0, begin, end)
-          .copy_(RowDivergences(reference, logits.log_softmax(1)));
+          .copy_(inputs.train.Task().Divergences(reference, logits, labels));
       progress.Advance(1);
     });
   }

@@ -126,7 +126,7 @@ class NetworkOracle : public LikelihoodOracle {
     }
     const Tap tap(network_, network_.module, std::move(handlers));
     const torch::Tensor logits = RunForward(network_.module, images_);
-    const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), labels_);
+    const torch::Tensor loss = inputs_.train.Task().Loss(logits, labels_);
     if (!AreFinite({loss})) {
       RefuseLoss(inputs_.network.module, inputs_.train, rows_, inputs_.normalizer);
       throw Error(ErrorKind::kData, "the loss of " + inputs_.train.ImageName(rows_[0].item<std::int64_t>()) +

@@ -80,7 +80,7 @@ torch::Tensor WhereFinite(const torch::Tensor& condition, const torch::Tensor& v
 // Images of a minibatch: at most kOutputBatch, and no more than bound the outputs of all layers to kOutputValues.
 std::int64_t ImagesOfMinibatch(const Network& network) {
   std::int64_t values = 0;
-  for (const Layer& layer : network.layers) values += layer.macs * layer.output_channels() / layer.weights();
+  for (const Layer& layer : network.layers) values += layer.output_values;
   return std::clamp<std::int64_t>(kOutputValues / std::max<std::int64_t>(1, values), 1, kOutputBatch);
 }
 
@@ -123,7 +123,7 @@ AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, Pro
     torch::jit::Module module = inputs.network.module;
     torch::Tensor logits;
     reference = RunTapped(inputs.network, module, images, &logits);
-    RequireProbabilities(logits, module, inputs.train, rows, inputs.normalizer);
+    RequireSound(logits, module, inputs.train, rows, inputs.normalizer);
   };
   const auto distance = [&](std::size_t, const Outputs& quantized) {
     double total = 0.0, points = 0.0;
@@ -151,9 +151,9 @@ AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressS
     const GradientScope scope(inputs.network);
     torch::Tensor logits;
     reference = RunTapped(inputs.network, module, images, &logits);
-    RequireProbabilities(logits, module, inputs.train, rows, inputs.normalizer);
+    RequireSound(logits, module, inputs.train, rows, inputs.normalizer);
     const torch::Tensor labels = inputs.train.labels.index_select(0, rows);
-    const torch::Tensor loss = torch::nll_loss(logits.log_softmax(1), labels, {}, at::Reduction::Sum);
+    const torch::Tensor loss = inputs.train.Task().Loss(logits, labels, /*mean=*/false);
     std::vector<torch::Tensor> flat;
     for (const auto& uses : reference) flat.insert(flat.end(), uses.begin(), uses.end());
     const auto by_output = GradientsOf(loss, flat);

@@ -25,7 +25,6 @@ constexpr double kCoherenceCeiling = 1e6;
 // the minibatches is the rise along the errors, nats per sample.
 torch::Tensor RiseAlongErrors(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
                               ProgressSink& progress) {
-  torch::jit::Module module = inputs.network.module;
   const GradientScope scope(inputs.network);
   RandomStream draws(inputs.seed, "sensitivity/samples");
   RandomStream signs(inputs.seed, "sensitivity/signs");
@@ -44,8 +43,8 @@ torch::Tensor RiseAlongErrors(const SensitivityInputs& inputs, const QuantizedLa
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kCoherenceBatch, samples));
     const auto gradients_of = [&](const torch::Tensor& some, RandomStream& stream) {
-      const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, some));
-      return GradientsOf(FisherSketch(module, images, stream), scope.weights());
+      return GradientsOf(FisherSketch(inputs.network.module, inputs.train, some, inputs.normalizer, stream),
+                         scope.weights());
     };
     const auto gradients = gradients_of(rows, signs);
     if (!AreFinite(gradients)) {

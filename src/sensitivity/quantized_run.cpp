@@ -15,6 +15,14 @@ namespace bitplan {
 namespace {
 
 constexpr std::int64_t kRunBatch = 128;
+constexpr std::int64_t kKeptOutputs = std::int64_t{1} << 27;  // float32: 512 MiB
+
+// Images whose outputs are kept at once, where an image may have many.
+std::int64_t ImagesKept(const SensitivityInputs& inputs) {
+  const torch::Tensor image = inputs.normalizer.Apply(inputs.train.images.slice(0, 0, 1));
+  return std::max<std::int64_t>(
+      1, kKeptOutputs / std::max<std::int64_t>(1, RunForward(inputs.network.module, image).numel()));
+}
 
 }  // namespace
 
@@ -28,6 +36,7 @@ QuantizedRun::QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples
   const torch::NoGradGuard no_grad;
   RandomStream draws(inputs.seed, stream);
   if (correct_) samples = std::min(samples, ImagesAtOnce(inputs.network));  // they all pass at once
+  if (inputs.train.likelihood) samples = std::min(samples, ImagesKept(inputs));
   index_ = DrawSamples(inputs.train, std::max<std::int64_t>(1, samples), draws);
   images_ = inputs.normalizer.Apply(inputs.train.images.index_select(0, index_));
   labels_ = inputs.train.labels.index_select(0, index_);

@@ -24,14 +24,14 @@ class QuantizedRun {
   void Set(std::size_t layer, int column);
   // [n, classes] of all images, or of the first `first`.
   [[nodiscard]] torch::Tensor Logits(std::int64_t first = 0);
-  // Error(kData) that names the image unless all logits of the network in float give probabilities.
+  // Error(kData) that names the image unless all outputs of the network in float are sound.
   void RequireSound(const torch::Tensor& logits) const {
-    RequireProbabilities(logits, inputs_.network.module, inputs_.train, index_, inputs_.normalizer);
+    bitplan::RequireSound(logits, inputs_.network.module, inputs_.train, index_, inputs_.normalizer);
   }
   [[nodiscard]] const torch::Tensor& images() const { return images_; }  // normalized [n, ...]
   [[nodiscard]] std::int64_t step() const;                               // images of a minibatch
   [[nodiscard]] bool corrects() const { return correct_; }
-  [[nodiscard]] const torch::Tensor& labels() const { return labels_; }  // int64 [n]
+  [[nodiscard]] const torch::Tensor& labels() const { return labels_; }  // [n, ...]
   [[nodiscard]] const QuantizedLayers& quantized() const { return quantized_; }
 
  private:

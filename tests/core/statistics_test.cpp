@@ -24,6 +24,29 @@ PairedComparison Compare(int samples, int lost, int won, std::uint64_t seed = 1,
 
 }  // namespace
 
+TEST_CASE("a score that is a ratio of sums is compared by images, however many positions each of them has") {
+  // Ten images: the quantized network loses all positions of two of them.
+  const auto drop = [](double positions) {
+    std::vector<double> possible(10, positions), before(10, positions), after(10, positions);
+    after[3] = after[7] = 0.0;
+    return CompareRatios(before, after, possible, 4000, RandomStream(1, "test/ratios"));
+  };
+  const PairedComparison few = drop(1.0), many = drop(1000.0);
+  CHECK(few.drop == Approx(0.2));
+  CHECK(many.drop == Approx(0.2));
+  CHECK(many.ci_low == few.ci_low);    // a thousand positions of one image are one draw
+  CHECK(many.ci_high == few.ci_high);  // the binomial of ten draws
+  CHECK((few.ci_low == 0.0 && few.ci_high == Approx(0.5).margin(0.051)));
+  CHECK(few.mcnemar_p == 1.0);
+  // Images weigh by what they hold.
+  const PairedComparison uneven =
+      CompareRatios({30.0, 10.0}, {30.0, 5.0}, {30.0, 10.0}, 1000, RandomStream(2, "test/ratios"));
+  CHECK(uneven.drop == Approx(5.0 / 40.0));
+  CHECK((uneven.ci_low == 0.0 && uneven.ci_high == Approx(0.5)));
+  CHECK_THROWS_AS(CompareRatios({1.0}, {1.0}, {0.0}, 10, RandomStream(1, "t")), Error);
+  CHECK_THROWS_AS(CompareRatios({1.0}, {1.0, 2.0}, {1.0}, 10, RandomStream(1, "t")), Error);
+}
+
 TEST_CASE("the t quantile is that of the tables") {
   CHECK(StudentQuantile975(1) == Approx(12.70620).epsilon(1e-5));
   CHECK(StudentQuantile975(2) == Approx(4.30265).epsilon(1e-5));

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstring>
 
 #include "bitplan/data/dataset.h"
@@ -121,6 +122,49 @@ TEST_CASE("npy training and test pairs share their number of classes") {
   const Failure failure = FailureOf([&] { (void)LoadData(options, {folder.path()}, 1); });
   CHECK(failure.kind == ErrorKind::kData);
   CHECK_THAT(failure.message, ContainsSubstring("[1, 3, 2]") && ContainsSubstring("[1, 2, 3]"));
+}
+
+TEST_CASE("npy labels are what the task takes: classes of positions, numbers, zeros and ones") {
+  const auto loaded = [](const std::string& task, const std::string& labels) {
+    TemporaryFolder folder;
+    folder.Write("x.npy", FourImages());
+    folder.Write("y.npy", labels);
+    DataOptions options;
+    options.name = "npy";
+    options.train_images = options.test_images = "x.npy";
+    options.train_labels = options.test_labels = "y.npy";
+    options.calibration = 1;
+    options.task = task;
+    return LoadData(options, {folder.path()}, 1);
+  };
+  const auto pixels =
+      Npy("<i2", "(4, 2, 3)",
+          Bytes<std::int16_t>({0, 1, 2, -100, 1, 0, 0, 1, 2, -100, 1, 0, 0, 1, 2, -100, 1, 0, 0, 1, 2, -100, 1, 0}));
+  const DataSplits segmented = loaded("segmentation", pixels);
+  CHECK(segmented.test.labels.sizes() == torch::IntArrayRef({4, 2, 3}));
+  CHECK(segmented.test.labels.scalar_type() == torch::kInt64);
+  CHECK(segmented.test.labels[0][1][0].item<std::int64_t>() == -100);
+  CHECK(std::string(segmented.test.Task().name()) == "segmentation");
+  CHECK(segmented.train.likelihood == segmented.calibration.likelihood);  // split off, and one noise for all
+  CHECK(segmented.train.Head(2).likelihood);
+  CHECK(Halves(segmented.train).second.likelihood);
+  const DataSplits numbers = loaded("regression", Npy("<f8", "(4, 2)", Bytes<double>({0.5, 1, -2, 3, 4, 5, 6, 7})));
+  CHECK(numbers.test.labels.scalar_type() == torch::kFloat);
+  CHECK(numbers.test.labels[0][0].item<float>() == 0.5F);
+  const DataSplits there = loaded("multi-label", Npy("|b1", "(4, 2)", Bytes<std::uint8_t>({0, 1, 1, 1, 0, 0, 0, 1})));
+  CHECK(there.test.labels.sum().item<float>() == 4.0F);
+  const auto refused = [&](const std::string& task, const std::string& labels) {
+    const Failure failure = FailureOf([&] { (void)loaded(task, labels); });
+    CHECK(failure.kind == ErrorKind::kData);
+    return failure.message;
+  };
+  CHECK_THAT(refused("segmentation", FourLabels()), ContainsSubstring("for every position"));
+  CHECK_THAT(refused("multi-label", FourLabels()), ContainsSubstring("0 and 1"));
+  CHECK_THAT(refused("regression", Npy("<f4", "(4,)", Bytes<float>({0, 1, 2, NAN}))), ContainsSubstring("NaN"));
+  DataOptions digits;
+  digits.name = "synthetic-digits";
+  digits.task = "regression";
+  CHECK_THAT(FailureOf([&] { (void)LoadData(digits, {}, 1); }).message, ContainsSubstring("data.name: npy"));
 }
 
 TEST_CASE("a file that is no npy file is refused by its magic") {

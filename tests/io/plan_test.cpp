@@ -88,6 +88,44 @@ TEST_CASE("the float network with the plan's correction survives the round trip,
                     ContainsSubstring("verified.float_corrected"));
 }
 
+TEST_CASE("figures of another task survive the round trip, and those that are none of it are refused") {
+  Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
+  Verification& verified = *plan.verified;
+  verified.task = "segmentation";
+  const auto figures = [](double accuracy, double overlap) {
+    Metrics metrics;
+    metrics.accuracy = accuracy;
+    metrics.nll = 0.25;
+    metrics.figures = {{"accuracy", accuracy}, {"miou", overlap}, {"nll", 0.25}};
+    return metrics;
+  };
+  verified.float_model = figures(0.93, 0.71);
+  verified.quantized = figures(0.92, 0.7);
+  verified.accuracy_drop = {0.01, -0.002, 0.02};
+  verified.float_corrected = FloatCorrected{figures(0.935, 0.72), {0.015, 0.001, 0.03}};
+  const std::string text = DumpPlan(plan);
+  CHECK_THAT(text, ContainsSubstring("  float:     {accuracy: 0.93, miou: 0.71, nll: 0.25}\n") &&
+                       ContainsSubstring("  drop: {figure: accuracy, value: 0.01, ci95: [-0.002, 0.02]}\n"));
+  CHECK_THAT(text, !ContainsSubstring("accuracy_drop") && !ContainsSubstring("brier") && !ContainsSubstring("mcnemar"));
+  const Plan read = ParsePlan(text, "plan.yaml");
+  CHECK(read.verified->task == "segmentation");
+  CHECK(read.verified->score() == "accuracy");
+  CHECK(read.verified->quantized.figures == verified.quantized.figures);
+  CHECK(read.verified->float_corrected->accuracy_drop.ci_high == 0.03);
+  CHECK(DumpPlan(read) == text);
+  const auto complaint = [&](const std::string& from, const std::string& to) {
+    return std::string(ErrorOf([&] { (void)ParsePlan(Replaced(text, from, to), "plan.yaml"); }).what());
+  };
+  CHECK_THAT(complaint("miou: 0.71", "brier: 0.71"), ContainsSubstring("brier is a figure of classification"));
+  CHECK_THAT(complaint("miou: 0.71", "miuo: 0.71"), ContainsSubstring("miou"));
+  CHECK_THAT(complaint(", nll: 0.25", ""), ContainsSubstring("missing key 'nll' in verified.float"));
+  CHECK_THAT(complaint("  drop: {figure: accuracy, value: 0.01, ci95: [-0.002, 0.02]}\n", ""),
+             ContainsSubstring("missing key 'drop' in verified"));
+  CHECK_THAT(complaint("drop: {figure: accuracy", "drop: {figure: r2"), ContainsSubstring("missing key 'r2'"));
+  CHECK_THAT(complaint("  drop_corrected", "  accuracy_drop_corrected"),
+             ContainsSubstring("accuracy_drop_corrected is for classification"));
+}
+
 TEST_CASE("where transferred widths came from survives the round trip, and may be left out") {
   Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
   CHECK_FALSE(plan.transferred);

@@ -119,37 +119,39 @@ def forward(self, x):
   CHECK(ReasonOf(network, "other") == "not used by forward");
 }
 
-TEST_CASE("operations that are no conv2d or linear leave their weights in float and say which they are") {
-  const auto module = MakeModule({{"table", torch::randn({7, 4})},
-                                  {"kernel1d", torch::randn({4, 4, 1})},
-                                  {"kernel_back", torch::randn({4, 4, 1, 1})},
-                                  {"gain", torch::ones({4})},
-                                  {"fc", torch::randn({3, 4})}},
+TEST_CASE("operations of other kinds leave their weights in float and say which they are") {
+  const auto module = MakeModule({{"mix", torch::randn({4, 5})},
+                                  {"kernel_back", torch::randn({4, 3, 1, 1})},
+                                  {"gain", torch::ones({6})},
+                                  {"fc", torch::randn({3, 6})}},
                                  R"(
 def forward(self, x):
-    h = torch.embedding(self.table, x.long())
-    h = torch.conv1d(h.transpose(1, 2), self.kernel1d)
-    h = torch.conv_transpose2d(h.unsqueeze(3), self.kernel_back).mean([2, 3]) * self.gain
+    h = torch.einsum("ni,oi->no", [x, self.mix]).unsqueeze(2).unsqueeze(3)
+    h = torch.conv_transpose2d(h, self.kernel_back, None, 1, 0, 0, 2).mean([2, 3]) * self.gain
     return torch.linear(h, self.fc)
 )");
   const Network network = DescribeNetwork(module, "words", {5});
   CHECK(network.layers.size() == 1);
-  CHECK(ReasonOf(network, "table") == "used by aten::embedding");
-  CHECK(ReasonOf(network, "kernel1d") == "used by aten::conv1d");
-  CHECK(ReasonOf(network, "kernel_back") == "used by aten::conv_transpose2d");
+  CHECK(ReasonOf(network, "mix") == "used by aten::einsum");
+  CHECK(ReasonOf(network, "kernel_back") ==
+        "used by aten::conv_transpose2d in groups, whose output channels are no dimension of it");
   CHECK(ReasonOf(network, "gain") == "used by aten::mul");
 }
 
-TEST_CASE("a weight shared by an embedding and a linear layer stays in float") {
+TEST_CASE("a weight shared by an embedding and a linear layer is one layer") {
   const auto module = MakeModule({{"table", torch::randn({7, 4})}, {"fc", torch::randn({4, 4})}}, R"(
 def forward(self, x):
     h = torch.embedding(self.table, x.long()).mean([1])
     return torch.linear(torch.linear(h, self.fc), self.table)
 )");
   const Network network = DescribeNetwork(module, "words", {5});
-  REQUIRE(network.layers.size() == 1);
-  CHECK(network.layers[0].name == "fc");
-  CHECK(ReasonOf(network, "table") == "used by aten::embedding");
+  REQUIRE(network.layers.size() == 2);
+  CHECK(network.layers[0].name == "table");
+  CHECK(network.layers[0].uses == 2);
+  CHECK(network.layers[0].output_dim ==
+        0);                                // a scale for every row: for every word, and every output of the last layer
+  CHECK(network.layers[0].macs == 7 * 4);  // looking up multiplies nothing
+  CHECK(network.left_in_float.empty());
 }
 
 TEST_CASE("a layer keeps the last part of its path unless it is called weight") {
@@ -331,7 +333,7 @@ TEST_CASE("a model without a quantizable layer is refused") {
   CHECK(caught.message.find("no layer to quantize") != std::string::npos);
 }
 
-TEST_CASE("a model that returns no tensor of logits is refused") {
+TEST_CASE("a model that returns no tensor with a row for every input is refused") {
   const auto refusal = [](const std::string& result) {
     const auto module = MakeModule({{"weight", torch::randn({3, 3})}},
                                    "def forward(self, x):\n    y = torch.linear(x, "
@@ -344,7 +346,14 @@ TEST_CASE("a model that returns no tensor of logits is refused") {
   CHECK(refusal("(y, x)").find("a tuple") != std::string::npos);
   CHECK(refusal("{'logits': y}").find("a dictionary") != std::string::npos);
   CHECK(refusal("[y]").find("a list") != std::string::npos);
-  CHECK(refusal("y.unsqueeze(2)").find("[1, 3, 1]") != std::string::npos);
+  CHECK(refusal("y.sum()").find("shape []") != std::string::npos);
+  CHECK(refusal("torch.cat([y, y])").find("[2, 3]") != std::string::npos);
+}
+
+TEST_CASE("a model whose outputs are no logits of whole images has layers all the same") {
+  const auto module = MakeModule({{"weight", torch::randn({3, 3})}},
+                                 "def forward(self, x):\n    return torch.linear(x, self.weight).unsqueeze(2)\n");
+  CHECK(DescribeNetwork(module, "positions", {3}).layers.size() == 1);
 }
 
 TEST_CASE("the input shape of a model is guessed from the shapes of the known data sets") {

@@ -29,6 +29,7 @@ struct DataOptions {
   std::string train_images, train_labels, test_images, test_labels;
   std::string calibration_images, calibration_labels;  // empty: taken from a split
   std::string layout = "images";                       // images: [N, H, W] becomes [N, 1, H, W]; as-is
+  std::string task;                                    // a name of Likelihoods(); empty: classification
 };
 
 struct TrainOptions {

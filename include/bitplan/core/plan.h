@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bitplan/core/budget.h"
+#include "bitplan/core/figures.h"
 #include "bitplan/core/options.h"
 
 namespace bitplan {
@@ -31,13 +32,17 @@ struct Metrics {
   double nll = 0.0;       // nats per sample
   double brier = 0.0;     // sum over classes of squared error, mean over samples
   double ece = 0.0;       // expected calibration error, 15 equal-width bins
+  // Of another task than classification everything that was measured, the score first. Then `accuracy` is that score,
+  // whatever it is called, and `brier` and `ece` mean nothing.
+  std::vector<Figure> figures{};
 };
 
 struct PairedComparison {
-  double drop = 0.0;    // accuracy(float) - accuracy(quantized)
+  double drop = 0.0;    // accuracy(float) - accuracy(quantized); of another task, of its score
   double ci_low = 0.0;  // paired bootstrap, 95 %
   double ci_high = 0.0;
-  double mcnemar_p = 1.0;  // exact, two-sided; over several calibration seeds Student's (core/statistics.h)
+  // Exact, two-sided; over several calibration seeds Student's (core/statistics.h). Classification only.
+  double mcnemar_p = 1.0;
 };
 
 // The second reference: the float network with the correction that the quantized one got, on the same samples.
@@ -55,6 +60,12 @@ struct Verification {
   // Empty where the correction leaves a float network as it is (ChangesFloat in ptq/correction.h), so that
   // `float_model` is this reference too; and in plans of earlier versions.
   std::optional<FloatCorrected> float_corrected{};
+  std::string task{};  // a name of Likelihoods(); empty: classification
+
+  // What the drop is a drop of: a name of FigureKinds.
+  [[nodiscard]] std::string score() const {
+    return float_model.figures.empty() ? "accuracy" : float_model.figures.front().name;
+  }
 };
 
 // `verify --guard`: the plan and one width for all layers at the same budget, both corrected the same way, measured on

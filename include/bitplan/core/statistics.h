@@ -18,6 +18,14 @@ namespace bitplan {
                                              const std::vector<std::uint8_t>& quantized_correct, int resamples,
                                              RandomStream stream);
 
+// Paired comparison of two networks by a score that is a ratio of sums over images, (sum of gained) / (sum of
+// possible): right positions among all that count, or what of a variance is explained. One entry for every image; the
+// interval is the percentile bootstrap over images, so that positions of one image, which are alike, count as one draw.
+// Equally long, not empty, the sum of `possible` > 0; mcnemar_p stays 1.
+[[nodiscard]] PairedComparison CompareRatios(const std::vector<double>& float_gained,
+                                             const std::vector<double>& quantized_gained,
+                                             const std::vector<double>& possible, int resamples, RandomStream stream);
+
 // The mean of a - b over the same samples, with its 95 % interval by Student's t. Equally long, at least two entries.
 struct MeanDifference {
   double mean = 0.0, ci_low = 0.0, ci_high = 0.0;

@@ -5,11 +5,13 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bitplan/core/options.h"
+#include "bitplan/likelihoods/likelihood.h"
 
 namespace bitplan {
 
@@ -18,12 +20,14 @@ struct Dataset {
   // uint8 [N, C, H, W], pixels as published; npy data are [N, ...]: uint8, float32 as they are or 0..1 with noise, or
   // int64
   torch::Tensor images;
-  torch::Tensor labels;  // int64 [N], each in 0..classes-1
-  int classes = 0;
+  torch::Tensor labels;  // int64 [N], each in 0..classes-1; of another task what that takes (likelihoods/likelihood.h)
+  int classes = 0;       // 0: another task than classification
   // Of rows that were chosen: where each stood in the split as published, int64 [N], and the name of that split.
   torch::Tensor positions = {};
   std::string origin = {};
+  std::shared_ptr<Likelihood> likelihood = {};  // what the labels are, shared by all splits; null: classification
 
+  [[nodiscard]] const Likelihood& Task() const { return likelihood ? *likelihood : Classification(); }
   // "image 40 of npy/train": row `row` as its file counts.
   [[nodiscard]] std::string ImageName(std::int64_t row) const;
   [[nodiscard]] std::int64_t size() const { return labels.defined() ? labels.size(0) : 0; }

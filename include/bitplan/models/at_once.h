@@ -11,8 +11,8 @@ namespace bitplan {
 // holds about four of them at its widest place. 1,024 images of CIFAR-10 in VGG-16 take exactly as much.
 inline constexpr std::int64_t kValuesAtOnce = std::int64_t{1} << 26;
 
-// Images, at least one, whose largest layer input or output holds at most kValuesAtOnce values. Sizes of outputs are
-// told from multiply-accumulates; what runs between the layers is taken to be no larger.
+// Images, at least one, whose largest layer input or output holds at most kValuesAtOnce values. What
+// runs between the layers is taken to be no larger.
 [[nodiscard]] std::int64_t ImagesAtOnce(const Network& network);
 
 }  // namespace bitplan

@@ -21,11 +21,12 @@ class ImageRows {
   ImageRows(const Network& network, const torch::Tensor& images);
 
   // False where rows of one image cannot be told from those of another: a layer that these images do not reach, one
-  // that gets the rows of a choice among images, and one whose answers depend on the other images of the batch.
+  // that gets the rows of a choice among images, one whose answers depend on the other images of the batch, and an
+  // embedding, which gets indices.
   [[nodiscard]] bool Known(std::size_t layer) const { return rows_[layer].inner > 0; }
   // Whether `values` (input or output of the layer when `images` images pass) has as many rows as it must have.
   [[nodiscard]] bool Fits(std::size_t layer, const torch::Tensor& values, std::int64_t images) const;
-  // The rows of the images begin .. end, [rows, ...]: of a linear layer [rows, C], of a convolution [rows, C, H, W].
+  // The rows of the images begin .. end, [rows, ...]: of a linear layer [rows, C], of a convolution [rows, C, ...].
   // Where that cannot be known, the same share of all rows.
   [[nodiscard]] torch::Tensor Of(std::size_t layer, const torch::Tensor& values, std::int64_t images,
                                  std::int64_t begin, std::int64_t end) const;

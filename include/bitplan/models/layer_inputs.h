@@ -2,6 +2,8 @@
 //
 // An output value of one image (a position: image, row and column of a convolution; a row of a linear layer) is the
 // product of an output channel's n weights with n inputs. The columns of an im2col matrix, gathered only where wanted.
+// Of a transposed convolution too: an output sees an input through at most one place of the window, and zero through
+// the places that its stride leaves out.
 #pragma once
 
 #include <torch/types.h>
@@ -13,10 +15,11 @@
 
 namespace bitplan {
 
-// Whether GatherInputs can serve the layer: used once, and a convolution only when its window is known.
+// Whether GatherInputs can serve the layer: used once, a convolution only when its window is known, and no embedding:
+// its inputs are indices, and rounding a row to its nearest levels is the best for every output.
 [[nodiscard]] bool HasKnownInputs(const Layer& layer);
 
-// Positions in a layer's input [N, C, H, W] or [..., in].
+// Positions in a layer's input [N, C, ...] of a convolution, or [..., in].
 [[nodiscard]] std::int64_t InputPositions(const Layer& layer, const torch::Tensor& input);
 
 // int64 [min(count, positions)]: all of them in order when there are no more than `count`, else drawn with

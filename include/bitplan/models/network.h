@@ -13,25 +13,36 @@
 
 namespace bitplan {
 
-// How a convolution moves over its input.
+// How a convolution moves over its input, or a transposed one over its output.
 struct LayerWindow {
-  std::vector<std::int64_t> stride, padding, dilation;  // [2] each
+  std::vector<std::int64_t> stride, padding, dilation;  // one for every dimension of the positions, 1 to 3
   std::int64_t groups = 1;
+  bool transposed = false;
+  std::vector<std::int64_t> output_padding = {};  // of a transposed one
 };
 
 struct Layer {
   std::string name;                   // attribute path, "features.3"; its weight is the tensor `parameter`
   std::string parameter;              // "features.3.weight": a parameter, or a buffer that the forward multiplies by
   std::string bias;                   // parameter that the layer adds to its outputs and nobody else uses, or empty
-  std::string kind;                   // conv2d, linear
-  std::vector<std::int64_t> shape;    // [out, in / groups, kh, kw] or [out, in]; of the parameter as stored
-  int output_dim = 0;                 // which dimension of the parameter counts output channels (1 for x @ W)
-  std::int64_t macs = 0;              // of one input, all uses together
+  std::string kind;                   // conv1d .. conv3d, conv_transpose1d .. conv_transpose3d, linear, embedding
+  std::vector<std::int64_t> shape;    // of the parameter as stored: [out, in / groups, kh, kw] of conv2d, [out, in] of
+                                      // linear, [in, out / groups, kh, kw] of conv_transpose2d, [rows, values]
+  int output_dim = 0;                 // which dimension of the parameter counts output channels (1 for x @ W); of an
+                                      // embedding its rows, which have a scale each
+  std::int64_t macs = 0;              // of one input, all uses together; none in an embedding, which only looks up
   int uses = 1;                       // a weight used twice is one layer with two uses
-  std::optional<LayerWindow> window;  // conv2d: of the first use; empty when the operation states no numbers
+  std::optional<LayerWindow> window;  // convolutions: of the first use; empty when the operation states no numbers
+  std::int64_t output_values = 0;     // of one input, all uses together
 
   [[nodiscard]] std::int64_t weights() const;
   [[nodiscard]] std::int64_t output_channels() const { return shape[static_cast<std::size_t>(output_dim)]; }
+  // Whether inputs and outputs are [N, channels, positions...]; otherwise channels come last.
+  [[nodiscard]] bool is_convolution() const { return kind.starts_with("conv"); }
+  // Dimensions of the positions of a convolution, 1 to 3.
+  [[nodiscard]] std::size_t position_dims() const { return shape.size() - 2; }
+  // Whether its outputs are products with its inputs. Those of an embedding are its rows, whatever the indices are.
+  [[nodiscard]] bool multiplies() const { return kind != "embedding"; }
 };
 
 struct BatchNorm {

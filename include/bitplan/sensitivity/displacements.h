@@ -15,6 +15,7 @@
 
 namespace bitplan {
 
+// Of classification; of other tasks, which have many outputs for every image, nothing is kept.
 struct Displacements {
   torch::Tensor logits;        // float32 [n, classes], of the float network
   torch::Tensor displacement;  // float32 [layers, widths, n, classes]

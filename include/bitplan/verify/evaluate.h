@@ -13,14 +13,9 @@
 #include "bitplan/core/plan.h"
 #include "bitplan/core/progress.h"
 #include "bitplan/data/dataset.h"
+#include "bitplan/likelihoods/likelihood.h"
 
 namespace bitplan {
-
-struct Evaluation {
-  Metrics metrics;
-  std::vector<std::uint8_t> correct;  // 0/1 per sample, in the order of the data set
-  std::vector<float> nll;             // nats, per sample
-};
 
 // Logits of all images: float32 [N, classes]. Error(kData) that names the image when an output is NaN or +inf, or -inf
 // throughout; -inf alone is a class that the network rules out.
@@ -28,8 +23,10 @@ struct Evaluation {
                                           const Normalizer& normalizer, int batch, const std::string& label,
                                           ProgressSink& progress);
 
-// Accuracy, NLL, Brier, ECE (15 bins) from logits [N, classes] and labels [N]. Error(kData) when labels exceed classes.
-[[nodiscard]] Evaluation EvaluateLogits(const torch::Tensor& logits, const torch::Tensor& labels);
+// What the task of the data measures, `batch` images at a time. Error(kData) when the outputs are not those of the
+// task, or are no numbers for an image, which is named.
+[[nodiscard]] Evaluation Evaluate(const torch::jit::Module& module, const Dataset& data, const Normalizer& normalizer,
+                                  int batch, const std::string& label, ProgressSink& progress);
 
 // All networks on the same samples. `float_corrected`: the float network with the correction of the quantized one
 // (CorrectFloat), where that is another network.
