@@ -248,7 +248,7 @@ class StageChain {
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
                                    const Dataset& calibration);
   // Of every layer's input, beside weights of these widths: as the plan that is followed says, else as the recipe does.
-  [[nodiscard]] std::vector<int> ActivationBits(const std::vector<int>& bits) const;
+  [[nodiscard]] std::vector<int> ActivationBits(const std::vector<int>& bits);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
   // Of the float network on the first calibration images, when it has probably seen them.
   [[nodiscard]] std::optional<double> CalibrationAccuracy();

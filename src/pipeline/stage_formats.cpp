@@ -76,7 +76,7 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
 }  // namespace
 
 ActivationRises StageChain::ActivationTable() {
-  const auto input = Sha256OfParts({"activations/1", ModelRecord().content, DataHash(false), Section("sensitivity"),
+  const auto input = Sha256OfParts({"activations/1", ModelInput(), DataHash(false), Section("sensitivity"),
                                     recipe_.quantizer.activation_range, BitsText(recipe_.allocate.activation_bits),
                                     CalibrationSeed()});
   const auto file = CalibrationFile("activations.json");
@@ -102,7 +102,7 @@ Solution StageChain::SolvePairs() {
   for (std::size_t l = 0; l < problem.units.size(); ++l) {
     const Format format = problem.units[l].choices[static_cast<std::size_t>(answer.chosen[l])].format;
     solution.bits.push_back(format.weights);
-    solution.activation_bits.push_back(format.weights > 8 ? kFloatBits : format.activations);
+    solution.activation_bits.push_back(format.activations);
   }
   solution.predicted_loss_rise = answer.loss_rise;
   solution.optimality_gap = answer.gap();

@@ -38,12 +38,14 @@ std::optional<double> StageChain::CalibrationAccuracy() {
   return EvaluateLogits(logits, some.labels).metrics.accuracy;
 }
 
-std::vector<int> StageChain::ActivationBits(const std::vector<int>& bits) const {
+std::vector<int> StageChain::ActivationBits(const std::vector<int>& bits) {
+  const auto& layers = Model().layers;
   const auto& asked = recipe_.allocate.activation_bits;
   std::vector<int> activations = followed_activations_;
   if (activations.empty()) activations.assign(bits.size(), asked.empty() ? kFloatActivation : asked.front());
   for (std::size_t l = 0; l < bits.size(); ++l) {
-    if (bits[l] > 8) activations[l] = kFloatActivation;  // a layer left alone
+    // A layer left alone, and one that looks rows up by numbers.
+    if (bits[l] > 8 || layers[l].kind == "embedding") activations[l] = kFloatActivation;
   }
   return activations;
 }

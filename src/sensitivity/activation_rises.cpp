@@ -37,7 +37,9 @@ class ReadTensors {
   TapHandlers Handlers() {
     TapHandlers handlers;
     handlers.on_layer_input = [this](std::size_t layer, const torch::Tensor& input) {
-      if (tensors_[layer] == layer) reads_.push_back({layer, input});
+      if (tensors_[layer] != layer || !input.is_floating_point()) return;  // rows of an embedding are looked up
+      if (!input.requires_grad() && input.is_leaf()) input.set_requires_grad(true);  // the images themselves
+      reads_.push_back({layer, input});
     };
     return handlers;
   }
@@ -76,7 +78,8 @@ ActivationRises MeasureActivationRises(const SensitivityInputs& inputs, const st
   ActivationRises rises{widths, SharedInputs(network), {}};
   rises.loss_rise.assign(network.layers.size(), std::vector<double>(widths.size(), 0.0));
   const auto quantizers = FitWidths(inputs, widths, rises.tensors, range);
-  torch::jit::Module module = network.module;
+  const torch::jit::Module& module = network.module;
+  const GradientScope scope(network);
   RandomStream draws(inputs.seed, "sensitivity/activations");
   RandomStream signs(inputs.seed, "sensitivity/activation-signs");
   const torch::Tensor index = DrawSamples(inputs.train, inputs.options.samples, draws);
@@ -87,9 +90,7 @@ ActivationRises MeasureActivationRises(const SensitivityInputs& inputs, const st
   for (std::int64_t begin = 0; begin < samples; begin += kActivationBatch) {
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kActivationBatch, samples));
-    torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows)).clone();
-    if (images.is_floating_point()) images.set_requires_grad(true);
-    const torch::Tensor sketch = FisherSketch(module, images, signs);
+    const torch::Tensor sketch = FisherSketch(module, inputs.train, rows, inputs.normalizer, signs);
     const auto read = reads.Take();
     std::vector<torch::Tensor> values;
     for (const auto& one : read) values.push_back(one.values);
