@@ -53,9 +53,11 @@ RunReport ImportPlan(const ImportOptions& options, ProgressSink& progress) {
   const auto bits = BitsByName(chain.Model(), widths, options.widths);
   Plan asked;  // for the stages: the widths that they have to know
   asked.quantizer = chain.recipe().quantizer;
+  const auto& activations = chain.recipe().allocate.activation_bits;
   for (const int width : bits) {
     asked.layers.emplace_back();
     asked.layers.back().bits = width;
+    if (activations.size() == 1) asked.layers.back().activation_bits = activations.front();
   }
   if (asked.quantizer.range == "posterior") asked.posterior_sha256 = chain.PosteriorRecord().input;
   chain.Follow(asked);
@@ -68,7 +70,7 @@ RunReport ImportPlan(const ImportOptions& options, ProgressSink& progress) {
   report.plan = chain.Draft(solution);
   report.plan.allocator = "imported";
   report.plan.allocator_options.clear();
-  report.plan.budget = {.resource = AverageBits(), .value = report.plan.achieved.average_bits};
+  report.plan.budget = {AverageBits(), report.plan.achieved.average_bits};
   chain.RefreshChoices(report.plan);
   report.plan_file = options.out_plan;
   if (report.plan_file.empty()) {

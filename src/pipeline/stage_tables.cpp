@@ -48,9 +48,6 @@ const bitplan::Posterior& StageChain::LoadedPosterior(const std::string& estimat
   const auto& record = PosteriorRecord(estimator);
   auto& posterior = posteriors_.at(estimator).posterior;
   if (!posterior) posterior = LoadPosterior(folder_.File(record.files.front()));
-  if (recipe_.allocate.activation_bits.size() == 1) {
-    for (Unit& unit : measured.problem.units) unit.activation_bits = recipe_.allocate.activation_bits.front();
-  }
   const auto& layers = Model().layers;
   const auto same = [](const LayerPosterior& entry, const Layer& layer) { return entry.layer == layer.name; };
   if (!std::equal(posterior->layers.begin(), posterior->layers.end(), layers.begin(), layers.end(), same)) {
@@ -169,6 +166,9 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   });
   Measured measured{LoadProblem(folder_.File(record.files.front())), record.content, std::nullopt};
   if (known.keeps_displacements) measured.displacements = LoadDisplacements(folder_.File(record.files.back()));
+  if (recipe_.allocate.activation_bits.size() == 1) {
+    for (Unit& unit : measured.problem.units) unit.activation_bits = recipe_.allocate.activation_bits.front();
+  }
   const auto& layers = Model().layers;
   const auto same = [](const Unit& unit, const Layer& layer) { return unit.name == layer.name; };
   if (!std::equal(measured.problem.units.begin(), measured.problem.units.end(), layers.begin(), layers.end(), same)) {
