@@ -91,13 +91,12 @@ std::string Text(const pipeline::ListReport& report) {
     if (model != models && !models.empty()) table.Rule();
     models = model;
     const auto& verified = plan.verified;
-    std::vector<std::string> row = {
-        BudgetText(plan.budget),
-        plan.allocator,
-        fmt::format("{:.3f}", plan.achieved.average_bits),
-        Grouped(plan.achieved.stored_bytes),
-        verified ? score(*verified) : "not measured",
-        verified ? points(verified->accuracy_drop) : ""};
+    std::vector<std::string> row = {BudgetText(plan.budget),
+                                    plan.allocator,
+                                    fmt::format("{:.3f}", plan.achieved.average_bits),
+                                    Grouped(plan.achieved.stored_bytes),
+                                    verified ? score(*verified) : "not measured",
+                                    verified ? points(verified->accuracy_drop) : ""};
     if (second) {
       row.push_back(verified && verified->float_corrected ? points(verified->float_corrected->accuracy_drop) : "");
     }

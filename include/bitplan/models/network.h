@@ -101,9 +101,9 @@ class TensorSlot {
 // Switches batch norm and dropout, like module.train(training), also where a submodule has no such switch.
 void SetTraining(torch::jit::Module& module, bool training);
 
-// Loads a TorchScript file, converts it to float32 and evaluation mode without gradients, checks that every parameter
-// is finite. Buffers may hold anything: -inf in a mask belongs there, and outputs that are not finite are refused
-// later. Error(kNotFound) missing; Error(kData) corrupt, empty, NaN or infinite (names the tensor).
+// Loads a TorchScript or an ONNX file, converts it to float32 and evaluation mode without gradients, checks that every
+// parameter is finite. Buffers may hold anything: -inf in a mask belongs there, and outputs that are not finite are
+// refused later. Error(kNotFound) missing; Error(kData) corrupt, empty, NaN or infinite (names the tensor).
 [[nodiscard]] torch::jit::Module LoadModule(const std::filesystem::path& file);
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file);  // atomic
 
