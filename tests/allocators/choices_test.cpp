@@ -275,7 +275,7 @@ TEST_CASE("one limit that no plan meets is named alone, with what the cheapest p
   CHECK_THAT(Refusal(problem, "exact", ErrorKind::kInfeasible), ContainsSubstring("two shares 'input' with one"));
 }
 
-TEST_CASE("allocators that need an axis of widths refuse other choices in one line; unknown ones are named") {
+TEST_CASE("allocators that need an axis of widths refuse other choices in one line, and unknown ones are named") {
   const ChoiceProblem problem = Pairs(1, 4, 0.5);
   int refused = 0;
   for (const Allocator& allocator : Allocators()) {

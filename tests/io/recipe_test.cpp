@@ -185,7 +185,8 @@ TEST_CASE("a recipe may limit several resources, in any order") {
   CHECK(BudgetText(Load(kSmall, {}).allocate.budget) == "average_bits 3");  // the default
 }
 
-TEST_CASE("an override sets one limit beside the others; only a recipe's single limit gives way to another resource") {
+TEST_CASE(
+    "an override sets one limit beside the others, and only a recipe's single limit gives way to another resource") {
   const std::string bits = kSmall + "allocate: {budget: {average_bits: 3}}\n";
   const std::string both = kSmall + "allocate: {budget: {average_bits: 3, bytes: 10}}\n";
   const auto budget = [](const std::string& recipe, const std::vector<std::string>& overrides) {

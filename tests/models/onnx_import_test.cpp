@@ -141,7 +141,7 @@ TEST_CASE("a product with a weight and the sum with its bias are one layer whose
   CHECK(RunForward(module, images).allclose(images.flatten(1).matmul(weight) + bias, 1e-5, 1e-5));
 }
 
-TEST_CASE("a last softmax is left out, so that answers are logits; one in between stays") {
+TEST_CASE("a last softmax is left out, so that answers are logits, and one in between stays") {
   Model bare = ConvNet(), soft = ConvNet();
   soft.operations.push_back(Node("Softmax", {"y"}, "p", {{"axis", std::int64_t{-1}}}));
   soft.outputs[0].name = "p";

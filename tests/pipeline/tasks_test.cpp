@@ -13,38 +13,15 @@
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/sensitivity/sensitivity.h"
+#include "pipeline/arrays.h"
 #include "support/catch_torch.h"
 
 namespace bitplan {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Folder {
-  Folder() {
-    std::string pattern = (fs::temp_directory_path() / "bitplan-tasks-XXXXXX").string();
-    path = mkdtemp(pattern.data());
-  }
-  ~Folder() { fs::remove_all(path); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  fs::path path;
-};
-
-// npy version 1.0.
-void WriteArray(const fs::path& file, const torch::Tensor& values) {
-  const torch::Tensor data = values.contiguous();
-  const std::string type = data.is_floating_point() ? "<f4" : "<i8";
-  std::string shape;
-  for (const std::int64_t size : data.sizes()) shape += std::to_string(size) + ",";
-  std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + shape + "), }";
-  header.append(63 - (header.size() + 10) % 64, ' ');
-  header += '\n';
-  std::ofstream out(file, std::ios::binary);
-  out << std::string("\x93NUMPY\x01\x00", 8) << static_cast<char>(header.size() & 255)
-      << static_cast<char>(header.size() >> 8) << header;
-  out.write(static_cast<const char*>(data.data_ptr()), static_cast<std::streamsize>(data.nbytes()));
-}
+using testing::Folder;
+using testing::WriteArray;
 
 struct Task {
   std::string name;

@@ -146,7 +146,7 @@ TEST_CASE("rounding and corrections see the activations that the plan rounds") {
   const Network network = ConvBatchNorm();
   const Dataset data = testing::RandomImages(network, 200);
   QuantizerOptions options;
-  options.batch_norm = "re-estimate";
+  options.batch_norm = "transfer";
   options.output_correction = "off";
   const std::vector<int> bits = {8, 4, 4};
   const auto answers = [&](bool before) {

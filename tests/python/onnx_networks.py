@@ -261,6 +261,12 @@ NETWORKS |= {"convolutions": (convolutions, networks.traced, None), "norms": (no
              "lstm time first scripted": (networks.Lstm, networks.scripted, "aten::lstm in 'lstm'"),
              "unknown operator": (Unknown, networks.scripted, "aten::asinh"),
              "branch on activations": (Thresholded, networks.scripted, "reads the numbers of activations")}
+# Rounded activations: a sum that rounds to another last digit may move one by a step, so answers are not the same to
+# the last digit. name: (network, bits)
+ROUNDED = {f"{network} with activations of {bits} bits": (network, bits)
+           for network, bits in (("inverted residual scripted", 8), ("token transformer traced", 16),
+                                 ("inverted residual scripted", 4))}
+NETWORKS |= {name: NETWORKS[network] for name, (network, bits) in ROUNDED.items()}
 
 
 def fail(text):
@@ -302,7 +308,8 @@ def main():
         sys.exit(77)
     with tempfile.TemporaryDirectory() as folder:
         model, images, refusal = write(folder, name)
-        settings = [word for setting in SETTINGS for word in ("--set", setting)]
+        rounded = [f"allocate.activation_bits=[{ROUNDED[name][1]}]"] if name in ROUNDED else []
+        settings = [word for setting in SETTINGS + rounded for word in ("--set", setting)]
         run = subprocess.run([program, "run", "recipe.yaml", "--data", ".", "--out", "out", "--quiet", *settings],
                              cwd=folder, capture_output=True, text=True, check=False)
         if run.returncode != 0:
@@ -336,13 +343,14 @@ def main():
             fail(answer.stderr + answer.stdout)
         report = json.loads(answer.stdout)
         print(f"{name}: {report}")
-        if report["largest"] is None or not report["largest"] < 1e-4:
+        tolerance, share = (0.05, 0.97) if name in ROUNDED else (1e-4, 1.0)
+        if report["largest"] is None or not report["largest"] < tolerance:
             at, culprit = report["worst"], ""
             for operator, count in (model.columns(images[:2]).items() if isinstance(model, SideBySide) else ()):
                 culprit = culprit or (operator if at < count else "")
                 at -= count
             fail(f"answers differ by {report['largest']}, the most at output {report['worst']} ({culprit})")
-        if not isinstance(model, SideBySide) and report["equal"] != report["images"]:
+        if not isinstance(model, SideBySide) and report["equal"] < share * report["images"]:
             fail("another class for some images")
 
 
