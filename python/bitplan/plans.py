@@ -3,6 +3,7 @@ import json
 import math
 import os
 import re
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Optional, Tuple
@@ -33,6 +34,7 @@ class Layer:
     confidence: Optional[float] = None  # share of repetitions that gave the same bits; None: not stated
     macs: int = 0  # multiply-accumulates of one input
     range: Optional[str] = None  # what the scales were fitted to; None: as the plan says
+    activation_bits: int = 32  # of its input: 2..8 or 16; 32: float
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class Plan:
         """Puts quantized weights, corrected batch-norm statistics and biases into a module, by name; returns it.
 
         The module is changed in place and keeps its mode, devices and optimizers. Error, and nothing changed, where
-        names or shapes are not those of the planned module, or where a type cannot hold the weights.
+        names or shapes are not those of the planned module, or where a type cannot hold the weights. A warning where the
+        plan rounds activations: the module does not, so its accuracy is not the plan's; quantized.pt rounds both.
         """
         target = unwrap(module)
         if not isinstance(target, torch.nn.Module):
@@ -138,6 +141,9 @@ class Plan:
         values = {name: value for name, value in values.items() if not _OF_THE_GRAPH.fullmatch(name)}
         places = {name: tensor_at(target, name) for name in values}
         _check_fit(target, values, places)
+        if any(layer.activation_bits <= 16 for layer in self.layers):
+            warnings.warn("the plan rounds activations, and this module will not: its accuracy is another than the "
+                          "plan's; quantized.pt of the plan's folder rounds both", stacklevel=2)
         with torch.no_grad():
             for name, value in values.items():
                 places[name].copy_(torch.from_numpy(value.copy()))

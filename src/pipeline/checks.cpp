@@ -92,6 +92,12 @@ void RequireClassification(const Recipe& recipe, const std::string& command) {
                                      ": plan a model.file of that task with `bitplan run`");
 }
 
+void RequireOneActivationWidth(const Recipe& recipe, const std::string& what) {
+  if (recipe.allocate.activation_bits.size() < 2) return;
+  throw Error(ErrorKind::kUsage, "allocate.activation_bits has several widths, among which run and allocate choose; " +
+                                     what + " needs one of them");
+}
+
 std::filesystem::path FindInFolders(const std::string& file, const std::vector<std::filesystem::path>& folders,
                                     const std::string& what) {
   std::vector<std::string> tried;

@@ -15,6 +15,8 @@ void CheckNames(const Recipe& recipe);
 
 // Error(kUsage) that names `command` when the recipe's task is not classification.
 void RequireClassification(const Recipe& recipe, const std::string& command);
+// Error(kUsage) where the recipe has several widths of activations, among which only SolvePairs chooses. `what`: asks.
+void RequireOneActivationWidth(const Recipe& recipe, const std::string& what);
 
 // The first folder that holds the file; an absolute path is taken as it is. Error(kNotFound) that says where `what` was
 // looked for.

@@ -47,6 +47,7 @@ class Comparer {
 
   CompareReport Run() {
     RequireClassification(chain_.recipe(), "bitplan compare");
+    RequireOneActivationWidth(chain_.recipe(), "compare");
     CompareReport report;
     auto& comparison = report.comparison;
     comparison.name = chain_.recipe().name;

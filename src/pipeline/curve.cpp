@@ -6,6 +6,7 @@
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/core/constraints.h"
 #include "bitplan/core/error.h"
+#include "pipeline/checks.h"
 #include "pipeline/clock.h"
 #include "pipeline/curve_points.h"
 #include "pipeline/stage_chain.h"
@@ -51,6 +52,7 @@ std::vector<CurvePoint> CurvePoints(StageChain& chain, const AllocationProblem& 
 CurveReport SolveCurve(const RecipeOptions& options, int count, ProgressSink& progress) {
   StageChain chain(options, progress);
   const auto& allocate = chain.recipe().allocate;
+  RequireOneActivationWidth(chain.recipe(), "a curve");
   const auto& allocator = FindAllocator(allocate.allocator);
   if (allocator.needs_oracle) {
     throw Error(ErrorKind::kUsage, "allocate.allocator " + allocate.allocator +

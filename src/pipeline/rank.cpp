@@ -138,6 +138,7 @@ RankReport RankNear(const RankOptions& options, const std::vector<Variant>& vari
   recipe.overrides.emplace_back("verify.split=calibration");
   StageChain chain(recipe, progress);
   RequireClassification(chain.recipe(), "bitplan rank");
+  RequireOneActivationWidth(chain.recipe(), "rank");
   RankReport report;
   report.model = chain.Model().name;
   std::vector<const AllocationProblem*> tables;

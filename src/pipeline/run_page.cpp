@@ -65,7 +65,9 @@ std::filesystem::path LeaveRunPage(StageChain& chain, const Plan& plan, const st
   auto allocate = chain.recipe().allocate;
   allocate.allocator = allocator.name;
   allocate.draws = 0;
-  for (const CurvePoint& point : CurvePoints(chain, table, allocate, kCurvePoints)) {
+  // A curve of the weights' widths alone would not be that of a plan which chooses those of activations too.
+  const bool pairs = chain.recipe().allocate.activation_bits.size() > 1;
+  for (const CurvePoint& point : CurvePoints(chain, table, allocate, pairs ? 0 : kCurvePoints)) {
     page.curve.push_back({point.achieved.average_bits, point.achieved.predicted_loss_rise});
   }
   auto& folder = chain.folder();

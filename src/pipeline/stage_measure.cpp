@@ -8,6 +8,7 @@
 #include "bitplan/ptq/compensate.h"
 #include "bitplan/ptq/correction.h"
 #include "bitplan/verify/evaluate.h"
+#include "pipeline/checks.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
 
@@ -42,6 +43,7 @@ std::vector<int> StageChain::ActivationBits(const std::vector<int>& bits) {
   const auto& layers = Model().layers;
   const auto& asked = recipe_.allocate.activation_bits;
   std::vector<int> activations = followed_activations_;
+  if (activations.empty()) RequireOneActivationWidth(recipe_, "a plan of widths of weights alone");
   if (activations.empty()) activations.assign(bits.size(), asked.empty() ? kFloatActivation : asked.front());
   for (std::size_t l = 0; l < bits.size(); ++l) {
     // A layer left alone, and one that looks rows up by numbers.
@@ -109,6 +111,7 @@ double StageChain::GuardNll(const std::vector<int>& bits, const std::vector<Leve
 }
 
 void StageChain::Guard(Plan& plan) {
+  RequireOneActivationWidth(recipe_, "--guard");
   if (Data().calibration.size() < 2) {
     throw Error(ErrorKind::kUsage, "--guard needs calibration images; set data.calibration");
   }

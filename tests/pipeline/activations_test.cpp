@@ -6,6 +6,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
+#include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/run.h"
 #include "pipeline/arrays.h"
 #include "support/catch_torch.h"
@@ -143,6 +144,12 @@ TEST_CASE("what cannot choose pairs says so in one line") {
   const std::string several = "allocate.activation_bits=[4, 8]";
   CHECK_THAT(refusal({several, "allocate.allocator=quantile-inform"}), ContainsSubstring("quantile-inform"));
   CHECK_THAT(refusal({several, "allocate.groups=[[b, c]]"}), ContainsSubstring("allocate.groups"));
+  try {
+    (void)pipeline::SolveCurve(SharedOptions(folder, {several}), 3, SilentSink());
+    FAIL("a curve of pairs was drawn");
+  } catch (const Error& error) {
+    CHECK_THAT(error.what(), ContainsSubstring("a curve needs one of them"));
+  }
   CHECK_THAT(refusal({"allocate.activation_bits=[9]"}), ContainsSubstring("must be in 2..8, or 16"));
 }
 
