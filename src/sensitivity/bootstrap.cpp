@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bitplan/core/random.h"
+#include "posterior/finite.h"
 
 namespace bitplan {
 
@@ -31,6 +32,17 @@ void TableBootstrap::Fill(AllocationProblem& problem, std::size_t unit, std::siz
   const double* const values = means.data_ptr<double>();
   for (int r = 0; r < kReplicates; ++r) {
     problem.replicates[static_cast<std::size_t>(r)][unit][column] = std::max(0.0, values[r]);
+  }
+}
+
+void FillWithMeans(AllocationProblem& problem, const torch::Tensor& draws, std::uint64_t seed) {
+  const TableBootstrap bootstrap(draws.size(2), seed);
+  for (std::int64_t l = 0; l < draws.size(0); ++l) {
+    auto& rise = problem.loss_rise.emplace_back();
+    for (std::int64_t k = 0; k < draws.size(1); ++k) {
+      bootstrap.Fill(problem, static_cast<std::size_t>(l), static_cast<std::size_t>(k), draws[l][k]);
+      rise.push_back(MeanNotNegative(draws[l][k]));
+    }
   }
 }
 

@@ -27,4 +27,7 @@ class TableBootstrap {
   torch::Tensor weights_;  // float64 [kReplicates, draws], rows sum to 1
 };
 
+// A whole table of means over images, with its replicates: `draws` [units, widths, images], negative means as zero.
+void FillWithMeans(AllocationProblem& problem, const torch::Tensor& draws, std::uint64_t seed);
+
 }  // namespace bitplan

@@ -117,15 +117,7 @@ void MeasureDivergences(const SensitivityInputs& inputs, AllocationProblem& prob
     });
   }
   progress.End("");
-  const TableBootstrap bootstrap(count, inputs.seed);
-  for (std::size_t l = 0; l < problem.units.size(); ++l) {
-    auto& rise = problem.loss_rise.emplace_back();
-    for (std::size_t k = 0; k < inputs.widths.size(); ++k) {
-      const torch::Tensor of_images = divergence[static_cast<std::int64_t>(l)][static_cast<std::int64_t>(k)];
-      bootstrap.Fill(problem, l, k, of_images);
-      rise.push_back(MeanNotNegative(of_images));
-    }
-  }
+  FillWithMeans(problem, divergence, inputs.seed);
 }
 
 }  // namespace
