@@ -3,14 +3,20 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <thread>
 
 #include "bitplan/core/error.h"
 #include "cli/blas.h"
+#include "models/blas_threads.h"
 
 namespace bitplan::cli {
+
 void UseThreads(int threads) {
-  at::set_num_threads(threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  const int count = threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  at::set_num_threads(count);
+  const bool chosen = threads <= 0 && std::getenv("OPENBLAS_NUM_THREADS") != nullptr;
+  SetBlasThreads(chosen ? 0 : count);
 }
 
 void UseDevice(const std::string& device) {

@@ -7,7 +7,8 @@
 
 namespace bitplan::cli {
 
-// Threads of LibTorch; 0: as many as there are cores. LibTorch itself may start with one.
+// Threads of LibTorch and of OpenBLAS; 0: as many as there are cores. LibTorch itself may start with one, OpenBLAS with
+// all: two products at once on one core then wait for each other.
 void UseThreads(int threads);
 
 // auto and cpu run on the processor; cuda is Error(kUsage), because nothing here runs there.

@@ -79,6 +79,7 @@ void StageChain::UseCalibrationSeed(std::uint64_t seed) {
   oracle_inputs_.reset();
   tables_.clear();
   evidence_.reset();
+  float_side_.reset();
   quantized_.reset();
 }
 

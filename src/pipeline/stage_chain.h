@@ -32,6 +32,7 @@
 #include "bitplan/pipeline/run_folder.h"
 #include "bitplan/posterior/posterior.h"
 #include "bitplan/ptq/apply.h"
+#include "bitplan/ptq/float_side.h"
 #include "bitplan/quantizers/layer_fits.h"
 #include "bitplan/sensitivity/displacements.h"
 #include "bitplan/sensitivity/sensitivity.h"
@@ -315,6 +316,8 @@ class StageChain {
   std::unique_ptr<SensitivityInputs> oracle_inputs_;  // of the last oracle, which refers to them
   bool few_images_said_ = false;
   std::optional<std::vector<QuantizerEvidence>> evidence_;
+  std::optional<FloatSide> float_side_;  // what plans are rounded and corrected against
+  bool several_plans_ = false;           // whether it is kept from one to the next
   std::map<std::string, SplitMeasurement> floats_corrected_;  // by the hash of what each depends on
   std::map<std::string, LayerFits> fits_;                     // by the hash of what they were found from
   std::int64_t packed_bytes_ = 0;

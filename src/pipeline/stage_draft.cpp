@@ -22,6 +22,7 @@ void StageChain::Follow(const Plan& plan) {
   UseCalibrationSeed(states ? *plan.calibration->seed : asked_.CalibrationSeed());
   FollowQuantizer(plan.quantizer, recipe_.quantizer);
   evidence_.reset();
+  float_side_.reset();
   followed_activations_ = ActivationBitsOf(plan);
   auto& widths = recipe_.allocate.bits;
   for (const auto& layer : plan.layers) {

@@ -54,12 +54,16 @@ std::vector<int> StageChain::ActivationBits(const std::vector<int>& bits) {
 
 Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
                                const Dataset& calibration) {
-  const auto images = CorrectionImages();
-  QuantizeActivations(Model(), applied, ActivationBits(bits), options.activation_range, images, progress_);
+  if (!float_side_) float_side_.emplace(Model(), CorrectionImages(), several_plans_);
+  QuantizeActivations(Model(), applied, ActivationBits(bits), options.activation_range, float_side_->images(),
+                      progress_);
   if (options.rounding == "compensated") {
-    CompensateRounding(Model(), applied, bits, options, images, progress_);
+    CompensateRounding(Model(), applied, bits, options, *float_side_, progress_);
   }
-  return CorrectNetwork(Model(), applied, options, images, calibration, normalizer_, progress_);
+  const auto correction =
+      CorrectNetwork(Model(), applied, options, *float_side_, calibration, normalizer_, progress_);
+  if (!several_plans_) float_side_.reset();
+  return correction;
 }
 
 torch::jit::Module StageChain::Built(const Plan& plan) {
@@ -205,6 +209,7 @@ PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reus
   Sha256 hash;
   hash.Update("measure/2").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
   return Kept(hash.Hex(), reused, [&] {
+    several_plans_ = true;  // only who measures many comes here
     auto applied = Applied(bits, {}, recipe_.quantizer);
     const auto correction = Correct(applied, bits);
     auto measurement = EvaluatedOnBoth(applied.module, "plan");

@@ -38,7 +38,7 @@ Verification StageChain::MeasurePlan(const Plan& plan, const torch::jit::Module&
 const SplitMeasurement* StageChain::MeasureFloatCorrected(const CorrectionMethod& method,
                                                           const std::vector<int>& bits) {
   if (!ChangesFloat(method)) return nullptr;
-  const auto input = Sha256OfParts({"float-corrected/2", ModelInput(), DataHash(false), DataHash(true),
+  const auto input = Sha256OfParts({"float-corrected/3", ModelInput(), DataHash(false), DataHash(true),
                                     Section("verify"), CalibrationSeed(), FloatCorrectedInput(method, bits)});
   if (const auto found = floats_corrected_.find(input); found != floats_corrected_.end()) return &found->second;
   bool reused = false;

@@ -34,7 +34,7 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
-  return Sha256OfParts({"apply/16", ModelInput(), DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+  return Sha256OfParts({"apply/17", ModelInput(), DataHash(false), DumpRecipeSection(recipe, "quantizer"),
                         BitsAndChoices(plan), CalibrationSeed(), RangeEvidenceHash()});
 }
 

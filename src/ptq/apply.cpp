@@ -93,6 +93,7 @@ bool AreKnown(const LayerFits& known, const std::vector<int>& bits, const std::v
 void AppliedPlan::Put(const Network& network, std::size_t layer, QuantizedTensor weight) {
   GetTensor(module, network.layers[layer].parameter).copy_(weight.Values());
   weights[layer] = std::move(weight);
+  transferred.reset();
 }
 
 AppliedPlan ApplyBits(const Network& network, const std::vector<int>& bits, const std::vector<LevelChoice>& choices,

@@ -5,6 +5,8 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
@@ -12,51 +14,14 @@
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 #include "bitplan/verify/evaluate.h"
+#include "ptq/float_pass.h"
 #include "ptq/output_fit.h"
-#include "ptq/statistics_pool.h"
+#include "ptq/transferred_pass.h"
 
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kStatisticsBatch = 256;
-
-// What a network computes before any correction, on the images of the correction.
-struct FloatReference {
-  std::vector<ChannelStatistics> batch_norms;  // input statistics over all images, pooled from minibatches
-  OutputReference outputs;
-};
-
-// In minibatches, or all images at once where outputs are kept: so will they go through the quantized network.
-FloatReference RunFloat(const Network& network, const torch::Tensor& images, OutputReference outputs) {
-  torch::jit::Module module = network.module;
-  FloatReference reference{{}, std::move(outputs)};
-  StatisticsPool pool(network.batch_norms.size());
-  double share = 0.0;
-  const auto add_statistics = [&](std::size_t index, const torch::Tensor& input) { pool.Add(index, input, share); };
-  const auto keep_output = [&](std::size_t layer, const torch::Tensor& output) {
-    reference.outputs.Keep(layer, output);
-  };
-  const Tap tap(network, module,
-                {.on_layer_input = nullptr, .on_layer_output = keep_output, .on_batch_norm_input = add_statistics});
-  const std::int64_t step = reference.outputs.layers().empty() ? kStatisticsBatch : images.size(0);
-  for (std::int64_t begin = 0; begin < images.size(0); begin += step) {
-    ThrowIfInterrupted();
-    const torch::Tensor batch = images.slice(0, begin, std::min(begin + step, images.size(0)));
-    share = static_cast<double>(batch.size(0)) / static_cast<double>(images.size(0));
-    (void)RunForward(module, batch);
-  }
-  reference.batch_norms = pool.Take();
-  return reference;
-}
-
-// Of every layer, whether quantization changed its weights.
-std::vector<bool> ChangedLayers(const Network& network, const torch::jit::Module& quantized) {
-  std::vector<bool> changed;
-  for (const Layer& layer : network.layers) {
-    changed.push_back(!torch::equal(GetTensor(network.module, layer.parameter), GetTensor(quantized, layer.parameter)));
-  }
-  return changed;
-}
+constexpr std::int64_t kEvaluationBatch = 256;
 
 void RequireImages(const torch::Tensor& images) {
   if (images.size(0) == 0) throw Error(ErrorKind::kUsage, "quantizer.correction_samples must be > 0 to correct");
@@ -68,16 +33,20 @@ class Corrector {
   // `weights`: codes and scales of every layer, undefined for one in float [layers]; `changed`: the layers whose
   // outputs may be fitted [layers].
   Corrector(const Network& network, torch::jit::Module& quantized, std::vector<QuantizedTensor>& weights,
-            const std::vector<bool>& changed, const QuantizerOptions& options, const torch::Tensor& images)
-      : network_(network), quantized_(quantized), weights_(weights), options_(options), images_(images) {
-    OutputReference outputs;
-    if (options.output_correction != "off") outputs = OutputReference(network, changed, images);
-    reference_ = RunFloat(network, images, std::move(outputs));
+            const std::vector<bool>& changed, const QuantizerOptions& options, FloatSide::Pass& reference,
+            std::shared_ptr<const TransferredPass> transferred = nullptr)
+      : network_(network),
+        quantized_(quantized),
+        weights_(weights),
+        options_(options),
+        reference_(reference),
+        transferred_(std::move(transferred)) {
+    reference_.Prepare({}, options.output_correction != "off" ? changed : std::vector<bool>());
     for (const BatchNorm& norm : network.batch_norms) {
       slots_.push_back(GetTensor(quantized, norm.running_mean));
       slots_.push_back(GetTensor(quantized, norm.running_var));
     }
-    for (const std::size_t index : reference_.outputs.layers()) {
+    for (const std::size_t index : reference_.outputs().layers()) {
       slots_.push_back(GetTensor(quantized, network.layers[index].parameter));
       if (weights_[index].defined()) {
         weights_[index].scales = weights_[index].scales.clone();
@@ -88,7 +57,7 @@ class Corrector {
     original_ = Values();
   }
 
-  [[nodiscard]] bool FitsOutputs() const { return !reference_.outputs.layers().empty(); }
+  [[nodiscard]] bool FitsOutputs() const { return !reference_.outputs().layers().empty(); }
 
   [[nodiscard]] std::vector<torch::Tensor> Values() const {
     std::vector<torch::Tensor> values;
@@ -100,10 +69,17 @@ class Corrector {
     for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].copy_(values[i]);
   }
 
-  // One pass over all images at once.
+  // One pass over all images at once, unless rounding has made it.
   void Apply(const CorrectionMethod& method) {
     Write(original_);
     if (method.batch_norm == "off" && method.outputs == "off") return;
+    if (method.batch_norm == "transfer" && transferred_ != nullptr) {
+      const bool fits = method.outputs == "fit";
+      if (transferred_->Serves(fits ? reference_.outputs().layers() : std::vector<std::size_t>())) {
+        TakeFrom(*transferred_, fits);
+        return;
+      }
+    }
     TapHandlers handlers;
     if (method.batch_norm != "off") {
       handlers.on_batch_norm_input = [&](std::size_t index, const torch::Tensor& input) {
@@ -112,14 +88,14 @@ class Corrector {
     }
     if (method.outputs == "fit") {
       handlers.on_layer_output = [&](std::size_t index, const torch::Tensor& output) {
-        if (const auto pair = reference_.outputs.Find(index, output)) {
+        if (const auto pair = reference_.outputs().Find(index, output)) {
           Scale(index, FitOutput(network_.layers[index], quantized_, *pair, output, options_.granularity == "tensor"));
         }
       };
     }
     ThrowIfInterrupted();
     const Tap tap(network_, quantized_, std::move(handlers));
-    (void)RunForward(quantized_, images_);
+    (void)RunForward(quantized_, reference_.images());
   }
 
  private:
@@ -140,12 +116,25 @@ class Corrector {
     slot.mul_(factors.reshape(shape));
   }
 
+  void TakeFrom(const TransferredPass& pass, bool fits) {
+    for (std::size_t i = 0; i < pass.batch_norms().size(); ++i) {
+      slots_[2 * i].copy_(pass.batch_norms()[i].mean);
+      slots_[2 * i + 1].copy_(pass.batch_norms()[i].var);
+    }
+    if (!fits) return;
+    for (const std::size_t index : reference_.outputs().layers()) {
+      const auto& pair = pass.outputs();
+      Scale(index, FitOutput(network_.layers[index], quantized_, pair, pair.quantized.clone(),
+                             options_.granularity == "tensor"));
+    }
+  }
+
   // A batch norm that no image reaches, in the float network or in this one, keeps its statistics.
   void CorrectBatchNorm(std::size_t index, const torch::Tensor& input, bool transfer) {
-    if (input.numel() == 0 || !reference_.batch_norms[index].mean.defined()) return;
+    if (input.numel() == 0 || !reference_.batch_norms()[index].mean.defined()) return;
     ChannelStatistics now = StatisticsOf(input);
     if (transfer) {
-      now = Transferred({original_[2 * index], original_[2 * index + 1]}, now, reference_.batch_norms[index]);
+      now = Transferred({original_[2 * index], original_[2 * index + 1]}, now, reference_.batch_norms()[index]);
     }
     slots_[2 * index].copy_(now.mean);
     slots_[2 * index + 1].copy_(now.var);
@@ -155,8 +144,8 @@ class Corrector {
   torch::jit::Module& quantized_;
   std::vector<QuantizedTensor>& weights_;
   const QuantizerOptions& options_;
-  const torch::Tensor& images_;
-  FloatReference reference_;
+  FloatSide::Pass& reference_;
+  std::shared_ptr<const TransferredPass> transferred_;
   // What a correction may write: mean and variance of every batch norm, then weight, scales and bias of every fitted
   // layer.
   std::vector<torch::Tensor> slots_;
@@ -165,7 +154,7 @@ class Corrector {
 
 double CalibrationNll(const Network& network, const torch::jit::Module& module, const Dataset& calibration,
                       const Normalizer& normalizer, ProgressSink& progress) {
-  const int batch = static_cast<int>(std::min(kStatisticsBatch, ImagesAtOnce(network)));
+  const int batch = static_cast<int>(std::min(kEvaluationBatch, ImagesAtOnce(network)));
   return Evaluate(module, calibration, normalizer, batch, "calibration", progress).metrics.nll;
 }
 
@@ -174,14 +163,23 @@ double CalibrationNll(const Network& network, const torch::jit::Module& module, 
 Correction CorrectNetwork(const Network& network, AppliedPlan& applied, const QuantizerOptions& options,
                           const torch::Tensor& images, const Dataset& calibration, const Normalizer& normalizer,
                           ProgressSink& progress) {
+  FloatSide reference(network, images);
+  return CorrectNetwork(network, applied, options, reference, calibration, normalizer, progress);
+}
+
+Correction CorrectNetwork(const Network& network, AppliedPlan& applied, const QuantizerOptions& options,
+                          FloatSide& reference, const Dataset& calibration, const Normalizer& normalizer,
+                          ProgressSink& progress) {
   torch::jit::Module& quantized = applied.module;
   Correction correction;
   const std::string batch_norm = network.batch_norms.empty() ? "off" : options.batch_norm;
   if (batch_norm == "off" && options.output_correction == "off") return correction;
-  RequireImages(images);
+  RequireImages(reference.images());
 
   const torch::NoGradGuard no_grad;
-  Corrector corrector(network, quantized, applied.weights, ChangedLayers(network, quantized), options, images);
+  Corrector corrector(network, quantized, applied.weights, ChangedLayers(network, quantized), options,
+                      reference.pass(), std::move(applied.transferred));
+  applied.transferred.reset();  // corrections change weights
   const std::string outputs = corrector.FitsOutputs() ? options.output_correction : "off";
   if (batch_norm != "auto" && outputs != "auto") {
     correction.chosen = {batch_norm, outputs};
@@ -226,7 +224,8 @@ torch::jit::Module CorrectFloat(const Network& network, const CorrectionMethod& 
   chosen.output_correction = method.outputs;
   torch::jit::Module corrected = CloneModule(network.module);
   std::vector<QuantizedTensor> in_float(network.layers.size());
-  Corrector(network, corrected, in_float, rounded, chosen, images).Apply(method);
+  FloatSide reference(network, images);
+  Corrector(network, corrected, in_float, rounded, chosen, reference.pass()).Apply(method);
   RestoreChangedByForward(network, corrected);
   return corrected;
 }

@@ -76,6 +76,14 @@ std::optional<OutputReference::Pair> OutputReference::Find(std::size_t layer, co
   return Pair{std::move(wanted), target};
 }
 
+std::vector<bool> ChangedLayers(const Network& network, const torch::jit::Module& quantized) {
+  std::vector<bool> changed;
+  for (const Layer& layer : network.layers) {
+    changed.push_back(!torch::equal(GetTensor(network.module, layer.parameter), GetTensor(quantized, layer.parameter)));
+  }
+  return changed;
+}
+
 torch::Tensor FitOutput(const Layer& layer, torch::jit::Module& quantized, const OutputReference::Pair& pair,
                         const torch::Tensor& output, bool one_scale) {
   const auto& [used, target] = pair;

@@ -44,6 +44,9 @@ class OutputReference {
   std::int64_t images_ = 0, kept_ = 0;
 };
 
+// Of every layer, whether quantization changed its weights.
+[[nodiscard]] std::vector<bool> ChangedLayers(const Network& network, const torch::jit::Module& quantized);
+
 // Fits pair.quantized to pair.target, writes scale and shift into the bias of `layer` in `quantized`, and into
 // `output`, all of the quantized layer's output, in place. Returns the scales, float32 [channels], for the layer's
 // weight; with `one_scale` all are the same.

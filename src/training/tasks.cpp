@@ -1,7 +1,6 @@
 #include "training/tasks.h"
 
 #include <ATen/Parallel.h>
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
@@ -11,6 +10,8 @@
 #include <mutex>
 #include <thread>
 #include <utility>
+
+#include "models/blas_threads.h"
 
 namespace bitplan {
 namespace {
@@ -38,21 +39,10 @@ class TaskProgress : public ProgressSink {
   std::mutex& mutex_;
 };
 
-// OpenBLAS keeps threads of its own beside those of LibTorch; here every thread is a task already. The number it had,
-// or 0 when another library multiplies.
-int SetBlasThreads(int count) {
-  const auto get = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "openblas_get_num_threads"));
-  const auto set = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
-  if (get == nullptr || set == nullptr) return 0;
-  const int before = get();
-  if (count > 0) set(count);
-  return before;
-}
-
 }  // namespace
 
 void RunTasks(const std::vector<Task>& tasks, ProgressSink& progress) {
-  const int threads = at::get_num_threads(), blas_threads = SetBlasThreads(1);
+  const int threads = at::get_num_threads(), blas_threads = SetBlasThreads(1);  // every thread is a task already
   std::atomic<std::size_t> next = 0;
   std::mutex mutex;
   std::exception_ptr failure;

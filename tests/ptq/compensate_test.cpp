@@ -116,6 +116,48 @@ TEST_CASE("the layer that ends a residual block takes back what the way around i
   }
 }
 
+TEST_CASE("corrections take from rounding what a pass of their own would give") {
+  for (const Network& network : {ConvBatchNorm(), Residual("y + x", true)}) {
+    const Dataset data = RandomImages(network, 300);
+    const std::vector<int> bits(network.layers.size(), 2);
+    for (const std::string outputs : {"off", "fit", "auto"}) {
+      QuantizerOptions options = Options(outputs == "auto" ? "auto" : "transfer");
+      options.output_correction = outputs;
+      const auto corrected = [&](bool anew) {
+        AppliedPlan applied = ApplyBits(network, bits, {}, options, {});
+        CompensateRounding(network, applied, bits, options, data.images, SilentSink());
+        REQUIRE(applied.transferred != nullptr);
+        if (anew) applied.transferred.reset();
+        (void)CorrectNetwork(network, applied, options, data.images, data, Normalizer({}), SilentSink());
+        CHECK(applied.transferred == nullptr);
+        return ModelHash(applied.module);
+      };
+      INFO(network.name << ", outputs " << outputs);
+      CHECK(corrected(false) == corrected(true));
+    }
+  }
+}
+
+TEST_CASE("plans that share the float side come out as they do alone") {
+  const Network network = Residual("y + x", true);
+  const Dataset data = RandomImages(network, 5000);  // more positions than are drawn
+  QuantizerOptions options = Options("transfer");
+  options.output_correction = "fit";
+  FloatSide shared(network, data.images, /*several=*/true);
+  const auto applied = [&](const std::vector<int>& bits, FloatSide& reference) {
+    AppliedPlan plan = ApplyBits(network, bits, {}, options, {});
+    CompensateRounding(network, plan, bits, options, reference, SilentSink());
+    (void)CorrectNetwork(network, plan, options, reference, data, Normalizer({}), SilentSink());
+    return ModelHash(plan.module);
+  };
+  for (const std::vector<int>& bits : {std::vector<int>{2, 2, 2}, {2, 16, 1}}) {
+    FloatSide own(network, data.images);
+    const std::string alone = applied(bits, own);
+    CHECK(applied(bits, shared) == alone);
+    CHECK(applied(bits, own) == alone);  // which has given its samples away
+  }
+}
+
 // x w + 3 x', the term beside the product added by the same operation or by another one.
 Network WithTerm(const std::string& answer) {
   torch::manual_seed(10);

@@ -127,9 +127,10 @@ def state(module):
 
 
 class Case(unittest.TestCase):
-    """A test with a folder of its own, and checks of errors and states."""
+    """A test with a folder and random numbers of its own, and checks of errors and states."""
 
     def setUp(self):
+        torch.manual_seed(0)
         self._folder = tempfile.TemporaryDirectory()
         self.addCleanup(self._folder.cleanup)
         self.folder = Path(self._folder.name)

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "bitplan/core/options.h"
@@ -38,6 +39,8 @@ class BatchNormTransfer {
 
   // Takes the statistics of the float network in one pass over `images`, float32 normalized [n, ...].
   void Begin(const torch::Tensor& images);
+  // The same for who has them already: of every batch norm, undefined for one that no image reaches.
+  void Follow(std::vector<ChannelStatistics> reference) { reference_ = std::move(reference); }
   // The same for who runs the float network himself: a handler for TapHandlers::on_batch_norm_input.
   [[nodiscard]] std::function<void(std::size_t index, const torch::Tensor& input)> FloatHandler();
   [[nodiscard]] std::function<void(std::size_t index, const torch::Tensor& input)> Handler();

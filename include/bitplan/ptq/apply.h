@@ -1,6 +1,7 @@
 // A plan becomes a network: quantized weights in, batch-norm statistics corrected.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ namespace bitplan {
 // above when a layer is missing or has another kind or shape. Leaves a plan that is for this model as it is.
 [[nodiscard]] Plan TransferPlan(Plan plan, const Network& network, const std::string& model_hash);
 
+class TransferredPass;  // src/ptq/transferred_pass.h
+
 struct AppliedPlan {
   torch::jit::Module module{"empty"};  // a clone of the network with quantized weights
   std::vector<LevelChoice> choices;    // of every layer, order of Network::layers
@@ -34,6 +37,8 @@ struct AppliedPlan {
   std::vector<QuantizedTensor> weights;
   // Of the input of every layer (ptq/activations.h); empty where activations stay in float.
   std::vector<AffineQuantizer> activations{};
+  // What compensated rounding has already measured for the corrections; none once a weight has changed.
+  std::shared_ptr<const TransferredPass> transferred{};
 
   // Gives a layer of the network other codes and scales, in `module` too.
   void Put(const Network& network, std::size_t layer, QuantizedTensor weight);

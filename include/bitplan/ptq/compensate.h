@@ -9,6 +9,7 @@
 #include "bitplan/core/progress.h"
 #include "bitplan/models/network.h"
 #include "bitplan/ptq/apply.h"
+#include "bitplan/ptq/float_side.h"
 #include "bitplan/quantizers/quantizer.h"
 
 namespace bitplan {
@@ -20,5 +21,8 @@ namespace bitplan {
 // leaves batch norm out, its statistics move along during the pass (method `transfer`) and are put back after it.
 void CompensateRounding(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
                         const QuantizerOptions& options, const torch::Tensor& images, ProgressSink& progress);
+// The same against what the float network gave on reference.images(), for who needs that again.
+void CompensateRounding(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
+                        const QuantizerOptions& options, FloatSide& reference, ProgressSink& progress);
 
 }  // namespace bitplan

@@ -22,6 +22,7 @@
 #include "bitplan/data/dataset.h"
 #include "bitplan/models/network.h"
 #include "bitplan/ptq/apply.h"
+#include "bitplan/ptq/float_side.h"
 
 namespace bitplan {
 
@@ -33,6 +34,10 @@ namespace bitplan {
 [[nodiscard]] Correction CorrectNetwork(const Network& network, AppliedPlan& applied, const QuantizerOptions& options,
                                         const torch::Tensor& images, const Dataset& calibration,
                                         const Normalizer& normalizer, ProgressSink& progress);
+// The same against what the float network gave on reference.images(), for who needs that again.
+[[nodiscard]] Correction CorrectNetwork(const Network& network, AppliedPlan& applied, const QuantizerOptions& options,
+                                        FloatSide& reference, const Dataset& calibration, const Normalizer& normalizer,
+                                        ProgressSink& progress);
 
 // Whether a correction changes a network that is not quantized. Re-estimated batch norms do: statistics that were
 // spoiled get better, good ones can get worse. `transfer` and `fit` alone do not: there is no change to move, and every
