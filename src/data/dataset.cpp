@@ -214,6 +214,9 @@ const std::vector<DatasetSource>& DatasetSources() {
        Cifar10Files},
       {"npy", "your own images and labels, saved by numpy.save; files named by data.train_images and its siblings",
        LoadNpy, NpyFiles},
+      {"folder", "your own pictures, a folder of them for every class; folders named by data.train and data.test",
+       LoadFolder, FolderFiles},
+      {"csv", "your own table, a line a row; files named by data.train and data.test", LoadCsv, CsvFiles},
       {"synthetic-digits", "rendered digits that need no files, 20,000 + 4,000 images 1x28x28", LoadSyntheticDigits,
        SyntheticFiles},
       {"synthetic-letters",
@@ -233,10 +236,10 @@ DataSplits LoadData(const DataOptions& options, const std::vector<std::filesyste
 
 DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed,
                     std::uint64_t calibration_seed) {
-  if (!options.task.empty() && options.name != "npy") {
+  if (!options.task.empty() && options.name != "npy" && options.name != "csv") {
     throw Error(ErrorKind::kUsage,
                 fmt::format("data.task: {}, but the labels of {} are classes; name files of your own "
-                            "with data.name: npy",
+                            "with data.name: npy or csv",
                             options.task, options.name));
   }
   DataSplits splits = FindDatasetSource(options.name).load(options, folders, seed);

@@ -23,6 +23,8 @@ using Folders = std::vector<std::filesystem::path>;
 [[nodiscard]] DataSplits LoadDirtyMnist(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadCifar10(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+[[nodiscard]] DataSplits LoadFolder(const DataOptions& options, const Folders& folders, std::uint64_t seed);
+[[nodiscard]] DataSplits LoadCsv(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadSyntheticDigits(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 [[nodiscard]] DataSplits LoadSyntheticLetters(const DataOptions& options, const Folders& folders, std::uint64_t seed);
 
@@ -32,6 +34,8 @@ using Folders = std::vector<std::filesystem::path>;
 [[nodiscard]] DataFiles DirtyMnistFiles(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles Cifar10Files(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles NpyFiles(const DataOptions& options, const Folders& folders);
+[[nodiscard]] DataFiles FolderFiles(const DataOptions& options, const Folders& folders);
+[[nodiscard]] DataFiles CsvFiles(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles SyntheticFiles(const DataOptions& options, const Folders& folders);  // none
 
 // The first existing file folder/name, folders in order and, within one, names in order.

@@ -218,6 +218,18 @@ class RecipeReader {
                       "channel",
                       data.normalize_mean.size(), data.normalize_std.size()));
     }
+    const bool has_files = data.name == "folder" || data.name == "csv";
+    for (const char* path : {"data.train", "data.test"}) {
+      if (has_files && Find(path) == nullptr) {
+        Find("data.name")->Fail(fmt::format("data set {} needs the key '{}'", data.name, path));
+      }
+    }
+    for (const char* path : {"data.train", "data.test", "data.train_at_most", "data.resize", "data.crop",
+                             "data.channels", "data.label", "data.columns"}) {
+      if (!has_files && Find(path) != nullptr) {
+        Find(path)->Fail(fmt::format("{}: only the data sets folder and csv take it, and this is {}", path, data.name));
+      }
+    }
     const Setting* images = Find("data.calibration_images");
     const Setting* labels = Find("data.calibration_labels");
     if (data.name != "npy") {

@@ -63,7 +63,7 @@ std::vector<RecipeOption> MakeOptions() {
           "take a model whose answers depend on the other images of a batch or on chance; its figures then do too, and "
           "the plan says so in model.note"),
 
-      Required("data.name", FIELD(data.name), "data set; npy: files of your own"),
+      Required("data.name", FIELD(data.name), "data set; npy, folder and csv: files of your own"),
       Any("data.normalize.mean", FIELD(data.normalize_mean), "per channel, subtracted from pixels scaled to 0..1"),
       Number("data.normalize.std", FIELD(data.normalize_std), kPositive, "", "per channel, divides what is left"),
       Count("data.calibration", FIELD(data.calibration), "images",
@@ -84,8 +84,20 @@ std::vector<RecipeOption> MakeOptions() {
       OneOf("data.layout", FIELD(data.layout), {"images", "as-is"},
             "npy: images gives arrays [N, H, W] a channel, [N, 1, H, W]; as-is leaves them, as a conv1d or a sequence "
             "model needs"),
+      Any("data.train", FIELD(data.train),
+          "folder: what holds a folder of training pictures for every class; csv: the table of training rows"),
+      Any("data.test", FIELD(data.test), "folder, csv: the same, never used before verification"),
+      Number("data.train_at_most", FIELD(data.train_at_most), kNotNegative, "images",
+             "folder: most training pictures, taken evenly from every class; 0: all"),
+      Number("data.resize", FIELD(data.resize), {.low = 0, .high = 16384}, "pixels",
+             "folder: length of the shorter side, reached with antialiasing as by torchvision; 0: as it is"),
+      Number("data.crop", FIELD(data.crop), {.low = 0, .high = 16384}, "pixels",
+             "folder: side of the square that is cut from the middle; 0: the whole picture"),
+      OneOf("data.channels", FIELD(data.channels), {"rgb", "bgr", "gray"}, "folder: channels and their order"),
+      Any("data.label", FIELD(data.label), "csv: the column of labels; none: the last one"),
+      Any("data.columns", FIELD(data.columns), "csv: the columns that are inputs; none: all but the label"),
       Any("data.task", FIELD(data.task),
-          "npy: what the labels are, and with that the loss, what the Fisher information is of, and what verify "
+          "npy, csv: what the labels are, and with that the loss, what the Fisher information is of, and what verify "
           "measures; none: classification"),
 
       Count("train.epochs", FIELD(train.epochs), "passes", "passes over the training split"),

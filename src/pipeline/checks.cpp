@@ -137,7 +137,9 @@ std::filesystem::path CheckedFolder(const RecipeOptions& options, const Recipe& 
                                                         {"data.train_images", recipe.data.train_images},
                                                         {"data.train_labels", recipe.data.train_labels},
                                                         {"data.test_images", recipe.data.test_images},
-                                                        {"data.test_labels", recipe.data.test_labels}};
+                                                        {"data.test_labels", recipe.data.test_labels},
+                                                        {"data.train", recipe.data.train},
+                                                        {"data.test", recipe.data.test}};
   for (const auto& [key, name] : inputs) {
     if (name.empty()) continue;
     for (const auto& place : {options.data, options.recipe.parent_path()}) {

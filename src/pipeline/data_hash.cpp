@@ -13,14 +13,16 @@ std::string DataHash(const Recipe& recipe, const std::vector<std::filesystem::pa
   // What the files hold counts, not where they lie.
   auto& data = read.data;
   data.train_images = data.train_labels = data.test_images = data.test_labels = "";
-  data.calibration_images = data.calibration_labels = "";
+  data.calibration_images = data.calibration_labels = data.train = data.test = "";
   Sha256 hash;
   hash.Update(DumpRecipeSection(read, "data"));
   const auto files = FindDatasetSource(recipe.data.name).files(recipe.data, folders);
-  for (const auto& file : with_test ? files.test : files.train) hash.Update(FileSha256(file));
-  if (with_test) {
-    for (const auto& file : files.train) hash.Update(FileSha256(file));
-  }
+  const auto add = [&](const std::vector<std::filesystem::path>& split, const std::string& layout) {
+    for (const auto& file : split) hash.Update(FileSha256(file));
+    if (!layout.empty()) hash.Update(layout);
+  };
+  if (with_test) add(files.test, files.test_layout);
+  add(files.train, files.train_layout);
   return hash.Hex();
 }
 

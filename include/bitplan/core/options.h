@@ -29,7 +29,15 @@ struct DataOptions {
   std::string train_images, train_labels, test_images, test_labels;
   std::string calibration_images, calibration_labels;  // empty: taken from a split
   std::string layout = "images";                       // images: [N, H, W] becomes [N, 1, H, W]; as-is
-  std::string task;                                    // a name of Likelihoods(); empty: classification
+  std::string task;                                    // npy, csv: a name of Likelihoods(); empty: classification
+  // name: folder and csv; relative to the data folder or the recipe
+  std::string train, test;
+  int train_at_most = 0;             // folder: images of the training split, evenly of every class; 0: all
+  int resize = 0;                    // folder: pixels of the shorter side; 0: as it is
+  int crop = 0;                      // folder: pixels of a side of the square from the middle; 0: all
+  std::string channels = "rgb";      // folder: rgb, bgr, gray
+  std::string label;                 // csv: the column; empty: the last
+  std::vector<std::string> columns;  // csv: the inputs; empty: all but the label
 };
 
 struct TrainOptions {

@@ -73,6 +73,7 @@ class Normalizer {
 // The files behind the splits, in the order they are read.
 struct DataFiles {
   std::vector<std::filesystem::path> train, test;
+  std::string train_layout = {}, test_layout = {};  // what labels depend on beside the files' contents
 };
 
 // What is read, relative to a folder of LoadData:
@@ -89,6 +90,11 @@ struct DataFiles {
 //                         float type with at least two dimensions, [N, H, W] by DataOptions::layout with or without a
 //                         channel put in; labels [N] of any integer type, class numbers from 0. The number of classes
 //                         is the largest label of all splits plus one. Integers of 4 and 8 bytes stay integers (int64).
+//   folder                the folders DataOptions::train and test, with a folder of images for every class; classes are
+//                         numbered by name. Images of other endings than jpg, png, bmp, webp, ppm, pgm and tif are no
+//                         images; uint8 [N, C, H, W] after resize and crop, all of one size.
+//   csv                   the tables DataOptions::train and test: a line of column names, then a row a line; inputs
+//                         float32 [N, columns], labels whole numbers from 0 or names, numbered in alphabetical order
 //   synthetic-digits      nothing: rendered from a seed of its own, the same for every run
 //   synthetic-letters     likewise: capital letters, drawn as those digits are; labels 0..23 for A to Z without I and
 //                         O, which people write as 1 and 0

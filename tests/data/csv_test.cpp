@@ -1,0 +1,119 @@
+#include "bitplan/core/random.h"
+#include "bitplan/data/dataset.h"
+#include "data/data_files.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan;
+using namespace bitplan::testing;
+
+namespace {
+
+DataOptions TableOptions() {
+  DataOptions options;
+  options.name = "csv";
+  options.train = "train.csv";
+  options.test = "test.csv";
+  options.calibration = 0;
+  return options;
+}
+
+DataSplits Read(const std::string& train, const std::string& test, const DataOptions& options = TableOptions()) {
+  const TemporaryFolder folder;
+  folder.Write("train.csv", train);
+  folder.Write("test.csv", test);
+  return FindDatasetSource("csv").load(options, {folder.path()}, 1);
+}
+
+std::string WhyNot(const std::string& train, const std::string& test, const DataOptions& options = TableOptions()) {
+  const Failure failure = FailureOf([&] { (void)Read(train, test, options); });
+  CHECK(failure.thrown);
+  CHECK(failure.message.find('\n') == std::string::npos);
+  return failure.message;
+}
+
+TEST_CASE("csv: the last column is the label, the others are inputs") {
+  const DataSplits splits = Read("a,b,kind\n1,2.5,0\n-3e1,+4,2\n", "a,b,kind\n5,6,1\n");
+  CHECK(splits.train.images.equal(torch::tensor({{1.0F, 2.5F}, {-30.0F, 4.0F}})));
+  CHECK(splits.train.labels.equal(torch::tensor(std::vector<std::int64_t>{0, 2})));
+  CHECK(splits.test.labels.equal(torch::tensor(std::vector<std::int64_t>{1})));
+  CHECK(splits.train.classes == 3);
+  CHECK(splits.test.classes == 3);
+}
+
+TEST_CASE("csv: names of classes are numbered in alphabetical order, by the training table") {
+  const DataSplits splits = Read("x,kind\n1,owl\n2,cat\n3,owl\n", "x,kind\n4,cat\n");
+  CHECK(splits.train.labels.equal(torch::tensor(std::vector<std::int64_t>{1, 0, 1})));
+  CHECK(splits.test.labels.equal(torch::tensor(std::vector<std::int64_t>{0})));
+  CHECK_THAT(WhyNot("x,kind\n1,owl\n", "x,kind\n4,bat\n"),
+             ContainsSubstring("test.csv: line 2, column 'kind': the class 'bat' is not in "));
+  // One name among numbers makes names of them all.
+  CHECK(Read("x,kind\n1,0\n2,7\n", "x,kind\n4,7\n").train.classes == 8);
+  CHECK(Read("x,kind\n1,-1\n2,7\n", "x,kind\n4,7\n").train.classes == 2);
+}
+
+TEST_CASE("csv: quotes, other separators, a byte order mark and line ends of Windows") {
+  for (const std::string& table :
+       {std::string("a;b;\"the; kind\"\r\n1;2;\"an \"\"owl\"\"\"\r\n3;4;cat\r\n"),
+        std::string("\xEF\xBB\xBF") + "a\tb\t\"the; kind\"\n\n1\t2\t\"an \"\"owl\"\"\"\n3\t4\tcat"}) {
+    DataOptions options = TableOptions();
+    options.label = "the; kind";
+    const DataSplits splits = Read(table, table, options);
+    CHECK(splits.train.images.equal(torch::tensor({{1.0F, 2.0F}, {3.0F, 4.0F}})));
+    CHECK(splits.train.labels.equal(torch::tensor(std::vector<std::int64_t>{0, 1})));
+  }
+}
+
+TEST_CASE("csv: columns by name, in the order of the recipe, wherever they stand in the test table") {
+  DataOptions options = TableOptions();
+  options.columns = {"b", "a"};
+  options.label = "kind";
+  const DataSplits splits = Read("name,a,kind,b\nx,1,0,2\n", "b,a,kind\n3,4,0\n", options);
+  CHECK(splits.train.images.equal(torch::tensor({{2.0F, 1.0F}})));
+  CHECK(splits.test.images.equal(torch::tensor({{3.0F, 4.0F}})));
+  options.columns = {"a", "kind"};
+  CHECK_THAT(WhyNot("a,kind\n1,0\n", "a,kind\n1,0\n", options), ContainsSubstring("'kind' is the label"));
+  options.columns = {"size"};
+  CHECK_THAT(WhyNot("a,kind\n1,0\n", "a,kind\n1,0\n", options),
+             ContainsSubstring("has no column 'size' of data.columns; its columns are a, kind"));
+}
+
+TEST_CASE("csv: labels of a regression are numbers") {
+  DataOptions options = TableOptions();
+  options.task = "regression";
+  const DataSplits splits = Read("a,y\n1,0.5\n2,-1.5\n", "a,y\n3,2\n", options);
+  CHECK(splits.train.labels.is_floating_point());
+  CHECK(splits.train.labels.flatten().equal(torch::tensor({0.5F, -1.5F})));
+  CHECK(splits.train.likelihood != nullptr);
+}
+
+TEST_CASE("csv: what is wrong is said with file and line") {
+  const std::string good = "a,kind\n1,0\n";
+  CHECK_THAT(WhyNot("a,kind\n1,0\nx,1\n", good),
+             ContainsSubstring("train.csv: line 3, column 'a': 'x' is no number; name the columns"));
+  CHECK_THAT(WhyNot("a,kind\n,0\n", good), ContainsSubstring("line 2, column 'a': '' is no number"));
+  CHECK_THAT(WhyNot("a,kind\nnan,0\n", good), ContainsSubstring("'nan' is no number"));
+  CHECK_THAT(WhyNot("a,kind\n1,0,5\n", good), ContainsSubstring("line 2 has 3 fields, the first line 2"));
+  CHECK_THAT(WhyNot("a,kind\n\"1,0\n", good), ContainsSubstring("the quotation mark of line 2 is not closed"));
+  CHECK_THAT(WhyNot("", good), ContainsSubstring("is empty"));
+  CHECK_THAT(WhyNot("a,kind\n", good), ContainsSubstring("has column names but no rows"));
+  CHECK_THAT(WhyNot("a,a\n1,0\n", good), ContainsSubstring("has the column 'a' twice"));
+  CHECK_THAT(WhyNot("kind\n1\n", good), ContainsSubstring("has a label but no other column"));
+  CHECK_THAT(WhyNot(good, "b,kind\n1,0\n"), ContainsSubstring("test.csv: has no column 'a' of data.columns"));
+  CHECK_THAT(WhyNot(good + std::string("\0", 1), good), ContainsSubstring("line 3 holds a zero byte"));
+}
+
+TEST_CASE("csv: no bytes crash the reader") {
+  RandomStream stream(1, "test/csv");
+  const std::string some = "a,b;\"\t\r\n1.-e\xC3";
+  for (int trial = 0; trial < 500; ++trial) {
+    std::string table;
+    for (int i = 0; i < 60; ++i) table += some[stream.Next() % some.size()];
+    try {
+      (void)Read(table, table);
+    } catch (const Error& error) {
+      CHECK(error.kind() != ErrorKind::kInternal);
+    }
+  }
+}
+
+}  // namespace
