@@ -15,6 +15,8 @@
 namespace bitplan {
 namespace {
 
+constexpr std::int64_t kSmallShare = 5;  // of a split that is smaller than the calibration images asked for
+
 torch::Tensor PerChannel(const std::vector<double>& values) {
   if (values.empty()) return {};
   return torch::tensor(values, torch::kFloat64).to(torch::kFloat32);
@@ -64,17 +66,15 @@ void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_
   const bool of_test = options.calibration_from == "test", given = splits.calibration.size() > 0;
   if (splits.train.size() == 0 && !of_test) return;
   Dataset& source = of_test ? splits.test : splits.train;
-  const std::int64_t size = source.size(), wanted = options.calibration;
+  const std::int64_t size = source.size();
+  const std::int64_t wanted =
+      given || options.calibration < size ? options.calibration : std::max<std::int64_t>(1, size / kSmallShare);
   if (!given && size < 2) {
     throw Error(ErrorKind::kUsage,
                 fmt::format("{} has {}; for {} and calibration together two or more are needed", source.name,
                             Counted(size, "image"), of_test ? "measuring" : "training"));
   }
-  if (!given && (wanted < 0 || wanted >= size)) {
-    throw Error(ErrorKind::kUsage,
-                fmt::format("data.calibration: {}, but {} has {} for {} and calibration together; give 1..{}",
-                            Counted(wanted, "image"), source.name, size, of_test ? "measuring" : "training", size - 1));
-  }
+  if (wanted < 0) throw Error(ErrorKind::kUsage, fmt::format("data.calibration: {} images; give 1 or more", wanted));
   if (given) {  // files of its own
     const auto [order, count] = Shuffled(splits.calibration, wanted, seed);
     splits.calibration = splits.calibration.Select(order.slice(0, 0, std::min(count, order.size(0))));
@@ -111,7 +111,8 @@ Dataset Dataset::Select(const torch::Tensor& index) const {
           classes,
           positions.defined() ? positions.index_select(0, index) : index.clone(),
           origin.empty() ? name : origin,
-          likelihood};
+          likelihood,
+          unlabelled};
 }
 
 Dataset Dataset::Head(std::int64_t n) const {
@@ -126,7 +127,13 @@ Dataset Dataset::Head(std::int64_t n) const {
           classes,
           positions.defined() ? positions.narrow(0, 0, n) : torch::Tensor(),
           origin,
-          likelihood};
+          likelihood,
+          unlabelled};
+}
+
+void RequireLabels(const Dataset& data, const std::string& who) {
+  if (!data.unlabelled) return;
+  throw Error(ErrorKind::kUsage, fmt::format("{} has no labels, and {} needs them", data.origin.empty() ? data.name : data.origin, who));
 }
 
 void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who) {

@@ -26,6 +26,7 @@ namespace bitplan {
 namespace {
 
 constexpr const char* kImageEndings[] = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"};
+constexpr const char* kNoClass = "";
 constexpr double kMemoryShare = 0.7;  // of the machine's, for the images of one split
 
 bool IsImage(const std::filesystem::path& file) {
@@ -77,7 +78,10 @@ std::vector<ImageClass> ClassesIn(const std::filesystem::path& folder, int most)
   std::sort(below.begin(), below.end());
   std::vector<ImageClass> classes;
   for (const auto& path : below) classes.push_back({path.filename().string(), ImagesBelow(path)});
-  if (classes.empty()) ThrowBadFile(folder, "holds no folders; give it one for every class, with the images inside");
+  if (classes.empty()) classes.push_back({kNoClass, ImagesBelow(folder)});
+  if (classes.front().name == kNoClass && classes.front().files.empty()) {
+    ThrowBadFile(folder, "holds no images; give it a folder of them for every class, or images without classes");
+  }
   for (const ImageClass& one : classes) {
     if (one.files.empty()) ThrowBadFile(folder / one.name, "holds no images (jpg, png, bmp, webp, ppm, pgm, tif)");
   }
@@ -166,13 +170,14 @@ Dataset ReadSplit(const char* split, const std::filesystem::path& folder, const 
                   const std::map<std::string, int>& numbers, const DataOptions& options) {
   std::vector<std::filesystem::path> files;
   std::vector<std::int64_t> labels;
+  const bool unlabelled = classes.front().name == kNoClass;
   for (const ImageClass& one : classes) {
     const auto number = numbers.find(one.name);
-    if (number == numbers.end()) {
+    if (number == numbers.end() && !unlabelled) {
       ThrowBadFile(folder / one.name, fmt::format("is a class that {} does not have", options.train));
     }
     files.insert(files.end(), one.files.begin(), one.files.end());
-    labels.insert(labels.end(), one.files.size(), number->second);
+    labels.insert(labels.end(), one.files.size(), unlabelled ? 0 : number->second);
   }
   const QuietErrors quiet;
   torch::Tensor first = Decoded(files.front(), options);
@@ -206,8 +211,10 @@ Dataset ReadSplit(const char* split, const std::filesystem::path& folder, const 
     }
   });
   if (failure) std::rethrow_exception(failure->second);
-  return {fmt::format("folder/{}", split), images, torch::tensor(labels, torch::kInt64),
-          static_cast<int>(numbers.size())};
+  Dataset data{fmt::format("folder/{}", split), images, torch::tensor(labels, torch::kInt64),
+               static_cast<int>(numbers.size())};
+  if (unlabelled) SetUnlabelled(data);
+  return data;
 }
 
 // Which class every file is of: the files' contents do not say that.
@@ -234,12 +241,14 @@ DataFiles FolderFiles(const DataOptions& options, const Folders& folders) {
 DataSplits LoadFolder(const DataOptions& options, const Folders& folders, std::uint64_t) {
   const auto train = RequireFolder("train", options.train, folders);
   const auto test = RequireFolder("test", options.test, folders);
-  const auto classes = ClassesIn(train, options.train_at_most);
+  const auto classes = ClassesIn(train, options.train_at_most), test_classes = ClassesIn(test, 0);
   std::map<std::string, int> numbers;
-  for (const ImageClass& one : classes) numbers.emplace(one.name, static_cast<int>(numbers.size()));
+  for (const ImageClass& one : classes.front().name == kNoClass ? test_classes : classes) {
+    if (one.name != kNoClass) numbers.emplace(one.name, static_cast<int>(numbers.size()));
+  }
   DataSplits splits;
   splits.train = ReadSplit("train", train, classes, numbers, options);
-  splits.test = ReadSplit("test", test, ClassesIn(test, 0), numbers, options);
+  splits.test = ReadSplit("test", test, test_classes, numbers, options);
   if (splits.train.images.sizes().slice(1) != splits.test.images.sizes().slice(1)) {
     ThrowBadFile(test, fmt::format("images of {} x {} pixels, but those of {} have {} x {}; set data.resize and data.crop",
                                    splits.test.images.size(2), splits.test.images.size(3), train.string(),

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <fstream>
+#include <optional>
 #include <string_view>
 
 #include "bitplan/core/counted.h"
@@ -191,7 +192,7 @@ torch::Tensor ReadLabels(const std::filesystem::path& file) {
 
 std::filesystem::path RequireNamed(const char* key, const std::string& name, const Folders& folders) {
   if (name.empty())
-    throw Error(ErrorKind::kUsage, fmt::format("data.{}: not given; npy needs images and labels of both splits", key));
+    throw Error(ErrorKind::kUsage, fmt::format("data.{}: not given; npy needs images of both splits", key));
   if (auto found = FindFile({name}, folders)) return *found;
   throw Error(ErrorKind::kNotFound, fmt::format("data.{}: no file {} in {}", key, name, JoinedFolders(folders)));
 }
@@ -207,43 +208,81 @@ torch::Tensor ReadLabelsOf(const Likelihood& likelihood, const std::filesystem::
   return labels;
 }
 
-Dataset ReadNpySplit(const char* split, const std::filesystem::path* files, const std::string& layout,
+// Where a split lies; without labels where none are given.
+struct NpySplit {
+  std::filesystem::path images;
+  std::optional<std::filesystem::path> labels;
+
+  void AddTo(std::vector<std::filesystem::path>& files) const {
+    files.push_back(images);
+    if (labels) files.push_back(*labels);
+  }
+};
+
+NpySplit FindSplit(const std::string& split, const std::string& images, const std::string& labels,
+                   const Folders& folders) {
+  NpySplit found{RequireNamed((split + "_images").c_str(), images, folders), std::nullopt};
+  if (!labels.empty()) found.labels = RequireNamed((split + "_labels").c_str(), labels, folders);
+  return found;
+}
+
+struct NpySplits {
+  NpySplit train, test;
+  std::optional<NpySplit> calibration;
+};
+
+NpySplits FindSplits(const DataOptions& options, const Folders& folders) {
+  NpySplits splits{FindSplit("train", options.train_images, options.train_labels, folders),
+                   FindSplit("test", options.test_images, options.test_labels, folders), std::nullopt};
+  if (!options.calibration_images.empty()) {
+    splits.calibration = FindSplit("calibration", options.calibration_images, options.calibration_labels, folders);
+  }
+  return splits;
+}
+
+Dataset ReadNpySplit(const char* split, const NpySplit& files, const std::string& layout,
                      const std::shared_ptr<Likelihood>& likelihood) {
-  const std::string name = fmt::format("npy/{}", split);
-  if (likelihood) {
-    Dataset data{name, ReadImages(files[0], layout), ReadLabelsOf(*likelihood, files[1]), 0};
-    data.likelihood = likelihood;
-    CheckPair(data, files[0], files[1]);
+  Dataset data{fmt::format("npy/{}", split), ReadImages(files.images, layout), {}, 0};
+  if (!files.labels) {
+    if (likelihood) {
+      throw Error(ErrorKind::kUsage, fmt::format("data.{}_labels: not given; only classes may be missing, and data.task "
+                                                 "is {}",
+                                                 split, likelihood->name()));
+    }
+    SetUnlabelled(data);
     return data;
   }
-  Dataset data{name, ReadImages(files[0], layout), ReadLabels(files[1]), 0};
-  data.classes = static_cast<int>(data.labels.max().item<std::int64_t>()) + 1;
-  CheckPair(data, files[0], files[1]);
+  if (likelihood) {
+    data.labels = ReadLabelsOf(*likelihood, *files.labels);
+    data.likelihood = likelihood;
+  } else {
+    data.labels = ReadLabels(*files.labels);
+    data.classes = static_cast<int>(data.labels.max().item<std::int64_t>()) + 1;
+  }
+  CheckPair(data, files.images, *files.labels);
   return data;
 }
 
 }  // namespace
 
 DataFiles NpyFiles(const DataOptions& options, const Folders& folders) {
-  DataFiles files{{RequireNamed("train_images", options.train_images, folders),
-                   RequireNamed("train_labels", options.train_labels, folders)},
-                  {RequireNamed("test_images", options.test_images, folders),
-                   RequireNamed("test_labels", options.test_labels, folders)}};
-  if (options.calibration_images.empty() && options.calibration_labels.empty()) return files;
-  files.train.push_back(RequireNamed("calibration_images", options.calibration_images, folders));
-  files.train.push_back(RequireNamed("calibration_labels", options.calibration_labels, folders));
+  const NpySplits splits = FindSplits(options, folders);
+  DataFiles files;
+  splits.train.AddTo(files.train);
+  splits.test.AddTo(files.test);
+  if (splits.calibration) splits.calibration->AddTo(files.train);
   return files;
 }
 
 DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint64_t) {
-  const DataFiles files = NpyFiles(options, folders);
+  const NpySplits files = FindSplits(options, folders);
   DataSplits splits;
   std::shared_ptr<Likelihood> likelihood;
   if (!options.task.empty()) likelihood = FindLikelihood(options.task).make();
-  splits.train = ReadNpySplit("train", files.train.data(), options.layout, likelihood);
-  splits.test = ReadNpySplit("test", files.test.data(), options.layout, likelihood);
-  if (files.train.size() > 2) {
-    splits.calibration = ReadNpySplit("calibration", files.train.data() + 2, options.layout, likelihood);
+  splits.train = ReadNpySplit("train", files.train, options.layout, likelihood);
+  splits.test = ReadNpySplit("test", files.test, options.layout, likelihood);
+  if (files.calibration) {
+    splits.calibration = ReadNpySplit("calibration", *files.calibration, options.layout, likelihood);
   }
   const auto agree = [&](const Dataset& data, const std::filesystem::path& file) {
     if (data.size() == 0) return;
@@ -259,11 +298,11 @@ DataSplits LoadNpy(const DataOptions& options, const Folders& folders, std::uint
         file, fmt::format("labels of shape {}, but those of {} have {}", ShapeText(data.labels.sizes().slice(1).vec()),
                           options.train_labels, ShapeText(splits.train.labels.sizes().slice(1).vec())));
   };
-  agree(splits.test, files.test[0]);
-  labels_agree(splits.test, files.test[1]);
-  if (files.train.size() > 2) {
-    agree(splits.calibration, files.train[2]);
-    labels_agree(splits.calibration, files.train[3]);
+  agree(splits.test, files.test.images);
+  if (files.test.labels) labels_agree(splits.test, *files.test.labels);
+  if (files.calibration) {
+    agree(splits.calibration, files.calibration->images);
+    if (files.calibration->labels) labels_agree(splits.calibration, *files.calibration->labels);
   }
   // A class that the few images of one split happen to lack is one all the same.
   const int classes = std::max({splits.train.classes, splits.test.classes, splits.calibration.classes});

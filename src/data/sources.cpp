@@ -41,6 +41,12 @@ void ThrowBadFile(const std::filesystem::path& file, const std::string& what) {
   throw Error(ErrorKind::kData, file.string() + ": " + what);
 }
 
+void SetUnlabelled(Dataset& data) {
+  data.unlabelled = true;
+  data.name += " labelled by the float network";
+  data.labels = torch::zeros({data.images.size(0)}, torch::kInt64);
+}
+
 void CheckPair(const Dataset& data, const std::filesystem::path& image_file, const std::filesystem::path& label_file) {
   const std::int64_t images = data.images.size(0), labels = data.labels.size(0);
   if (images != labels) {

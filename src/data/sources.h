@@ -50,6 +50,9 @@ using Folders = std::vector<std::filesystem::path>;
 // Error(kData): "FILE: WHAT".
 [[noreturn]] void ThrowBadFile(const std::filesystem::path& file, const std::string& what);
 
+// Labels of a split whose images are there but no labels: zeros, until the network's own answers stand in.
+void SetUnlabelled(Dataset& data);
+
 // As many images as labels, at least one, and every label in 0..classes-1; Error(kData) names the file otherwise.
 void CheckPair(const Dataset& data, const std::filesystem::path& image_file, const std::filesystem::path& label_file);
 

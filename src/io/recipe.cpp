@@ -224,9 +224,12 @@ class RecipeReader {
         Find("data.name")->Fail(fmt::format("data set {} needs the key '{}'", data.name, path));
       }
     }
-    for (const char* path : {"data.train", "data.test", "data.train_at_most", "data.resize", "data.crop",
-                             "data.channels", "data.label", "data.columns"}) {
-      if (!has_files && Find(path) != nullptr) {
+    const std::pair<const char*, bool> own[] = {
+        {"data.train", !data.train.empty()}, {"data.test", !data.test.empty()},   {"data.crop", data.crop > 0},
+        {"data.resize", data.resize > 0},    {"data.label", !data.label.empty()}, {"data.columns", !data.columns.empty()},
+        {"data.train_at_most", data.train_at_most > 0}};
+    for (const auto& [path, given] : own) {
+      if (given && !has_files) {
         Find(path)->Fail(fmt::format("{}: only the data sets folder and csv take it, and this is {}", path, data.name));
       }
     }
@@ -241,14 +244,13 @@ class RecipeReader {
       }
       return;
     }
-    if ((images != nullptr) != (labels != nullptr)) {
-      (images != nullptr ? images : labels)
-          ->Fail("data.calibration_images and data.calibration_labels go together; give both");
+    if (images == nullptr && labels != nullptr) {
+      labels->Fail("data.calibration_labels are those of data.calibration_images; give both");
     }
     if (images != nullptr && data.calibration_from != "train") {
       Find("data.calibration_from")->Fail("data has both calibration_from and calibration_images; keep one");
     }
-    for (const char* path : {"data.train_images", "data.train_labels", "data.test_images", "data.test_labels"}) {
+    for (const char* path : {"data.train_images", "data.test_images"}) {
       if (Find(path) == nullptr) Find("data.name")->Fail(fmt::format("data set npy needs the key '{}'", path));
     }
   }

@@ -67,20 +67,20 @@ std::vector<RecipeOption> MakeOptions() {
       Any("data.normalize.mean", FIELD(data.normalize_mean), "per channel, subtracted from pixels scaled to 0..1"),
       Number("data.normalize.std", FIELD(data.normalize_std), kPositive, "", "per channel, divides what is left"),
       Count("data.calibration", FIELD(data.calibration), "images",
-            "most images that choices are made on, taken by seed; never trained on by the run, but a model from a file "
-            "has probably seen those of its training split"),
+            "most images that choices are made on, taken by seed, and a fifth of a split that has no more; never trained "
+            "on by the run, but a model from a file has probably seen those of its training split"),
       OneOf("data.calibration_from", FIELD(data.calibration_from), {"train", "test"},
             "the split that they are taken off; a model from a file knows train by heart, and test is measured without "
             "them"),
       Number("data.noise", FIELD(data.noise), kNotNegative, "",
              "standard deviation of Gaussian noise on the normalized images of all splits, drawn once by seed"),
       Any("data.train_images", FIELD(data.train_images), "npy: training images"),
-      Any("data.train_labels", FIELD(data.train_labels), "npy: their labels"),
+      Any("data.train_labels", FIELD(data.train_labels), "npy: their labels; none: the answers of the float network"),
       Any("data.test_images", FIELD(data.test_images), "npy: images never used before verification"),
-      Any("data.test_labels", FIELD(data.test_labels), "npy: their labels"),
+      Any("data.test_labels", FIELD(data.test_labels), "npy: their labels; none: the answers of the float network"),
       Any("data.calibration_images", FIELD(data.calibration_images),
           "npy: images that choices are made on, of files of their own; best those that the model has never seen"),
-      Any("data.calibration_labels", FIELD(data.calibration_labels), "npy: their labels"),
+      Any("data.calibration_labels", FIELD(data.calibration_labels), "npy: their labels; none: the answers of the float network"),
       OneOf("data.layout", FIELD(data.layout), {"images", "as-is"},
             "npy: images gives arrays [N, H, W] a channel, [N, 1, H, W]; as-is leaves them, as a conv1d or a sequence "
             "model needs"),

@@ -100,7 +100,7 @@ ModelFit CheckModelFits(const Network& network, const Dataset& train, const std:
   }
   if (!classes) CheckTask(network, train, others, answers);
   const auto rows_sum_to_one = classes && (answers.sum(1) - 1.0).abs().max().item<float>() < 1e-4F;
-  if (train.classes > 1 && rows_sum_to_one && answers.min().item<float>() >= 0.0F) {
+  if ((train.classes > 1 || train.unlabelled) && rows_sum_to_one && answers.min().item<float>() >= 0.0F) {
     throw Error(
         ErrorKind::kData,
         fmt::format("model {} answers probabilities, not logits: save it without its last softmax", network.name));

@@ -62,6 +62,7 @@ const DataSplits& StageChain::Data() {
     data_ = LoadData(recipe_.data, data_folders_, recipe_.seed,
                      SharesCalibrationSplit() ? recipe_.seed : recipe_.CalibrationSeed());
     if (model_record_) SetNoise(nlohmann::json::parse(model_record_->facts).value("noise", 0.0));
+    LabelByModel();
   }
   return *data_;
 }

@@ -226,6 +226,8 @@ class StageChain {
   // Regression: the mean squared error of the float network on training images, and what the likelihood takes from it.
   [[nodiscard]] double NoiseOf(const bitplan::Network& network);
   void SetNoise(double variance);
+  // Puts the float network's own answers where labels are missing, once both are there.
+  void LabelByModel();
   [[nodiscard]] std::string TrainingInput();
   StageRecord TrainModel(const std::string& input);
   // The layers, before a model of an architecture is trained as after.

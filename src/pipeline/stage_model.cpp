@@ -10,7 +10,9 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/models/architectures.h"
+#include "bitplan/models/at_once.h"
 #include "bitplan/training/train.h"
+#include "bitplan/verify/evaluate.h"
 #include "io/json_text.h"
 #include "pipeline/checks.h"
 #include "pipeline/model_checks.h"
@@ -57,6 +59,7 @@ std::string StageChain::TrainingInput() {
 
 StageRecord StageChain::TrainModel(const std::string& input) {
   const auto& data = Data();
+  RequireLabels(data.train, "training");
   const auto& name = recipe_.model.architecture;
   auto module = BuildArchitecture(name, recipe_.seed);
   SetDropout(module, recipe_.train.dropout);
@@ -106,7 +109,19 @@ const StageRecord& StageChain::ModelRecord() {
   model_note_ = facts.at("note").get<std::string>();
   if (!model_note_.empty()) progress_.Warn(model_note_);
   UseInputsOf(*network_);
+  LabelByModel();
   return *model_record_;
+}
+
+void StageChain::LabelByModel() {
+  if (!data_ || !network_) return;
+  const auto batch = static_cast<int>(std::min<std::int64_t>(recipe_.verify.batch, ImagesAtOnce(*network_)));
+  for (Dataset* split : {&data_->train, &data_->calibration, &data_->test}) {
+    if (!split->unlabelled || split->size() == 0) continue;
+    const auto logits = PredictLogits(network_->module, *split, normalizer_, batch, split->name, progress_);
+    split->labels = logits.argmax(1);
+    split->classes = static_cast<int>(logits.size(1));
+  }
 }
 
 // The images are few where outputs are many; a variance needs no more.

@@ -156,7 +156,12 @@ TEST_CASE("folder: what cannot be read is said with its file") {
   says(Options(), ErrorKind::kData, "empty: holds no images");
   std::filesystem::remove_all(folder.path() / "train");
   folder.Write("train/1.ppm", Plain(4, 4, {0, 0, 0}));
-  says(Options(), ErrorKind::kData, "train: holds no folders; give it one for every class");
+  const DataSplits unlabelled = FindDatasetSource("folder").load(Options(), {folder.path()}, 1);
+  CHECK(unlabelled.train.unlabelled);
+  CHECK_FALSE(unlabelled.test.unlabelled);
+  CHECK(unlabelled.test.classes == 2);
+  std::filesystem::remove(folder.path() / "train/1.ppm");
+  says(Options(), ErrorKind::kData, "train: holds no images; give it a folder of them for every class");
 }
 
 }  // namespace

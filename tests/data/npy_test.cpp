@@ -346,5 +346,28 @@ TEST_CASE("npy files that are missing or not named are reported by their recipe 
              ContainsSubstring("data.train_images: no file no-such-file.npy in " + folder.path().string()));
   options.train_images = "x.npy";
   CHECK(failure().kind == ErrorKind::kUsage);
-  CHECK_THAT(failure().message, ContainsSubstring("data.train_labels"));
+  CHECK_THAT(failure().message, ContainsSubstring("data.test_images: not given"));
+}
+
+TEST_CASE("npy: a split of classes may lack its labels") {
+  TemporaryFolder folder;
+  folder.Write("x.npy", FourImages());
+  folder.Write("y.npy", FourLabels());
+  DataOptions options;
+  options.name = "npy";
+  options.train_images = options.test_images = "x.npy";
+  options.test_labels = "y.npy";
+  options.calibration = 1;
+  const DataSplits splits = LoadData(options, {folder.path()}, 1);
+  CHECK(splits.train.unlabelled);
+  CHECK(splits.calibration.unlabelled);
+  CHECK_FALSE(splits.test.unlabelled);
+  CHECK(splits.train.size() == 3);
+  CHECK(splits.train.name == "npy/train labelled by the float network");
+  CHECK(FindDatasetSource("npy").files(options, {folder.path()}).train.size() == 1);
+  const Failure failure = FailureOf([&] { RequireLabels(splits.train, "training"); });
+  CHECK(failure.message == "npy/train labelled by the float network has no labels, and training needs them");
+  options.task = "regression";
+  CHECK_THAT(FailureOf([&] { (void)LoadData(options, {folder.path()}, 1); }).message,
+             ContainsSubstring("data.train_labels: not given; only classes may be missing, and data.task is regression"));
 }

@@ -160,7 +160,11 @@ TEST_CASE("values that do not fit together are refused") {
   CHECK(Complaint(kSmall + "allocate: {bits: []}\n") ==
         "r.yaml:5: allocate.bits is empty; it must hold at least one width");
   CHECK_THAT(Complaint("bitplan: 1\nname: a\nmodel: {file: b}\ndata: {name: npy, train_images: x.npy}\n"),
-             ContainsSubstring("r.yaml:4: data set npy needs the key 'data.train_labels'"));
+             ContainsSubstring("r.yaml:4: data set npy needs the key 'data.test_images'"));
+  CHECK_THAT(Complaint("bitplan: 1\nname: a\nmodel: {file: b}\ndata: {name: csv, train: x.csv}\n"),
+             ContainsSubstring("r.yaml:4: data set csv needs the key 'data.test'"));
+  CHECK_THAT(Complaint("bitplan: 1\nname: a\nmodel: {file: b}\ndata: {name: mnist, crop: 20}\n"),
+             ContainsSubstring("r.yaml:4: data.crop: only the data sets folder and csv take it, and this is mnist"));
 }
 
 TEST_CASE("a name that would leave the output folder is refused") {
@@ -236,9 +240,9 @@ TEST_CASE("a wrong override is quoted") {
   CHECK_THAT(Complaint(kSmall + "\"two\\nlines\": 1\n"), ContainsSubstring("unknown key 'two lines'"));
 }
 
-TEST_CASE("calibration files come in pairs and not beside a split to take the images from") {
+TEST_CASE("calibration labels come with their images, and not beside a split to take the images from") {
   const std::string npy = "data={name: npy, train_images: a, train_labels: b, test_images: c, test_labels: d, ";
-  CHECK_THAT(SetComplaint(npy + "calibration_images: e}"), ContainsSubstring("go together"));
+  CHECK_THAT(SetComplaint(npy + "calibration_labels: e}"), ContainsSubstring("give both"));
   CHECK_THAT(SetComplaint(npy + "calibration_images: e, calibration_labels: f, calibration_from: test}"),
              ContainsSubstring("keep one"));
   CHECK(Load(kSmall, {npy + "calibration_images: e, calibration_labels: f}"}).data.calibration_images == "e");
@@ -307,6 +311,10 @@ TEST_CASE("a dumped recipe has one stable form") {
                      "  calibration_from: train\n"
                      "  noise: 0.0\n"
                      "  layout: images\n"
+                     "  train_at_most: 0\n"
+                     "  resize: 0\n"
+                     "  crop: 0\n"
+                     "  channels: rgb\n"
                      "train:\n",
                      0) == 0);
   CHECK_THAT(dumped, ContainsSubstring("\nallocate:\n"

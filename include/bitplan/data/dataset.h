@@ -26,6 +26,8 @@ struct Dataset {
   torch::Tensor positions = {};
   std::string origin = {};
   std::shared_ptr<Likelihood> likelihood = {};  // what the labels are, shared by all splits; null: classification
+  // None were given: they are zeros until LabelBy puts the network's own answers there.
+  bool unlabelled = false;
 
   [[nodiscard]] const Likelihood& Task() const { return likelihood ? *likelihood : Classification(); }
   // "image 40 of npy/train": row `row` as its file counts.
@@ -43,6 +45,9 @@ struct Dataset {
 
 // Error(kData) unless every label is one of `outputs` classes; names the label, its position and `who` has the outputs.
 void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who);
+
+// Error(kUsage) for a split without labels: `who` needs them.
+void RequireLabels(const Dataset& data, const std::string& who);
 
 // The first half of the rows and the others (views). An image that stands several times in a row is on one side.
 [[nodiscard]] std::pair<Dataset, Dataset> Halves(const Dataset& data);
@@ -90,9 +95,11 @@ struct DataFiles {
 //                         float type with at least two dimensions, [N, H, W] by DataOptions::layout with or without a
 //                         channel put in; labels [N] of any integer type, class numbers from 0. The number of classes
 //                         is the largest label of all splits plus one. Integers of 4 and 8 bytes stay integers (int64).
+//                         A split of classes may lack its labels.
 //   folder                the folders DataOptions::train and test, with a folder of images for every class; classes are
 //                         numbered by name. Images of other endings than jpg, png, bmp, webp, ppm, pgm and tif are no
-//                         images; uint8 [N, C, H, W] after resize and crop, all of one size.
+//                         images; uint8 [N, C, H, W] after resize and crop, all of one size. A split that holds
+//                         images but no folders has no labels.
 //   csv                   the tables DataOptions::train and test: a line of column names, then a row a line; inputs
 //                         float32 [N, columns], labels whole numbers from 0 or names, numbered in alphabetical order
 //   synthetic-digits      nothing: rendered from a seed of its own, the same for every run
@@ -126,7 +133,7 @@ void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed);
 // "data/calibration"; a smaller calibration split is part of a bigger one). By options.calibration_from they come from
 // the test split instead, which is smaller then; with options.calibration_images from those files. An image that stands
 // several times in a row is never on both sides: the calibration split grows until its last image is whole.
-// Error(kUsage) when that would leave nothing to train on. `folders`: where relative files are looked for, in order:
+// Where the split has no more than `calibration` images, a fifth of them is taken. `folders`: where relative files are looked for, in order:
 // the data folder, then the recipe's folder. `calibration_seed`: of that choice; images and noise follow `seed`.
 [[nodiscard]] DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders,
                                   std::uint64_t seed, std::uint64_t calibration_seed);
