@@ -27,7 +27,8 @@ struct CsvTable {
   [[nodiscard]] std::size_t Column(const std::string& name, const char* key) const {
     const auto found = std::find(columns.begin(), columns.end(), name);
     if (found != columns.end()) return static_cast<std::size_t>(found - columns.begin());
-    ThrowBadFile(file, fmt::format("has no column '{}' of {}; its columns are {}", name, key, fmt::join(columns, ", ")));
+    ThrowBadFile(file,
+                 fmt::format("has no column '{}' of {}; its columns are {}", name, key, fmt::join(columns, ", ")));
   }
 };
 

@@ -133,7 +133,8 @@ Dataset Dataset::Head(std::int64_t n) const {
 
 void RequireLabels(const Dataset& data, const std::string& who) {
   if (!data.unlabelled) return;
-  throw Error(ErrorKind::kUsage, fmt::format("{} has no labels, and {} needs them", data.origin.empty() ? data.name : data.origin, who));
+  throw Error(ErrorKind::kUsage,
+              fmt::format("{} has no labels, and {} needs them", data.origin.empty() ? data.name : data.origin, who));
 }
 
 void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who) {

@@ -1,5 +1,5 @@
-// A folder with a folder of images for every class, as torchvision's ImageFolder reads it. Decoded by OpenCV; resized by
-// LibTorch, bilinear with antialiasing, as torchvision and Pillow do.
+// A folder with a folder of images for every class, as torchvision's ImageFolder reads it. Decoded by OpenCV; resized
+// by LibTorch, bilinear with antialiasing, as torchvision and Pillow do.
 #include <ATen/Parallel.h>
 #include <ATen/ops/_upsample_bilinear2d_aa.h>
 #include <fmt/format.h>
@@ -198,9 +198,9 @@ Dataset ReadSplit(const char* split, const std::filesystem::path& folder, const 
         const auto& file = files[static_cast<std::size_t>(i)];
         const torch::Tensor pixels = Sized(Decoded(file, options), file, options);
         if (pixels.sizes() != first.sizes()) {
-          ThrowBadFile(file, fmt::format("is {} x {} pixels, but {} is {} x {}; set data.resize and data.crop",
-                                         pixels.size(1), pixels.size(2), files.front().string(), first.size(1),
-                                         first.size(2)));
+          ThrowBadFile(
+              file, fmt::format("is {} x {} pixels, but {} is {} x {}; set data.resize and data.crop", pixels.size(1),
+                                pixels.size(2), files.front().string(), first.size(1), first.size(2)));
         }
         images[i].copy_(pixels);
       } catch (...) {
@@ -250,9 +250,10 @@ DataSplits LoadFolder(const DataOptions& options, const Folders& folders, std::u
   splits.train = ReadSplit("train", train, classes, numbers, options);
   splits.test = ReadSplit("test", test, test_classes, numbers, options);
   if (splits.train.images.sizes().slice(1) != splits.test.images.sizes().slice(1)) {
-    ThrowBadFile(test, fmt::format("images of {} x {} pixels, but those of {} have {} x {}; set data.resize and data.crop",
-                                   splits.test.images.size(2), splits.test.images.size(3), train.string(),
-                                   splits.train.images.size(2), splits.train.images.size(3)));
+    ThrowBadFile(test,
+                 fmt::format("images of {} x {} pixels, but those of {} have {} x {}; set data.resize and data.crop",
+                             splits.test.images.size(2), splits.test.images.size(3), train.string(),
+                             splits.train.images.size(2), splits.train.images.size(3)));
   }
   return splits;
 }

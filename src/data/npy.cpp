@@ -245,9 +245,10 @@ Dataset ReadNpySplit(const char* split, const NpySplit& files, const std::string
   Dataset data{fmt::format("npy/{}", split), ReadImages(files.images, layout), {}, 0};
   if (!files.labels) {
     if (likelihood) {
-      throw Error(ErrorKind::kUsage, fmt::format("data.{}_labels: not given; only classes may be missing, and data.task "
-                                                 "is {}",
-                                                 split, likelihood->name()));
+      throw Error(ErrorKind::kUsage,
+                  fmt::format("data.{}_labels: not given; only classes may be missing, and data.task "
+                              "is {}",
+                              split, likelihood->name()));
     }
     SetUnlabelled(data);
     return data;

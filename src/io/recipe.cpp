@@ -224,10 +224,13 @@ class RecipeReader {
         Find("data.name")->Fail(fmt::format("data set {} needs the key '{}'", data.name, path));
       }
     }
-    const std::pair<const char*, bool> own[] = {
-        {"data.train", !data.train.empty()}, {"data.test", !data.test.empty()},   {"data.crop", data.crop > 0},
-        {"data.resize", data.resize > 0},    {"data.label", !data.label.empty()}, {"data.columns", !data.columns.empty()},
-        {"data.train_at_most", data.train_at_most > 0}};
+    const std::pair<const char*, bool> own[] = {{"data.train", !data.train.empty()},
+                                                {"data.test", !data.test.empty()},
+                                                {"data.crop", data.crop > 0},
+                                                {"data.resize", data.resize > 0},
+                                                {"data.label", !data.label.empty()},
+                                                {"data.columns", !data.columns.empty()},
+                                                {"data.train_at_most", data.train_at_most > 0}};
     for (const auto& [path, given] : own) {
       if (given && !has_files) {
         Find(path)->Fail(fmt::format("{}: only the data sets folder and csv take it, and this is {}", path, data.name));

@@ -66,9 +66,10 @@ std::vector<RecipeOption> MakeOptions() {
       Required("data.name", FIELD(data.name), "data set; npy, folder and csv: files of your own"),
       Any("data.normalize.mean", FIELD(data.normalize_mean), "per channel, subtracted from pixels scaled to 0..1"),
       Number("data.normalize.std", FIELD(data.normalize_std), kPositive, "", "per channel, divides what is left"),
-      Count("data.calibration", FIELD(data.calibration), "images",
-            "most images that choices are made on, taken by seed, and a fifth of a split that has no more; never trained "
-            "on by the run, but a model from a file has probably seen those of its training split"),
+      Count(
+          "data.calibration", FIELD(data.calibration), "images",
+          "most images that choices are made on, taken by seed, and a fifth of a split that has no more; never trained "
+          "on by the run, but a model from a file has probably seen those of its training split"),
       OneOf("data.calibration_from", FIELD(data.calibration_from), {"train", "test"},
             "the split that they are taken off; a model from a file knows train by heart, and test is measured without "
             "them"),
@@ -80,7 +81,8 @@ std::vector<RecipeOption> MakeOptions() {
       Any("data.test_labels", FIELD(data.test_labels), "npy: their labels; none: the answers of the float network"),
       Any("data.calibration_images", FIELD(data.calibration_images),
           "npy: images that choices are made on, of files of their own; best those that the model has never seen"),
-      Any("data.calibration_labels", FIELD(data.calibration_labels), "npy: their labels; none: the answers of the float network"),
+      Any("data.calibration_labels", FIELD(data.calibration_labels),
+          "npy: their labels; none: the answers of the float network"),
       OneOf("data.layout", FIELD(data.layout), {"images", "as-is"},
             "npy: images gives arrays [N, H, W] a channel, [N, 1, H, W]; as-is leaves them, as a conv1d or a sequence "
             "model needs"),

@@ -318,8 +318,8 @@ class StageChain {
   std::unique_ptr<SensitivityInputs> oracle_inputs_;  // of the last oracle, which refers to them
   bool few_images_said_ = false;
   std::optional<std::vector<QuantizerEvidence>> evidence_;
-  std::optional<FloatSide> float_side_;  // what plans are rounded and corrected against
-  bool several_plans_ = false;           // whether it is kept from one to the next
+  std::optional<FloatSide> float_side_;                       // what plans are rounded and corrected against
+  bool several_plans_ = false;                                // whether it is kept from one to the next
   std::map<std::string, SplitMeasurement> floats_corrected_;  // by the hash of what each depends on
   std::map<std::string, LayerFits> fits_;                     // by the hash of what they were found from
   std::int64_t packed_bytes_ = 0;

@@ -60,8 +60,7 @@ Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bit
   if (options.rounding == "compensated") {
     CompensateRounding(Model(), applied, bits, options, *float_side_, progress_);
   }
-  const auto correction =
-      CorrectNetwork(Model(), applied, options, *float_side_, calibration, normalizer_, progress_);
+  const auto correction = CorrectNetwork(Model(), applied, options, *float_side_, calibration, normalizer_, progress_);
   if (!several_plans_) float_side_.reset();
   return correction;
 }

@@ -154,8 +154,7 @@ class Compensation {
     if (rows.numel() == 0) return std::nullopt;
     pairs = pairs && sample.positions.defined() && rows.sizes() == c10::IntArrayRef(sample.sizes);
     const torch::Tensor positions =
-        pairs ? sample.positions
-              : DrawPositions(InputPositions(layer, rows), WantedPositions(layer), generator_);
+        pairs ? sample.positions : DrawPositions(InputPositions(layer, rows), WantedPositions(layer), generator_);
     const torch::Tensor lack = pairs ? LackOfOther(index, rows, first, last, sample) : torch::Tensor();
     torch::Tensor squares, products, input_sum, output_sum, input_pilot, output_pilot;
     const auto add = [](torch::Tensor& sum, const torch::Tensor& part) { sum = sum.defined() ? sum.add_(part) : part; };
@@ -163,9 +162,10 @@ class Compensation {
     std::int64_t begin = 0;
     for (const torch::Tensor& part : GatherParts(layer, positions)) {
       torch::Tensor inputs = GatherInputs(layer, rows, part);
-      torch::Tensor outputs = !pairs                   ? FloatOutputs(network_, layer, inputs)
-                              : sample.input.defined() ? FloatOutputs(network_, layer, GatherInputs(layer, sample.input, part))
-                                                       : sample.outputs.slice(1, begin, begin + part.size(0));
+      torch::Tensor outputs = !pairs ? FloatOutputs(network_, layer, inputs)
+                              : sample.input.defined()
+                                  ? FloatOutputs(network_, layer, GatherInputs(layer, sample.input, part))
+                                  : sample.outputs.slice(1, begin, begin + part.size(0));
       if (lack.defined()) outputs = outputs + lack.slice(1, begin, begin + part.size(0));
       begin += part.size(0);
       if (centred_[index]) {  // around a mean of few, so that squares of a large mean do not swallow what varies
@@ -208,7 +208,7 @@ class Compensation {
   std::int64_t kept_;
   ProgressSink& progress_;
   std::vector<std::optional<Join>> joins_;
-  std::vector<torch::Tensor> others_;  // of every layer: the other term of its sum, while it is needed
+  std::vector<torch::Tensor> others_;             // of every layer: the other term of its sum, while it is needed
   std::optional<OutputReference::Pair> outputs_;  // of the only layer whose outputs can be fitted
   at::Generator generator_;
 };

@@ -177,8 +177,8 @@ Correction CorrectNetwork(const Network& network, AppliedPlan& applied, const Qu
   RequireImages(reference.images());
 
   const torch::NoGradGuard no_grad;
-  Corrector corrector(network, quantized, applied.weights, ChangedLayers(network, quantized), options,
-                      reference.pass(), std::move(applied.transferred));
+  Corrector corrector(network, quantized, applied.weights, ChangedLayers(network, quantized), options, reference.pass(),
+                      std::move(applied.transferred));
   applied.transferred.reset();  // corrections change weights
   const std::string outputs = corrector.FitsOutputs() ? options.output_correction : "off";
   if (batch_norm != "auto" && outputs != "auto") {

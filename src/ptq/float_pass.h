@@ -38,7 +38,7 @@ class FloatSide::Pass {
   Pass(const Network& network, torch::Tensor images, bool several);
 
   [[nodiscard]] const torch::Tensor& images() const { return images_; }
-  [[nodiscard]] const ImageRows& image_rows() const { return *image_rows_; }  // after Prepare
+  [[nodiscard]] const ImageRows& image_rows() const { return *image_rows_; }              // after Prepare
   [[nodiscard]] const std::vector<std::optional<Join>>& joins() const { return joins_; }  // [layers]; the same
   // Images that the codes are fitted to; the others choose among ways of rounding.
   [[nodiscard]] std::int64_t kept() const { return kept_; }

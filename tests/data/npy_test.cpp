@@ -368,6 +368,7 @@ TEST_CASE("npy: a split of classes may lack its labels") {
   const Failure failure = FailureOf([&] { RequireLabels(splits.train, "training"); });
   CHECK(failure.message == "npy/train labelled by the float network has no labels, and training needs them");
   options.task = "regression";
-  CHECK_THAT(FailureOf([&] { (void)LoadData(options, {folder.path()}, 1); }).message,
-             ContainsSubstring("data.train_labels: not given; only classes may be missing, and data.task is regression"));
+  CHECK_THAT(
+      FailureOf([&] { (void)LoadData(options, {folder.path()}, 1); }).message,
+      ContainsSubstring("data.train_labels: not given; only classes may be missing, and data.task is regression"));
 }

@@ -133,8 +133,9 @@ void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed);
 // "data/calibration"; a smaller calibration split is part of a bigger one). By options.calibration_from they come from
 // the test split instead, which is smaller then; with options.calibration_images from those files. An image that stands
 // several times in a row is never on both sides: the calibration split grows until its last image is whole.
-// Where the split has no more than `calibration` images, a fifth of them is taken. `folders`: where relative files are looked for, in order:
-// the data folder, then the recipe's folder. `calibration_seed`: of that choice; images and noise follow `seed`.
+// Where the split has no more than `calibration` images, a fifth of them is taken. `folders`: where relative files are
+// looked for, in order: the data folder, then the recipe's folder. `calibration_seed`: of that choice; images and noise
+// follow `seed`.
 [[nodiscard]] DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders,
                                   std::uint64_t seed, std::uint64_t calibration_seed);
 [[nodiscard]] DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders,
