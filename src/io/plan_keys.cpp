@@ -180,4 +180,8 @@ std::string PlanHelp() {
   return text;
 }
 
+std::string RangeUnlessStated(const QuantizerOptions& quantizer) {
+  return quantizer.range == "auto" || quantizer.range == "output" ? "mse" : quantizer.range;
+}
+
 }  // namespace bitplan

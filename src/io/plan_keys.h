@@ -4,7 +4,11 @@
 #include <string>
 #include <vector>
 
+#include "bitplan/core/options.h"
+
 namespace bitplan {
+
+inline constexpr int kPlanVersion = 1;
 
 struct PlanKey {
   const char* map;  // the map that holds it: "achieved", "layers[]"; "" for the root
@@ -18,5 +22,8 @@ struct PlanKey {
 
 // Names of the required or the optional keys of a map. `path` may name one entry of a list: "layers[3]".
 [[nodiscard]] std::vector<std::string> PlanKeysIn(const std::string& path, bool required);
+
+// The range of a layer that states none: the plan's, where that is one that every layer can have.
+[[nodiscard]] std::string RangeUnlessStated(const QuantizerOptions& quantizer);
 
 }  // namespace bitplan
