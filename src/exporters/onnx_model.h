@@ -9,23 +9,11 @@
 #include <variant>
 #include <vector>
 
+#include "models/onnx_types.h"
+
 namespace bitplan::onnx_file {
 
-// TensorProto.DataType.
-enum class Type : std::int32_t {
-  kFloat = 1,
-  kUint8 = 2,
-  kInt8 = 3,
-  kInt16 = 5,
-  kInt32 = 6,
-  kInt64 = 7,
-  kBool = 9,
-  kHalf = 10,
-  kDouble = 11,
-  kBfloat16 = 16,
-  kInt4 = 22,  // from opset 21: two a byte, the low half first
-  kInt2 = 26,  // from opset 25: four a byte, the low bits first
-};
+using Type = OnnxElementType;
 
 // A constant of the model.
 struct Initializer {
