@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "bitplan/core/counted.h"
@@ -102,19 +103,29 @@ CsvTable ReadTable(const std::filesystem::path& file) {
   return table;
 }
 
-double NumberIn(const CsvTable& table, std::size_t row, std::size_t column) {
-  std::string_view text = table.rows[row][column];
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
-  if (text.starts_with('+')) text.remove_prefix(1);
+// Without the blanks around it.
+std::string Trimmed(const std::string& text) {
+  const std::size_t begin = text.find_first_not_of(" \t");
+  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
+}
+
+std::optional<double> ParsedNumber(const std::string& field) {
+  std::string text = Trimmed(field);
+  if (text.starts_with('+')) text.erase(0, 1);
   double value = 0.0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failure != std::errc{} || end != text.data() + text.size() || !std::isfinite(value)) {
+  if (failure != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return std::isfinite(static_cast<float>(value)) ? std::optional(value) : std::nullopt;
+}
+
+double NumberIn(const CsvTable& table, std::size_t row, std::size_t column) {
+  const auto value = ParsedNumber(table.rows[row][column]);
+  if (!value) {
     ThrowBadFile(table.file, fmt::format("line {}, column '{}': '{}' is no number; name the columns that are inputs in "
                                          "data.columns, or write numbers",
                                          table.lines[row], table.columns[column], table.rows[row][column]));
   }
-  return value;
+  return *value;
 }
 
 struct Chosen {
@@ -153,47 +164,63 @@ torch::Tensor Inputs(const CsvTable& table, const std::vector<std::string>& name
   return inputs;
 }
 
-// Class numbers where every label of both files is a whole number from 0, else the names in alphabetical order.
+// Class numbers where the labels are numbers, else names in alphabetical order, those of the training table.
 class ClassNumbers {
  public:
   ClassNumbers(const CsvTable& train, const CsvTable& test, const std::string& label) : train_(train.file) {
-    bool all = true;
+    bool numbers = true;
     for (const CsvTable* table : {&train, &test}) {
       const std::size_t column = table->Column(label, "data.label");
-      for (const auto& row : table->rows) {
-        int number = 0;
-        const std::string& text = row[column];
-        const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);
-        const bool whole = failure == std::errc{} && end == text.data() + text.size() && number >= 0 && number < kMost;
-        all = all && whole;
-        if (whole) largest_ = std::max(largest_, number);
+      for (std::size_t i = 0; i < table->rows.size(); ++i) {
+        if (Trimmed(table->rows[i][column]).empty()) {
+          ThrowBadFile(table->file, fmt::format("line {}, column '{}': the label is empty", table->lines[i], label));
+        }
+        numbers = numbers && ParsedNumber(table->rows[i][column]).has_value();
       }
     }
-    numbered_ = all;
-    if (numbered_) return;
+    if (numbers) {
+      for (const CsvTable* table : {&train, &test}) CheckWhole(*table, label);
+      return;
+    }
     std::set<std::string> names;
     const std::size_t column = train.Column(label, "data.label");
-    for (const auto& row : train.rows) names.insert(row[column]);
-    for (const std::string& name : names) numbers_.emplace(name, static_cast<int>(numbers_.size()));
+    for (const auto& row : train.rows) names.insert(Trimmed(row[column]));
+    for (const std::string& name : names) named_.emplace(name, static_cast<int>(named_.size()));
   }
 
-  [[nodiscard]] int count() const { return numbered_ ? largest_ + 1 : static_cast<int>(numbers_.size()); }
+  [[nodiscard]] int count() const { return named_.empty() ? largest_ + 1 : static_cast<int>(named_.size()); }
 
   [[nodiscard]] std::int64_t Of(const CsvTable& table, std::size_t row, std::size_t column) const {
     const std::string& text = table.rows[row][column];
-    if (numbered_) return std::stoll(text);
-    const auto found = numbers_.find(text);
-    if (found != numbers_.end()) return found->second;
+    if (named_.empty()) return static_cast<std::int64_t>(*ParsedNumber(text));
+    const auto found = named_.find(Trimmed(text));
+    if (found != named_.end()) return found->second;
     ThrowBadFile(table.file, fmt::format("line {}, column '{}': the class '{}' is not in {}", table.lines[row],
                                          table.columns[column], text, train_.string()));
   }
 
  private:
   static constexpr int kMost = 1 << 20;
+
+  void CheckWhole(const CsvTable& table, const std::string& label) {
+    const std::size_t column = table.Column(label, "data.label");
+    for (std::size_t i = 0; i < table.rows.size(); ++i) {
+      const double number = *ParsedNumber(table.rows[i][column]);
+      if (number >= 0.0 && number < kMost && number == std::floor(number)) {
+        largest_ = std::max(largest_, static_cast<int>(number));
+        continue;
+      }
+      ThrowBadFile(
+          table.file,
+          fmt::format("line {}, column '{}': the label {} is no class number from 0; write those, or names, or "
+                      "set data.task: regression",
+                      table.lines[i], label, table.rows[i][column]));
+    }
+  }
+
   std::filesystem::path train_;
-  bool numbered_ = false;
   int largest_ = 0;
-  std::map<std::string, int> numbers_;
+  std::map<std::string, int> named_;  // empty: numbers
 };
 
 std::filesystem::path RequireTable(const char* key, const std::string& name, const Folders& folders) {

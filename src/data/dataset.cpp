@@ -87,7 +87,7 @@ void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_
                 fmt::format("data.calibration: {} would be all of {}", Counted(wanted, "image"), source.name));
   }
   splits.calibration = source.Select(order.narrow(0, 0, count));
-  splits.calibration.name = options.name + "/calibration";
+  splits.calibration.name = options.name + "/calibration" + (splits.calibration.unlabelled ? kOwnLabels : "");
   if (!of_test) {
     splits.train = source.Select(order.narrow(0, count, size - count));
     return;
@@ -132,9 +132,9 @@ Dataset Dataset::Head(std::int64_t n) const {
 }
 
 void RequireLabels(const Dataset& data, const std::string& who) {
-  if (!data.unlabelled) return;
+  if (!data.unlabelled || data.size() == 0) return;
   throw Error(ErrorKind::kUsage,
-              fmt::format("{} has no labels, and {} needs them", data.origin.empty() ? data.name : data.origin, who));
+              fmt::format("{} has no labels, and {} needs them", data.name.substr(0, data.name.find(kOwnLabels)), who));
 }
 
 void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who) {

@@ -27,7 +27,7 @@ namespace {
 
 constexpr const char* kImageEndings[] = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"};
 constexpr const char* kNoClass = "";
-constexpr double kMemoryShare = 0.7;  // of the machine's, for the images of one split
+constexpr double kMemoryShare = 0.3;  // of the machine's, for the images of one split: cutting it takes a copy
 
 bool IsImage(const std::filesystem::path& file) {
   std::string ending = file.extension().string();
@@ -72,8 +72,12 @@ struct ImageClass {
 // `most`: of all classes together, taken evenly from each; 0: all.
 std::vector<ImageClass> ClassesIn(const std::filesystem::path& folder, int most) {
   std::vector<std::filesystem::path> below;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.is_directory() && entry.path().filename().string().front() != '.') below.push_back(entry.path());
+  try {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (entry.is_directory() && entry.path().filename().string().front() != '.') below.push_back(entry.path());
+    }
+  } catch (const std::filesystem::filesystem_error& error) {
+    throw Error(ErrorKind::kNotFound, folder.string() + ": cannot be listed: " + error.code().message());
   }
   std::sort(below.begin(), below.end());
   std::vector<ImageClass> classes;

@@ -43,7 +43,7 @@ void ThrowBadFile(const std::filesystem::path& file, const std::string& what) {
 
 void SetUnlabelled(Dataset& data) {
   data.unlabelled = true;
-  data.name += " labelled by the float network";
+  data.name += kOwnLabels;
   data.labels = torch::zeros({data.images.size(0)}, torch::kInt64);
 }
 

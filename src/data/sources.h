@@ -50,6 +50,9 @@ using Folders = std::vector<std::filesystem::path>;
 // Error(kData): "FILE: WHAT".
 [[noreturn]] void ThrowBadFile(const std::filesystem::path& file, const std::string& what);
 
+// What the name of a split without labels ends with.
+inline constexpr const char* kOwnLabels = " labelled by the float network";
+
 // Labels of a split whose images are there but no labels: zeros, until the network's own answers stand in.
 void SetUnlabelled(Dataset& data);
 

@@ -224,17 +224,23 @@ class RecipeReader {
         Find("data.name")->Fail(fmt::format("data set {} needs the key '{}'", data.name, path));
       }
     }
-    const std::pair<const char*, bool> own[] = {{"data.train", !data.train.empty()},
-                                                {"data.test", !data.test.empty()},
-                                                {"data.crop", data.crop > 0},
-                                                {"data.resize", data.resize > 0},
-                                                {"data.label", !data.label.empty()},
-                                                {"data.columns", !data.columns.empty()},
-                                                {"data.train_at_most", data.train_at_most > 0}};
-    for (const auto& [path, given] : own) {
-      if (given && !has_files) {
-        Find(path)->Fail(fmt::format("{}: only the data sets folder and csv take it, and this is {}", path, data.name));
-      }
+    struct Own {
+      const char* path;
+      const char* sources;  // that take it
+      bool given;
+    };
+    const Own own[] = {{"data.train", "folder and csv", !data.train.empty()},
+                       {"data.test", "folder and csv", !data.test.empty()},
+                       {"data.train_at_most", "folder", data.train_at_most > 0},
+                       {"data.resize", "folder", data.resize > 0},
+                       {"data.crop", "folder", data.crop > 0},
+                       {"data.channels", "folder", data.channels != "rgb"},
+                       {"data.label", "csv", !data.label.empty()},
+                       {"data.columns", "csv", !data.columns.empty()}};
+    for (const Own& key : own) {
+      if (!key.given || std::string_view(key.sources).find(data.name) != std::string_view::npos) continue;
+      Find(key.path)->Fail(
+          fmt::format("{}: only data.name {} takes it, and this is {}", key.path, key.sources, data.name));
     }
     const Setting* images = Find("data.calibration_images");
     const Setting* labels = Find("data.calibration_labels");

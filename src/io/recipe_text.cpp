@@ -20,6 +20,12 @@ std::string InnerMap(const RecipeOption& option) {
 
 std::string LastKey(const RecipeOption& option) { return option.path.substr(option.path.rfind('.') + 1); }
 
+// Keys that came with the data set folder: other recipes are written as before, so that stages made for them stay.
+bool IsOfPictures(const RecipeOption& option) {
+  const std::string& path = option.path;
+  return path == "data.train_at_most" || path == "data.resize" || path == "data.crop" || path == "data.channels";
+}
+
 // One key a line; maps inside a section in flow style.
 std::string DumpSection(const std::string& section, const Recipe& recipe) {
   Recipe copy = recipe;  // the table refers to fields of a Recipe that may be written
@@ -31,7 +37,7 @@ std::string DumpSection(const std::string& section, const Recipe& recipe) {
     entries.clear();
   };
   for (const RecipeOption& option : RecipeOptions()) {
-    if (SectionOf(option) != section) continue;
+    if (SectionOf(option) != section || (IsOfPictures(option) && recipe.data.name != "folder")) continue;
     const std::string value = FormatOption(option, copy);
     if (value.empty()) continue;
     const std::string map = InnerMap(option);

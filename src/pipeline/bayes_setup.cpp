@@ -145,7 +145,7 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
   auto loaded = std::make_shared<BayesData>();
   loaded->data = LoadData(recipe.data, folders, recipe.seed);
   const DataSplits& data = loaded->data;
-  for (const Dataset* split : {&data.train, &data.test}) RequireLabels(*split, "bitplan bayes");
+  for (const Dataset* split : {&data.train, &data.calibration, &data.test}) RequireLabels(*split, "bitplan bayes");
   if (data.train.size() == 0) throw Error(ErrorKind::kData, recipe.data.name + " has no training images");
   if (data.train.images.dim() != 4) {
     throw Error(ErrorKind::kData,

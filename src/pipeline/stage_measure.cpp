@@ -32,7 +32,8 @@ void Round(PairedComparison& drop) {
 std::optional<double> StageChain::CalibrationAccuracy() {
   constexpr std::int64_t kEnough = 1000;  // images
   const bool classes = recipe_.data.task.empty();
-  if (!classes || CalibrationSource() != "training" || Data().calibration.size() == 0) return std::nullopt;
+  if (!classes || Data().calibration.unlabelled || CalibrationSource() != "training" || Data().calibration.size() == 0)
+    return std::nullopt;
   const auto some = Data().calibration.Head(std::min(kEnough, Data().calibration.size()));
   const auto logits =
       PredictLogits(Model().module, some, normalizer_, recipe_.verify.batch, "calibration, float", progress_);
@@ -177,7 +178,8 @@ PlanMeasurement StageChain::MeasureFloat() {
   } else {
     measured.calibration = measured.verify = Evaluated(module, Data().calibration, "verify float model");
   }
-  if (CalibrationSource() == "training") calibration_accuracy_ = measured.calibration.metrics.accuracy;
+  if (CalibrationSource() == "training" && !Data().calibration.unlabelled)
+    calibration_accuracy_ = measured.calibration.metrics.accuracy;
   return measured;
 }
 

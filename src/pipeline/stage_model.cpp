@@ -105,10 +105,10 @@ const StageRecord& StageChain::ModelRecord() {
     network_ = Described(module, ModelNameOf(file), facts.at("input_shape").get<std::vector<std::int64_t>>(),
                          facts.at("by_images").get<bool>() ? some_images() : torch::Tensor());
   }
-  SetNoise(facts.value("noise", 0.0));
+  UseInputsOf(*network_);
+  if (!recipe_.data.task.empty()) SetNoise(facts.value("noise", 0.0));  // which loads the data
   model_note_ = facts.at("note").get<std::string>();
   if (!model_note_.empty()) progress_.Warn(model_note_);
-  UseInputsOf(*network_);
   LabelByModel();
   return *model_record_;
 }
@@ -164,6 +164,7 @@ const bitplan::Network& StageChain::Model() {
   if (!network_) {
     const auto shape = nlohmann::json::parse(record.facts).at("input_shape").get<std::vector<std::int64_t>>();
     network_ = DescribeNetwork(LoadModule(folder_.File("model.pt")), recipe_.model.architecture, shape);
+    LabelByModel();
   }
   return *network_;
 }

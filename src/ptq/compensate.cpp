@@ -54,7 +54,11 @@ class Compensation {
     if (!network_.batch_norms.empty() && CentringOf(options_).batch_norm) {
       transfer.emplace(network_, applied_.module);
       transfer->Follow(reference_.batch_norms());
-      handlers.on_batch_norm_input = transfer->Handler();
+      handlers.on_batch_norm_input = [this, handle = transfer->Handler()](std::size_t norm,
+                                                                          const torch::Tensor& input) {
+        outputs_.reset();  // with the layer in front of it fitted, it would see something else
+        handle(norm, input);
+      };
       if (const auto& fitted = reference_.outputs().layers(); fits && fitted.size() == 1) {
         handlers.on_layer_output = [&](std::size_t layer, const torch::Tensor& output) {
           if (layer == fitted.front()) KeepOutputs(layer, output);

@@ -69,12 +69,17 @@ FloatSide::Pass::Pass(const Network& network, torch::Tensor images, bool several
     : network_(network),
       images_(std::move(images)),
       several_(several),
-      kept_(std::max<std::int64_t>(1, images_.size(0) * 3 / 4)) {}
+      kept_(std::max<std::int64_t>(1, images_.size(0) * 3 / 4)),
+      generator_(at::detail::createCPUGenerator(1)) {}
 
 void FloatSide::Pass::Prepare(const std::vector<bool>& sampled, const std::vector<bool>& fitted) {
   const auto none = [](const std::vector<bool>& layers) {
     return std::none_of(layers.begin(), layers.end(), [](bool wanted) { return wanted; });
   };
+  if (!fitted.empty() && none(fitted)) {
+    outputs_ = OutputReference();
+    fitted_ = fitted;
+  }
   const bool lacks_samples = !none(sampled) && sampled != sampled_, lacks_outputs = !none(fitted) && fitted != fitted_;
   if (ran_ && !lacks_samples && !lacks_outputs) return;
   Run(lacks_samples ? sampled : std::vector<bool>(sampled.size(), false), fitted);

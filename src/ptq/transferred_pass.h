@@ -15,7 +15,7 @@ namespace bitplan {
 class TransferredPass {
  public:
   // `batch_norms`: as the pass left them [batch norms]. `layer`, `outputs`: the only layer whose outputs can be fitted,
-  // and these; before a second one the network would be another with the first one fitted.
+  // and these, where no batch norm follows: behind a layer that is fitted the network is another one.
   TransferredPass(std::vector<ChannelStatistics> batch_norms, std::optional<std::size_t> layer,
                   std::optional<OutputReference::Pair> outputs)
       : batch_norms_(std::move(batch_norms)), layer_(layer), outputs_(std::move(outputs)) {}

@@ -46,9 +46,14 @@ TEST_CASE("csv: names of classes are numbered in alphabetical order, by the trai
   CHECK(splits.test.labels.equal(torch::tensor(std::vector<std::int64_t>{0})));
   CHECK_THAT(WhyNot("x,kind\n1,owl\n", "x,kind\n4,bat\n"),
              ContainsSubstring("test.csv: line 2, column 'kind': the class 'bat' is not in "));
-  // One name among numbers makes names of them all.
-  CHECK(Read("x,kind\n1,0\n2,7\n", "x,kind\n4,7\n").train.classes == 8);
-  CHECK(Read("x,kind\n1,-1\n2,7\n", "x,kind\n4,7\n").train.classes == 2);
+  // Numbers are class numbers, with blanks and as pandas writes those of a column with gaps.
+  CHECK(Read("x,kind\n1, 0\n2,10.0\n", "x,kind\n4,7\n")
+            .train.labels.equal(torch::tensor(std::vector<std::int64_t>{0, 10})));
+  CHECK_THAT(WhyNot("x,kind\n1,-1\n2,7\n", "x,kind\n4,7\n"),
+             ContainsSubstring("line 2, column 'kind': the label -1 is no class number from 0"));
+  CHECK_THAT(WhyNot("x,kind\n1,0.5\n2,7\n", "x,kind\n4,7\n"), ContainsSubstring("the label 0.5 is no class number"));
+  CHECK_THAT(WhyNot("x,kind\n1,owl\n2,\n", "x,kind\n4,owl\n"),
+             ContainsSubstring("line 3, column 'kind': the label is empty"));
 }
 
 TEST_CASE("csv: quotes, other separators, a byte order mark and line ends of Windows") {
@@ -92,6 +97,7 @@ TEST_CASE("csv: what is wrong is said with file and line") {
              ContainsSubstring("train.csv: line 3, column 'a': 'x' is no number; name the columns"));
   CHECK_THAT(WhyNot("a,kind\n,0\n", good), ContainsSubstring("line 2, column 'a': '' is no number"));
   CHECK_THAT(WhyNot("a,kind\nnan,0\n", good), ContainsSubstring("'nan' is no number"));
+  CHECK_THAT(WhyNot("a,kind\n1e39,0\n", good), ContainsSubstring("'1e39' is no number"));
   CHECK_THAT(WhyNot("a,kind\n1,0,5\n", good), ContainsSubstring("line 2 has 3 fields, the first line 2"));
   CHECK_THAT(WhyNot("a,kind\n\"1,0\n", good), ContainsSubstring("the quotation mark of line 2 is not closed"));
   CHECK_THAT(WhyNot("", good), ContainsSubstring("is empty"));

@@ -364,9 +364,10 @@ TEST_CASE("npy: a split of classes may lack its labels") {
   CHECK_FALSE(splits.test.unlabelled);
   CHECK(splits.train.size() == 3);
   CHECK(splits.train.name == "npy/train labelled by the float network");
+  CHECK(splits.calibration.name == "npy/calibration labelled by the float network");
   CHECK(FindDatasetSource("npy").files(options, {folder.path()}).train.size() == 1);
   const Failure failure = FailureOf([&] { RequireLabels(splits.train, "training"); });
-  CHECK(failure.message == "npy/train labelled by the float network has no labels, and training needs them");
+  CHECK(failure.message == "npy/train has no labels, and training needs them");
   options.task = "regression";
   CHECK_THAT(
       FailureOf([&] { (void)LoadData(options, {folder.path()}, 1); }).message,

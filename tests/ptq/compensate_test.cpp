@@ -138,6 +138,68 @@ TEST_CASE("corrections take from rounding what a pass of their own would give") 
   }
 }
 
+// A layer whose outputs can be fitted in front of a batch norm that sees them behind a relu, and one in float.
+Network FittedBeforeBatchNorm() {
+  torch::manual_seed(12);
+  torch::jit::Module module("fitted_before");
+  for (const char* name : {"a", "fc"}) {
+    torch::jit::Module child(name);
+    const bool conv = *name == 'a';
+    child.register_parameter("weight", conv ? torch::randn({8, 8, 3, 3}) * 0.15 : torch::randn({4, 288}) * 0.1, false);
+    child.register_parameter("bias", torch::randn(conv ? 8 : 4) * 0.1, false);
+    module.register_module(name, child);
+  }
+  torch::jit::Module norm("bn");
+  norm.register_parameter("weight", torch::rand(8) + 0.5, false);
+  norm.register_parameter("bias", torch::randn(8) * 0.1, false);
+  norm.register_buffer("running_mean", torch::randn(8) * 0.1);
+  norm.register_buffer("running_var", torch::rand(8) * 0.5 + 0.5);
+  module.register_module("bn", norm);
+  module.define(R"(
+def forward(self, x):
+  y = torch.relu(torch.conv2d(x, self.a.weight, self.a.bias, 1, 1))
+  y = torch.batch_norm(y, self.bn.weight, self.bn.bias, self.bn.running_mean, self.bn.running_var, False, 0.1, 1e-5, False)
+  return torch.addmm(self.fc.bias, y.flatten(1), self.fc.weight.t())
+)");
+  module.eval();
+  return DescribeNetwork(module, "fitted_before", {8, 6, 6});
+}
+
+TEST_CASE("a batch norm behind a layer that is fitted has its statistics taken of the fitted outputs") {
+  const Network network = FittedBeforeBatchNorm();
+  REQUIRE(network.layers.size() == 2);
+  const Dataset data = RandomImages(network, 300);
+  const std::vector<int> bits = {1, 16};
+  QuantizerOptions options = Options("transfer");
+  options.output_correction = "fit";
+  const auto corrected = [&](bool anew) {
+    AppliedPlan applied = ApplyBits(network, bits, {}, options, {});
+    CompensateRounding(network, applied, bits, options, data.images, SilentSink());
+    if (anew) applied.transferred.reset();
+    CHECK(CorrectNetwork(network, applied, options, data.images, data, Normalizer({}), SilentSink()).chosen.outputs ==
+          "fit");
+    return ModelHash(applied.module);
+  };
+  CHECK(corrected(false) == corrected(true));
+}
+
+TEST_CASE("a plan that rounds no layer leaves the network as it is") {
+  const Network network = Residual("y + x", true);
+  const Dataset data = RandomImages(network, 50);
+  QuantizerOptions options = Options("transfer");
+  options.output_correction = "fit";
+  FloatSide reference(network, data.images, /*several=*/true);
+  for (const std::vector<int>& bits : {std::vector<int>{16, 16, 16}, {2, 2, 2}, {16, 16, 16}}) {
+    AppliedPlan applied = ApplyBits(network, bits, {}, options, {});
+    CompensateRounding(network, applied, bits, options, reference, SilentSink());
+    (void)CorrectNetwork(network, applied, options, reference, data, Normalizer({}), SilentSink());
+    if (bits[0] < 16) continue;
+    const torch::NoGradGuard no_grad;
+    CHECK(
+        torch::allclose(RunForward(applied.module, data.images), RunForward(network.module, data.images), 1e-4, 1e-5));
+  }
+}
+
 TEST_CASE("plans that share the float side come out as they do alone") {
   const Network network = Residual("y + x", true);
   const Dataset data = RandomImages(network, 5000);  // more positions than are drawn
