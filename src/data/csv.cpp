@@ -168,17 +168,27 @@ torch::Tensor Inputs(const CsvTable& table, const std::vector<std::string>& name
 class ClassNumbers {
  public:
   ClassNumbers(const CsvTable& train, const CsvTable& test, const std::string& label) : train_(train.file) {
-    bool numbers = true;
+    std::int64_t numbers = 0, rows = 0;
+    std::string odd;  // the first label that is no number
     for (const CsvTable* table : {&train, &test}) {
       const std::size_t column = table->Column(label, "data.label");
       for (std::size_t i = 0; i < table->rows.size(); ++i) {
         if (Trimmed(table->rows[i][column]).empty()) {
           ThrowBadFile(table->file, fmt::format("line {}, column '{}': the label is empty", table->lines[i], label));
         }
-        numbers = numbers && ParsedNumber(table->rows[i][column]).has_value();
+        ++rows;
+        if (ParsedNumber(table->rows[i][column])) {
+          ++numbers;
+        } else if (odd.empty()) {
+          odd = fmt::format("{}: line {}, column '{}': '{}'", table->file.string(), table->lines[i], label,
+                            table->rows[i][column]);
+        }
       }
     }
-    if (numbers) {
+    if (!odd.empty() && 2 * numbers > rows) {
+      throw Error(ErrorKind::kData, odd + " is no number, and most labels are; take the row out, or name all classes");
+    }
+    if (numbers == rows) {
       for (const CsvTable* table : {&train, &test}) CheckWhole(*table, label);
       return;
     }

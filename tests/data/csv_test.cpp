@@ -52,6 +52,8 @@ TEST_CASE("csv: names of classes are numbered in alphabetical order, by the trai
   CHECK_THAT(WhyNot("x,kind\n1,-1\n2,7\n", "x,kind\n4,7\n"),
              ContainsSubstring("line 2, column 'kind': the label -1 is no class number from 0"));
   CHECK_THAT(WhyNot("x,kind\n1,0.5\n2,7\n", "x,kind\n4,7\n"), ContainsSubstring("the label 0.5 is no class number"));
+  CHECK_THAT(WhyNot("x,kind\n1,0\n2,1\n3,NA\n", "x,kind\n4,1\n"),
+             ContainsSubstring("train.csv: line 4, column 'kind': 'NA' is no number, and most labels are"));
   CHECK_THAT(WhyNot("x,kind\n1,owl\n2,\n", "x,kind\n4,owl\n"),
              ContainsSubstring("line 3, column 'kind': the label is empty"));
 }
