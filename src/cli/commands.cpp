@@ -26,6 +26,7 @@
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/list.h"
 #include "bitplan/pipeline/make_data.h"
+#include "bitplan/pipeline/measure_curve.h"
 #include "bitplan/pipeline/names.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
@@ -282,6 +283,12 @@ void CompareCommand(const Arguments& arguments, CLI::App&) {
   PrintReport(pipeline::RankMetrics(options, console), arguments);
 }
 
+void CurveCommand(const Arguments& arguments, CLI::App&) {
+  Console console(arguments.quiet);
+  WarnWhenBlasIsSlow(console);
+  PrintReport(pipeline::MeasureCurve(arguments.recipe, console), arguments);
+}
+
 void SureCommand(const Arguments& arguments, CLI::App&) {
   Console console(arguments.quiet);
   WarnWhenBlasIsSlow(console);
@@ -308,6 +315,8 @@ constexpr Command kCommands[] = {
     {"import", "widths that another tool chose, as a plan that 'verify' takes", DeclareImport, ImportCommand},
     {"export", "the quantized network in another form, one of 'help formats'", DeclareExport, ExportCommand},
     {"compare", "allocators or sensitivity metrics against each other", DeclareCompare, CompareCommand},
+    {"curve", "accuracy against a resource, measured from the narrowest to the widest plan, with a page to look at",
+     DeclareRecipe, CurveCommand},
     {"sure", "whether widths called sure come again with other calibration data, at compare.budgets", DeclareSure,
      SureCommand},
     {"bayes", "train, quantize and measure Bayesian networks", DeclareRecipe, BayesCommand},

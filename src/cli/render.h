@@ -12,6 +12,7 @@
 #include "bitplan/pipeline/inspect.h"
 #include "bitplan/pipeline/list.h"
 #include "bitplan/pipeline/make_data.h"
+#include "bitplan/pipeline/measure_curve.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/pipeline/stages.h"
@@ -30,6 +31,7 @@ namespace bitplan::cli {
 [[nodiscard]] std::string Text(const pipeline::CompareReport& report);
 [[nodiscard]] std::string Text(const pipeline::SureReport& report);
 [[nodiscard]] std::string Text(const pipeline::CurveReport& report);
+[[nodiscard]] std::string Text(const pipeline::MeasuredCurveReport& report);
 [[nodiscard]] std::string Text(const pipeline::BayesReport& report);
 [[nodiscard]] std::string Text(const pipeline::MakeDataReport& report);
 
@@ -44,6 +46,7 @@ namespace bitplan::cli {
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CompareReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::SureReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::CurveReport& report);
+[[nodiscard]] nlohmann::ordered_json Json(const pipeline::MeasuredCurveReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::BayesReport& report);
 [[nodiscard]] nlohmann::ordered_json Json(const pipeline::MakeDataReport& report);
 

@@ -16,12 +16,6 @@ namespace {
 
 constexpr std::ptrdiff_t kAfterAccuracy = 6, kAfterDrop = 8;  // columns
 
-std::string PairedPoints(const PairedComparison& paired, double sign) {
-  const double low = sign > 0.0 ? paired.ci_low : -paired.ci_high, high = sign > 0.0 ? paired.ci_high : -paired.ci_low;
-  return fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100.0 * sign * paired.drop + 0.0, 100.0 * low + 0.0,
-                     100.0 * high + 0.0);  // + 0.0: no negative zero
-}
-
 // Sentences below one another, every line behind an empty label but the first.
 std::string Labelled(const std::string& label, const std::string& sentences) {
   constexpr std::size_t kLabel = 19, kLineWidth = 118;
@@ -50,8 +44,8 @@ std::string RecommendationText(const Comparison& comparison) {
     const auto& corrected = plan.float_corrected;
     return fmt::format("{}, {} ({} with what stays in float), drop {}{}: {}", plan.Name(),
                        Counted(plan.achieved.stored_bytes, "byte"), Grouped(plan.achieved.network_bytes),
-                       PairedPoints(plan.drop, 1.0),
-                       corrected ? ", corrected " + PairedPoints(corrected->accuracy_drop, 1.0) : "", plan.file);
+                       PointsText(plan.drop, 1.0),
+                       corrected ? ", corrected " + PointsText(corrected->accuracy_drop, 1.0) : "", plan.file);
   };
   std::string text;
   for (const auto index : recommended.budgets) {
@@ -108,8 +102,8 @@ std::string Text(const pipeline::CompareReport& report) {
                                     Grouped(plan.achieved.network_bytes),
                                     fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy),
                                     fmt::format("{:.4f}", plan.metrics.nll),
-                                    PairedPoints(plan.drop, 1.0),
-                                    PairedPoints(plan.below_uniform, -1.0),
+                                    PointsText(plan.drop, 1.0),
+                                    PointsText(plan.below_uniform, -1.0),
                                     plan.below_best.drop == 0.0 ? "best"
                                     : plan.tie_with_best        ? "tie"
                                                                 : "",
@@ -118,7 +112,7 @@ std::string Text(const pipeline::CompareReport& report) {
                                                                         : ""};
     if (!corrected.empty()) {
       const auto& against = plan.float_corrected;
-      row.insert(row.begin() + kAfterDrop, against ? PairedPoints(against->accuracy_drop, 1.0) : "the same");
+      row.insert(row.begin() + kAfterDrop, against ? PointsText(against->accuracy_drop, 1.0) : "the same");
     }
     if (repeated) row.insert(row.begin() + kAfterAccuracy, fmt::format("{:.2f}", 100.0 * plan.accuracy_spread));
     table.Row(row);

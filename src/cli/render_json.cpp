@@ -170,6 +170,11 @@ ordered_json Json(const pipeline::RunReport& report) {
                      {"uniform_nll", plan.guard->uniform_nll},
                      {"replaced", plan.guard->replaced}};
   }
+  if (plan.drop) {
+    json["drop"] = {{"at_most", plan.drop->at_most}, {"smallest", plan.drop->smallest}, {"data", plan.drop->data},
+                    {"images", plan.drop->images},   {"value", plan.drop->value},       {"upper95", plan.drop->upper95},
+                    {"plans", plan.drop->plans}};
+  }
   if (report.against) {
     const auto& drop = report.against->accuracy_drop;
     json["against"] = {
@@ -312,6 +317,15 @@ ordered_json Json(const pipeline::CurveReport& report) {
           {"milliseconds", report.milliseconds},
           {"notes", report.notes},
           {"stages", StagesJson(report.stages)}};
+}
+
+ordered_json Json(const pipeline::MeasuredCurveReport& report) {
+  auto json = ordered_json::parse(CurveJson(report.curve));
+  json["measured"] = report.measured;
+  json["files"] = {
+      {"csv", report.files.csv.string()}, {"json", report.files.json.string()}, {"html", report.files.html.string()}};
+  json["stages"] = StagesJson(report.stages);
+  return json;
 }
 
 ordered_json Json(const pipeline::BayesReport& report) {

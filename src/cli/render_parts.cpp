@@ -28,6 +28,12 @@ std::string StagesText(const std::vector<pipeline::StageStatus>& stages) {
   return fmt::format("stages             {}\n", text);
 }
 
+std::string PointsText(const PairedComparison& paired, double sign) {
+  const double low = sign > 0.0 ? paired.ci_low : -paired.ci_high, high = sign > 0.0 ? paired.ci_high : -paired.ci_low;
+  return fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100.0 * sign * paired.drop + 0.0, 100.0 * low + 0.0,
+                     100.0 * high + 0.0);  // + 0.0: no negative zero
+}
+
 std::string NotesText(const std::vector<std::string>& notes) {
   std::string text;
   for (const auto& note : notes) text += fmt::format("note               {}\n", note);

@@ -99,6 +99,14 @@ std::string GuardText(const PlanGuard& guard) {
                      guard.replaced.empty() ? "the plan stays" : "that of " + guard.replaced + " is replaced");
 }
 
+std::string DropBoundText(const PlanDrop& drop) {
+  return fmt::format(
+      "drop bound         {:g} points, 95 % sure: {:.2f}, at most {:.2f}, on {} of {} without a part in "
+      "any choice; smallest {} of {}\n",
+      100.0 * drop.at_most, 100.0 * drop.value + 0.0, 100.0 * drop.upper95, Counted(drop.images, "image"), drop.data,
+      FindResource(drop.smallest).words, Counted(drop.plans, "measured plan"));
+}
+
 // A method that is defined by a table of its own counts in it.
 std::string RiseScale(const std::string& allocator) {
   const auto& all = Allocators();
@@ -200,6 +208,7 @@ std::string Text(const pipeline::RunReport& report) {
                       plan.quantizer.output_correction);
   if (plan.calibration) text += CalibrationText(*plan.calibration);
   if (plan.guard) text += GuardText(*plan.guard);
+  if (plan.drop) text += DropBoundText(*plan.drop);
   if (plan.verified) text += VerifiedText(*plan.verified);
   if (report.against) text += AgainstText(*report.against, report.against_file.string());
   text += NotesText(report.notes);

@@ -155,6 +155,14 @@ PairedComparison CompareRatios(const std::vector<double>& float_gained, const st
           .ci_high = SortedQuantile(drops, 0.975)};
 }
 
+double DropUpperBound(std::int64_t lost, std::int64_t gained, std::int64_t samples) {
+  constexpr double kNormal95 = 1.6448536269514722;  // 95 % quantile
+  const double n = static_cast<double>(samples) + 2.0;
+  const double b = static_cast<double>(lost) + 0.5, c = static_cast<double>(gained) + 0.5;
+  const double drop = (b - c) / n;
+  return drop + kNormal95 * std::sqrt(std::max(0.0, (b + c) / n - drop * drop) / n);
+}
+
 MeanDifference PairedMean(const std::vector<float>& a, const std::vector<float>& b) {
   if (a.size() != b.size() || a.size() < 2) {
     throw Error(ErrorKind::kInternal, "PairedMean needs two equally long lists of at least two entries");

@@ -313,6 +313,17 @@ PlanGuard ReadGuard(const YamlSource& source, const YAML::Node& node) {
           fields.Has("replaced") ? fields.Text("replaced") : ""};
 }
 
+PlanDrop ReadDropBound(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "drop");
+  return {.at_most = fields.Number("at_most", kShare),
+          .smallest = fields.Text("smallest"),
+          .data = fields.Text("data"),
+          .images = fields.Integer("images", kAtLeastOne),
+          .value = fields.Number("value", kAny),
+          .upper95 = fields.Number("upper95", kAny),
+          .plans = fields.Integer("plans", kAtLeastOne)};
+}
+
 PlanProvenance ReadProvenance(const YamlSource& source, const YAML::Node& node) {
   const Fields fields(source, node, "provenance");
   return {fields.Text("bitplan"), fields.Text("libtorch"), fields.Text("recipe_sha256")};
@@ -355,6 +366,7 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   }
   if (fields.Has("calibration")) plan.calibration = ReadCalibration(source, fields.At("calibration"));
   if (fields.Has("guard")) plan.guard = ReadGuard(source, fields.At("guard"));
+  if (fields.Has("drop")) plan.drop = ReadDropBound(source, fields.At("drop"));
   if (fields.Has("verified")) plan.verified = ReadVerification(source, fields.At("verified"));
   plan.provenance = ReadProvenance(source, fields.At("provenance"));
 

@@ -94,6 +94,12 @@ std::string DumpGuard(const PlanGuard& guard) {
                      guard.replaced.empty() ? "" : ", replaced: " + FormatText(guard.replaced));
 }
 
+std::string DumpDropBound(const PlanDrop& drop) {
+  return fmt::format("drop: {{at_most: {}, smallest: {}, data: {}, images: {}, value: {}, upper95: {}, plans: {}}}\n",
+                     FormatNumber(drop.at_most), FormatText(drop.smallest), FormatText(drop.data), drop.images,
+                     FormatNumber(drop.value), FormatNumber(drop.upper95), drop.plans);
+}
+
 std::string DumpAllocator(const Plan& plan) {
   std::vector<std::string> options;
   for (const auto& [key, value] : plan.allocator_options) {
@@ -145,6 +151,7 @@ std::string DumpPlan(const Plan& plan) {
   }
   if (plan.calibration) text += DumpCalibration(*plan.calibration);
   if (plan.guard) text += DumpGuard(*plan.guard);
+  if (plan.drop) text += DumpDropBound(*plan.drop);
   if (plan.verified) text += DumpVerification(*plan.verified);
   const PlanProvenance& provenance = plan.provenance;
   text += fmt::format("provenance: {{bitplan: {}, libtorch: {}, recipe_sha256: {}}}\n", FormatText(provenance.bitplan),

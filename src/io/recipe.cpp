@@ -44,6 +44,9 @@ void Set(const Setting& setting, const RecipeOption& option, std::optional<std::
 void Set(const Setting& setting, const RecipeOption& option, double& field) {
   field = setting.source->Number(setting.value, option.path, option.range);
 }
+void Set(const Setting& setting, const RecipeOption& option, std::optional<double>& field) {
+  field = setting.source->Number(setting.value, option.path, option.range);
+}
 void Set(const Setting& setting, const RecipeOption& option, bool& field) {
   field = setting.source->Flag(setting.value, option.path);
 }
@@ -112,7 +115,8 @@ class RecipeReader {
   Recipe Finish() {
     CheckRecipeVersion();
     Recipe recipe;
-    if (!Limits().empty()) recipe.allocate.budget.limits.clear();  // the default is one limit
+    const bool drop = Find("allocate.budget.drop") != nullptr;
+    if (drop || !Limits().empty()) recipe.allocate.budget.limits.clear();  // the default is one limit
     for (const RecipeOption& option : RecipeOptions()) {
       const Setting* setting = Find(option.path);
       if (setting != nullptr) {

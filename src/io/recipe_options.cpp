@@ -47,6 +47,12 @@ std::vector<RecipeOption> BudgetOptions() {
   return options;
 }
 
+std::vector<std::string> ResourceNames() {
+  std::vector<std::string> names;
+  for (const Resource& resource : Resources()) names.emplace_back(resource.name);
+  return names;
+}
+
 std::vector<RecipeOption> MakeOptions() {
   std::vector<RecipeOption> options = {
       Required("name", FIELD(name), "name of the run and of its default output folder, out/NAME"),
@@ -159,6 +165,12 @@ std::vector<RecipeOption> MakeOptions() {
 
       Any("allocate.allocator", FIELD(allocate.allocator),
           "who spends the budget; 'bitplan help allocators' says what each does"),
+      Number("allocate.budget.drop", FIELD(allocate.drop), {.low = 0, .high = 100, .low_is_open = true}, "points",
+             "the smallest plan of which calibration images make 95 % sure that it loses no more accuracy; other "
+             "limits hold as well"),
+      OneOf("allocate.budget.smallest", FIELD(allocate.smallest), ResourceNames(),
+            "the resource by which drop looks for the smallest plan, and that a curve goes along; none: average_bits, "
+            "or bops where activations have several widths"),
       Number("allocate.bits", FIELD(allocate.bits), {.low = 0, .high = 8}, "bits",
              "widths that a layer may get; 0 removes a layer, 1 is binary"),
       Number(
@@ -211,6 +223,11 @@ std::vector<RecipeOption> MakeOptions() {
       Number("compare.tolerance", FIELD(compare.tolerance), kShare, "",
              "accuracy, as a share, that the plan recommended over all budgets may cost at most: the upper end of the "
              "paired interval on calibration images"),
+
+      Number("curve.points", FIELD(curve.points), {.low = 2, .high = 1000}, "budgets",
+             "budgets at which plans are measured, from the narrowest to the widest plan, evenly spaced in their "
+             "logarithm"),
+      Any("curve.uniform", FIELD(curve.uniform), "measure one width for all layers at each of these budgets too"),
 
       Any("bayes.from", FIELD(bayes.from),
           "trained TorchScript file whose weights are the first means, relative to the data folder or the recipe; in "
@@ -282,6 +299,7 @@ std::string Format(int value) { return std::to_string(value); }
 std::string Format(std::uint64_t value) { return std::to_string(value); }
 std::string Format(const std::optional<std::uint64_t>& value) { return value ? std::to_string(*value) : ""; }
 std::string Format(double value) { return FormatNumber(value); }
+std::string Format(const std::optional<double>& value) { return value ? FormatNumber(*value) : ""; }
 std::string Format(bool value) { return value ? "true" : "false"; }
 std::string Format(const std::string& value) { return value.empty() ? "" : FormatText(value); }
 std::string Format(const std::vector<Pin>& pins) {
@@ -303,6 +321,7 @@ const char* Name(int) { return "whole number"; }
 const char* Name(std::uint64_t) { return "whole number"; }
 const char* Name(const std::optional<std::uint64_t>&) { return "whole number"; }
 const char* Name(double) { return "number"; }
+const char* Name(const std::optional<double>&) { return "number"; }
 const char* Name(bool) { return "true or false"; }
 const char* Name(const std::string&) { return "text"; }
 const char* Name(const std::vector<int>&) { return "list of whole numbers"; }
@@ -344,6 +363,7 @@ const std::vector<RecipeSection>& RecipeSections() {
       {"allocate", "Which plan: the budget and who spends it."},
       {"verify", "Measurement of the plan on images that nothing before has seen."},
       {"compare", "Which allocators `bitplan compare` sets against each other, and where."},
+      {"curve", "What `bitplan curve` measures."},
       {"bayes", "Bayesian networks that `bitplan bayes` trains, quantizes and measures."},
   };
   return sections;

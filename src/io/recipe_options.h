@@ -23,9 +23,9 @@ struct BudgetField {
 };
 using RecipeField =
     std::variant<FieldOf<int>, FieldOf<std::uint64_t>, FieldOf<std::optional<std::uint64_t>>, FieldOf<double>,
-                 FieldOf<bool>, FieldOf<std::string>, FieldOf<std::vector<int>>, FieldOf<std::vector<double>>,
-                 FieldOf<std::vector<std::string>>, FieldOf<std::vector<std::vector<std::string>>>,
-                 FieldOf<std::vector<Pin>>, BudgetField>;
+                 FieldOf<std::optional<double>>, FieldOf<bool>, FieldOf<std::string>, FieldOf<std::vector<int>>,
+                 FieldOf<std::vector<double>>, FieldOf<std::vector<std::string>>,
+                 FieldOf<std::vector<std::vector<std::string>>>, FieldOf<std::vector<Pin>>, BudgetField>;
 
 struct RecipeOption {
   std::string path;  // "train.learning_rate"

@@ -46,6 +46,13 @@ void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices) {
   }
 }
 
+std::string RiseUnit(const std::string& metric) {
+  for (const char* in_nats : {"posterior", "measured", "predictive", "compensated"}) {
+    if (metric == in_nats) return "nats per sample";
+  }
+  return "as " + metric + " counts";
+}
+
 std::string BitsText(const std::vector<int>& bits) {
   std::string text;
   for (const int width : bits) text += std::to_string(width) + " ";

@@ -21,6 +21,9 @@ namespace bitplan::pipeline {
 [[nodiscard]] std::vector<LevelChoice> ChoicesOf(const Plan& plan);
 void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices);
 
+// What the loss rises of a sensitivity metric count: "nats per sample", or "as hawq counts" of a peer's.
+[[nodiscard]] std::string RiseUnit(const std::string& metric);
+
 // "8 2 4 ", as hashes take them.
 [[nodiscard]] std::string BitsText(const std::vector<int>& bits);
 

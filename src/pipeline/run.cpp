@@ -7,6 +7,7 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/ptq/apply.h"
+#include "pipeline/drop_search.h"
 #include "pipeline/run_page.h"
 #include "pipeline/stage_chain.h"
 
@@ -89,6 +90,7 @@ void RefreshAchieved(StageChain& chain, Plan& plan) {
     achieved.optimality_gap = plan.achieved.optimality_gap;
   } else {
     for (auto& layer : plan.layers) layer.confidence = -1.0;
+    plan.drop.reset();
   }
   plan.achieved = achieved;
   plan.left_in_float = chain.FloatPart(plan.layers);
@@ -107,13 +109,26 @@ std::filesystem::path Page(StageChain& chain, const Plan& plan, const std::vecto
   }
 }
 
+// The plan that the recipe asks for, not applied yet.
+Plan Drafted(StageChain& chain, RunReport& report, ProgressSink& progress) {
+  std::optional<DropAnswer> searched;
+  if (chain.recipe().allocate.drop) searched = SearchDrop(chain, progress);
+  const auto solution = chain.Solve();
+  report = Report(chain, solution);
+  Plan draft = chain.Draft(solution);
+  if (!searched) return draft;
+  draft.drop = searched->plan.drop;
+  draft.quantizer = searched->plan.quantizer;  // with the corrections that were chosen in the search
+  chain.Follow(draft);
+  return draft;
+}
+
 }  // namespace
 
 RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   StageChain chain(options, progress);
-  const auto solution = chain.Solve();
-  auto report = Report(chain, solution);
-  report.plan = chain.Draft(solution);
+  RunReport report;
+  report.plan = Drafted(chain, report, progress);
   KeepEdited(chain, report.plan, progress);
   report.corrections = chain.VerifyInFolder(report.plan);
   report.quantized_file = chain.folder().File("quantized.pt");
@@ -126,9 +141,8 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
 
 RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
   StageChain chain(options, progress);
-  const auto solution = chain.Solve();
-  auto report = Report(chain, solution);
-  report.plan = chain.Draft(solution);
+  RunReport report;
+  report.plan = Drafted(chain, report, progress);
   KeepEdited(chain, report.plan, progress);
   if (!chain.PutInPlace(report.plan) && std::filesystem::exists(chain.folder().File("quantized.pt"))) {
     progress.Warn("quantized.pt is the network of the plan before; `bitplan verify` writes that of this one");

@@ -1,19 +1,17 @@
 #include "pipeline/run_page.h"
 
 #include <algorithm>
-#include <iterator>
-#include <string_view>
 
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/io/files.h"
 #include "bitplan/report/run_page.h"
 #include "pipeline/curve_points.h"
+#include "pipeline/plan_parts.h"
 
 namespace bitplan::pipeline {
 namespace {
 
 constexpr int kCurvePoints = 41;
-constexpr std::string_view kInNats[] = {"posterior", "measured", "predictive", "compensated"};
 
 // Who made the plan; null where the name is nobody's.
 const Allocator* MakerOf(const Plan& plan) {
@@ -59,8 +57,7 @@ std::filesystem::path LeaveRunPage(StageChain& chain, const Plan& plan, const st
   const AllocationProblem& table = chain.Table(metric);
   page.layers = LayersOf(table, plan);
   const Allocator& allocator = CurveAllocator(maker, table);
-  const bool nats = std::find(std::begin(kInNats), std::end(kInNats), metric) != std::end(kInNats);
-  page.rise_unit = nats ? "nats per sample" : "as " + metric + " counts";
+  page.rise_unit = RiseUnit(metric);
   page.curve_allocator = allocator.name;
   auto allocate = chain.recipe().allocate;
   allocate.allocator = allocator.name;

@@ -84,6 +84,8 @@ void StageChain::UseCalibrationSeed(std::uint64_t seed) {
   quantized_.reset();
 }
 
+void StageChain::UseAllocation(const AllocateOptions& options) { recipe_.allocate = asked_.allocate = options; }
+
 void StageChain::UseBudget(const Budget& budget) { recipe_.allocate.budget = asked_.allocate.budget = budget; }
 
 double StageChain::MacsOfMeasuring() {

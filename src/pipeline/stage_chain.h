@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bitplan/allocators/allocator.h"
+#include "bitplan/core/choice.h"
 #include "bitplan/core/correction.h"
 #include "bitplan/core/options.h"
 #include "bitplan/core/plan.h"
@@ -83,10 +84,12 @@ class StageChain {
 
   // From here on everything but the network is that of another calibration seed.
   void UseCalibrationSeed(std::uint64_t seed);
-  // From here on Solve and Draft are for another budget.
+  // From here on Solve and Draft are for other options, or another budget.
+  void UseAllocation(const AllocateOptions& options);
   void UseBudget(const Budget& budget);
   // Whether the calibration split is the same for all calibration seeds.
   [[nodiscard]] bool SharesCalibrationSplit() const { return CalibrationSource() != "training"; }
+  [[nodiscard]] std::int64_t CalibrationImages() { return Data().calibration.size(); }
   // Multiply-accumulates of one pass of the images of verify and calibration split through the network.
   [[nodiscard]] double MacsOfMeasuring();
 
@@ -112,8 +115,10 @@ class StageChain {
   // Of the table that an allocator is defined by, else the recipe's.
   [[nodiscard]] std::string MetricOf(const Allocator& allocator) const;
   [[nodiscard]] Solution Solve();
-  // Of widths of weights and activations together, where the recipe has several of both.
-  [[nodiscard]] Solution SolvePairs();
+  // Of widths of weights and activations together, where the recipe has several of both: what each layer may get, and
+  // the answer of `options.allocator`. The table is that of `options.allocator` too.
+  [[nodiscard]] ChoiceProblem Pairs(const AllocateOptions& options);
+  [[nodiscard]] Solution SolvePairs(const AllocateOptions& options);
   [[nodiscard]] ActivationRises ActivationTable();
   // The answer of `options.allocator` at `options.budget`, by the table that it is defined by, and how long it took. Of
   // an allocator that learns from the network it is kept in the folder; `learned`: it was not there.
@@ -124,6 +129,8 @@ class StageChain {
   void Follow(const Plan& plan);
   // Makes a transferred plan one of this recipe: what "auto" corrects is chosen anew, and the posterior is the model's.
   void Rebase(Plan& plan);
+  // Grids and ranges of layers at these widths, which the table has.
+  [[nodiscard]] std::vector<LevelChoice> ChoicesFor(const std::vector<int>& bits);
   // A plan without measurement; achieved figures from the table.
   [[nodiscard]] Plan Draft(const Solution& solution);
   // Sizes and prediction of the plan's bits.
@@ -165,12 +172,21 @@ class StageChain {
   // leaves it as it is. Measured once for every method, and kept in the folder under compare/.
   [[nodiscard]] const SplitMeasurement* MeasureFloatCorrected(const CorrectionMethod& method,
                                                               const std::vector<int>& bits);
+  // Figures as files keep them.
+  [[nodiscard]] Verification RoundedVerification(Verification result) const;
   // The plan of one measured row of a comparison, as `verify --plan` takes it. `name`: of the allocator.
   [[nodiscard]] Plan MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
                                   const std::vector<int>& bits, double predicted_loss_rise,
                                   const PlanMeasurement& measurement, const Verification& verified);
   // Quantizes, corrects and evaluates; kept in the folder under compare/ by the hash of everything that it depends on.
   [[nodiscard]] PlanMeasurement MeasureBits(const std::vector<int>& bits, bool& reused);
+  // The same of a plan that Draft made.
+  [[nodiscard]] PlanMeasurement MeasureDraft(const Plan& plan, bool& reused);
+  // Of such a plan on the calibration images alone (both splits of the result); an "auto" correction is chosen on the
+  // first `choosing` of them.
+  [[nodiscard]] PlanMeasurement MeasureOnCalibration(const Plan& plan, std::int64_t choosing, bool& reused);
+  // Of the float network on the calibration images.
+  [[nodiscard]] SplitMeasurement FloatOnCalibration();
 
  private:
   struct Estimate {
@@ -267,6 +283,8 @@ class StageChain {
   // A measurement of the folder by the hash of what it depends on, or `work`, which is kept there then.
   [[nodiscard]] PlanMeasurement Kept(const std::string& input, bool& reused,
                                      const std::function<PlanMeasurement()>& work);
+  // Quantizes and corrects a plan whose network may come after it is measured, one of many.
+  [[nodiscard]] AppliedPlan AppliedOfMany(const Plan& plan, const Dataset& calibration, PlanMeasurement& measured);
   // NLL on the second half of the calibration split; an "auto" correction is chosen on the first.
   [[nodiscard]] double GuardNll(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
                                 const QuantizerOptions& options);
@@ -276,7 +294,6 @@ class StageChain {
   [[nodiscard]] SplitMeasurement Evaluated(const torch::jit::Module& module, const Dataset& split,
                                            const std::string& label);
   [[nodiscard]] PlanMeasurement EvaluatedOnBoth(const torch::jit::Module& module, const std::string& what);
-  [[nodiscard]] Verification RoundedVerification(Verification result) const;
   [[nodiscard]] std::string ApplyInput(const Plan& plan);
   [[nodiscard]] std::string VerifyInput(const StageRecord& apply, const Plan& plan);
   // "plans/average_bits-3.0-quantile-inform-1a2b3c4d"

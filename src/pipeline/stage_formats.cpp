@@ -91,12 +91,15 @@ ActivationRises StageChain::ActivationTable() {
   return ParseActivationRises(ReadFile(folder_.File(record.files.front()), "sensitivity of activations"));
 }
 
-Solution StageChain::SolvePairs() {
-  const auto& allocator = FindAllocator(recipe_.allocate.allocator);
-  const auto& table = MeasuredTable(MetricOf(allocator), recipe_.posterior.estimator).problem;
-  const auto problem = PairsOf(table, ActivationTable(), recipe_.allocate);
+ChoiceProblem StageChain::Pairs(const AllocateOptions& options) {
+  const auto& table = MeasuredTable(MetricOf(FindAllocator(options.allocator)), recipe_.posterior.estimator).problem;
+  return PairsOf(table, ActivationTable(), options);
+}
+
+Solution StageChain::SolvePairs(const AllocateOptions& options) {
+  const auto problem = Pairs(options);
   const auto start = Clock::now();
-  const auto answer = SolveChoices(problem, {.method = recipe_.allocate.allocator, .seed = recipe_.CalibrationSeed()});
+  const auto answer = SolveChoices(problem, {.method = options.allocator, .seed = recipe_.CalibrationSeed()});
   Solution solution;
   solution.allocate_ms = 1e3 * SecondsSince(start);
   for (std::size_t l = 0; l < problem.units.size(); ++l) {
@@ -107,7 +110,7 @@ Solution StageChain::SolvePairs() {
   solution.predicted_loss_rise = answer.loss_rise;
   solution.optimality_gap = answer.gap();
   solution.shadow_prices = answer.prices;
-  solution.choices = Quantized(solution.bits, {}).choices;
+  solution.choices = ChoicesFor(solution.bits);
   return solution;
 }
 

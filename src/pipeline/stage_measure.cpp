@@ -201,23 +201,62 @@ Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std:
   return plan;
 }
 
+AppliedPlan StageChain::AppliedOfMany(const Plan& plan, const Dataset& calibration, PlanMeasurement& measured) {
+  several_plans_ = true;
+  const auto bits = BitsOf(plan);
+  auto applied = Applied(bits, plan.layers.front().grid == "auto" ? std::vector<LevelChoice>() : ChoicesOf(plan),
+                         recipe_.quantizer);
+  measured.correction = Correct(applied, bits, recipe_.quantizer, calibration).chosen;
+  measured.choices = applied.choices;
+  return applied;
+}
+
 PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reused) {
   Plan plan;
   plan.quantizer = recipe_.quantizer;
   for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto", .range = "auto"});
   const auto activations = ActivationBits(bits);
   for (std::size_t l = 0; l < bits.size(); ++l) plan.layers[l].activation_bits = activations[l];
+  return MeasureDraft(plan, reused);
+}
+
+PlanMeasurement StageChain::MeasureDraft(const Plan& plan, bool& reused) {
   Sha256 hash;
   hash.Update("measure/2").Update(ApplyInput(plan)).Update(DataHash(true)).Update(Section("verify"));
   return Kept(hash.Hex(), reused, [&] {
-    several_plans_ = true;  // only who measures many comes here
-    auto applied = Applied(bits, {}, recipe_.quantizer);
-    const auto correction = Correct(applied, bits);
-    auto measurement = EvaluatedOnBoth(applied.module, "plan");
-    measurement.correction = correction.chosen;
-    measurement.choices = applied.choices;
-    return measurement;
+    PlanMeasurement choice;
+    followed_activations_ = ActivationBitsOf(plan);
+    const auto applied = AppliedOfMany(plan, Data().calibration, choice);
+    auto measured = EvaluatedOnBoth(applied.module, "plan");
+    measured.correction = choice.correction;
+    measured.choices = choice.choices;
+    return measured;
   });
+}
+
+PlanMeasurement StageChain::MeasureOnCalibration(const Plan& plan, std::int64_t choosing, bool& reused) {
+  const auto input =
+      Sha256OfParts({"calibration-measure/1", ApplyInput(plan), DataHash(false), std::to_string(choosing)});
+  return Kept(input, reused, [&] {
+    PlanMeasurement measured;
+    followed_activations_ = ActivationBitsOf(plan);
+    const auto applied = AppliedOfMany(plan, Data().calibration.Head(choosing), measured);
+    measured.verify = measured.calibration = Evaluated(applied.module, Data().calibration, "calibration images, plan");
+    return measured;
+  });
+}
+
+SplitMeasurement StageChain::FloatOnCalibration() {
+  bool reused = false;
+  const auto input = Sha256OfParts({"calibration-float/1", ModelInput(), DataHash(false), CalibrationSeed()});
+  return Kept(input, reused,
+              [&] {
+                PlanMeasurement measured;
+                measured.verify = measured.calibration =
+                    Evaluated(Model().module, Data().calibration, "calibration images, float model");
+                return measured;
+              })
+      .calibration;
 }
 
 }  // namespace bitplan::pipeline

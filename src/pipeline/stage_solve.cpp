@@ -84,7 +84,7 @@ void StageChain::CheckBudget() {
 }
 
 Solution StageChain::Solve() {
-  if (recipe_.allocate.activation_bits.size() > 1) return SolvePairs();
+  if (recipe_.allocate.activation_bits.size() > 1) return SolvePairs(recipe_.allocate);
   CheckBudget();
   const auto& allocator = FindAllocator(recipe_.allocate.allocator);
   const auto metric = MetricOf(allocator);

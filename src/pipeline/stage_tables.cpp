@@ -118,6 +118,17 @@ const LayerFits& StageChain::Fits() {
   return fits;
 }
 
+std::vector<LevelChoice> StageChain::ChoicesFor(const std::vector<int>& bits) {
+  const LayerFits& fits = Fits();
+  std::vector<LevelChoice> choices;
+  for (std::size_t l = 0; l < bits.size(); ++l) {
+    const QuantizedWeight* const fit = bits[l] > 8 ? nullptr : fits.Find(l, bits[l]);
+    if (fit == nullptr && bits[l] <= 8) throw Error(ErrorKind::kInternal, "a width without scales");
+    choices.push_back(fit == nullptr ? LevelChoice{"zero", "mse"} : LevelChoice{fit->grid, fit->range});
+  }
+  return choices;
+}
+
 const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric, const std::string& estimator) {
   std::string stage = "sensitivity";
   if (metric != recipe_.sensitivity.metric) stage += "-" + metric;

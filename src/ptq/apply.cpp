@@ -78,6 +78,7 @@ Plan TransferPlan(Plan plan, const Network& network, const std::string& model_ha
   plan.model = {network.name, model_hash, network.quantizable_weights()};
   plan.achieved.optimality_gap = -1.0;
   plan.guard.reset();
+  plan.drop.reset();
   plan.verified.reset();
   return plan;
 }

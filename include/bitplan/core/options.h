@@ -107,6 +107,10 @@ struct RandomBitsOptions {
 struct AllocateOptions {
   std::string allocator = "quantile-inform";
   Budget budget;
+  // The smallest plan of which it is 95 % sure that it loses at most so many points of accuracy; empty: not asked for.
+  std::optional<double> drop;
+  std::string smallest;  // the resource that this goes by, and curves; empty: average_bits, or bops where activations
+                         // have several widths
   std::vector<int> bits = {1, 2, 3, 4, 5, 6, 7, 8};  // allowed widths, each 0..8
   std::vector<int> activation_bits = {};             // of the layers' inputs, each 2..8 or 16; empty: float
   double quantile = 0.9;                         // quantile-inform: which quantile of a layer's scores speaks for it
@@ -131,6 +135,12 @@ struct CompareOptions {
   int calibration_seeds = 0;  // repetitions with other calibration data; 0: as many as the network's cost allows
   int seeds = 3;              // of allocators whose answer depends on the seed, where there is one calibration seed
   double tolerance = 0.01;    // accuracy that a plan recommended over all budgets may cost, a share
+};
+
+// `bitplan curve`.
+struct CurveOptions {
+  int points = 8;       // budgets that are measured, evenly spaced in their logarithm
+  bool uniform = true;  // measure one width for all layers at each budget too
 };
 
 // Of a Bayesian network whose variational parameters get their own widths (`bitplan bayes`).
@@ -177,6 +187,7 @@ struct Recipe {
   AllocateOptions allocate;
   VerifyOptions verify;
   CompareOptions compare;
+  CurveOptions curve;
   BayesOptions bayes;
   std::uint64_t seed = 1;
   // Of what calibration data give: the training images that posterior, table, draws and corrections see, and the

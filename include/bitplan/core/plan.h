@@ -77,6 +77,20 @@ struct PlanGuard {
   std::string replaced;  // the allocator whose plan was worse than uniform; empty: the plan stayed
 };
 
+// `allocate.budget.drop`: the smallest plan found that surely loses no more than was asked. Its budget is what the
+// search found. Plans were tried by the first half of the calibration images, which chose corrections too; those that
+// kept the bound there were held against it on the second half, the largest first, until one failed. So the bound
+// holds with 95 % confidence for the plan, however many were tried. Shares of samples.
+struct PlanDrop {
+  double at_most = 0.0;     // asked for
+  std::string smallest;     // name of the resource
+  std::string data;         // "cifar10/calibration"
+  std::int64_t images = 0;  // of the second half
+  double value = 0.0;       // what the plan loses there
+  double upper95 = 0.0;     // one-sided, of the drop (core/statistics.h)
+  std::int64_t plans = 0;   // how many were measured
+};
+
 // The images that corrections and the guard choose on.
 struct PlanCalibration {
   std::int64_t images = 0;
@@ -148,6 +162,7 @@ struct Plan {
   std::optional<PlanSource> transferred;
   std::optional<PlanCalibration> calibration;
   std::optional<PlanGuard> guard;
+  std::optional<PlanDrop> drop;
   std::optional<Verification> verified;
   PlanProvenance provenance;
 };

@@ -26,6 +26,12 @@ namespace bitplan {
                                              const std::vector<double>& quantized_gained,
                                              const std::vector<double>& possible, int resamples, RandomStream stream);
 
+// The one-sided 95 % upper bound of a drop in accuracy, as a share: `lost` of `samples` are right in float alone,
+// `gained` in the other network alone. Wald's interval with half a sample more in each of the four cells, whose
+// coverage is near 95 % where few samples differ or none (Agresti and Min, Simple improved confidence intervals for
+// comparing matched proportions, Statistics in Medicine 24, 2005). samples >= 1.
+[[nodiscard]] double DropUpperBound(std::int64_t lost, std::int64_t gained, std::int64_t samples);
+
 // The mean of a - b over the same samples, with its 95 % interval by Student's t. Equally long, at least two entries.
 struct MeanDifference {
   double mean = 0.0, ci_low = 0.0, ci_high = 0.0;

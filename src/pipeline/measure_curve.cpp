@@ -1,0 +1,153 @@
+#include "bitplan/pipeline/measure_curve.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "bitplan/allocators/allocator.h"
+#include "bitplan/core/error.h"
+#include "bitplan/core/statistics.h"
+#include "bitplan/io/files.h"
+#include "bitplan/io/plan.h"
+#include "pipeline/checks.h"
+#include "pipeline/front.h"
+#include "pipeline/plan_parts.h"
+#include "pipeline/stage_chain.h"
+
+namespace bitplan::pipeline {
+namespace {
+
+constexpr int kFrontPerPoint = 8;  // solved budgets from one measured budget to the next
+
+class CurveMeasurer {
+ public:
+  CurveMeasurer(StageChain& chain, ProgressSink& progress)
+      : chain_(chain),
+        progress_(progress),
+        resource_(ResourceToSpare(chain.recipe())),
+        front_(chain, resource_, "a curve") {}
+
+  MeasuredCurveReport Run() {
+    const int points = chain_.recipe().curve.points;
+    MeasuredCurveReport report;
+    MeasuredCurve& curve = report.curve;
+    Describe(curve);
+    for (const FrontPoint& point : front_.Along(front_.Budgets(kFrontPerPoint * (points - 1) + 1))) {
+      curve.front.push_back({BitsOf(point.plan), ActivationBitsOf(point.plan), SpentBy(point.plan),
+                             point.solution.predicted_loss_rise, DumpPlan(point.plan)});
+    }
+    Collect(front_.Along(front_.Budgets(points)), false);
+    if (chain_.recipe().curve.uniform) Collect(front_.Along(front_.Budgets(points), "uniform"), true);
+    if (plans_.empty())
+      throw Error(ErrorKind::kInfeasible, "none of the curve's budgets can be met within the recipe's limits");
+    const auto reference = chain_.MeasureFloat();
+    curve.data = reference.verify.data;
+    curve.samples = static_cast<std::int64_t>(reference.verify.correct.size());
+    curve.float_model = reference.verify.metrics;
+    std::vector<std::vector<std::uint8_t>> correct;
+    std::size_t done = 0;
+    for (CurvePlan& plan : plans_) {
+      progress_.Info(fmt::format("plan {} of {}", ++done, plans_.size()));
+      bool reused = false;
+      const auto measured = chain_.MeasureDraft(plan.plan, reused);
+      report.measured += reused ? 0 : 1;
+      SetCorrection(plan.plan, measured.correction);
+      plan.plan.verified = Verified(measured, reference);
+      correct.push_back(measured.verify.correct);
+    }
+    curve.plans = std::move(plans_);
+    Rank(curve, correct, chain_.recipe().verify.bootstrap, chain_.recipe().seed);
+    chain_.folder().WriteTogether([&](const std::filesystem::path& place) {
+      WritePlans(curve, place);
+      report.files = WriteCurve(curve, place);
+      for (auto* file : {&report.files.csv, &report.files.json, &report.files.html}) {
+        *file = chain_.folder().path() / file->lexically_relative(place);
+      }
+    });
+    report.stages = chain_.statuses();
+    return report;
+  }
+
+ private:
+  void Describe(MeasuredCurve& curve) {
+    curve.name = chain_.recipe().name;
+    curve.model = chain_.Model().name;
+    curve.allocator = chain_.recipe().allocate.allocator;
+    curve.rise_unit = RiseUnit(chain_.MetricOf(FindAllocator(curve.allocator)));
+    curve.resources = {&resource_};
+    for (const Resource& resource : Resources()) {
+      if (&resource != &resource_) curve.resources.push_back(&resource);
+    }
+    resources_ = curve.resources;
+    if (chain_.recipe().data.calibration_from == "train" && chain_.recipe().verify.split == "calibration") {
+      curve.notes.emplace_back("plans are measured on calibration images, by which corrections were chosen too");
+    }
+  }
+
+  [[nodiscard]] std::vector<double> SpentBy(const Plan& plan) const {
+    std::vector<double> spent;
+    for (const Resource* resource : resources_) spent.push_back(RoundedToDigits(Spent(plan, *resource), 12));
+    return spent;
+  }
+
+  // Plans with the same widths are measured once.
+  void Collect(std::vector<FrontPoint> points, bool uniform) {
+    for (FrontPoint& point : points) {
+      const auto same = [&](const CurvePlan& known) {
+        return BitsOf(known.plan) == BitsOf(point.plan) && ActivationBitsOf(known.plan) == ActivationBitsOf(point.plan);
+      };
+      if (std::any_of(plans_.begin(), plans_.end(), same)) continue;
+      CurvePlan& plan = plans_.emplace_back();
+      plan.spent = SpentBy(point.plan);
+      plan.plan = std::move(point.plan);
+      plan.uniform = uniform;
+    }
+  }
+
+  [[nodiscard]] Verification Verified(const PlanMeasurement& measured, const PlanMeasurement& reference) {
+    Verification verified{.data = measured.verify.data,
+                          .samples = static_cast<std::int64_t>(measured.verify.correct.size()),
+                          .float_model = reference.verify.metrics,
+                          .quantized = measured.verify.metrics,
+                          .accuracy_drop = ComparePaired(reference.verify.correct, measured.verify.correct,
+                                                         chain_.recipe().verify.bootstrap,
+                                                         RandomStream(chain_.recipe().seed, "verify/bootstrap"))};
+    return chain_.RoundedVerification(std::move(verified));
+  }
+
+  void WritePlans(MeasuredCurve& curve, const std::filesystem::path& place) {
+    const std::filesystem::path folder = "curve-plans";
+    EnsureWritableFolder(place / folder);
+    for (CurvePlan& plan : curve.plans) {
+      plan.file =
+          (folder / fmt::format("{}-{}-{:g}.yaml", MakerOf(curve, plan), resource_.name, plan.spent.front())).string();
+      WriteFileAtomically(place / plan.file, DumpPlan(plan.plan));
+    }
+  }
+
+  StageChain& chain_;
+  ProgressSink& progress_;
+  const Resource& resource_;
+  Front front_;
+  std::vector<const Resource*> resources_;
+  std::vector<CurvePlan> plans_;
+};
+
+}  // namespace
+
+MeasuredCurveReport MeasureCurve(const RecipeOptions& options, ProgressSink& progress) {
+  StageChain chain(options, progress);
+  RequireClassification(chain.recipe(), "bitplan curve");
+  // The curve goes through all budgets of its resource; a single limit is what the recipe's own plan may take.
+  Budget others = chain.recipe().allocate.budget;
+  const Resource& resource = ResourceToSpare(chain.recipe());
+  std::erase_if(others.limits, [&](const Limit& limit) {
+    return others.limits.size() == 1 || &limit.resource.get() == &resource;
+  });
+  chain.UseBudget(others);
+  return CurveMeasurer(chain, progress).Run();
+}
+
+}  // namespace bitplan::pipeline
