@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <utility>
@@ -10,7 +11,6 @@
 #include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/statistics.h"
-#include "io/yaml_text.h"
 #include "pipeline/checks.h"
 #include "pipeline/front.h"
 #include "pipeline/plan_parts.h"
@@ -21,30 +21,41 @@ namespace {
 constexpr int kMostPlans = 5;         // that are quantized and measured
 constexpr int kBudgets = 129;         // at 1 to 8 bits a step is 1.6 %
 constexpr double kNearEnough = 1.02;  // ratio of budgets that ends the search
+constexpr double kEasily = 0.6;       // of the bound: a plan that keeps it easily
 constexpr std::int64_t kFewestImages = 200;
 
-// What a plan loses on some of the calibration images, as a share of them.
+// What a plan loses on some of the calibration images, in images and as a share of them.
 struct Loss {
-  double value = 0.0, upper = 0.0;
+  std::int64_t lost = 0, gained = 0, images = 0;
+
+  [[nodiscard]] double value() const { return static_cast<double>(lost - gained) / static_cast<double>(images); }
+  [[nodiscard]] double upper() const { return DropUpperBound(lost, gained, images); }
+  // The bound that so many other images are expected to give.
+  [[nodiscard]] double UpperOn(std::int64_t others) const {
+    const double ratio = static_cast<double>(others) / static_cast<double>(images);
+    return DropUpperBound(std::llround(ratio * static_cast<double>(lost)),
+                          std::llround(ratio * static_cast<double>(gained)), others);
+  }
 };
 
 Loss LossOn(const std::vector<std::uint8_t>& in_float, const std::vector<std::uint8_t>& in_plan, std::size_t begin,
             std::size_t end) {
-  std::int64_t lost = 0, gained = 0;
+  Loss loss;
   for (std::size_t i = begin; i < end; ++i) {
-    lost += in_float[i] > in_plan[i] ? 1 : 0;
-    gained += in_plan[i] > in_float[i] ? 1 : 0;
+    loss.lost += in_float[i] > in_plan[i] ? 1 : 0;
+    loss.gained += in_plan[i] > in_float[i] ? 1 : 0;
   }
-  const auto images = static_cast<std::int64_t>(end - begin);
-  return {static_cast<double>(lost - gained) / static_cast<double>(images), DropUpperBound(lost, gained, images)};
+  loss.images = static_cast<std::int64_t>(end - begin);
+  return loss;
 }
 
 struct Tried {
   FrontPoint point;
   CorrectionMethod correction;
-  Loss choosing, confirming;  // on the first and on the second half of the calibration images
+  Loss choosing, confirming;  // on the images that choose, and on the others
 };
 
+// The images that choose are the first third: they steer, and "auto" corrections are chosen on them.
 class DropSearch {
  public:
   DropSearch(StageChain& chain, ProgressSink& progress)
@@ -55,26 +66,32 @@ class DropSearch {
         front_(chain, resource_, "allocate.budget.drop"),
         budgets_(front_.Budgets(kBudgets)),
         in_float_(chain.FloatOnCalibration()),
-        half_(in_float_.correct.size() / 2) {}
+        choosing_(in_float_.correct.size() / 3) {}
 
-  DropAnswer Run() {
+  Plan Run() {
     Search();
     const Tried& found = Confirmed();
-    chain_.UseAllocation(WithBudget(found.point.plan.budget));
-    DropAnswer answer{.plan = found.point.plan, .allocate_ms = allocate_ms_};
-    SetCorrection(answer.plan, found.correction);
-    answer.plan.drop = PlanDrop{.at_most = Rounded(bound_, 6),
-                                .smallest = resource_.name,
-                                .data = in_float_.data,
-                                .images = static_cast<std::int64_t>(in_float_.correct.size() - half_),
-                                .value = Rounded(found.confirming.value, 6),
-                                .upper95 = Rounded(found.confirming.upper, 6),
-                                .plans = static_cast<std::int64_t>(tried_.size())};
-    return answer;
+    auto options = chain_.recipe().allocate;
+    options.budget = found.point.plan.budget;
+    chain_.UseAllocation(options);
+    Plan plan = found.point.plan;
+    SetCorrection(plan, found.correction);
+    plan.drop = PlanDrop{.at_most = Rounded(bound_, 6),
+                         .smallest = resource_.name,
+                         .data = in_float_.data,
+                         .images = confirming(),
+                         .value = Rounded(found.confirming.value(), 6),
+                         .upper95 = Rounded(found.confirming.upper(), 6),
+                         .plans = static_cast<std::int64_t>(tried_.size())};
+    return plan;
   }
 
  private:
   using Place = std::ptrdiff_t;  // among the budgets
+
+  [[nodiscard]] std::int64_t confirming() const {
+    return static_cast<std::int64_t>(in_float_.correct.size() - choosing_);
+  }
 
   [[nodiscard]] Place last() const { return static_cast<Place>(budgets_.size()) - 1; }
 
@@ -84,8 +101,7 @@ class DropSearch {
     if (found != points_.end()) return found->second;
     std::optional<FrontPoint> point;
     try {
-      point = front_.At(budgets_[static_cast<std::size_t>(place)]);
-      allocate_ms_ = point->solution.allocate_ms;
+      point = front_.At(BudgetAt(place));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kInfeasible || place == last()) throw;
     }
@@ -113,12 +129,14 @@ class DropSearch {
       if (SamePlan(tried.point, point)) return tried;
     }
     bool reused = false;
-    const auto measured = chain_.MeasureOnCalibration(point.plan, static_cast<std::int64_t>(half_), reused);
+    const auto measured = chain_.MeasureOnCalibration(point.plan, static_cast<std::int64_t>(choosing_), reused);
     const auto& in_plan = measured.calibration.correct;
-    Tried& tried = tried_.emplace_back(Tried{point, measured.correction, LossOn(in_float_.correct, in_plan, 0, half_),
-                                             LossOn(in_float_.correct, in_plan, half_, in_plan.size())});
-    progress_.Info(fmt::format("drop {:.2f} points, at most {:.2f}: {} {}", 100.0 * tried.choosing.value,
-                               100.0 * tried.choosing.upper, resource_.words, FormatSpent(point)));
+    Tried& tried =
+        tried_.emplace_back(Tried{point, measured.correction, LossOn(in_float_.correct, in_plan, 0, choosing_),
+                                  LossOn(in_float_.correct, in_plan, choosing_, in_plan.size())});
+    progress_.Info(fmt::format("{} {}: drop {:.2f} points, at most {:.2f} expected", resource_.words,
+                               FormatSpent(point), 100.0 * tried.choosing.value(),
+                               100.0 * tried.choosing.UpperOn(confirming())));
     return tried;
   }
 
@@ -133,63 +151,64 @@ class DropSearch {
                                 : Grouped(static_cast<std::int64_t>(SpentBy(point)));
   }
 
-  // Brackets the smallest plan that keeps the bound on the first half of the images. The loss in points is taken to
-  // grow as the predicted rise does.
+  [[nodiscard]] bool Holds(const Tried& tried) const { return tried.choosing.UpperOn(confirming()) <= bound_; }
+
+  // Brackets the smallest plan that is expected to keep the bound, by the images that choose. What is lost is taken to
+  // grow as the predicted rise does. The last plan is one that keeps it easily, where there is none yet.
   void Search() {
     Place below = -1, above = last() + 1;  // taken to fail, taken to hold
     double rise = 2.0 * bound_;            // of the first plan
-    while (static_cast<int>(tried_.size()) < kMostPlans && above - below > 1) {
-      const bool none_holds = above > last();
-      const int left = kMostPlans - static_cast<int>(tried_.size());
-      Place place =
-          none_holds && left == 1 ? last() : Predicted(none_holds && left == 2 ? rise / 8.0 : rise, below, above);
-      if (!none_holds && below >= 0 && (place == below + 1 || place == above - 1)) place = below + (above - below) / 2;
+    while (static_cast<int>(tried_.size()) < kMostPlans - 1 && above - below > 1) {
+      Place place = Predicted(rise, below, above);
+      if (above <= last() && below >= 0 && (place == below + 1 || place == above - 1)) {
+        place = below + (above - below) / 2;
+      }
       while (place < last() && !At(place)) ++place;
       const std::size_t before = tried_.size();
       const Tried& tried = Try(place);
-      const bool holds = tried.choosing.upper <= bound_;
+      const bool holds = Holds(tried);
       (holds ? above : below) = place;
       if (tried_.size() == before) continue;  // a plan that is known
-      const double ratio = bound_ / std::max(tried.choosing.upper, bound_ / 16.0);
+      const double ratio = bound_ / std::max(tried.choosing.UpperOn(confirming()), bound_ / 16.0);
       rise = tried.point.solution.predicted_loss_rise * std::max(ratio, 1.0 / 16.0) * (holds ? 0.95 : 0.85);
-      const bool near =
-          below >= 0 && above <= last() &&
-          budgets_[static_cast<std::size_t>(above)] <= kNearEnough * budgets_[static_cast<std::size_t>(below)];
-      if (near) break;
+      if (below >= 0 && above <= last() && BudgetAt(above) <= kNearEnough * BudgetAt(below)) break;
     }
+    AddCareful(below);
   }
 
-  // Of the plans that hold on the first half, in the order of what they take: the last before one fails on the second.
-  // A fixed order of tests, each at 95 %, that ends at the first failure keeps 95 % for all of them together.
-  const Tried& Confirmed() {
-    std::vector<const Tried*> holding;
-    const Tried* careful = &tried_.front();
+  // Beyond `below` a plan of a quarter of the rise of the best that holds, or the widest plan where none does.
+  void AddCareful(Place below) {
+    double easily = 1.0, rise = 0.0;
     for (const Tried& tried : tried_) {
-      if (tried.choosing.upper <= bound_) holding.push_back(&tried);
-      if (SpentBy(tried.point) > SpentBy(careful->point)) careful = &tried;
+      easily = std::min(easily, tried.choosing.UpperOn(confirming()));
+      if (Holds(tried)) rise = std::max(rise, tried.point.solution.predicted_loss_rise);
     }
-    std::sort(holding.begin(), holding.end(),
-              [&](const Tried* a, const Tried* b) { return SpentBy(a->point) > SpentBy(b->point); });
+    if (easily <= kEasily * bound_) return;
+    Place place = rise > 0.0 ? Predicted(rise / 4.0, below, last() + 1) : last();
+    while (place < last() && !At(place)) ++place;
+    (void)Try(place);
+  }
+
+  [[nodiscard]] double BudgetAt(Place place) const { return budgets_[static_cast<std::size_t>(place)]; }
+
+  // In the order of what the plans take: the last before one fails on the images that did not choose them. A fixed
+  // order of tests, each at 95 %, that ends at the first failure keeps 95 % for all of them together.
+  const Tried& Confirmed() {
+    std::sort(tried_.begin(), tried_.end(),
+              [&](const Tried& a, const Tried& b) { return SpentBy(a.point) > SpentBy(b.point); });
     const Tried* found = nullptr;
-    for (const Tried* tried : holding) {
-      if (tried->confirming.upper > bound_) break;
-      found = tried;
+    for (const Tried& tried : tried_) {
+      if (tried.confirming.upper() > bound_) break;
+      found = &tried;
     }
     if (found != nullptr) return *found;
-    const double kept = std::max(careful->choosing.upper, careful->confirming.upper);
     throw Error(
         ErrorKind::kInfeasible,
         fmt::format("no plan surely loses at most {:g} points on {}: that with {} {} may lose {:.2f}; ask for a "
                     "larger allocate.budget.drop, or give more data.calibration than {}",
-                    100.0 * bound_, in_float_.data, resource_.words, FormatSpent(careful->point), 100.0 * kept,
+                    100.0 * bound_, in_float_.data, resource_.words, FormatSpent(tried_.front().point),
+                    100.0 * tried_.front().confirming.upper(),
                     Counted(static_cast<std::int64_t>(in_float_.correct.size()), "image")));
-  }
-
-  // The recipe's, with the budget at which the plan was found.
-  [[nodiscard]] AllocateOptions WithBudget(const Budget& budget) const {
-    auto options = chain_.recipe().allocate;
-    options.budget = budget;
-    return options;
   }
 
   StageChain& chain_;
@@ -199,15 +218,14 @@ class DropSearch {
   Front front_;
   std::vector<double> budgets_;
   SplitMeasurement in_float_;
-  std::size_t half_;
+  std::size_t choosing_;  // the first of the calibration images, a third of them
   std::map<Place, std::optional<FrontPoint>> points_;
   std::vector<Tried> tried_;
-  double allocate_ms_ = 0.0;
 };
 
 }  // namespace
 
-DropAnswer SearchDrop(StageChain& chain, ProgressSink& progress) {
+Plan SearchDrop(StageChain& chain, ProgressSink& progress) {
   RequireClassification(chain.recipe(), "allocate.budget.drop");
   if (chain.CalibrationImages() < kFewestImages) {
     throw Error(ErrorKind::kUsage, fmt::format("allocate.budget.drop needs at least {} calibration images, and there "

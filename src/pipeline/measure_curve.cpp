@@ -143,9 +143,8 @@ MeasuredCurveReport MeasureCurve(const RecipeOptions& options, ProgressSink& pro
   // The curve goes through all budgets of its resource; a single limit is what the recipe's own plan may take.
   Budget others = chain.recipe().allocate.budget;
   const Resource& resource = ResourceToSpare(chain.recipe());
-  std::erase_if(others.limits, [&](const Limit& limit) {
-    return others.limits.size() == 1 || &limit.resource.get() == &resource;
-  });
+  std::erase_if(others.limits,
+                [&](const Limit& limit) { return others.limits.size() == 1 || &limit.resource.get() == &resource; });
   chain.UseBudget(others);
   return CurveMeasurer(chain, progress).Run();
 }

@@ -111,14 +111,14 @@ std::filesystem::path Page(StageChain& chain, const Plan& plan, const std::vecto
 
 // The plan that the recipe asks for, not applied yet.
 Plan Drafted(StageChain& chain, RunReport& report, ProgressSink& progress) {
-  std::optional<DropAnswer> searched;
+  std::optional<Plan> searched;
   if (chain.recipe().allocate.drop) searched = SearchDrop(chain, progress);
   const auto solution = chain.Solve();
   report = Report(chain, solution);
   Plan draft = chain.Draft(solution);
   if (!searched) return draft;
-  draft.drop = searched->plan.drop;
-  draft.quantizer = searched->plan.quantizer;  // with the corrections that were chosen in the search
+  draft.drop = searched->drop;
+  draft.quantizer = searched->quantizer;  // with the corrections that were chosen in the search
   chain.Follow(draft);
   return draft;
 }

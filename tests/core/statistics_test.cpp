@@ -110,6 +110,29 @@ TEST_CASE("the paired interval holds for sample counts that are no multiple of 6
   CHECK(result.ci_high == Approx(drop + 1.96 * error).margin(0.05 * error));
 }
 
+TEST_CASE("the upper bound of a drop is above it in about 95 of 100 samples, also where few of them differ") {
+  for (const auto& [lost, gained] : {std::pair{0.004, 0.002}, {0.02, 0.01}, {0.001, 0.001}, {0.1, 0.08}}) {
+    constexpr int kRepeats = 4000, kImages = 1000;
+    RandomStream stream(3, "test/drop");
+    int above = 0;
+    for (int r = 0; r < kRepeats; ++r) {
+      std::int64_t b = 0, c = 0;
+      for (int i = 0; i < kImages; ++i) {
+        const double u = stream.Uniform(0.0, 1.0);
+        b += u < lost ? 1 : 0;
+        c += u >= lost && u < lost + gained ? 1 : 0;
+      }
+      above += DropUpperBound(b, c, kImages) >= lost - gained ? 1 : 0;
+    }
+    INFO(lost << " " << gained << " " << above);
+    CHECK(above >= 0.935 * kRepeats);
+    CHECK(above <= 0.995 * kRepeats);
+  }
+  CHECK(DropUpperBound(0, 0, 1000) > 0.0);  // nothing seen is not nothing
+  CHECK(DropUpperBound(0, 0, 1000) < 0.003);
+  CHECK(DropUpperBound(60, 10, 1000) == Approx(0.0499 + 0.0135).margin(5e-4));
+}
+
 TEST_CASE("two networks that agree on every sample have the interval zero") {
   const PairedComparison same = Compare(500, 0, 0);
   CHECK(same.drop == 0.0);

@@ -36,7 +36,7 @@ TEST_CASE("a plan that says nothing of an output correction has none") {
   CHECK(plan.quantizer.output_correction == "off");
 }
 
-TEST_CASE("range and confidence of a layer, and what the guard decided, survive the round trip") {
+TEST_CASE("range and confidence of a layer, and what guard and drop search found, survive the round trip") {
   Plan plan = ParsePlan(Golden(), "plan-v1.yaml");
   CHECK(plan.layers[0].range == plan.quantizer.range);
   CHECK(plan.layers[0].confidence < 0.0);
@@ -45,6 +45,8 @@ TEST_CASE("range and confidence of a layer, and what the guard decided, survive 
   plan.layers[1].range = "mse";
   plan.layers[0].confidence = 0.9375;
   plan.guard = PlanGuard{"mnist/calibration", 0.25, 0.125, "random-bits"};
+  CHECK_FALSE(plan.drop);
+  plan.drop = PlanDrop{0.005, "bytes", "mnist/calibration", 2500, 0.001, 0.004, 3};
   CHECK_FALSE(plan.calibration);
   plan.calibration = PlanCalibration{500, "training"};
   const std::string text = DumpPlan(plan);
@@ -63,6 +65,11 @@ TEST_CASE("range and confidence of a layer, and what the guard decided, survive 
   REQUIRE(read.guard);
   CHECK(read.guard->replaced == "random-bits");
   CHECK(read.guard->uniform_nll == 0.125);
+  REQUIRE(read.drop);
+  CHECK(read.drop->at_most == 0.005);
+  CHECK(read.drop->smallest == "bytes");
+  CHECK(read.drop->upper95 == 0.004);
+  CHECK(read.drop->plans == 3);
   CHECK_THROWS_WITH(ParsePlan(Replaced(text, "range: output", "range: auto"), "plan.yaml"),
                     ContainsSubstring("layers[0].range"));
 }

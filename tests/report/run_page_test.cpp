@@ -3,7 +3,7 @@
 #include <filesystem>
 
 #include "bitplan/io/files.h"
-#include "models/support.h"
+#include "io/scratch.h"
 #include "support/catch.h"
 
 using namespace bitplan;
@@ -31,7 +31,7 @@ RunPage TwoLayers() {
 }  // namespace
 
 TEST_CASE("the page of a run names every layer with bits, sigma and predicted rise, and needs nothing else") {
-  const testing::TemporaryFolder folder;
+  const Scratch folder;
   const std::string page = RunPageHtml(TwoLayers(), folder / "plots");
   for (const char* text : {"conv1", "fc&lt;1&gt;", "-4.50", "-6.25", "0.005", "0.015", ">float<", "90 %", "2.667,"}) {
     CHECK_THAT(page, ContainsSubstring(text));
@@ -44,7 +44,7 @@ TEST_CASE("the page of a run names every layer with bits, sigma and predicted ri
 }
 
 TEST_CASE("the wider bar belongs to the layer with more bits") {
-  const testing::TemporaryFolder folder;
+  const Scratch folder;
   const std::string page = RunPageHtml(TwoLayers(), folder / "plots");
   CHECK_THAT(page, ContainsSubstring("width:6.00rem\"></span>8<"));
   CHECK_THAT(page, ContainsSubstring("width:1.50rem\"></span>2<"));

@@ -78,14 +78,14 @@ struct PlanGuard {
 };
 
 // `allocate.budget.drop`: the smallest plan found that surely loses no more than was asked. Its budget is what the
-// search found. Plans were tried by the first half of the calibration images, which chose corrections too; those that
-// kept the bound there were held against it on the second half, the largest first, until one failed. So the bound
-// holds with 95 % confidence for the plan, however many were tried. Shares of samples.
+// search found. The first third of the calibration images chose the plans that were measured, and corrections; the rest
+// held them against the bound, the largest first, until one failed. So the bound holds with 95 % confidence for the
+// plan, however many were measured. Shares of samples.
 struct PlanDrop {
   double at_most = 0.0;     // asked for
   std::string smallest;     // name of the resource
   std::string data;         // "cifar10/calibration"
-  std::int64_t images = 0;  // of the second half
+  std::int64_t images = 0;  // without a part in any choice
   double value = 0.0;       // what the plan loses there
   double upper95 = 0.0;     // one-sided, of the drop (core/statistics.h)
   std::int64_t plans = 0;   // how many were measured
