@@ -91,6 +91,7 @@ void RefreshAchieved(StageChain& chain, Plan& plan) {
     for (auto& layer : plan.layers) layer.confidence = -1.0;
   }
   plan.achieved = achieved;
+  chain.StateResources(plan);
   plan.left_in_float = chain.FloatPart(plan.layers);
   plan.guard.reset();  // it was about what was measured then
 }
