@@ -24,11 +24,10 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
   constexpr std::size_t kNamed = 3;
   const Resource& resource = budget.limits[limit].resource;
   const std::int64_t fixed_cost = constrained.fixed_cost[limit];
-  const std::string needed =
-      resource.per_weight
-          ? fmt::format("{:g}",
-                        std::ceil(1e3 * static_cast<double>(total) / static_cast<double>(constrained.weights)) / 1e3)
-          : fmt::format("{}", total);
+  const double per_unit = resource.per_weight ? static_cast<double>(constrained.weights) : resource.scale;
+  const std::string needed = per_unit > 1.0 || resource.per_weight
+                                 ? fmt::format("{:.10g}", std::ceil(1e3 * static_cast<double>(total) / per_unit) / 1e3)
+                                 : fmt::format("{}", total);
   const int narrowest = constrained.free.widths.front();
   std::vector<std::pair<std::int64_t, std::string>> takers;
   for (std::size_t u = 0; u < costs.size(); ++u) {
@@ -52,13 +51,13 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
   }
   if (takers.size() > kNamed) blocking += fmt::format(" and {} more", takers.size() - kNamed);
   if (!blocking.empty()) blocking += "; ";
-  if (fixed_cost > 0) {
+  if (fixed_cost > 0 && constrained.pinned) {
     const double share = static_cast<double>(fixed_cost) / static_cast<double>(total);
     blocking += fmt::format("pinned layers take {:.0f} % of it; ", 100.0 * share);
   }
   return fmt::format("budget {} {} cannot be met: the cheapest plan needs {}; {}{}{}raise the budget to {}",
                      budget.limits[limit].value, resource.words, needed, blocking,
-                     fixed_cost > 0 ? "loosen allocate.pins, " : "",
+                     fixed_cost > 0 && constrained.pinned ? "loosen allocate.pins, " : "",
                      narrowest > 0 ? "allow narrower widths in allocate.bits or " : "", needed);
 }
 
@@ -71,8 +70,8 @@ void CheckBudgetValues(const Budget& budget) {
   }
 }
 
-// No resource costs less at a wider width, so the narrowest plan is the cheapest in all of them: limits that can be met
-// one by one can be met together.
+// Where no resource costs less at a wider width, the narrowest plan is the cheapest in all of them: limits that can be
+// met one by one can be met together.
 void CheckFeasible(const AllocationProblem& problem, const ConstrainedProblem& constrained,
                    const AllocateOptions& options) {
   std::string refused;
@@ -92,6 +91,53 @@ void CheckFeasible(const AllocationProblem& problem, const ConstrainedProblem& c
     refused += Certificate(problem, constrained, options.budget, r, costs, total);
   }
   if (!refused.empty()) throw Error(ErrorKind::kInfeasible, refused);
+}
+
+// Error(kUsage) where a limit's cost falls with the width and the allocator does not take that.
+void CheckCosts(const Allocator& allocator, const AllocationProblem& problem, const Budget& budget) {
+  if (allocator.any_cost) return;
+  for (const Limit& limit : budget.limits) {
+    const Resource& resource = limit.resource;
+    if (resource.kind == ResourceKind::kCounted) continue;
+    for (const Unit& unit : problem.units) {
+      for (std::size_t k = 1; k < problem.widths.size(); ++k) {
+        const int from = problem.widths[k - 1], to = problem.widths[k];
+        if (Cost(unit, to, resource) >= Cost(unit, from, resource)) continue;
+        throw Error(ErrorKind::kUsage,
+                    fmt::format("allocate.budget.{}: by its table layer {} is faster at {} than at {}, and allocator "
+                                "'{}' needs costs that do not fall with the width; take exact or lagrangian",
+                                resource.name, unit.name, Counted(to, "bit"), Counted(from, "bit"), allocator.name));
+      }
+    }
+  }
+}
+
+// The limits that widths of weights change something about; where there is none, one that no plan exceeds.
+Budget LimitsOnWeights(const AllocateOptions& options) {
+  Budget budget = options.budget;
+  std::erase_if(budget.limits, [](const Limit& limit) { return limit.resource.get().kind == ResourceKind::kPeak; });
+  if (!budget.limits.empty()) return budget;
+  return {AverageBits(), static_cast<double>(TableWidths(options).back())};
+}
+
+bool SameResources(const Budget& a, const Budget& b) {
+  return std::equal(a.limits.begin(), a.limits.end(), b.limits.begin(), b.limits.end(),
+                    [](const Limit& x, const Limit& y) { return &x.resource.get() == &y.resource.get(); });
+}
+
+// An answer for the limits of `seen` as one for those of `asked`: of those that were not seen it costs nothing.
+Allocation WithUnseenLimits(Allocation answer, const Budget& seen, const Budget& asked) {
+  std::vector<std::int64_t> cost;
+  std::vector<double> prices;
+  for (const Limit& limit : asked.limits) {
+    std::size_t r = 0;
+    while (r < seen.limits.size() && &seen.limits[r].resource.get() != &limit.resource.get()) ++r;
+    cost.push_back(r < answer.cost.size() ? answer.cost[r] : 0);
+    prices.push_back(r < answer.shadow_prices.size() ? answer.shadow_prices[r] : 0.0);
+  }
+  answer.cost = std::move(cost);
+  if (!answer.shadow_prices.empty()) answer.shadow_prices = std::move(prices);
+  return answer;
 }
 
 void CheckAnswer(const Allocator& allocator, const AllocationProblem& problem, const Budget& budget,
@@ -116,6 +162,10 @@ constexpr double kRounding = 1e-12;
 void Guard(const Allocator& allocator, const AllocationProblem& problem, const Budget& budget, bool pinned,
            Allocation& answer) {
   const Allocation uniform = MakeUniform(problem, budget);
+  const std::vector<std::int64_t> capacities = Capacities(problem, budget);
+  for (std::size_t r = 0; r < capacities.size(); ++r) {
+    if (uniform.cost[r] > capacities[r]) return;  // no width for all fits: only where costs fall with the width
+  }
   if (answer.predicted_loss_rise <= uniform.predicted_loss_rise * (1.0 + kRounding)) return;
   const std::string own = answer.note.empty() ? "" : "; its own note: " + answer.note;
   answer.note = fmt::format("{}; the plan of {} is predicted to cost {:.4g} nats instead of {:.4g}{}{}", uniform.note,
@@ -216,14 +266,24 @@ double Allocation::optimality_gap() const {
 const Allocator& FindAllocator(const std::string& name) { return FindByName(Allocators(), "allocator", name); }
 
 void CheckSolvable(const AllocationProblem& problem, const AllocateOptions& options) {
-  (void)FindAllocator(options.allocator);
-  (void)CheckedConstraints(problem, options);
+  const Allocator& allocator = FindAllocator(options.allocator);
+  AllocateOptions seen = options;
+  CheckBudgetValues(options.budget);
+  seen.budget = LimitsOnWeights(options);
+  CheckCosts(allocator, CheckedConstraints(problem, seen).free, seen.budget);
 }
 
 Allocation Allocate(const AllocationProblem& problem, const AllocateOptions& options, std::uint64_t seed,
                     LikelihoodOracle* oracle, ProgressSink& progress) {
   const Allocator& allocator = FindAllocator(options.allocator);
+  CheckBudgetValues(options.budget);
+  if (const Budget seen = LimitsOnWeights(options); !SameResources(seen, options.budget)) {
+    AllocateOptions without = options;
+    without.budget = seen;
+    return WithUnseenLimits(Allocate(problem, without, seed, oracle, progress), seen, options.budget);
+  }
   const ConstrainedProblem constrained = CheckedConstraints(problem, options);
+  CheckCosts(allocator, constrained.free, options.budget);
   if (constrained.free.units.empty()) return Spread(constrained, {.note = "no layer is free to choose"});
 
   const Budget budget = constrained.FreeBudget(options.budget);

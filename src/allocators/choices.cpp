@@ -78,29 +78,83 @@ std::optional<std::int64_t> LeastOf(const ChoiceProblem& problem, std::size_t r)
   return static_cast<std::int64_t>(std::llround(answer.value));
 }
 
+// The limits by name, in their order: the steps of one resource are one limit to the user.
+std::vector<std::vector<std::size_t>> LimitsByName(const ChoiceProblem& problem) {
+  std::vector<std::vector<std::size_t>> groups;
+  for (std::size_t r = 0; r < problem.limits.size(); ++r) {
+    const auto known = std::find_if(groups.begin(), groups.end(), [&](const std::vector<std::size_t>& group) {
+      return problem.limits[group.front()].name == problem.limits[r].name;
+    });
+    if (known == groups.end()) {
+      groups.push_back({r});
+    } else {
+      known->push_back(r);
+    }
+  }
+  return groups;
+}
+
+// The least that limits of one name can be when the others hold, what no choice changes included. Of several steps by
+// bisection: they are raised together.
+std::optional<std::int64_t> LeastOf(const ChoiceProblem& problem, const std::vector<std::size_t>& group) {
+  const auto base = [&](std::size_t r) { return problem.limits[r].base; };
+  if (group.size() == 1) {
+    const auto least = LeastOf(problem, group.front());
+    return least ? std::optional<std::int64_t>(*least + base(group.front())) : std::nullopt;
+  }
+  std::int64_t low = 0, high = 0;  // of these a plan keeps `high`
+  for (const std::size_t r : group) {
+    std::int64_t most = base(r);
+    for (const ChoiceUnit& unit : problem.units) {
+      std::int64_t dearest = 0;
+      for (const Choice& choice : unit.choices) dearest = std::max(dearest, choice.cost[r]);
+      most += dearest;
+    }
+    high = std::max(high, most);
+    low = std::max(low, base(r) - 1);
+  }
+  const auto kept = [&](std::int64_t value) {
+    constexpr std::int64_t kStates = 2'000'000;
+    ChoiceProblem loose = problem;
+    for (const std::size_t r : group) loose.limits[r].capacity = value - base(r);
+    return choices::Solve(choices::MakeTable(loose), loose.units.size(), kStates, false).found;
+  };
+  if (!kept(high)) return std::nullopt;
+  while (high - low > 1) {
+    const std::int64_t middle = low + (high - low) / 2;
+    (kept(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
 // Why no plan fits. `proven`: false where the search ended first.
 [[noreturn]] void RefuseChoices(const ChoiceProblem& problem, bool proven) {
+  const auto groups = LimitsByName(problem);
+  const auto stated = [&](const std::vector<std::size_t>& group) {
+    return problem.limits[group.front()].capacity + problem.limits[group.front()].base;
+  };
   std::string alone, together;
-  for (std::size_t r = 0; r < problem.limits.size(); ++r) {
-    const ChoiceLimit& limit = problem.limits[r];
-    const auto least = LeastOf(WithLimits(problem, {r}), 0);
-    if (!least || *least <= limit.capacity) continue;
+  for (const auto& group : groups) {
+    std::vector<std::size_t> all(group.size());
+    for (std::size_t r = 0; r < all.size(); ++r) all[r] = r;
+    const auto least = LeastOf(WithLimits(problem, group), all);
+    if (!least || *least <= stated(group)) continue;
     alone += fmt::format("{}the limit of {} {} cannot be met: the cheapest plan needs {}", alone.empty() ? "" : "; ",
-                         Grouped(limit.capacity), limit.name, Grouped(*least));
+                         Grouped(stated(group)), problem.limits[group.front()].name, Grouped(*least));
   }
   if (!alone.empty()) throw Error(ErrorKind::kInfeasible, alone);
   std::string nearest;
-  for (std::size_t r = 0; r < problem.limits.size(); ++r) {
-    const ChoiceLimit& limit = problem.limits[r];
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const std::string& name = problem.limits[groups[g].front()].name;
     together += fmt::format("{}{} {}",
-                            r == 0                           ? ""
-                            : r + 1 == problem.limits.size() ? " and "
-                                                             : ", ",
-                            Grouped(limit.capacity), limit.name);
-    const auto least = LeastOf(problem, r);
-    nearest += fmt::format("{}{} {}", nearest.empty() ? "" : "; ", limit.name,
-                           least && *least > limit.capacity ? "at " + Grouped(*least) + " goes with the others"
-                                                            : "alone cannot make room");
+                            g == 0                   ? ""
+                            : g + 1 == groups.size() ? " and "
+                                                     : ", ",
+                            Grouped(stated(groups[g])), name);
+    const auto least = LeastOf(problem, groups[g]);
+    nearest += fmt::format("{}{} {}", nearest.empty() ? "" : "; ", name,
+                           least && *least > stated(groups[g]) ? "at " + Grouped(*least) + " goes with the others"
+                                                               : "alone cannot make room");
   }
   throw Error(ErrorKind::kInfeasible,
               proven ? fmt::format("the limits {} can be met alone but not together: {}", together, nearest)

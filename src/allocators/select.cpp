@@ -71,7 +71,7 @@ Allocation MakeUniform(const AllocationProblem& problem, const Budget& budget) {
   Allocation best;
   for (int column = 0; column < static_cast<int>(problem.widths.size()); ++column) {
     Allocation candidate = MakeAllocation(problem, budget, std::vector<int>(problem.units.size(), column));
-    if (column > 0 && !KeepsAll(candidate.cost, capacities)) break;
+    if (column > 0 && !KeepsAll(candidate.cost, capacities)) continue;
     best = std::move(candidate);
     best.note = "every layer at " + Counted(problem.widths[column], "bit");
   }

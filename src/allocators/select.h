@@ -14,7 +14,7 @@ namespace bitplan {
 [[nodiscard]] Allocation MakeAllocation(const AllocationProblem& problem, const Budget& budget,
                                         const std::vector<int>& chosen);
 
-// One width for every unit, the largest that fits every limit.
+// One width for every unit, the largest that fits every limit; where none does, the narrowest.
 [[nodiscard]] Allocation MakeUniform(const AllocationProblem& problem, const Budget& budget);
 
 // The table as a multiple-choice knapsack over one resource: one class per unit, one item per width.

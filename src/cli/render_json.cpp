@@ -225,10 +225,18 @@ ordered_json Json(const pipeline::InspectReport& report) {
                       {"bytes", item.bytes},
                       {"weight", item.weight}});
   }
-  return {{"name", report.name},       {"sha256", report.sha256}, {"input_shape", report.input_shape},
-          {"weights", report.weights}, {"macs", report.macs},     {"batch_norms", report.batch_norms},
-          {"layers", layers},          {"left_in_float", floats}, {"float_weights", report.float_weights},
-          {"bytes", report.bytes},     {"note", report.note}};
+  return {{"name", report.name},
+          {"sha256", report.sha256},
+          {"input_shape", report.input_shape},
+          {"weights", report.weights},
+          {"macs", report.macs},
+          {"batch_norms", report.batch_norms},
+          {"layers", layers},
+          {"left_in_float", floats},
+          {"float_weights", report.float_weights},
+          {"bytes", report.bytes},
+          {"activation_bytes", report.activation_bytes},
+          {"note", report.note}};
 }
 
 ordered_json Json(const pipeline::ExportReport& report) {

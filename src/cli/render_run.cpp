@@ -149,6 +149,14 @@ std::string OutsideText(const Plan& plan) {
   return text;
 }
 
+std::string SpentText(const Limit& spent) {
+  const Resource& resource = spent.resource;
+  if (resource.kind == ResourceKind::kCounted) return fmt::format("{:<18} {:g}\n", resource.words, spent.value);
+  const bool whole = resource.kind == ResourceKind::kPeak;
+  return fmt::format("{:<18} {}{} {}\n", resource.words, whole ? "" : fmt::format("{:.1f}", spent.value),
+                     whole ? Grouped(static_cast<std::int64_t>(spent.value)) : "", resource.unit);
+}
+
 // Empty where all activations stay in float.
 std::string ActivationsText(const Plan& plan) {
   std::map<int, std::int64_t> layers;  // by width
@@ -198,9 +206,7 @@ std::string Text(const pipeline::RunReport& report) {
   }
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
                       achieved.average_bits_with_overhead);
-  for (const Limit& spent : SpentOnOthers(plan)) {
-    text += fmt::format("{:<18} {:g}\n", spent.resource.get().words, spent.value);
-  }
+  for (const Limit& spent : SpentOnOthers(plan)) text += SpentText(spent);
   text += SizesText(plan, report.packed_bytes);
   text += OutsideText(plan);
   text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);

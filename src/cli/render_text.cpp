@@ -56,6 +56,7 @@ std::string Text(const pipeline::InspectReport& report) {
       100.0 * static_cast<double>(report.float_weights) / static_cast<double>(report.weights + report.float_weights),
       Grouped(report.float_weights));
   text += fmt::format("whole network      {} in float\n", Counted(report.bytes, "byte"));
+  text += fmt::format("peak activations   {} of one input, in float\n", Counted(report.activation_bytes, "byte"));
   if (!report.note.empty()) text += fmt::format("note               {}\n", report.note);
   return text + fmt::format("sha256             {}\n", report.sha256);
 }

@@ -170,6 +170,15 @@ Unit Merged(std::vector<Unit> members, const std::vector<std::vector<double>>& r
   return unit;
 }
 
+// A layer that is left in float takes its time all the same.
+void ChargeFloat(Unit unit, const std::vector<Limit>& limits, std::vector<std::int64_t>& cost) {
+  unit.activation_bits = kFloatBits;
+  for (std::size_t r = 0; r < limits.size(); ++r) {
+    const Resource& resource = limits[r].resource;
+    if (resource.kind == ResourceKind::kTimed) cost[r] += Cost(unit, kFloatBits, resource);
+  }
+}
+
 }  // namespace
 
 bool MatchesPattern(std::string_view name, std::string_view pattern) {
@@ -198,9 +207,9 @@ Budget ConstrainedProblem::FreeBudget(const Budget& budget) const {
   for (std::size_t r = 0; r < result.limits.size(); ++r) {
     Limit& limit = result.limits[r];
     limit.value = static_cast<double>(capacity[r] - fixed_cost[r]);
-    if (limit.resource.get().per_weight && !free.units.empty()) {
-      limit.value /= static_cast<double>(free.total_weights());
-    }
+    const Resource& resource = limit.resource;
+    if (resource.per_weight && !free.units.empty()) limit.value /= static_cast<double>(free.total_weights());
+    limit.value /= resource.scale;
   }
   return result;
 }
@@ -232,7 +241,10 @@ ConstrainedProblem Constrain(const AllocationProblem& problem, const AllocateOpt
   result.fixed_cost.assign(limits.size(), 0);
   for (const std::size_t u : order) {
     const int bits = result.fixed_bits[u];
-    if (bits == kFloatBits) continue;
+    if (bits == kFloatBits) {
+      ChargeFloat(problem.units[u], limits, result.fixed_cost);
+      continue;
+    }
     result.weights += problem.units[u].weights;
     if (bits == kFree) continue;
     for (std::size_t r = 0; r < limits.size(); ++r) {

@@ -13,6 +13,8 @@ std::int64_t PlanLayer::weights() const {
 
 double Spent(const Plan& plan, const Resource& resource) {
   if (&resource == &StoredBytes()) return static_cast<double>(plan.achieved.stored_bytes);
+  if (resource.kind == ResourceKind::kPeak) return static_cast<double>(plan.achieved.activation_bytes.value_or(0));
+  if (resource.kind == ResourceKind::kTimed) return plan.achieved.latency.value_or(0.0);
   std::int64_t cost = 0, weights = 0;
   for (const PlanLayer& layer : plan.layers) {
     if (layer.bits > 8) continue;
@@ -29,10 +31,12 @@ double Spent(const Plan& plan, const Resource& resource) {
 
 std::vector<Limit> SpentOnOthers(const Plan& plan) {
   std::vector<Limit> spent;
-  if (plan.budget.limits.size() < 2) return spent;
   for (const Resource& resource : Resources()) {
     if (&resource == &AverageBits() || &resource == &StoredBytes()) continue;
-    spent.push_back({resource, Spent(plan, resource)});
+    const bool stated = resource.kind == ResourceKind::kPeak    ? plan.achieved.activation_bytes.has_value()
+                        : resource.kind == ResourceKind::kTimed ? plan.achieved.latency.has_value()
+                                                                : plan.budget.limits.size() > 1;
+    if (stated) spent.push_back({resource, Spent(plan, resource)});
   }
   return spent;
 }

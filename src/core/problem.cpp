@@ -119,8 +119,8 @@ std::int64_t Capacity(const AllocationProblem& problem, const Limit& limit) {
 }
 
 std::int64_t Capacity(std::int64_t total_weights, const Limit& limit) {
-  const double measure =
-      limit.resource.get().per_weight ? limit.value * static_cast<double>(total_weights) : limit.value;
+  const Resource& resource = limit.resource;
+  const double measure = limit.value * (resource.per_weight ? static_cast<double>(total_weights) : resource.scale);
   if (!(measure >= 0.0 && measure < 0x1.0p62)) {
     throw Error(ErrorKind::kUsage, "the budget " + LimitName(limit) + " is " + std::to_string(limit.value) +
                                        "; it must be finite and >= 0");

@@ -1,3 +1,6 @@
+#include <fmt/format.h>
+
+#include "bitplan/core/error.h"
 #include "bitplan/core/problem.h"
 #include "bitplan/core/resource.h"
 #include "bitplan/core/suggest.h"
@@ -11,6 +14,19 @@ std::int64_t Bytes(const Unit& unit, int width) { return StoredBits(unit, width)
 
 std::int64_t BitOperations(const Unit& unit, int width) { return unit.macs * width * unit.activation_bits; }
 
+std::int64_t Nothing(const Unit&, int) { return 0; }
+
+std::int64_t Nanoseconds(const Unit& unit, int width) {
+  const LatencyEntry* const entry = FindLatency(unit.latency, width, unit.activation_bits);
+  if (entry != nullptr) return entry->nanoseconds;
+  const auto word = [](int bits) { return bits > 16 ? std::string("float") : fmt::format("{}-bit", bits); };
+  throw Error(
+      ErrorKind::kUsage,
+      fmt::format("allocate.latency: no row covers layer {} with {} weights and {} activations, nor wider ones; "
+                  "measure it, or add a row for its kind",
+                  unit.name, word(width), word(unit.activation_bits)));
+}
+
 }  // namespace
 
 const std::vector<Resource>& Resources() {
@@ -22,6 +38,11 @@ const std::vector<Resource>& Resources() {
       {"bops", "bit operations", "bit operations", "bit operation",
        "multiply-accumulates of one input x weight bits x activation bits, 32 where these are float", false,
        BitOperations},
+      {"activation_bytes", "peak activations", "bytes", "byte",
+       "most bytes of activations that are live at once, of one input", false, Nothing, ResourceKind::kPeak},
+      {"latency", "latency", "microseconds", "nanosecond",
+       "time of one input, the sum over all layers by the table of allocate.latency", false, Nanoseconds,
+       ResourceKind::kTimed, 1000},
   };
   return resources;
 }
@@ -30,5 +51,7 @@ const Resource& FindResource(const std::string& name) { return FindByName(Resour
 
 const Resource& AverageBits() { return Resources()[0]; }
 const Resource& StoredBytes() { return Resources()[1]; }
+const Resource& ActivationMemory() { return Resources()[3]; }
+const Resource& Latency() { return Resources()[4]; }
 
 }  // namespace bitplan

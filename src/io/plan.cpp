@@ -129,8 +129,12 @@ PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
     achieved.network_bytes = fields.Integer("network_bytes", kAtLeastOne);
     achieved.network_compression = fields.Number("network_compression", kNotNegative);
   }
+  if (fields.Has("activation_bytes")) achieved.activation_bytes = fields.Integer("activation_bytes", kNotNegative);
+  if (fields.Has("latency")) achieved.latency = fields.Number("latency", kNotNegative);
   for (const Resource& resource : Resources()) {  // those beside the above follow from the layers
-    if (fields.Has(resource.name)) (void)fields.Number(resource.name, kNotNegative);
+    if (resource.kind == ResourceKind::kCounted && fields.Has(resource.name)) {
+      (void)fields.Number(resource.name, kNotNegative);
+    }
   }
   if (fields.Has("optimality_gap")) achieved.optimality_gap = fields.Number("optimality_gap", kNotNegative);
   return achieved;

@@ -191,6 +191,9 @@ std::vector<RecipeOption> MakeOptions() {
       Any("allocate.groups", FIELD(allocate.groups), "layers that share a width: [[conv1, conv2], [\"layer3.*\"]]"),
       Any("allocate.exclude", FIELD(allocate.exclude),
           "layers left in float and out of the budget, by name or pattern"),
+      Any("allocate.latency", FIELD(allocate.latency),
+          "table of the time that layers take at their widths, CSV with the columns "
+          "layer,kind,weight_bits,activation_bits,microseconds, relative to the data folder or the recipe"),
       OneOf("allocate.random_bits.estimator", FIELD(allocate.random_bits.estimator),
             {"gumbel-softmax", "score-function"}, "random-bits: gradient of the expected loss"),
       Count("allocate.random_bits.steps", FIELD(allocate.random_bits.steps), "minibatches", "random-bits: steps"),

@@ -81,6 +81,10 @@ void CheckNames(const Recipe& recipe) {
   for (const auto& name : recipe.compare.allocators) (void)FindAllocator(name);
   (void)FindDatasetSource(recipe.data.name);
   CheckActivationBits(recipe.allocate.activation_bits);
+  if (recipe.allocate.latency.empty() && recipe.allocate.budget.Find(Latency()) != nullptr) {
+    throw Error(ErrorKind::kUsage,
+                "allocate.budget.latency needs the times of the layers: name a table in allocate.latency");
+  }
   if (recipe.data.task.empty()) return;
   (void)FindLikelihood(recipe.data.task);
   if (!brings_model) RequireClassification(recipe, "training of model.architecture");

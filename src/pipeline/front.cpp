@@ -23,7 +23,7 @@ struct CostRange {
 };
 
 // A limit that no plan reaches.
-double Unlimited(const Resource& resource) { return resource.per_weight ? kFloatBits : 9e15; }
+double Unlimited(const Resource& resource) { return resource.per_weight ? kFloatBits : 9e15 / resource.scale; }
 
 AllocateOptions WithLimit(AllocateOptions options, const Resource& resource, double budget) {
   const Limit* const limit = options.budget.Find(resource);
@@ -45,7 +45,7 @@ CostRange RangeOfWidths(const AllocationProblem& table, AllocateOptions options,
 
 CostRange RangeOfPairs(StageChain& chain, AllocateOptions options, const Resource& resource) {
   options.budget = {resource, Unlimited(resource)};
-  const ChoiceProblem problem = chain.Pairs(options);
+  const ChoiceProblem problem = chain.Pairs(options).problem;
   CostRange range;
   const auto& layers = chain.Model().layers;
   for (std::size_t l = 0; l < layers.size(); ++l) {
@@ -59,6 +59,22 @@ CostRange RangeOfPairs(StageChain& chain, AllocateOptions options, const Resourc
     if (!left_alone) range.weights += layers[l].weights();
   }
   return range;
+}
+
+// Of activations at their narrowest and at their widest.
+CostRange RangeOfPeak(StageChain& chain, const std::vector<int>& activation_bits, const std::string& what) {
+  if (activation_bits.size() < 2) {
+    throw Error(ErrorKind::kUsage,
+                "widths of weights do not change activation_bytes: give several widths in "
+                "allocate.activation_bits, or " +
+                    what + " another allocate.budget.smallest");
+  }
+  const auto& timeline = chain.Timeline();
+  const auto [low, high] = std::minmax_element(activation_bits.begin(), activation_bits.end());
+  const auto peak = [&](int bits) {
+    return PeakActivationBytes(timeline, std::vector<int>(timeline.tensors.size(), bits));
+  };
+  return {peak(*low), peak(*high), 1};
 }
 
 }  // namespace
@@ -77,12 +93,13 @@ Front::Front(StageChain& chain, const Resource& resource, const std::string& wha
     throw Error(ErrorKind::kUsage, "allocate.allocator " + allocate.allocator +
                                        " learns from the network anew for every budget; take another one for " + what);
   }
-  const CostRange range = pairs_ ? RangeOfPairs(chain, allocate, resource)
-                                 : RangeOfWidths(chain.Table(chain.MetricOf(allocator)), allocate, resource);
+  const CostRange range = resource.kind == ResourceKind::kPeak ? RangeOfPeak(chain, allocate.activation_bits, what)
+                          : pairs_                             ? RangeOfPairs(chain, allocate, resource)
+                                   : RangeOfWidths(chain.Table(chain.MetricOf(allocator)), allocate, resource);
   if (range.weights == 0 || range.high == 0) {
     throw Error(ErrorKind::kUsage, "no layer is left to plan: allocate.exclude takes them all");
   }
-  const double per = resource.per_weight ? static_cast<double>(range.weights) : 1.0;
+  const double per = resource.per_weight ? static_cast<double>(range.weights) : resource.scale;
   high_ = static_cast<double>(range.high) / per;
   low_ = std::max(static_cast<double>(range.low) / per, 1e-3 * high_);
 }

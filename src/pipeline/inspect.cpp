@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "bitplan/core/error.h"
+#include "bitplan/core/problem.h"
+#include "bitplan/models/activation_timeline.h"
 #include "bitplan/models/answers.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/network.h"
@@ -46,6 +48,10 @@ std::string NoteOn(const bitplan::Network& network) {
   }
 }
 
+std::int64_t PeakOf(const bitplan::Network& network) {
+  return PeakActivationBytes(FindActivationTimeline(network), std::vector<int>(network.layers.size(), kFloatBits));
+}
+
 }  // namespace
 
 InspectReport Inspect(const InspectOptions& options) {
@@ -59,6 +65,7 @@ InspectReport Inspect(const InspectOptions& options) {
                        .float_weights = network.weights_in_float(),
                        .bytes = kInspectFloatBytes * network.quantizable_weights() + network.bytes_in_float(),
                        .macs = 0,
+                       .activation_bytes = PeakOf(network),
                        .batch_norms = static_cast<int>(network.batch_norms.size()),
                        .note = NoteOn(network)};
   for (const auto& layer : network.layers) {

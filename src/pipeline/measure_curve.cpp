@@ -78,12 +78,19 @@ class CurveMeasurer {
     curve.rise_unit = RiseUnit(chain_.MetricOf(FindAllocator(curve.allocator)));
     curve.resources = {&resource_};
     for (const Resource& resource : Resources()) {
-      if (&resource != &resource_) curve.resources.push_back(&resource);
+      if (&resource != &resource_ && IsStated(resource)) curve.resources.push_back(&resource);
     }
     resources_ = curve.resources;
     if (chain_.recipe().data.calibration_from == "train" && chain_.recipe().verify.split == "calibration") {
       curve.notes.emplace_back("plans are measured on calibration images, by which corrections were chosen too");
     }
+  }
+
+  // Latency takes a table, and widths of weights do not change the peak of activations.
+  [[nodiscard]] bool IsStated(const Resource& resource) const {
+    const AllocateOptions& allocate = chain_.recipe().allocate;
+    if (resource.kind == ResourceKind::kTimed) return !allocate.latency.empty();
+    return resource.kind != ResourceKind::kPeak || allocate.activation_bits.size() > 1;
   }
 
   [[nodiscard]] std::vector<double> SpentBy(const Plan& plan) const {

@@ -93,6 +93,7 @@ void RefreshAchieved(StageChain& chain, Plan& plan) {
     plan.drop.reset();
   }
   plan.achieved = achieved;
+  chain.StateResources(plan);
   plan.left_in_float = chain.FloatPart(plan.layers);
   plan.guard.reset();  // it was about what was measured then
 }

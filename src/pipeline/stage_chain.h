@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bitplan/allocators/allocator.h"
+#include "bitplan/core/activation_memory.h"
 #include "bitplan/core/choice.h"
 #include "bitplan/core/correction.h"
 #include "bitplan/core/options.h"
@@ -117,9 +118,15 @@ class StageChain {
   [[nodiscard]] Solution Solve();
   // Of widths of weights and activations together, where the recipe has several of both: what each layer may get, and
   // the answer of `options.allocator`. The table is that of `options.allocator` too.
-  [[nodiscard]] ChoiceProblem Pairs(const AllocateOptions& options);
+  struct PairProblem {
+    ChoiceProblem problem;
+    std::vector<std::size_t> limit_of;  // [limits of the problem] the limit of the budget that each comes from
+  };
+  [[nodiscard]] PairProblem Pairs(const AllocateOptions& options);
   [[nodiscard]] Solution SolvePairs(const AllocateOptions& options);
   [[nodiscard]] ActivationRises ActivationTable();
+  // What of the network's activations is live at once.
+  [[nodiscard]] const ActivationTimeline& Timeline();
   // The answer of `options.allocator` at `options.budget`, by the table that it is defined by, and how long it took. Of
   // an allocator that learns from the network it is kept in the folder; `learned`: it was not there.
   [[nodiscard]] Allocation Solve(const AllocateOptions& options, std::uint64_t seed, double& milliseconds,
@@ -135,6 +142,8 @@ class StageChain {
   [[nodiscard]] Plan Draft(const Solution& solution);
   // Sizes and prediction of the plan's bits.
   [[nodiscard]] PlanAchieved Achieved(const std::vector<int>& bits, double predicted_loss_rise);
+  // Writes into the plan what else it takes: the peak of its activations, its latency by the recipe's table.
+  void StateResources(Plan& plan);
   // The weights that a plan with these layers leaves in float.
   [[nodiscard]] LeftInFloat FloatPart(const std::vector<PlanLayer>& layers);
   // By the recipe's table, or by the one that an allocator of that name is defined by.
@@ -249,7 +258,15 @@ class StageChain {
   // The layers, before a model of an architecture is trained as after.
   [[nodiscard]] Network Outline();
   // Error as Allocate gives, before anything is trained or measured.
-  void CheckBudget();
+  void CheckBudget(const bitplan::Network& network);
+  // The same for limits that allocators do not see, and for a table of latencies that lacks a row.
+  void CheckResources(const bitplan::Network& network);
+  // Of the recipe's table; none where it names none.
+  [[nodiscard]] const std::vector<LatencyRow>& LatencyRows();
+  // What an allocation depends on of the recipe's section, and of the table that it names.
+  [[nodiscard]] std::string AllocateInput(const AllocateOptions& options);
+  // Gives the units of a table, those of the network's layers, what their costs depend on beside their sizes.
+  void PriceUnits(std::vector<Unit>& units, const bitplan::Network& network);
   // Scales and grids of every layer at the widths of the table, and at those that were asked for before: found once,
   // kept in the folder.
   [[nodiscard]] const LayerFits& Fits();
@@ -330,6 +347,9 @@ class StageChain {
   std::optional<StageRecord> model_record_;
   std::string model_note_;
   std::optional<bitplan::Network> network_;
+  std::optional<ActivationTimeline> timeline_;
+  std::vector<LatencyRow> latency_;
+  std::string latency_hash_;
   std::map<std::string, Estimate> posteriors_;        // by estimator
   std::map<std::string, Measured> tables_;            // by the name of the stage
   std::unique_ptr<SensitivityInputs> oracle_inputs_;  // of the last oracle, which refers to them

@@ -168,6 +168,7 @@ Plan StageChain::Draft(const Solution& solution) {
                            .activation_bits = activations[i],
                            .confidence = solution.confidence.empty() ? -1.0 : Rounded(solution.confidence[i], 4)});
   }
+  StateResources(plan);
   plan.left_in_float = FloatPart(plan.layers);
   const auto facts = nlohmann::json::parse(ModelRecord().facts);
   if (facts.contains("calibration")) {

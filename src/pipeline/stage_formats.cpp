@@ -37,15 +37,71 @@ std::vector<int> FixedBits(const AllocationProblem& table, const AllocateOptions
   return constrained.fixed_bits;
 }
 
-// One unit per layer; its choices are the pairs of `table.widths` and `rises.widths` that are left to it.
-ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& rises, const AllocateOptions& options) {
+// What a limit on the peak of activations asks of widths of tensors: a limit for every step that may exceed it.
+struct PeakLimits {
+  std::vector<ChoiceLimit> limits{};
+  std::vector<std::vector<LiveTensor>> tensors{};  // [limits] whose widths are chosen
+};
+
+PeakLimits PeakLimitsOf(const ActivationTimeline& timeline, const std::vector<bool>& rounded, int widest,
+                        const Limit& limit) {
+  PeakLimits result;
+  const auto most = static_cast<std::int64_t>(limit.value);
+  for (const ActivationStep& step : timeline.steps) {
+    std::int64_t base = step.float_bytes, widest_bytes = 0;
+    std::vector<LiveTensor> chosen;
+    for (const LiveTensor& live : step.rounded) {
+      if (rounded[live.tensor]) {
+        chosen.push_back(live);
+        widest_bytes += BytesAt(live.elements, widest);
+      } else {
+        base += BytesAt(live.elements, kFloatBits);
+      }
+    }
+    if (base + widest_bytes <= most) continue;  // never binds
+    result.limits.push_back({LimitName(limit), most - base, base});
+    result.tensors.push_back(std::move(chosen));
+  }
+  return result;
+}
+
+// Of every tensor whether a layer that is planned reads it: otherwise it stays in float.
+std::vector<bool> RoundedTensors(const AllocationProblem& table, const ActivationRises& rises,
+                                 const std::vector<int>& fixed) {
+  std::vector<bool> rounded(table.units.size(), false);
+  for (std::size_t l = 0; l < table.units.size(); ++l) {
+    if (fixed[l] <= 8) rounded[rises.tensors[l]] = true;
+  }
+  return rounded;
+}
+
+// One unit per layer; its choices are the pairs of `table.widths` and `rises.widths` that are left to it. `limit_of`
+// gets the limit of the budget behind every limit of the problem.
+ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& rises, const AllocateOptions& options,
+                      const ActivationTimeline* timeline, std::vector<std::size_t>& limit_of) {
   const std::vector<int> fixed = FixedBits(table, options);
   ChoiceProblem problem;
   std::int64_t weights = 0;
   for (std::size_t l = 0; l < table.units.size(); ++l) weights += fixed[l] > 8 ? 0 : table.units[l].weights;
-  for (const Limit& limit : options.budget.limits) {
-    problem.limits.push_back({LimitName(limit), Capacity(weights, limit)});
+  PeakLimits peaks;
+  limit_of.clear();
+  for (std::size_t r = 0; r < options.budget.limits.size(); ++r) {
+    const Limit& limit = options.budget.limits[r];
+    const Resource& resource = limit.resource;
+    if (resource.kind == ResourceKind::kPeak) continue;
+    problem.limits.push_back(
+        {resource.kind == ResourceKind::kTimed ? "nanoseconds of latency" : resource.name, Capacity(weights, limit)});
+    limit_of.push_back(r);
   }
+  for (std::size_t r = 0; r < options.budget.limits.size(); ++r) {
+    const Limit& limit = options.budget.limits[r];
+    if (limit.resource.get().kind != ResourceKind::kPeak) continue;
+    peaks = PeakLimitsOf(*timeline, RoundedTensors(table, rises, fixed), rises.widths.back(), limit);
+    problem.limits.insert(problem.limits.end(), peaks.limits.begin(), peaks.limits.end());
+    limit_of.insert(limit_of.end(), peaks.limits.size(), r);
+  }
+  const bool unlimited = problem.limits.empty();
+  if (unlimited) problem.limits.push_back({"nothing", 0});
   for (std::size_t l = 0; l < table.units.size(); ++l) {
     ChoiceUnit unit;
     unit.name = table.units[l].name;
@@ -61,10 +117,22 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
         if (!left_alone) choice.loss_rise = table.loss_rise[l][k];
         choice.loss_rise += rises.loss_rise[l][a];
         Unit priced = table.units[l];
-        priced.activation_bits = rises.widths[a];
+        if (table.units[l].macs > 0) priced.activation_bits = rises.widths[a];  // what is looked up is not rounded
         for (const Limit& limit : options.budget.limits) {
-          choice.cost.push_back(left_alone ? 0 : Cost(priced, bits, limit.resource));
+          const Resource& resource = limit.resource;
+          if (resource.kind == ResourceKind::kPeak) continue;
+          if (left_alone) priced.activation_bits = kFloatBits;
+          const bool takes = !left_alone || resource.kind == ResourceKind::kTimed;
+          choice.cost.push_back(takes ? Cost(priced, left_alone ? kFloatBits : bits, resource) : 0);
         }
+        for (const auto& tensors : peaks.tensors) {  // the first layer that reads a tensor answers for it
+          std::int64_t bytes = 0;
+          for (const LiveTensor& live : tensors) {
+            if (live.tensor == l) bytes += BytesAt(live.elements, rises.widths[a]);
+          }
+          choice.cost.push_back(bytes);
+        }
+        if (unlimited) choice.cost.push_back(0);
         unit.choices.push_back(std::move(choice));
       }
     }
@@ -91,13 +159,16 @@ ActivationRises StageChain::ActivationTable() {
   return ParseActivationRises(ReadFile(folder_.File(record.files.front()), "sensitivity of activations"));
 }
 
-ChoiceProblem StageChain::Pairs(const AllocateOptions& options) {
+StageChain::PairProblem StageChain::Pairs(const AllocateOptions& options) {
   const auto& table = MeasuredTable(MetricOf(FindAllocator(options.allocator)), recipe_.posterior.estimator).problem;
-  return PairsOf(table, ActivationTable(), options);
+  const bool peaks = options.budget.Find(ActivationMemory()) != nullptr;
+  PairProblem pairs;
+  pairs.problem = PairsOf(table, ActivationTable(), options, peaks ? &Timeline() : nullptr, pairs.limit_of);
+  return pairs;
 }
 
 Solution StageChain::SolvePairs(const AllocateOptions& options) {
-  const auto problem = Pairs(options);
+  const auto [problem, limit_of] = Pairs(options);
   const auto start = Clock::now();
   const auto answer = SolveChoices(problem, {.method = options.allocator, .seed = recipe_.CalibrationSeed()});
   Solution solution;
@@ -109,7 +180,11 @@ Solution StageChain::SolvePairs(const AllocateOptions& options) {
   }
   solution.predicted_loss_rise = answer.loss_rise;
   solution.optimality_gap = answer.gap();
-  solution.shadow_prices = answer.prices;
+  solution.shadow_prices.assign(options.budget.limits.size(), 0.0);
+  // One more of the limit is one more in every step.
+  for (std::size_t r = 0; r < limit_of.size() && r < answer.prices.size(); ++r) {
+    solution.shadow_prices[limit_of[r]] += answer.prices[r];
+  }
   solution.choices = ChoicesFor(solution.bits);
   return solution;
 }

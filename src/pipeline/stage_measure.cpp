@@ -140,6 +140,7 @@ void StageChain::Guard(Plan& plan) {
       plan.layers[i].bits = uniform[i];
       plan.layers[i].confidence = -1.0;
     }
+    StateResources(plan);
     plan.left_in_float = FloatPart(plan.layers);
     SetChoices(plan, Quantized(uniform, {}).choices);
     recipe_.quantizer.batch_norm = options.batch_norm;

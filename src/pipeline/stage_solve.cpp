@@ -66,33 +66,34 @@ std::unique_ptr<LikelihoodOracle> StageChain::Oracle(std::uint64_t seed) {
   return MakeNetworkOracle(*oracle_inputs_, kOracleBatch);
 }
 
-void StageChain::CheckBudget() {
+void StageChain::CheckBudget(const bitplan::Network& network) {
   AllocationProblem problem;
   problem.widths = Widths();
-  const auto& activation_bits = recipe_.allocate.activation_bits;
-  for (const Layer& layer : Outline().layers) {
+  for (const Layer& layer : network.layers) {
     Unit unit;
     unit.name = layer.name;
     unit.weights = layer.weights();
     unit.scales = recipe_.quantizer.granularity == "channel" ? layer.output_channels() : 1;
     unit.macs = layer.macs;
-    if (!activation_bits.empty()) unit.activation_bits = activation_bits.front();
     problem.units.push_back(std::move(unit));
     problem.loss_rise.emplace_back(problem.widths.size(), 0.0);
   }
+  PriceUnits(problem.units, network);
   CheckSolvable(problem, recipe_.allocate);
 }
 
 Solution StageChain::Solve() {
+  const auto outline = Outline();
+  CheckResources(outline);
   if (recipe_.allocate.activation_bits.size() > 1) return SolvePairs(recipe_.allocate);
-  CheckBudget();
+  CheckBudget(outline);
   const auto& allocator = FindAllocator(recipe_.allocate.allocator);
   const auto metric = MetricOf(allocator);
   const auto& measured = MeasuredTable(metric, recipe_.posterior.estimator);
   const auto& table = measured.problem;
   const auto draws = PosteriorDraws(metric, measured);
   const auto input = Sha256OfParts({"allocate/13", RangeEvidenceHash(), measured.content, draws.content, ModelInput(),
-                                    Section("allocate"), Section("quantizer"),
+                                    AllocateInput(recipe_.allocate), Section("quantizer"),
                                     allocator.needs_oracle ? DataHash(false) : std::string(), CalibrationSeed()});
   const auto seed = recipe_.CalibrationSeed();
   const auto record = Ensure("allocate", input, {}, [&]() -> StageRecord {
@@ -139,15 +140,15 @@ Solution StageChain::Solve() {
 
 Allocation StageChain::Solve(const AllocateOptions& options, std::uint64_t seed, double& milliseconds, bool& learned) {
   const auto& allocator = FindAllocator(options.allocator);
+  CheckResources(Model());
   const auto& measured = MeasuredTable(MetricOf(allocator), recipe_.posterior.estimator);
   learned = false;
   std::string input;
   if (allocator.needs_oracle) {
-    Recipe asked = recipe_;
-    asked.allocate = options;
-    asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-    input = Sha256OfParts({"solve/4", measured.content, ModelInput(), DataHash(false),
-                           DumpRecipeSection(asked, "allocate"), Section("quantizer"), Section("sensitivity"),
+    AllocateOptions asked = options;
+    asked.draws = AllocateOptions{}.draws;  // no confidence is stated here
+    input = Sha256OfParts({"solve/4", measured.content, ModelInput(), DataHash(false), AllocateInput(asked),
+                           Section("quantizer"), Section("sensitivity"),
                            std::to_string(seed) + (CalibrationSeed() == Seed() ? "" : " of " + CalibrationSeed())});
     if (const auto kept = folder_.Find("solve", input)) {
       milliseconds = 1e3 * kept->seconds;

@@ -177,14 +177,12 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   });
   Measured measured{LoadProblem(folder_.File(record.files.front())), record.content, std::nullopt};
   if (known.keeps_displacements) measured.displacements = LoadDisplacements(folder_.File(record.files.back()));
-  if (recipe_.allocate.activation_bits.size() == 1) {
-    for (Unit& unit : measured.problem.units) unit.activation_bits = recipe_.allocate.activation_bits.front();
-  }
   const auto& layers = Model().layers;
   const auto same = [](const Unit& unit, const Layer& layer) { return unit.name == layer.name; };
   if (!std::equal(measured.problem.units.begin(), measured.problem.units.end(), layers.begin(), layers.end(), same)) {
     throw Error(ErrorKind::kInternal, "the units of the sensitivity table are not the layers of " + Model().name);
   }
+  PriceUnits(measured.problem.units, Model());
   return tables_.emplace(stage, std::move(measured)).first->second;
 }
 

@@ -34,7 +34,7 @@ void ForEveryAllocator(int units, const Check& check) {
         RandomStream stream(seed, "test/contract");
         for (const auto& widths : kWidths) {
           const AllocationProblem problem = RandomProblem(stream, units, widths, seed % 2 == 0 ? 2.0 : 0.0);
-          for (const Resource& resource : Resources()) {
+          for (const Resource& resource : LayerResources()) {
             for (const double share : {0.0, 0.1, 0.35, 0.8, 1.0}) {
               AllocateOptions options = Options(allocator.name, problem, BudgetAt(problem, resource, share));
               options.mode = mode;
@@ -157,7 +157,7 @@ TEST_CASE("with room for the widest width everywhere no allocator gives less") {
 TEST_CASE("a bigger budget never predicts a worse loss for an allocator that proves its answer") {
   RandomStream stream(11, "test/monotone");
   const AllocationProblem problem = RandomProblem(stream, 30, {1, 2, 3, 4, 5, 6, 7, 8}, 1.5);
-  for (const Resource& resource : Resources()) {
+  for (const Resource& resource : LayerResources()) {
     double previous = std::numeric_limits<double>::infinity();
     for (double share = 0.0; share <= 1.0; share += 0.02) {
       const Allocation answer = Allocate(problem, Options("exact", problem, BudgetAt(problem, resource, share)), 1);
@@ -170,7 +170,7 @@ TEST_CASE("a bigger budget never predicts a worse loss for an allocator that pro
 
 TEST_CASE("every allocator refuses a budget below the cheapest plan with the nearest feasible budget and what blocks") {
   for (const Allocator& allocator : Allocators()) {
-    for (const Resource& resource : Resources()) {
+    for (const Resource& resource : LayerResources()) {
       RandomStream stream(4, "test/infeasible");
       const AllocationProblem problem = RandomProblem(stream, 6, {1, 2, 4});
       AllocateOptions options = Options(allocator.name, problem, BudgetAt(problem, resource, 0.0));

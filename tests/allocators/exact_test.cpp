@@ -170,7 +170,7 @@ TEST_CASE("the shadow price says what more budget is worth") {
 TEST_CASE("exact is proven optimal on a thousand units with nine widths, for both budgets") {
   RandomStream stream(1, "test/large");
   const AllocationProblem problem = RandomProblem(stream, 1000, {0, 1, 2, 3, 4, 5, 6, 7, 8}, 1.0);
-  for (const Resource& resource : Resources()) {
+  for (const Resource& resource : LayerResources()) {
     for (const double share : {0.05, 0.15, 0.4, 0.7}) {
       const Allocation answer = Allocate(problem, Options("exact", problem, BudgetAt(problem, resource, share)), 1);
       CAPTURE(share, answer.note);

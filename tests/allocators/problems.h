@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -30,6 +31,9 @@ inline AllocationProblem RandomProblem(RandomStream& stream, int units, const st
       unit.score_percentiles.push_back(score + width * (p - 50) / 50.0);
       unit.log_sigma_percentiles.push_back(sigma + width * (p - 50) / 50.0);
     }
+    for (const int bits : {1, 2, 4, 8}) {  // times rise with the width, in steps
+      unit.latency.push_back({.weight_bits = bits, .nanoseconds = 1000 + 10 * unit.weights * bits});
+    }
     std::vector<double> rises;
     for (const int bits : widths) {
       rises.push_back(1e-4 * std::exp2(2.0 * (score - bits) + stream.Uniform(-disorder, disorder)) *
@@ -39,6 +43,15 @@ inline AllocationProblem RandomProblem(RandomStream& stream, int units, const st
     problem.loss_rise.push_back(rises);
   }
   return problem;
+}
+
+// Those that a plan of weights is the sum of.
+inline std::vector<std::reference_wrapper<const Resource>> LayerResources() {
+  std::vector<std::reference_wrapper<const Resource>> resources;
+  for (const Resource& resource : Resources()) {
+    if (resource.kind != ResourceKind::kPeak) resources.emplace_back(resource);
+  }
+  return resources;
 }
 
 inline AllocateOptions Options(const std::string& allocator, const AllocationProblem& problem, const Budget& budget) {
@@ -61,7 +74,8 @@ inline Budget BudgetAt(const AllocationProblem& problem, const Resource& resourc
   double high = 0.0;
   for (const Unit& unit : problem.units) high += static_cast<double>(Cost(unit, problem.widths.back(), resource));
   const double cost = std::ceil(low + share * (high - low));
-  return {resource, resource.per_weight ? (cost + 0.5) / static_cast<double>(problem.total_weights()) : cost};
+  return {resource, resource.per_weight ? (cost + 0.5) / static_cast<double>(problem.total_weights())
+                                        : cost / static_cast<double>(resource.scale)};
 }
 
 // Limits on several resources, each with its share.

@@ -94,7 +94,7 @@ TEST_CASE("nothing is left over that another step could use") {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     RandomStream stream(seed, "test/leftover");
     const AllocationProblem problem = RandomProblem(stream, 15, seed % 2 ? kAllWidths : std::vector<int>{1, 2, 4, 8});
-    for (const Resource& resource : Resources()) {
+    for (const Resource& resource : LayerResources()) {
       const Budget budget = BudgetAt(problem, resource, stream.Uniform());
       const Allocation answer = Allocate(problem, Options("quantile-inform", problem, budget), 1);
       CAPTURE(seed);

@@ -258,11 +258,28 @@ TEST_CASE("a plan may have a budget of every resource, and Spent counts in its u
     Plan plan = ParsePlan(Replaced(Golden(), "budget: {average_bits: 3.0", budget), "plan.yaml");
     CHECK(LimitName(plan.budget.limits[0]) == resource.name);
     CHECK_THAT(DumpPlan(plan), ContainsSubstring(budget));
+    plan.achieved.activation_bytes = 4096;
+    plan.achieved.latency = 1500.25;
     const double spent = Spent(plan, resource);
     for (PlanLayer& layer : plan.layers) layer.bits = 8;
-    if (&resource != &StoredBytes()) CHECK(Spent(plan, resource) > spent);  // bytes are measured
+    const bool stated = &resource == &StoredBytes() || resource.kind != ResourceKind::kCounted;  // measured
+    CHECK((stated ? Spent(plan, resource) == spent : Spent(plan, resource) > spent));
     CHECK(spent > 0.0);
   }
+}
+
+TEST_CASE("a plan states the peak of its activations and its latency where it has them") {
+  Plan plan = ParsePlan(Golden(), "plan.yaml");
+  CHECK_FALSE(plan.achieved.activation_bytes);
+  CHECK(DumpPlan(plan).find("latency") == std::string::npos);
+  plan.achieved.activation_bytes = 24576;
+  plan.achieved.latency = 1500.25;
+  const std::string text = DumpPlan(plan);
+  CHECK_THAT(text, ContainsSubstring(", activation_bytes: 24576, latency: 1500.25}"));
+  const Plan again = ParsePlan(text, "plan.yaml");
+  CHECK(again.achieved.activation_bytes == 24576);
+  CHECK(again.achieved.latency == 1500.25);
+  CHECK(DumpPlan(again) == text);
 }
 
 TEST_CASE("the golden plan is dumped to the bytes it was read from") {

@@ -5,6 +5,7 @@
 #include "bitplan/pipeline/curve.h"
 #include "bitplan/pipeline/run.h"
 #include "pipeline/shared_network.h"
+#include "pipeline/stage_chain.h"
 #include "support/catch_torch.h"
 
 namespace bitplan {
@@ -112,6 +113,165 @@ TEST_CASE("what cannot choose pairs says so in one line") {
     CHECK_THAT(error.what(), ContainsSubstring("a curve needs one of them"));
   }
   CHECK_THAT(refusal({"allocate.activation_bits=[9]"}), ContainsSubstring("must be in 2..8, or 16"));
+}
+
+// A residual connection around two convolutions, the tensor between them four times as large: at its step h of 512
+// values and y of 2,048 are live beside y in float.
+void PrepareResidual(const Folder& folder) {
+  PrepareShared(folder);
+  torch::manual_seed(5);
+  torch::jit::Module module("Net");
+  module.register_parameter("a", torch::randn({8, 1, 3, 3}) * 0.4, false);
+  module.register_parameter("b", torch::randn({32, 8, 3, 3}) * 0.2, false);
+  module.register_parameter("c", torch::randn({8, 32, 3, 3}) * 0.1, false);
+  module.register_parameter("fc", torch::randn({5, 8}), false);
+  module.define(R"(
+def forward(self, x):
+  h = torch.relu(torch.conv2d(x, self.a, None, 1, 1))
+  y = torch.relu(torch.conv2d(h, self.b, None, 1, 1))
+  z = torch.relu(torch.conv2d(y, self.c, None, 1, 1) + h)
+  return torch.linear(torch.amax(z, [2, 3]), self.fc)
+)");
+  module.eval();
+  module.save((folder.path / "model.pt").string());
+}
+
+std::int64_t PeakWith(int h, int y) { return 4 * 2048 + 512 * h / 8 + 2048 * y / 8; }
+
+const std::vector<std::string> kThreeWidths = {"allocate.budget={average_bits: 5.0, activation_bytes: 9400}",
+                                               "allocate.activation_bits=[2, 4, 8]", "allocate.bits=[2, 4, 8]"};
+
+TEST_CASE("an exact plan within a peak of activations is the best of all plans that keep it") {
+  const Folder folder;
+  PrepareResidual(folder);
+  const Plan plan = pipeline::Allocate(SharedOptions(folder, kThreeWidths), SilentSink()).plan;
+  CHECK(plan.achieved.activation_bytes == PeakWith(plan.layers[1].activation_bits, plan.layers[2].activation_bits));
+  CHECK(*plan.achieved.activation_bytes <= 9400);
+  CHECK_THAT(ReadFile(folder.path / "out/plan.yaml", "plan"),
+             ContainsSubstring("activation_bytes: " + std::to_string(*plan.achieved.activation_bytes)));
+  pipeline::StageChain chain(SharedOptions(folder, kThreeWidths), SilentSink());
+  const AllocationProblem& table = chain.Table();
+  const ActivationRises rises = chain.ActivationTable();
+  const double most_bits = 5.0 * static_cast<double>(table.total_weights());
+  double best = 1e9, without = 1e9;
+  for (int code = 0; code < 81 * 81; ++code) {  // a width of weights and of activations for each of four layers
+    double rise = 0.0;
+    std::int64_t bits = 0;
+    std::vector<int> activations;
+    for (int l = 0, rest = code; l < 4; ++l, rest /= 9) {
+      const auto layer = static_cast<std::size_t>(l), w = static_cast<std::size_t>(rest % 3),
+                 a = static_cast<std::size_t>(rest / 3 % 3);
+      bits += table.units[layer].weights * table.widths[w];
+      rise += table.loss_rise[layer][w] + rises.loss_rise[layer][a];
+      activations.push_back(rises.widths[a]);
+    }
+    if (static_cast<double>(bits) > most_bits) continue;
+    without = std::min(without, rise);
+    if (PeakWith(activations[1], activations[2]) <= 9400) best = std::min(best, rise);
+  }
+  CHECK(plan.achieved.predicted_loss_rise == Approx(best).epsilon(1e-5));
+  CHECK(best > without);
+}
+
+TEST_CASE("a peak of activations that no widths keep is one line with the step and its layers") {
+  const Folder folder;
+  PrepareResidual(folder);
+  const auto refusal = [&](std::vector<std::string> overrides) {
+    try {
+      (void)pipeline::Allocate(SharedOptions(folder, std::move(overrides)), SilentSink());
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kInfeasible);
+      CHECK(std::string(error.what()).find('\n') == std::string::npos);
+      return std::string(error.what());
+    }
+    return std::string("nothing was refused");
+  };
+  const std::string two = std::to_string(PeakWith(2, 2));
+  CHECK_THAT(
+      refusal({"allocate.budget={average_bits: 4.0, activation_bytes: 8000}", kThreeWidths[1]}),
+      ContainsSubstring("activation_bytes 8000 cannot be met: 8,832 bytes are live while aten::relu after b runs") &&
+          ContainsSubstring("what b, c read at 2 bits") && ContainsSubstring("to " + two));
+  // One width, and none: the peak follows from the network.
+  CHECK_THAT(refusal({"allocate.budget={average_bits: 4.0, activation_bytes: 10751}", "allocate.activation_bits=[8]"}),
+             ContainsSubstring("to " + std::to_string(PeakWith(8, 8))));
+  CHECK_THAT(refusal({"allocate.budget={average_bits: 4.0, activation_bytes: 10000}"}),
+             ContainsSubstring("round activations with allocate.activation_bits"));
+}
+
+TEST_CASE("with one width of activations, or none, the peak is stated and kept when a plan is verified") {
+  const Folder folder;
+  PrepareResidual(folder);
+  const std::string budget = "allocate.budget={average_bits: 4.0, activation_bytes: 20000}";
+  const auto in_float = pipeline::Run(SharedOptions(folder, {budget}), SilentSink());
+  CHECK(in_float.plan.achieved.activation_bytes == 2 * 4 * 2048 + 4 * 512);
+  CHECK_FALSE(pipeline::Allocate(SharedOptions(folder, {"allocate.budget.average_bits=4"}), SilentSink())
+                  .plan.achieved.activation_bytes);
+  const std::string eight = "allocate.activation_bits=[8]";
+  const auto rounded = pipeline::Run(SharedOptions(folder, {"allocate.budget.average_bits=4", eight}), SilentSink());
+  CHECK(rounded.plan.achieved.activation_bytes == PeakWith(8, 8));
+  // A layer in float reads what it reads in float, unless another one rounds it.
+  const auto excluded = pipeline::Allocate(
+      SharedOptions(folder, {"allocate.budget.average_bits=4", eight, "allocate.exclude=[c]"}), SilentSink());
+  CHECK(excluded.plan.achieved.activation_bytes == 2 * 4 * 2048 + 512);
+  pipeline::VerifyPlanOptions verify;
+  verify.recipe = SharedOptions(folder, {"allocate.budget.average_bits=4", eight});
+  verify.recipe.out = folder.path / "again";
+  verify.plan = folder.path / "edited.yaml";
+  std::string text = DumpPlan(rounded.plan);
+  const std::string y = "name: c, kind: conv2d, shape: [8, 32, 3, 3]";
+  const auto place = text.find("activation_bits: 8", text.find(y));
+  REQUIRE(text.find(y) != std::string::npos);
+  std::ofstream(verify.plan) << text.replace(place, 18, "activation_bits: 4");
+  CHECK(pipeline::Verify(verify, SilentSink()).plan.achieved.activation_bytes == PeakWith(8, 4));
+}
+
+TEST_CASE("a plan keeps a latency by a table, states it, and depends on the table") {
+  const Folder folder;
+  PrepareResidual(folder);
+  const auto write = [&](int eight_bits) {
+    std::ofstream(folder.path / "times.csv") << "layer,kind,weight_bits,activation_bits,microseconds\n"
+                                                ",conv2d,4,8,10.5\n,conv2d,8,8,"
+                                             << eight_bits << "\nfc,,8,8,1\n";
+  };
+  write(20);
+  const std::vector<std::string> recipe = {"allocate.budget={average_bits: 8.0, latency: 45}", "allocate.bits=[3, 8]",
+                                           "allocate.activation_bits=[8]", "allocate.latency=times.csv"};
+  const auto first = pipeline::Run(SharedOptions(folder, recipe), SilentSink());
+  int wide = 0;
+  for (int l = 0; l < 3; ++l) wide += first.plan.layers[static_cast<std::size_t>(l)].bits == 8 ? 1 : 0;
+  CHECK(wide == 1);  // 10.5 + 10.5 + 20 + 1
+  CHECK(first.plan.achieved.latency == 42.0);
+  CHECK_THAT(ReadFile(folder.path / "out/plan.yaml", "plan"), ContainsSubstring("latency: 42"));
+  write(10);  // now eight bits are faster than three
+  const auto second = pipeline::Run(SharedOptions(folder, recipe), SilentSink());
+  CHECK(second.plan.achieved.latency == 31.0);
+  for (const auto& stage : second.stages)
+    CHECK(stage.reused == (stage.name != "allocate" && stage.name != "apply" && stage.name != "verify"));
+  const auto refusal = [&](std::vector<std::string> overrides) {
+    try {
+      (void)pipeline::Allocate(SharedOptions(folder, std::move(overrides)), SilentSink());
+    } catch (const Error& error) {
+      CHECK(std::string(error.what()).find('\n') == std::string::npos);
+      return std::string(error.what());
+    }
+    return std::string("nothing was refused");
+  };
+  CHECK_THAT(refusal({recipe[0], recipe[1], recipe[2]}), ContainsSubstring("name a table in allocate.latency"));
+  CHECK_THAT(refusal({recipe[0], recipe[1], "allocate.activation_bits=[16]", recipe[3]}),
+             ContainsSubstring("no row covers layer a with 3-bit weights and 16-bit activations"));
+  CHECK_THAT(refusal({recipe[0], recipe[1], recipe[2], recipe[3], "allocate.allocator=greedy"}),
+             ContainsSubstring("take exact or lagrangian"));
+  CHECK_THAT(refusal({recipe[0], recipe[1], recipe[2], "allocate.latency=nothing.csv"}),
+             ContainsSubstring("table of latencies not found"));
+  // Together with widths of activations.
+  std::ofstream(folder.path / "times.csv") << "layer,kind,weight_bits,activation_bits,microseconds\n"
+                                              ",,4,4,10\n,,8,8,30\n,,8,4,20\n,,32,32,50\n";
+  const auto pairs = pipeline::Allocate(
+      SharedOptions(folder, {"allocate.budget={average_bits: 8.0, latency: 90}", "allocate.bits=[4, 8]",
+                             "allocate.activation_bits=[4, 8]", recipe[3], "allocate.exclude=[fc]"}),
+      SilentSink());
+  CHECK(*pairs.plan.achieved.latency <= 90.0);
+  CHECK(*pairs.plan.achieved.latency >= 80.0);  // 50 of fc in float
 }
 
 }  // namespace

@@ -66,6 +66,7 @@ struct Allocator {
   bool baseline = false;         // stands for another method: the guard leaves its answer alone
   bool needs_widths = false;     // reads the widths as an ordered axis; refuses choices of another kind (choices.h)
   AllocatorReads reads = AllocatorReads::kLossRise;
+  bool any_cost = false;                  // takes costs that fall with the width too
   std::vector<const char*> options = {};  // recipe keys that this allocator alone looks at
 };
 
@@ -86,6 +87,10 @@ void CheckSolvable(const AllocationProblem& problem, const AllocateOptions& opti
 // with a certificate), runs the allocator on what is left and checks its answer. The allocator sees the columns of the
 // table that options.bits asks for (kUsage when the table lacks one) and the units in the order of their names, so that
 // no tie depends on the order in which a network lists its layers.
+//
+// A limit on what widths of weights do not change (ResourceKind::kPeak) is not seen by allocators; its cost in the
+// answer is 0. Where that is the only limit, nothing keeps a layer from its widest width. Where a cost falls with the
+// width (ResourceKind::kTimed may), an allocator that does not take that is Error(kUsage).
 //
 // Guard (options.guard): when the allocator's plan has a higher predicted loss rise than one width for all free units
 // within the same limits, the answer is that uniform plan, and the note says so. Pins hold for both. Baselines are

@@ -37,8 +37,9 @@ struct ChoiceUnit {
 };
 
 struct ChoiceLimit {
-  std::string name;  // "bytes", for messages
+  std::string name;  // "bytes", for messages; limits with one name are steps of one resource
   std::int64_t capacity = 0;
+  std::int64_t base = 0;  // what no choice changes: messages add it to capacity and cost
 };
 
 struct ChoiceProblem {

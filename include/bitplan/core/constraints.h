@@ -1,6 +1,6 @@
 // What the user has decided already, taken out of an allocation problem before an allocator sees it.
 //
-//   excluded layers  stay in float and count neither in the budget nor in the average;
+//   excluded layers  stay in float and count neither in the budget nor in the average, but in the latency;
 //   pinned layers    keep their width: their cost is charged to the budget first, and they leave the problem;
 //   groups           layers that share one width become one unit: costs and rows of the table add up, percentiles are
 //                    those of the weights of all members together.
@@ -33,10 +33,11 @@ struct ConstrainedProblem {
   std::vector<std::size_t> columns;              // [widths of free] columns of the original problem
   std::vector<int> fixed_bits;                   // [original units] 0..8 pinned, kFloatBits excluded, -1 free
   std::int64_t weights = 0;                      // of free and pinned layers
-  std::vector<std::int64_t> fixed_cost;          // [limits] of the pinned layers, in the measure of the limit
-  double fixed_loss_rise = 0.0;                  // of the pinned layers, nats per sample
-  std::vector<std::int64_t> capacity;            // [limits] of the whole budget, excluded layers not counted
-  bool pinned = false;                           // whether there are pinned layers that cost something
+  // [limits] of the pinned layers, in the measure of the limit; of the latency those in float too
+  std::vector<std::int64_t> fixed_cost;
+  double fixed_loss_rise = 0.0;        // of the pinned layers, nats per sample
+  std::vector<std::int64_t> capacity;  // [limits] of the whole budget, excluded layers not counted
+  bool pinned = false;                 // whether there are pinned layers that cost something
 
   // What the pins leave, as a budget of the free problem with exactly that capacity. `budget`: the whole one. Call when
   // fixed_cost <= capacity.

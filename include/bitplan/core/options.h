@@ -120,6 +120,7 @@ struct AllocateOptions {
   std::vector<Pin> pins;                         // of several that match a layer the last one counts
   std::vector<std::vector<std::string>> groups;  // patterns of layers that share one width
   std::vector<std::string> exclude;              // patterns of layers left in float, outside the budget
+  std::string latency;                           // table of latencies, relative to the data folder or the recipe
   RandomBitsOptions random_bits;
 };
 

@@ -139,6 +139,9 @@ struct PlanAchieved {
   double network_compression = 0.0;  // bytes of the float network / network_bytes
   double predicted_loss_rise = 0.0;  // nats per sample
   double optimality_gap = -1.0;      // relative; < 0: the allocator does not state one, and the key is left out
+  // Peak of live activations of one input; stated where they are rounded or limited.
+  std::optional<std::int64_t> activation_bytes{};
+  std::optional<double> latency{};  // microseconds of all layers; stated where the recipe has a table of latencies
 };
 
 struct PlanProvenance {
@@ -167,11 +170,12 @@ struct Plan {
   PlanProvenance provenance;
 };
 
-// What the plan takes of a resource, in the unit of a limit on it; layers left alone are free. Bytes are those that the
-// plan states.
+// What the plan takes of a resource, in the unit of a limit on it; layers left alone are free. Bytes, the peak of
+// activations and the latency are those that the plan states; 0 where it does not.
 [[nodiscard]] double Spent(const Plan& plan, const Resource& resource);
 
-// What a plan with several limits takes of the resources that PlanAchieved does not state; with one limit none.
+// What is written beside bits and bytes: peak of activations and latency where they are stated, and of a plan with
+// several limits the other resources too.
 [[nodiscard]] std::vector<Limit> SpentOnOthers(const Plan& plan);
 
 }  // namespace bitplan

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bitplan/core/budget.h"
+#include "bitplan/core/latency.h"
 
 namespace bitplan {
 
@@ -18,11 +19,12 @@ inline constexpr int kFloatBits = 32;  // width of what is left in float
 inline constexpr int kPercentiles = 101;
 
 struct Unit {
-  std::string name;                  // layer name, as the module names it
-  std::int64_t weights = 0;          // > 0
-  std::int64_t scales = 0;           // float32 scales that the packed form keeps: output channels, or 1 per tensor
-  std::int64_t macs = 0;             // multiply-accumulates of one input through the layer
-  int activation_bits = kFloatBits;  // of what it reads
+  std::string name;                   // layer name, as the module names it
+  std::int64_t weights = 0;           // > 0
+  std::int64_t scales = 0;            // float32 scales that the packed form keeps: output channels, or 1 per tensor
+  std::int64_t macs = 0;              // multiply-accumulates of one input through the layer
+  int activation_bits = kFloatBits;   // of what it reads
+  std::vector<LatencyEntry> latency;  // what a table of latencies says of it; empty: there is none
   // log2(R / (sqrt(12) * sigma)) in bits, R = 2 max|w| the quantizer range of the weight's channel, sigma the standard
   // deviation that the data alone gives the weight: the width at which rounding noise equals posterior noise.
   // Ascending, kPercentiles entries; empty when the sensitivity metric has no posterior.

@@ -1,7 +1,8 @@
 // What a plan may spend: a list of resources, each with its cost of a unit at a width.
 //
-// Adding one: its cost and its line in src/core/resources.cpp. Recipe keys (allocate.budget.NAME), plans, allocators
-// and `bitplan help recipe` follow from the list.
+// Those that follow from sizes and widths are the rule; kinds beside them need figures of the network, or of a machine.
+// Adding one of the first kind: its cost and its line in src/core/resources.cpp. Recipe keys (allocate.budget.NAME),
+// plans, allocators and `bitplan help recipe` follow from the list.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,12 @@ namespace bitplan {
 
 struct Unit;
 
+enum class ResourceKind {
+  kCounted,  // a sum over the planned layers that follows from their sizes and widths; never falls with the width
+  kTimed,    // a sum over all layers, those in float too, of times that a table states (core/latency.h); may fall
+  kPeak,     // no sum: the most that is live at once (core/activation_memory.h); widths of weights do not change it
+};
+
 struct Resource {
   const char* name;      // in recipes and plans: "average_bits"
   const char* words;     // in messages: "average bits"
@@ -19,8 +26,11 @@ struct Resource {
   const char* one_more;  // what the shadow price is the price of: "bit of one weight"
   const char* help;      // one phrase, of the recipe key
   bool per_weight;       // a budget's value is per weight of the planned layers; else it is a total, a whole number
-  // Of a unit (not a group) at a width in 0..8, a whole number >= 0 that does not fall with the width.
+  // Of a unit (not a group) at a width in 0..8, a whole number >= 0. kTimed: at kFloatBits too, and Error(kUsage) for a
+  // width that the table lacks; kPeak: 0.
   std::int64_t (*cost)(const Unit& unit, int width);
+  ResourceKind kind = ResourceKind::kCounted;
+  int scale = 1;  // costs in one unit of a budget's value
 };
 
 // In the order of the list.
@@ -33,5 +43,9 @@ struct Resource {
 [[nodiscard]] const Resource& AverageBits();
 // Packed weights with their scales and the bit-width map.
 [[nodiscard]] const Resource& StoredBytes();
+// Peak of live activations.
+[[nodiscard]] const Resource& ActivationMemory();
+// Microseconds by a table.
+[[nodiscard]] const Resource& Latency();
 
 }  // namespace bitplan

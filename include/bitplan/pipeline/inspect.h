@@ -40,6 +40,7 @@ struct InspectReport {
   std::int64_t float_weights = 0;  // of everything left in float that is a weight
   std::int64_t bytes = 0;          // of all tensors of the network
   std::int64_t macs = 0;
+  std::int64_t activation_bytes = 0;  // peak of live activations of one input, in float
   int batch_norms = 0;
   std::string note;  // what its answers depend on besides the image, one line (models/answers.h), or empty
 };
