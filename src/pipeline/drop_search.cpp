@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kMostPlans = 5;         // that are quantized and measured
 constexpr int kBudgets = 129;         // at 1 to 8 bits a step is 1.6 %
-constexpr double kNearEnough = 1.02;  // ratio of budgets that ends the search
+constexpr double kNearEnough = 1.05;  // ratio of what two plans take between which nothing is looked for
 constexpr double kEasily = 0.6;       // of the bound: a plan that keeps it easily
 constexpr std::int64_t kFewestImages = 200;
 
@@ -174,6 +174,7 @@ class DropSearch {
       if (below >= 0 && above <= last() && BudgetAt(above) <= kNearEnough * BudgetAt(below)) break;
     }
     AddCareful(below);
+    FillGaps();
   }
 
   // Beyond `below` a plan of a quarter of the rise of the best that holds, or the widest plan where none does.
@@ -187,6 +188,29 @@ class DropSearch {
     Place place = rise > 0.0 ? Predicted(rise / 4.0, below, last() + 1) : last();
     while (place < last() && !At(place)) ++place;
     (void)Try(place);
+  }
+
+  // What holds on the few images that choose may fail on the others: with the plans that are left the steps from the
+  // largest plan that holds to the smallest become shorter.
+  void FillGaps() {
+    while (static_cast<int>(tried_.size()) < kMostPlans) {
+      std::vector<double> spent;
+      for (const Tried& tried : tried_) {
+        if (Holds(tried)) spent.push_back(SpentBy(tried.point));
+      }
+      std::sort(spent.begin(), spent.end());
+      double widest = kNearEnough, middle = 0.0;
+      for (std::size_t i = 1; i < spent.size(); ++i) {
+        if (spent[i] <= widest * spent[i - 1]) continue;
+        widest = spent[i] / spent[i - 1];
+        middle = std::sqrt(spent[i] * spent[i - 1]);
+      }
+      const auto place = std::lower_bound(budgets_.begin(), budgets_.end(), middle) - budgets_.begin();
+      const std::size_t before = tried_.size();
+      if (middle == 0.0 || !At(place)) return;
+      (void)Try(place);
+      if (tried_.size() == before) return;
+    }
   }
 
   [[nodiscard]] double BudgetAt(Place place) const { return budgets_[static_cast<std::size_t>(place)]; }

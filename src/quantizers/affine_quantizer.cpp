@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "bitplan/core/error.h"
 #include "quantizers/vectorized.h"
@@ -30,22 +31,50 @@ AffineQuantizer Between(double low, double high, int bits) {
   return quantizer;
 }
 
+// Of a part of a tensor.
+BITPLAN_VECTORIZED float SquaredErrors(const float* values, std::int64_t count, float scale, float low, float high) {
+  const float inverse = 1.0F / scale;
+  float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float code = std::min(std::max(__builtin_rintf(values[i] * inverse), low), high);
+    const float error = code * scale - values[i];
+    sum += error * error;
+  }
+  return sum;
+}
+
+constexpr std::int64_t kPart = 4096;  // values that stay in the cache for all quantizers; float sums within it
+
+// The lowest and the highest code, less the zero point.
+std::pair<float, float> CodeRange(const AffineQuantizer& quantizer) {
+  return {static_cast<float>(-quantizer.zero_point), static_cast<float>(quantizer.highest() - quantizer.zero_point)};
+}
+
 double SquaredError(const AffineQuantizer& quantizer, const torch::Tensor& values) {
-  return (quantizer.Apply(values) - values).square().sum(torch::kFloat64).item<double>();
+  const torch::Tensor flat = values.contiguous();
+  const auto* const x = flat.data_ptr<float>();
+  const auto [low, high] = CodeRange(quantizer);
+  double sum = 0.0;
+  for (std::int64_t begin = 0; begin < flat.numel(); begin += kPart) {
+    sum += SquaredErrors(x + begin, std::min(kPart, flat.numel() - begin), quantizer.scale, low, high);
+  }
+  return sum;
 }
 
 AffineQuantizer LeastSquares(const ActivationSample& sample, int bits) {
-  AffineQuantizer best = Between(sample.low, sample.high, bits);
-  double least = SquaredError(best, sample.values);
-  for (int step = 1; step < kSteps; ++step) {
-    const double share = std::pow(kLeastShare, static_cast<double>(step) / (kSteps - 1));
-    const AffineQuantizer tried = Between(share * sample.low, share * sample.high, bits);
-    const double error = SquaredError(tried, sample.values);
-    if (!(error < least)) continue;
-    least = error;
-    best = tried;
+  std::vector<AffineQuantizer> tried;
+  for (int step = 0; step < kSteps; ++step) {
+    const double share = step == 0 ? 1.0 : std::pow(kLeastShare, static_cast<double>(step) / (kSteps - 1));
+    tried.push_back(Between(share * sample.low, share * sample.high, bits));
   }
-  return best;
+  std::vector<double> errors(tried.size());
+  at::parallel_for(0, kSteps, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t step = first; step < last; ++step) {
+      errors[static_cast<std::size_t>(step)] = SquaredError(tried[static_cast<std::size_t>(step)], sample.values);
+    }
+  });
+  return tried[static_cast<std::size_t>(std::min_element(errors.begin(), errors.end()) - errors.begin())];
 }
 
 AffineQuantizer Percentile(const ActivationSample& sample, int bits) {
@@ -76,7 +105,6 @@ torch::Tensor AffineQuantizer::Apply(const torch::Tensor& values) const {
 
 std::vector<double> ErrorDots(const torch::Tensor& values, const torch::Tensor& gradient,
                               const std::vector<AffineQuantizer>& quantizers) {
-  constexpr std::int64_t kPart = 4096;  // stays in the cache for all quantizers; float sums within it
   const torch::Tensor flat = values.contiguous(), slopes = gradient.contiguous();
   const auto* const x = flat.data_ptr<float>();
   const auto* const g = slopes.data_ptr<float>();
@@ -89,9 +117,9 @@ std::vector<double> ErrorDots(const torch::Tensor& values, const torch::Tensor& 
       for (std::int64_t k = 0; k < widths; ++k) {
         const AffineQuantizer& quantizer = quantizers[static_cast<std::size_t>(k)];
         if (!quantizer.rounds()) continue;
+        const auto [low, high] = CodeRange(quantizer);
         sums[static_cast<std::size_t>(part * widths + k)] =
-            DotOfErrors(x + begin, g + begin, size, quantizer.scale, static_cast<float>(-quantizer.zero_point),
-                        static_cast<float>(quantizer.highest() - quantizer.zero_point));
+            DotOfErrors(x + begin, g + begin, size, quantizer.scale, low, high);
       }
     }
   });
