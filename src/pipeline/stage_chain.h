@@ -124,6 +124,7 @@ class StageChain {
   };
   [[nodiscard]] PairProblem Pairs(const AllocateOptions& options);
   [[nodiscard]] Solution SolvePairs(const AllocateOptions& options);
+  // Measured together with the table of weights by a metric that does both in one pass.
   [[nodiscard]] ActivationRises ActivationTable();
   // What of the network's activations is live at once.
   [[nodiscard]] const ActivationTimeline& Timeline();
@@ -267,6 +268,9 @@ class StageChain {
   [[nodiscard]] std::string AllocateInput(const AllocateOptions& options);
   // Gives the units of a table, those of the network's layers, what their costs depend on beside their sizes.
   void PriceUnits(std::vector<Unit>& units, const bitplan::Network& network);
+  // What ActivationTable depends on besides the table of weights.
+  [[nodiscard]] std::string ActivationsInput();
+  [[nodiscard]] StageRecord KeepActivations(const ActivationRises& rises);
   // Scales and grids of every layer at the widths of the table, and at those that were asked for before: found once,
   // kept in the folder.
   [[nodiscard]] const LayerFits& Fits();

@@ -15,14 +15,17 @@ namespace bitplan::pipeline {
 namespace {
 
 std::string Dump(const ActivationRises& rises) {
-  return JsonText(
-             nlohmann::json{{"widths", rises.widths}, {"tensors", rises.tensors}, {"loss_rise", rises.loss_rise}}) +
+  return JsonText(nlohmann::json{{"widths", rises.widths},
+                                 {"tensors", rises.tensors},
+                                 {"loss_rise", rises.loss_rise},
+                                 {"weight_widths", rises.weight_widths},
+                                 {"together", rises.together}}) +
          "\n";
 }
 
 ActivationRises ParseActivationRises(const std::string& text) {
   const auto json = nlohmann::json::parse(text);
-  return {json.at("widths"), json.at("tensors"), json.at("loss_rise")};
+  return {json.at("widths"), json.at("tensors"), json.at("loss_rise"), json.at("weight_widths"), json.at("together")};
 }
 
 // What decisions of the user leave of every layer: a width of its weights, float, or -1 where it is free.
@@ -143,19 +146,26 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
 
 }  // namespace
 
+std::string StageChain::ActivationsInput() {
+  return Sha256OfParts({"activations/2", ModelInput(), DataHash(false), Section("sensitivity"),
+                        recipe_.quantizer.activation_range, BitsText(recipe_.allocate.activation_bits),
+                        CalibrationSeed()});
+}
+
+StageRecord StageChain::KeepActivations(const ActivationRises& rises) {
+  const auto text = Dump(rises);
+  folder_.Write(CalibrationFile("activations.json"), text);
+  return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
+}
+
 ActivationRises StageChain::ActivationTable() {
-  const auto input = Sha256OfParts({"activations/1", ModelInput(), DataHash(false), Section("sensitivity"),
-                                    recipe_.quantizer.activation_range, BitsText(recipe_.allocate.activation_bits),
-                                    CalibrationSeed()});
-  const auto file = CalibrationFile("activations.json");
-  const auto record = Ensure("activations", input, {file}, [&]() -> StageRecord {
-    auto widths = recipe_.allocate.activation_bits;
-    std::sort(widths.begin(), widths.end());
-    const auto inputs = Inputs(recipe_.sensitivity.metric, recipe_.posterior.estimator, false);
-    const auto text = Dump(MeasureActivationRises(inputs, widths, recipe_.quantizer.activation_range, progress_));
-    folder_.Write(file, text);
-    return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
-  });
+  const auto record =
+      Ensure("activations", ActivationsInput(), {CalibrationFile("activations.json")}, [&]() -> StageRecord {
+        auto widths = recipe_.allocate.activation_bits;
+        std::sort(widths.begin(), widths.end());
+        const auto inputs = Inputs(recipe_.sensitivity.metric, recipe_.posterior.estimator, false);
+        return KeepActivations(MeasureActivationRises(inputs, widths, recipe_.quantizer.activation_range, progress_));
+      });
   return ParseActivationRises(ReadFile(folder_.File(record.files.front()), "sensitivity of activations"));
 }
 

@@ -167,7 +167,20 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
     auto inputs = Inputs(metric, estimator, with_posterior);
     bitplan::Displacements displacements;
     inputs.displacements = &displacements;
+    auto activation_widths = recipe_.allocate.activation_bits;
+    std::sort(activation_widths.begin(), activation_widths.end());
+    std::optional<ActivationMeter> activations;  // in the same passes, where nobody has measured them yet
+    if (activation_widths.size() > 1 && known.takes_activations && inputs.options.coherence &&
+        inputs.options.samples > 0 && !folder_.Find("activations", ActivationsInput())) {
+      activations.emplace(inputs, activation_widths, recipe_.quantizer.activation_range);
+      inputs.activations = &*activations;
+    }
     const auto text = DumpProblem(MeasureSensitivity(inputs, progress_));
+    if (activations) {
+      auto measured = KeepActivations(activations->Finish(inputs.widths));
+      measured.input = ActivationsInput();
+      folder_.Complete("activations", measured, {CalibrationFile("activations.json")});
+    }
     folder_.Write(file, text);
     if (known.keeps_displacements) {
       folder_.Write(files.back(),

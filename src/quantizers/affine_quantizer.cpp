@@ -134,11 +134,11 @@ void ActivationSample::Add(const torch::Tensor& activations) {
   const auto least = flat.min().item<float>(), most = flat.max().item<float>();
   low = std::isnan(least) ? least : std::min(low, least);
   high = std::isnan(most) ? most : std::max(high, most);
-  const std::int64_t step = std::max<std::int64_t>(1, (flat.size(0) + kMostValues - 1) / kMostValues);
+  const std::int64_t step = std::max<std::int64_t>(1, (flat.size(0) + most_values - 1) / most_values);
   const torch::Tensor some = flat.slice(0, 0, flat.size(0), step);
   values = values.defined() ? torch::cat({values, some}) : some.clone();
-  if (values.size(0) > kMostValues) {
-    values = values.slice(0, 0, values.size(0), (values.size(0) + kMostValues - 1) / kMostValues).clone();
+  if (values.size(0) > most_values) {
+    values = values.slice(0, 0, values.size(0), (values.size(0) + most_values - 1) / most_values).clone();
   }
 }
 

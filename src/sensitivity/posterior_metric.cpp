@@ -9,15 +9,15 @@
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/quantizers/quantizer.h"
-#include "posterior/batches.h"
 #include "posterior/finite.h"
+#include "sensitivity/activation_rises.h"
 #include "sensitivity/bootstrap.h"
+#include "sensitivity/sketch_draws.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kCoherenceBatch = 16;    // small: every minibatch is one draw of the estimate
 constexpr double kCoherenceFloor = 1.0 / 64.0;  // keeps a chance zero of very few draws from erasing a layer
 constexpr double kCoherenceCeiling = 1e6;
 
@@ -26,38 +26,45 @@ constexpr double kCoherenceCeiling = 1e6;
 torch::Tensor RiseAlongErrors(const SensitivityInputs& inputs, const QuantizedLayers& quantized,
                               ProgressSink& progress) {
   const GradientScope scope(inputs.network);
-  RandomStream draws(inputs.seed, "sensitivity/samples");
-  RandomStream signs(inputs.seed, "sensitivity/signs");
-  const torch::Tensor index = DrawSamples(inputs.train, inputs.options.samples, draws);
-  const std::int64_t samples = index.size(0);
+  SketchDraws draws(inputs);
+  const std::int64_t samples = draws.samples();
 
   const auto layers = static_cast<std::int64_t>(quantized.rows.size());
   const auto widths = static_cast<std::int64_t>(inputs.widths.size());
-  const torch::Tensor rise =
-      torch::empty({(samples + kCoherenceBatch - 1) / kCoherenceBatch, layers, widths}, torch::kFloat64);
+  const torch::Tensor rise = torch::empty({draws.batches(), layers, widths}, torch::kFloat64);
   double* value = rise.data_ptr<double>();
   // A last minibatch that is not full counts by its share of the images.
   const double per_image = 0.5 * static_cast<double>(rise.size(0)) / static_cast<double>(samples);
   progress.Begin("sensitivity", samples, "images");
-  for (std::int64_t begin = 0; begin < samples; begin += kCoherenceBatch) {
+  ActivationMeter* const activations = inputs.activations;
+  if (activations != nullptr) activations->Watch();
+  for (std::int64_t begin = 0; begin < samples; begin += kSketchBatch) {
     ThrowIfInterrupted();
-    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kCoherenceBatch, samples));
-    const auto gradients_of = [&](const torch::Tensor& some, RandomStream& stream) {
-      return GradientsOf(FisherSketch(inputs.network.module, inputs.train, some, inputs.normalizer, stream),
-                         scope.weights());
-    };
-    const auto gradients = gradients_of(rows, signs);
+    const torch::Tensor rows = draws.Rows(begin);
+    const torch::Tensor sketch = draws.Sketch(rows);
+    auto leaves = scope.weights();
+    if (activations != nullptr) {
+      for (const torch::Tensor& read : activations->TakeReads()) leaves.push_back(read);
+    }
+    auto gradients = GradientsOf(sketch, leaves);
+    const auto of_activations = gradients.begin() + layers;
+    const std::vector<torch::Tensor> reads(of_activations, gradients.end());
+    gradients.erase(of_activations, gradients.end());
     if (!AreFinite(gradients)) {
       RefuseImage(inputs.train, rows, "the gradient", [&](const torch::Tensor& row) {
         RandomStream alone(inputs.seed, "sensitivity/alone");
-        return AreFinite(gradients_of(row, alone));
+        return AreFinite(GradientsOf(FisherSketch(inputs.network.module, inputs.train, row, inputs.normalizer, alone),
+                                     scope.weights()));
       });
     }
+    std::vector<double> dots;
     for (std::size_t l = 0; l < quantized.rows.size(); ++l) {
       for (const double dot : quantized.rows[l].ErrorDots(quantized.fits[l], gradients[l])) {
         *value++ = per_image * dot * dot;
+        dots.push_back(dot);
       }
     }
+    if (activations != nullptr) activations->Add(reads, rows.size(0), dots);
     progress.Advance(rows.size(0));
   }
   progress.End("");

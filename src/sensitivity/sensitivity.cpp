@@ -21,7 +21,8 @@ namespace bitplan {
 
 const std::vector<SensitivityMetric>& SensitivityMetrics() {
   static const std::vector<SensitivityMetric> list = {
-      {"posterior", "likelihood information of the posterior along the actual rounding errors", true, MeasurePosterior},
+      {"posterior", "likelihood information of the posterior along the actual rounding errors", true, MeasurePosterior,
+       false, 0, false, true},
       {"measured", "divergence of the predictions when one layer alone is quantized", false, MeasureByQuantizing},
       {"predictive", "divergence of the corrected predictions, and how it adds up over layers", false,
        MeasurePredictive, true, 512},

@@ -87,8 +87,8 @@ TEST_CASE("a sample of activations knows the ends of everything that it was give
   sample.Add(torch::empty({0}));
   CHECK(sample.low == -2.0F);
   CHECK(sample.high == 9.0F);
-  CHECK(sample.values.size(0) <= ActivationSample::kMostValues);
-  CHECK(sample.values.size(0) > ActivationSample::kMostValues / 8);
+  CHECK(sample.values.size(0) <= sample.most_values);
+  CHECK(sample.values.size(0) > sample.most_values / 8);
 }
 
 TEST_CASE("activations of zeros keep a quantizer, those that are not finite are refused") {

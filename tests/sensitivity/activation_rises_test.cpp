@@ -1,5 +1,8 @@
 #include "sensitivity/activation_rises.h"
 
+#include <cmath>
+
+#include "bitplan/posterior/posterior.h"
 #include "bitplan/ptq/activations.h"
 #include "support/networks.h"
 
@@ -46,6 +49,65 @@ TEST_CASE("the predicted rise of rounded activations is the divergence that they
       if (k > 0) CHECK(rises.loss_rise[l][k] < rises.loss_rise[l][k - 1]);
     }
   }
+}
+
+TEST_CASE("weights and activations in one pass have the rises of two, and what they cost together is measured") {
+  const Network network = testing::ConvBatchNorm();
+  const Dataset data = testing::RandomImages(network, 2048);
+  const Normalizer normalizer{DataOptions{}};
+  QuantizerOptions quantizer;
+  quantizer.range = "mse";
+  PosteriorOptions posterior_options;
+  posterior_options.samples = 512;
+  const Posterior posterior = EstimatePosterior(network, data, normalizer, posterior_options, 1, SilentSink());
+  SensitivityOptions options;
+  options.samples = 2048;
+  SensitivityInputs inputs{.network = network,
+                           .posterior = &posterior,
+                           .train = data,
+                           .normalizer = normalizer,
+                           .quantizer = quantizer,
+                           .options = options,
+                           .widths = {1, 2, 4},
+                           .seed = 1};
+  const std::vector<int> widths = {2, 3, 4};
+  const AllocationProblem alone = MeasureSensitivity(inputs, SilentSink());
+  const ActivationRises apart = MeasureActivationRises(inputs, widths, "mse", SilentSink());
+  ActivationMeter meter(inputs, widths, "mse");
+  inputs.activations = &meter;
+  const AllocationProblem together = MeasureSensitivity(inputs, SilentSink());
+  const ActivationRises rises = meter.Finish(inputs.widths);
+  CHECK(apart.together.empty());
+  REQUIRE(rises.together.size() == 3);
+  int counted = 0;
+  for (std::size_t l = 0; l < 3; ++l) {
+    for (std::size_t k = 0; k < 3; ++k) {
+      CHECK(together.loss_rise[l][k] == Approx(alone.loss_rise[l][k]).epsilon(1e-6));
+      CHECK(rises.loss_rise[l][k] == Approx(apart.loss_rise[l][k]).epsilon(1e-6));
+      for (std::size_t a = 0; a < 3; ++a) {
+        // Cauchy and Schwarz: no more than twice the geometric mean of both.
+        const double most = 2.0 * std::sqrt(alone.loss_rise[l][k] * rises.loss_rise[l][a]);
+        CHECK(std::abs(rises.together[l][k][a]) <= 1.01 * most);
+        counted += rises.together[l][k][a] != 0.0 ? 1 : 0;
+      }
+    }
+  }
+  // At four bits both are small, and rounding both costs the sum.
+  for (std::size_t l = 0; l < 3; ++l) {
+    const auto divergence = [&](int weight_bits, int activation_bits) {
+      std::vector<int> bits(3, 32), activations(3, 32);
+      bits[l] = weight_bits;
+      activations[l] = activation_bits;
+      AppliedPlan applied = ApplyBits(network, bits, {}, quantizer, {});
+      QuantizeActivations(network, applied, activations, "mse", data.images, SilentSink());
+      return DivergenceOf(applied.module, network, data.images);
+    };
+    CHECK(divergence(4, 4) == Approx(divergence(4, 32) + divergence(32, 4)).epsilon(0.1));
+    CHECK(rises.together[l][2][2] == 0.0);
+  }
+  // Where it is told from chance, it has the right sign: rounding both costs more than the sum.
+  CHECK((counted > 0 && counted < 14));
+  CHECK(rises.together[0][0][0] > 0.0);
 }
 
 }  // namespace

@@ -34,9 +34,10 @@ struct ActivationSample {
   float low = 0.0F, high = 0.0F;
   torch::Tensor values;  // float32 [n]; undefined until something was added
 
-  // A share of `values`, at equal distances, is kept: at most kMostValues in all, over several calls too.
+  std::int64_t most_values = std::int64_t{1} << 18;
+
+  // A share of `values`, at equal distances, is kept: at most `most_values` in all, over several calls too.
   void Add(const torch::Tensor& activations);
-  static constexpr std::int64_t kMostValues = std::int64_t{1} << 18;
 };
 
 // `range`: max, from the lowest to the highest value; percentile, without 1 in 10,000 values at both ends together;

@@ -18,6 +18,7 @@
 namespace bitplan {
 
 struct Displacements;
+class ActivationMeter;
 
 // Every layer quantized at every width, [layers][widths].
 using LayerCodes = std::vector<std::vector<QuantizedTensor>>;
@@ -35,6 +36,9 @@ struct SensitivityInputs {
   const LayerFits* fits = nullptr;         // of `network` at `widths` by `quantizer` and `evidence`; null: found here
   const LayerCodes* codes = nullptr;       // at `widths`; null: the nearest levels by `fits`
   Displacements* displacements = nullptr;  // filled by a metric that keeps them (sensitivity/displacements.h)
+  // What rounding activations costs, measured in the same passes by a metric that has backward passes for weights, or
+  // null (src/sensitivity/activation_rises.h).
+  ActivationMeter* activations = nullptr;
 };
 
 struct SensitivityMetric {
@@ -45,6 +49,7 @@ struct SensitivityMetric {
   bool keeps_displacements = false;
   int most_samples = 0;  // no more images are looked at, whatever options.samples says; 0: no limit
   bool needs_gradients = false;
+  bool takes_activations = false;  // SensitivityInputs::activations, unless options.coherence is off
 };
 
 [[nodiscard]] const std::vector<SensitivityMetric>& SensitivityMetrics();
