@@ -51,8 +51,9 @@ def _tree(name, settings, arguments, splits):
         given.update({"data.test_images": "train-images.npy", "data.test_labels": "train-labels.npy",
                       "verify.split": "calibration"})
     tree = recipe.merge(given, settings)
-    if "budget" not in tree.setdefault("allocate", {}):
-        tree["allocate"]["budget"] = {"average_bits": _AVERAGE_BITS}
+    budget = tree.setdefault("allocate", {}).setdefault("budget", {})
+    if isinstance(budget, dict) and not set(budget) - {"smallest"}:
+        budget["average_bits"] = _AVERAGE_BITS
     return tree
 
 
@@ -96,7 +97,8 @@ def _arguments(threads, device, quiet):
     return arguments + ["--quiet"] * quiet
 
 
-def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes=None, bops=None, allocator=None,
+def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes=None, bops=None,
+         activation_bytes=None, drop=None, smallest=None, allocator=None,
          metric=None, bits=None, pins=None, groups=None, exclude=None, seed=None, settings=None, train_samples=20_000, folder=None,
          program=None, threads=None, device=None, quiet=False):
     """Decides how many bits every layer of a trained classifier gets; returns the Plan.
@@ -107,9 +109,12 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
                    of (inputs, labels) batches. Labels are class numbers, or one-hot
     test           samples that nothing before has seen, in the same forms; None: no accuracy is measured
     calibration    samples that choices are made on, in the same forms; None: taken off train
-    average_bits, bytes, bops
-                   the budget: bits per weight, size of the packed weights, bit operations of one input; all that are
-                   given hold; none: 4 bits
+    average_bits, bytes, bops, activation_bytes
+                   the budget: bits per weight, size of the packed weights, bit operations and peak of live activations
+                   of one input; all that are given hold; none: 4 bits
+    drop, smallest
+                   instead, or within these: the plan that takes least of `smallest` ("average_bits", "bytes", ...) and
+                   of which calibration samples make 95 % sure that it loses at most so many points of accuracy
     allocator, metric, bits, pins, groups, exclude, seed
                    as the recipe's allocate.allocator, sensitivity.metric, allocate.bits, ..., seed (docs/recipe.md)
     settings       {key: value} of any other key of the recipe, dotted or nested
@@ -133,6 +138,8 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
     name = type(models.unwrap(module)).__name__
     tree = _tree(name, settings, {
         "allocate.budget.average_bits": average_bits, "allocate.budget.bytes": bytes, "allocate.budget.bops": bops,
+        "allocate.budget.activation_bytes": activation_bytes, "allocate.budget.drop": drop,
+        "allocate.budget.smallest": smallest,
         "allocate.allocator": allocator,
         "sensitivity.metric": metric, "allocate.bits": bits, "allocate.pins": pins, "allocate.groups": groups,
         "allocate.exclude": exclude, "seed": seed}, sources)

@@ -67,6 +67,7 @@ class Plan:
     predicted_rise   nats per sample, by the sensitivity table
     accuracy, float_accuracy, drop, drop_corrected
                      shares and Drops, on the test data; None where none were given
+    drop_bound       what a plan that was asked for with drop= surely keeps, a dict (docs/plan.md); None otherwise
     notes            what the program remarks about its figures
     record           the whole plan.yaml as nested dicts (docs/plan.md)
     file             the packed file that weights are read from (docs/formats.md)
@@ -126,6 +127,11 @@ class Plan:
     def drop_corrected(self):
         """The same against the float network with the correction of batch norms that the plan got; None without one."""
         return self._drop("accuracy_drop_corrected")
+
+    @property
+    def drop_bound(self):
+        """The bound that drop= asked for, with the calibration samples that show it; shares of samples."""
+        return self.record.get("drop")
 
     def apply(self, module):
         """Puts quantized weights, corrected batch-norm statistics and biases into a module, by name; returns it.

@@ -91,6 +91,15 @@ class Networks(Case):
         newest = bitplan.load_plan(plan.folder, program=support.PROGRAM)
         self.assertEqual(newest.record, smaller.record)
 
+    def test_the_smallest_plan_within_a_drop(self):
+        train, test, calibration = table(800, 1), table(400, 2), table(900, 3)
+        plan = self.plan(trained(Mlp, train), train, test, calibration=calibration, drop=8.0, smallest="bytes")
+        bound = plan.drop_bound
+        self.assertEqual((bound["at_most"], bound["smallest"], bound["images"]), (0.08, "bytes", 600))
+        self.assertLessEqual(bound["upper95"], 0.08)
+        self.assertIn("bytes", plan.record["budget"])
+        self.assertLess(plan.average_bits, 8)
+
     def test_cnn_with_batch_norms_in_training_mode_from_arrays(self):
         train, test = pictures(900, 1), pictures(400, 2)
         module = trained(Cnn, train)

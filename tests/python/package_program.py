@@ -74,6 +74,8 @@ class Program(Case):
                                      ({"bytes": 1}, 75, ["bytes"]), ({"seed": "x"}, 64, ["seed"]),
                                      ({"average_bits": 4, "bytes": 1}, 75, ["budget 1 bytes"]),
                                      ({"bytes": 10 ** 6, "bops": 1}, 75, ["budget 1 bit operations"]),
+                                     ({"drop": 0.0}, 64, ["drop", "must be > 0"]),
+                                     ({"drop": 1.0, "smallest": "weight"}, 64, ["smallest", "average_bits"]),
                                      ({"allocator": "best"}, 64, ["best"]), ({"seed": -1}, 64, ["seed"]),
                                      ({"settings": {"quantizer.colour": 1}}, 64, ["colour"]),
                                      ({"device": "abacus"}, 64, ["abacus"])):
