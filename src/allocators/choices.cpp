@@ -343,6 +343,11 @@ double ChoiceSolution::gap() const {
   return std::max(0.0, loss_rise - lower_bound) / std::max(std::abs(loss_rise), std::numeric_limits<double>::min());
 }
 
+ChoiceLimit ChoiceLimitOf(const Limit& limit, std::int64_t capacity) {
+  const Resource& resource = limit.resource;
+  return {resource.scale == 1 ? resource.name : fmt::format("{}s of {}", resource.one_more, resource.name), capacity};
+}
+
 ChoiceSolution SolveChoices(const ChoiceProblem& problem, const ChoiceOptions& options) {
   problem.Validate();
   const Allocator& allocator = FindAllocator(options.method);

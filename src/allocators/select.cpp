@@ -92,7 +92,7 @@ std::vector<std::vector<KnapsackItem>> KnapsackClasses(const AllocationProblem& 
 ChoiceProblem ChoicesOfWidths(const AllocationProblem& problem, const Budget& budget,
                               const std::vector<std::vector<double>>& values) {
   ChoiceProblem result;
-  for (const Limit& limit : budget.limits) result.limits.push_back({LimitName(limit), Capacity(problem, limit)});
+  for (const Limit& limit : budget.limits) result.limits.push_back(ChoiceLimitOf(limit, Capacity(problem, limit)));
   for (std::size_t u = 0; u < problem.units.size(); ++u) {
     ChoiceUnit& unit = result.units.emplace_back(ChoiceUnit{problem.units[u].name, {}});
     for (std::size_t k = 0; k < problem.widths.size(); ++k) {

@@ -151,10 +151,15 @@ std::string OutsideText(const Plan& plan) {
 
 std::string SpentText(const Limit& spent) {
   const Resource& resource = spent.resource;
-  if (resource.kind == ResourceKind::kCounted) return fmt::format("{:<18} {:g}\n", resource.words, spent.value);
-  const bool whole = resource.kind == ResourceKind::kPeak;
-  return fmt::format("{:<18} {}{} {}\n", resource.words, whole ? "" : fmt::format("{:.1f}", spent.value),
-                     whole ? Grouped(static_cast<std::int64_t>(spent.value)) : "", resource.unit);
+  switch (resource.kind) {
+    case ResourceKind::kPeak:
+      return fmt::format("{:<18} {}\n", resource.words, Counted(static_cast<std::int64_t>(spent.value), "byte"));
+    case ResourceKind::kTimed:
+      return fmt::format("{:<18} {:.1f} {}\n", resource.name, spent.value, resource.unit);
+    case ResourceKind::kCounted:
+      break;
+  }
+  return fmt::format("{:<18} {:g}\n", resource.words, spent.value);
 }
 
 // Empty where all activations stay in float.

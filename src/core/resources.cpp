@@ -40,7 +40,7 @@ const std::vector<Resource>& Resources() {
        BitOperations},
       {"activation_bytes", "peak activations", "bytes", "byte",
        "most bytes of activations that are live at once, of one input", false, Nothing, ResourceKind::kPeak},
-      {"latency", "latency", "microseconds", "nanosecond",
+      {"latency", "microseconds of latency", "microseconds", "nanosecond",
        "time of one input, the sum over all layers by the table of allocate.latency", false, Nanoseconds,
        ResourceKind::kTimed, 1000},
   };

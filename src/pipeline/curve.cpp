@@ -38,7 +38,14 @@ std::vector<CurvePoint> CurvePoints(StageChain& chain, const AllocationProblem& 
   for (int i = 0; i < count; ++i) {
     const double average_bits = low + (high - low) * i / std::max(1, count - 1);
     allocate.budget = asked.WithAverageBits(average_bits);
-    const auto answer = bitplan::Allocate(table, allocate, chain.recipe().CalibrationSeed());
+    Allocation answer;
+    try {
+      answer = bitplan::Allocate(table, allocate, chain.recipe().CalibrationSeed());
+    } catch (const Error& error) {
+      // The other limits need not leave a plan with so few bits: narrow weights may take longer.
+      if (error.kind() != ErrorKind::kInfeasible || asked.Find(Latency()) == nullptr) throw;
+      continue;
+    }
     CurvePoint point{.budget = average_bits,
                      .achieved = chain.Achieved(answer.bits, answer.predicted_loss_rise),
                      .shadow_price = answer.shadow_prices.empty() ? 0.0 : answer.shadow_prices.front(),

@@ -92,8 +92,7 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
     const Limit& limit = options.budget.limits[r];
     const Resource& resource = limit.resource;
     if (resource.kind == ResourceKind::kPeak) continue;
-    problem.limits.push_back(
-        {resource.kind == ResourceKind::kTimed ? "nanoseconds of latency" : resource.name, Capacity(weights, limit)});
+    problem.limits.push_back(ChoiceLimitOf(limit, Capacity(weights, limit)));
     limit_of.push_back(r);
   }
   for (std::size_t r = 0; r < options.budget.limits.size(); ++r) {

@@ -43,10 +43,10 @@ std::string TooManyLive(const bitplan::Network& network, const ActivationTimelin
   const std::int64_t bytes = LiveBytes(step, widths);
   std::string rounded;
   int narrowest = kFloatBits;
-  std::int64_t in_float = bytes;
+  std::int64_t float_bytes = bytes;
   for (const LiveTensor& live : step.rounded) {
     if (widths[live.tensor] > kWidestRounding) continue;
-    in_float -= BytesAt(live.elements, widths[live.tensor]);
+    float_bytes -= BytesAt(live.elements, widths[live.tensor]);
     narrowest = std::min(narrowest, widths[live.tensor]);
     rounded += (rounded.empty() ? "" : ", ") + network.layers[live.tensor].name;
   }
@@ -54,13 +54,14 @@ std::string TooManyLive(const bitplan::Network& network, const ActivationTimelin
     rounded = fmt::format("what {} read{} at {}, ", rounded, rounded.find(',') == std::string::npos ? "s" : "",
                           Counted(narrowest, "bit"));
   }
+  const bool in_float = std::all_of(bits.begin(), bits.end(), [](int width) { return width > kWidestRounding; });
+  const char* const advice = in_float          ? "round activations with allocate.activation_bits or "
+                             : rounded.empty() ? ""
+                                               : "allow narrower widths in allocate.activation_bits or ";
   return fmt::format(
-      "budget activation_bytes {:.0f} cannot be met: {} are live while {} runs ({}{} in float); {} or raise the budget "
-      "to {}",
-      limit, Counted(bytes, "byte"), step.where, rounded, Grouped(in_float),
-      narrowest <= kWidestRounding ? "allow narrower widths in allocate.activation_bits"
-                                   : "round activations with allocate.activation_bits",
-      bytes);
+      "budget activation_bytes {:.0f} cannot be met: {} are live while {} runs ({}{} in float); {}raise the budget to "
+      "{}",
+      limit, Counted(bytes, "byte"), step.where, rounded, Grouped(float_bytes), advice, bytes);
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ TEST_CASE("bash completes sub-commands, options, their values, recipe keys and n
   CHECK(Offered(place, {"run", "--device", "c"}) == std::vector<std::string>{"cpu", "cuda"});
   CHECK(Offered(place, {"run", "ti"}) == std::vector<std::string>{"tiny.yaml"});
   CHECK(Offered(place, {"run", "--threads", "2", "--quiet", "ti"}) == std::vector<std::string>{"tiny.yaml"});
-  CHECK(Offered(place, {"run", "--set", "allocate.budget.a"}) ==
+  CHECK(Offered(place, {"run", "--set", "allocate.budget.av"}) ==
         std::vector<std::string>{"allocate.budget.average_bits="});
   CHECK(Offered(place, {"run", "--set", "allocate.allocator", "=", "quan"}) ==
         std::vector<std::string>{"quantile-inform", "quantile-inform-rank"});

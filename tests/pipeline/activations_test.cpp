@@ -247,6 +247,12 @@ TEST_CASE("a plan keeps a latency by a table, states it, and depends on the tabl
   CHECK(second.plan.achieved.latency == 31.0);
   for (const auto& stage : second.stages)
     CHECK(stage.reused == (stage.name != "allocate" && stage.name != "apply" && stage.name != "verify"));
+  // Plans with fewer bits would take longer: the curve of the page leaves them out.
+  const auto fastest = pipeline::Allocate(
+      SharedOptions(folder, {"allocate.budget={average_bits: 8.0, latency: 31.2}", recipe[1], recipe[2], recipe[3]}),
+      SilentSink());
+  CHECK(fastest.plan.achieved.latency == 31.0);
+  CHECK_FALSE(fastest.page_file.empty());
   const auto refusal = [&](std::vector<std::string> overrides) {
     try {
       (void)pipeline::Allocate(SharedOptions(folder, std::move(overrides)), SilentSink());
@@ -256,6 +262,8 @@ TEST_CASE("a plan keeps a latency by a table, states it, and depends on the tabl
     }
     return std::string("nothing was refused");
   };
+  CHECK_THAT(refusal({"allocate.budget={average_bits: 3.0, latency: 31.2}", recipe[1], recipe[2], recipe[3]}),
+             ContainsSubstring("nanoseconds of latency"));
   CHECK_THAT(refusal({recipe[0], recipe[1], recipe[2]}), ContainsSubstring("name a table in allocate.latency"));
   CHECK_THAT(refusal({recipe[0], recipe[1], "allocate.activation_bits=[16]", recipe[3]}),
              ContainsSubstring("no row covers layer a with 3-bit weights and 16-bit activations"));

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "bitplan/core/budget.h"
 #include "bitplan/core/choice.h"
 
 namespace bitplan {
@@ -46,6 +47,9 @@ struct ChoiceOptions {
   std::uint64_t seed = 1;        // of random
   std::int64_t state_limit = kChoiceStates;
 };
+
+// A limit of a budget, named by what its costs count: "bytes", "nanoseconds of latency".
+[[nodiscard]] ChoiceLimit ChoiceLimitOf(const Limit& limit, std::int64_t capacity);
 
 // Error(kInfeasible) when no plan fits. The message is a certificate: the one limit that the cheapest plan exceeds; or
 // the limits that can be met alone and not together, each with the nearest value that goes with the others.
