@@ -158,11 +158,13 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"width_probabilities", report.width_probabilities},
       {"stages", StagesJson(report.stages)}};
   if (!plan.model.note.empty()) json["model"]["note"] = plan.model.note;
+  if (!report.classes.empty()) json["classes"] = report.classes;
   if (plan.transferred) {
     json["transferred"] = {{"model", plan.transferred->model}, {"sha256", plan.transferred->sha256}};
   }
   if (plan.calibration) {
     json["calibration"] = {{"images", plan.calibration->images}, {"source", plan.calibration->source}};
+    if (report.calibration_asked > 0) json["calibration"]["asked"] = report.calibration_asked;
   }
   if (plan.guard) {
     json["guard"] = {{"data", plan.guard->data},

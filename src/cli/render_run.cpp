@@ -82,15 +82,34 @@ std::string AgainstText(const Verification& against, const std::string& file) {
       drop.drop > 0.0 ? "worse" : "better", low, high, drop.mcnemar_p, low <= 0.0 && high >= 0.0 ? ": a tie" : "");
 }
 
-std::string CalibrationText(const PlanCalibration& calibration) {
-  const std::string images = Counted(calibration.images, "image");
+std::string CalibrationText(const PlanCalibration& calibration, const pipeline::RunReport& report) {
+  const std::string images = Counted(calibration.images, report.sample), plural = report.sample + "s";
   const auto& source = calibration.source;
-  return fmt::format("calibration        {}\n",
-                     source == "split-off"  ? images + " split off before training"
-                     : source == "training" ? Grouped(calibration.images) +
-                                                  " of the training images; a model from a file has probably seen them"
-                     : source == "file" ? images + " of data.calibration_images"
-                                        : Grouped(calibration.images) + " of the test images, not measured on them");
+  std::string text =
+      source == "split-off" ? images + " split off before training"
+      : source == "training"
+          ? Grouped(calibration.images) + " of the training " + plural + "; a model from a file has probably seen them"
+      : source == "file" ? images + " of data.calibration_images"
+                         : fmt::format("{} of the test {}, not measured on them", Grouped(calibration.images), plural);
+  if (report.calibration_asked > 0) {
+    text += fmt::format("; a fifth, for data.calibration {} is more than half", Grouped(report.calibration_asked));
+  }
+  return fmt::format("calibration        {}\n", text);
+}
+
+// "0 cat, 1 dog, ..., 999 zebra", as many of the first as a line takes.
+std::string ClassesText(const std::vector<std::string>& names) {
+  constexpr std::size_t kWidth = 90;
+  if (names.empty()) return "";
+  std::string text;
+  std::size_t shown = 0;
+  for (; shown + 1 < names.size(); ++shown) {
+    const std::string one = fmt::format("{} {}, ", shown, names[shown]);
+    if (shown > 0 && text.size() + one.size() > kWidth) break;
+    text += one;
+  }
+  if (shown + 1 < names.size()) text += "..., ";
+  return fmt::format("classes            {}{} {}\n", text, names.size() - 1, names.back());
 }
 
 std::string GuardText(const PlanGuard& guard) {
@@ -191,6 +210,7 @@ std::string Text(const pipeline::RunReport& report) {
   const std::string scale = RiseScale(plan.allocator);
   text += fmt::format("model              {}, {} in {}\n", plan.model.name, Counted(plan.model.weights, "weight"),
                       Counted(std::ssize(plan.layers), "layer"));
+  text += ClassesText(report.classes);
   text += ActivationsText(plan);
   if (plan.transferred) {
     text += fmt::format("widths from        {}, sha256 {}: other weights of the same layers\n", plan.transferred->model,
@@ -217,7 +237,7 @@ std::string Text(const pipeline::RunReport& report) {
   text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);
   text += fmt::format("correction         batch norm {}, outputs {}\n", plan.quantizer.batch_norm,
                       plan.quantizer.output_correction);
-  if (plan.calibration) text += CalibrationText(*plan.calibration);
+  if (plan.calibration) text += CalibrationText(*plan.calibration, report);
   if (plan.guard) text += GuardText(*plan.guard);
   if (plan.drop) text += DropBoundText(*plan.drop);
   if (plan.verified) text += VerifiedText(*plan.verified);

@@ -15,7 +15,7 @@
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kSmallShare = 5;  // of a split that is smaller than the calibration images asked for
+constexpr std::int64_t kSmallShare = 5;  // of a split of which the calibration images would be more than half
 
 torch::Tensor PerChannel(const std::vector<double>& values) {
   if (values.empty()) return {};
@@ -67,14 +67,14 @@ void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_
   if (splits.train.size() == 0 && !of_test) return;
   Dataset& source = of_test ? splits.test : splits.train;
   const std::int64_t size = source.size();
-  const std::int64_t wanted =
-      given || options.calibration < size ? options.calibration : std::max<std::int64_t>(1, size / kSmallShare);
+  const std::int64_t asked = options.calibration;
+  const std::int64_t wanted = given || 2 * asked <= size ? asked : std::max<std::int64_t>(1, size / kSmallShare);
   if (!given && size < 2) {
     throw Error(ErrorKind::kUsage,
                 fmt::format("{} has {}; for {} and calibration together two or more are needed", source.name,
-                            Counted(size, "image"), of_test ? "measuring" : "training"));
+                            Counted(size, source.RowWord()), of_test ? "measuring" : "training"));
   }
-  if (wanted < 0) throw Error(ErrorKind::kUsage, fmt::format("data.calibration: {} images; give 1 or more", wanted));
+  if (wanted < 0) throw Error(ErrorKind::kUsage, fmt::format("data.calibration: {}; give 1 or more", wanted));
   if (given) {  // files of its own
     const auto [order, count] = Shuffled(splits.calibration, wanted, seed);
     splits.calibration = splits.calibration.Select(order.slice(0, 0, std::min(count, order.size(0))));
@@ -84,7 +84,7 @@ void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_
   const auto [order, count] = Shuffled(source, wanted, seed);
   if (count >= size) {
     throw Error(ErrorKind::kUsage,
-                fmt::format("data.calibration: {} would be all of {}", Counted(wanted, "image"), source.name));
+                fmt::format("data.calibration: {} would be all of {}", Counted(wanted, source.RowWord()), source.name));
   }
   splits.calibration = source.Select(order.narrow(0, 0, count));
   splits.calibration.name = options.name + "/calibration" + (splits.calibration.unlabelled ? kOwnLabels : "");
@@ -100,35 +100,31 @@ void CutCalibration(DataSplits& splits, const DataOptions& options, std::uint64_
 }  // namespace
 
 std::string Dataset::ImageName(std::int64_t row) const {
-  return fmt::format("image {} of {}", positions.defined() ? positions[row].item<std::int64_t>() : row,
-                     origin.empty() ? name : origin);
+  const std::int64_t published = positions.defined() ? positions[row].item<std::int64_t>() : row;
+  if (names && names->place) return names->place(published);
+  return fmt::format("{} {} of {}", RowWord(), published, origin.empty() ? name : origin);
 }
 
 Dataset Dataset::Select(const torch::Tensor& index) const {
-  return {name,
-          images.index_select(0, index),
-          labels.index_select(0, index),
-          classes,
-          positions.defined() ? positions.index_select(0, index) : index.clone(),
-          origin.empty() ? name : origin,
-          likelihood,
-          unlabelled};
+  Dataset chosen = *this;
+  chosen.images = images.index_select(0, index);
+  chosen.labels = labels.index_select(0, index);
+  chosen.positions = positions.defined() ? positions.index_select(0, index) : index.clone();
+  if (origin.empty()) chosen.origin = name;
+  return chosen;
 }
 
 Dataset Dataset::Head(std::int64_t n) const {
   if (n < 0 || n > size()) {
     throw Error(ErrorKind::kUsage,
-                fmt::format("{}: the first {} asked for, but it has {}", name, Counted(n, "image"), size()));
+                fmt::format("{}: the first {} asked for, but it has {}", name, Counted(n, RowWord()), size()));
   }
   if (!labels.defined()) return *this;
-  return {name,
-          images.narrow(0, 0, n),
-          labels.narrow(0, 0, n),
-          classes,
-          positions.defined() ? positions.narrow(0, 0, n) : torch::Tensor(),
-          origin,
-          likelihood,
-          unlabelled};
+  Dataset head = *this;
+  head.images = images.narrow(0, 0, n);
+  head.labels = labels.narrow(0, 0, n);
+  if (positions.defined()) head.positions = positions.narrow(0, 0, n);
+  return head;
 }
 
 void RequireLabels(const Dataset& data, const std::string& who) {
@@ -143,9 +139,21 @@ void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::str
   const torch::Tensor rows = outside.nonzero().reshape({-1});
   const torch::Tensor places = data.positions.defined() ? data.positions.index_select(0, rows) : rows;
   const auto row = rows[places.argmin().item<std::int64_t>()].item<std::int64_t>();  // the first in its file
-  throw Error(ErrorKind::kData,
-              fmt::format("{} has the label {}, but {} has {}: labels are class numbers 0..{}", data.ImageName(row),
-                          data.labels[row].item<std::int64_t>(), who, Counted(outputs, "output"), outputs - 1));
+  const auto label = data.labels[row].item<std::int64_t>();
+  const std::vector<std::string>& classes = data.names ? data.names->classes : RowNames{}.classes;
+  if (label >= 0 && label < std::ssize(classes)) {
+    throw Error(ErrorKind::kData,
+                fmt::format("{} is of class {}, '{}', but {} has {}, for the classes 0..{} of {}; take a model with an "
+                            "output for every class, or leave out the classes that it does not know",
+                            data.ImageName(row), label, classes[static_cast<std::size_t>(label)], who,
+                            Counted(outputs, "output"), outputs - 1, std::ssize(classes)));
+  }
+  const std::string file = data.names && !data.names->label_file.empty() ? data.names->label_file.string() + ": " : "";
+  throw Error(
+      ErrorKind::kData,
+      fmt::format("{}{} has the label {}, but {} has {}: labels are class numbers 0..{}; count the classes from "
+                  "0, leave such {}s out, or take a model with more outputs",
+                  file, data.ImageName(row), label, who, Counted(outputs, "output"), outputs - 1, data.RowWord()));
 }
 
 torch::Tensor FirstOfRuns(const torch::Tensor& images) {
@@ -223,8 +231,9 @@ const std::vector<DatasetSource>& DatasetSources() {
       {"npy", "your own images and labels, saved by numpy.save; files named by data.train_images and its siblings",
        LoadNpy, NpyFiles},
       {"folder", "your own pictures, a folder of them for every class; folders named by data.train and data.test",
-       LoadFolder, FolderFiles},
-      {"csv", "your own table, a line a row; files named by data.train and data.test", LoadCsv, CsvFiles},
+       LoadFolder, FolderFiles, FolderClassNames},
+      {"csv", "your own table, a line a row; files named by data.train and data.test", LoadCsv, CsvFiles,
+       CsvClassNames},
       {"synthetic-digits", "rendered digits that need no files, 20,000 + 4,000 images 1x28x28", LoadSyntheticDigits,
        SyntheticFiles},
       {"synthetic-letters",

@@ -1,8 +1,9 @@
-// A folder with a folder of images for every class, as torchvision's ImageFolder reads it. Decoded by OpenCV; resized
+// A folder with a folder of images for every class, as torchvision's ImageFolder reads it. Resized
 // by LibTorch, bilinear with antialiasing, as torchvision and Pillow do.
 #include <ATen/Parallel.h>
 #include <ATen/ops/_upsample_bilinear2d_aa.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
 
 #include <algorithm>
@@ -11,15 +12,14 @@
 #include <cctype>
 #include <cmath>
 #include <exception>
-#include <iostream>
-#include <map>
 #include <mutex>
-#include <opencv2/imgcodecs.hpp>
 #include <optional>
+#include <utility>
 
 #include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
+#include "data/picture.h"
 #include "data/sources.h"
 
 namespace bitplan {
@@ -29,60 +29,109 @@ constexpr const char* kImageEndings[] = {".jpg", ".jpeg", ".png", ".bmp", ".webp
 constexpr const char* kNoClass = "";
 constexpr double kMemoryShare = 0.3;  // of the machine's, for the images of one split: cutting it takes a copy
 
-bool IsImage(const std::filesystem::path& file) {
+std::string EndingOf(const std::filesystem::path& file) {
   std::string ending = file.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(),
                  [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
-  return file.filename().string().front() != '.' &&
-         std::find(std::begin(kImageEndings), std::end(kImageEndings), ending) != std::end(kImageEndings);
+  return ending;
 }
 
-// Sorted by name, which is the order of classes and of images: links are followed.
-std::vector<std::filesystem::path> ImagesBelow(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> files;
-  using Walk = std::filesystem::recursive_directory_iterator;
+bool HasImageEnding(const std::filesystem::path& file) {
+  return std::find(std::begin(kImageEndings), std::end(kImageEndings), EndingOf(file)) != std::end(kImageEndings);
+}
+
+struct FolderEntry {
+  std::filesystem::path path;
+  std::filesystem::file_type type;  // links are followed
+};
+
+// Sorted by name; without those whose name begins with a point, as .git or .ipynb_checkpoints.
+std::vector<FolderEntry> EntriesOf(const std::filesystem::path& folder) {
+  std::vector<FolderEntry> entries;
   try {
-    for (const auto& entry : Walk(folder, std::filesystem::directory_options::follow_directory_symlink)) {
-      if (entry.is_regular_file() && IsImage(entry.path())) files.push_back(entry.path());
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (entry.path().filename().string().front() == '.') continue;
+      entries.push_back({entry.path(), std::filesystem::file_type::none});
     }
   } catch (const std::filesystem::filesystem_error& error) {
     throw Error(ErrorKind::kNotFound, folder.string() + ": cannot be listed: " + error.code().message());
   }
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.path < b.path; });
+  for (FolderEntry& entry : entries) entry.type = TypeOfOwn(entry.path);
+  return entries;
+}
+
+// A folder whatever it is called.
+struct FolderPlace {
+  dev_t device;
+  ino_t inode;
+  bool operator==(const FolderPlace&) const = default;
+};
+
+FolderPlace PlaceOf(const std::filesystem::path& folder) {
+  struct stat facts {};
+  if (::stat(folder.c_str(), &facts) != 0) ThrowBadFile(folder, "cannot be looked at; check its permissions");
+  return {facts.st_dev, facts.st_ino};
+}
+
+// `above`: the folders that lead here, this one included.
+void CollectImages(const std::filesystem::path& folder, std::vector<FolderPlace>& above,
+                   std::vector<std::filesystem::path>& files) {
+  for (const auto& [path, type] : EntriesOf(folder)) {
+    if (type == std::filesystem::file_type::directory) {
+      const FolderPlace place = PlaceOf(path);
+      if (std::find(above.begin(), above.end(), place) != above.end()) {
+        ThrowBadFile(path, "is a link to a folder that it lies in; remove it");
+      }
+      above.push_back(place);
+      CollectImages(path, above, files);
+      above.pop_back();
+    } else if (HasImageEnding(path)) {
+      RequireRegular(path, type);
+      files.push_back(path);
+    }
+  }
+}
+
+// Sorted by name, which is the order of classes and of images.
+std::vector<std::filesystem::path> ImagesBelow(const std::filesystem::path& split,
+                                               const std::filesystem::path& folder) {
+  std::vector<FolderPlace> above = {PlaceOf(split)};
+  if (folder != split) above.push_back(PlaceOf(folder));
+  if (above.size() > 1 && above[0] == above[1])
+    ThrowBadFile(folder, "is a link to a folder that it lies in; remove it");
+  std::vector<std::filesystem::path> files;
+  CollectImages(folder, above, files);
   std::sort(files.begin(), files.end());
   return files;
 }
-
-// OpenCV writes its own complaints there, beside the error that names the file.
-class QuietErrors {
- public:
-  QuietErrors() : kept_(std::cerr.rdbuf(nullptr)) {}
-  ~QuietErrors() { std::cerr.rdbuf(kept_); }
-  QuietErrors(const QuietErrors&) = delete;
-  QuietErrors& operator=(const QuietErrors&) = delete;
-
- private:
-  std::streambuf* kept_;
-};
 
 struct ImageClass {
   std::string name;
   std::vector<std::filesystem::path> files;
 };
 
-// `most`: of all classes together, taken evenly from each; 0: all.
-std::vector<ImageClass> ClassesIn(const std::filesystem::path& folder, int most) {
-  std::vector<std::filesystem::path> below;
-  try {
-    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-      if (entry.is_directory() && entry.path().filename().string().front() != '.') below.push_back(entry.path());
-    }
-  } catch (const std::filesystem::filesystem_error& error) {
-    throw Error(ErrorKind::kNotFound, folder.string() + ": cannot be listed: " + error.code().message());
+// Of classes with these many images together `most`, each as many as any other as far as it has them.
+std::vector<std::size_t> EvenShares(const std::vector<ImageClass>& classes, std::size_t most) {
+  std::vector<std::size_t> order(classes.size()), shares(classes.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return classes[a].files.size() < classes[b].files.size(); });
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    shares[order[i]] = std::min(classes[order[i]].files.size(), most / (order.size() - i));
+    most -= shares[order[i]];
   }
-  std::sort(below.begin(), below.end());
+  return shares;
+}
+
+// `most`: of all classes together; 0: all.
+std::vector<ImageClass> ClassesIn(const std::filesystem::path& folder, int most) {
   std::vector<ImageClass> classes;
-  for (const auto& path : below) classes.push_back({path.filename().string(), ImagesBelow(path)});
-  if (classes.empty()) classes.push_back({kNoClass, ImagesBelow(folder)});
+  for (const auto& [path, type] : EntriesOf(folder)) {
+    if (type != std::filesystem::file_type::directory) continue;
+    classes.push_back({path.filename().string(), ImagesBelow(folder, path)});
+  }
+  if (classes.empty()) classes.push_back({kNoClass, ImagesBelow(folder, folder)});
   if (classes.front().name == kNoClass && classes.front().files.empty()) {
     ThrowBadFile(folder, "holds no images; give it a folder of them for every class, or images without classes");
   }
@@ -90,13 +139,18 @@ std::vector<ImageClass> ClassesIn(const std::filesystem::path& folder, int most)
     if (one.files.empty()) ThrowBadFile(folder / one.name, "holds no images (jpg, png, bmp, webp, ppm, pgm, tif)");
   }
   if (most <= 0) return classes;
-  const auto each = std::max<std::size_t>(1, static_cast<std::size_t>(most) / classes.size());
-  for (ImageClass& one : classes) {
-    const std::size_t count = one.files.size();
-    if (count <= each) continue;
+  if (std::cmp_less(most, classes.size())) {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("data.train_at_most: {} is less than the {} of {}; give an image a class "
+                            "or more",
+                            most, Counted(std::ssize(classes), "class", "classes"), folder.string()));
+  }
+  const auto shares = EvenShares(classes, static_cast<std::size_t>(most));
+  for (std::size_t c = 0; c < classes.size(); ++c) {
+    const std::size_t count = classes[c].files.size();
     std::vector<std::filesystem::path> kept;
-    for (std::size_t i = 0; i < each; ++i) kept.push_back(std::move(one.files[i * count / each]));
-    one.files = std::move(kept);
+    for (std::size_t i = 0; i < shares[c]; ++i) kept.push_back(std::move(classes[c].files[i * count / shares[c]]));
+    classes[c].files = std::move(kept);
   }
   return classes;
 }
@@ -105,25 +159,14 @@ std::filesystem::path RequireFolder(const char* key, const std::string& name, co
   for (const auto& place : folders) {
     std::error_code ignored;
     if (std::filesystem::is_directory(place / name, ignored)) return place / name;
+    if (std::filesystem::exists(std::filesystem::symlink_status(place / name, ignored))) {
+      (void)TypeOfOwn(place / name);
+      ThrowBadFile(place / name, fmt::format("is no folder; data.{} names one that holds a folder of pictures for "
+                                             "every class",
+                                             key));
+    }
   }
   throw Error(ErrorKind::kNotFound, fmt::format("data.{}: no folder {} in {}", key, name, JoinedFolders(folders)));
-}
-
-// uint8 [C, H, W].
-torch::Tensor Decoded(const std::filesystem::path& file, const DataOptions& options) {
-  const bool gray = options.channels == "gray";
-  cv::Mat image;
-  try {
-    // As Pillow does: no turning by the orientation that a camera noted, no alpha.
-    image = cv::imread(file.string(), (gray ? cv::IMREAD_GRAYSCALE : cv::IMREAD_COLOR) | cv::IMREAD_IGNORE_ORIENTATION);
-  } catch (const std::exception&) {
-    image.release();
-  }
-  if (image.empty()) ThrowBadFile(file, "cannot be decoded as an image");
-  if (!image.isContinuous()) image = image.clone();
-  torch::Tensor pixels =
-      torch::from_blob(image.data, {image.rows, image.cols, gray ? 1 : 3}, torch::kUInt8).permute({2, 0, 1});
-  return options.channels == "rgb" ? pixels.flip(0) : pixels.clone(at::MemoryFormat::Contiguous);
 }
 
 // Height and width once the shorter side is options.resize.
@@ -171,20 +214,20 @@ void RequireMemory(const std::filesystem::path& folder, std::size_t images, std:
 }
 
 Dataset ReadSplit(const char* split, const std::filesystem::path& folder, const std::vector<ImageClass>& classes,
-                  const std::map<std::string, int>& numbers, const DataOptions& options) {
+                  const std::vector<std::string>& names, const DataOptions& options) {
   std::vector<std::filesystem::path> files;
   std::vector<std::int64_t> labels;
   const bool unlabelled = classes.front().name == kNoClass;
   for (const ImageClass& one : classes) {
-    const auto number = numbers.find(one.name);
-    if (number == numbers.end() && !unlabelled) {
+    const auto name = std::find(names.begin(), names.end(), one.name);
+    if (name == names.end() && !unlabelled) {
       ThrowBadFile(folder / one.name, fmt::format("is a class that {} does not have", options.train));
     }
     files.insert(files.end(), one.files.begin(), one.files.end());
-    labels.insert(labels.end(), one.files.size(), unlabelled ? 0 : number->second);
+    labels.insert(labels.end(), one.files.size(), unlabelled ? 0 : name - names.begin());
   }
-  const QuietErrors quiet;
-  torch::Tensor first = Decoded(files.front(), options);
+  const QuietDecoders quiet;
+  torch::Tensor first = DecodePicture(files.front(), options.channels);
   const auto size = Resized(first, options);
   const std::int64_t area = options.crop > 0 ? std::int64_t{options.crop} * options.crop : size[0] * size[1];
   RequireMemory(folder, files.size(), first.size(0) * area);
@@ -200,7 +243,7 @@ Dataset ReadSplit(const char* split, const std::filesystem::path& folder, const 
       try {
         ThrowIfInterrupted();
         const auto& file = files[static_cast<std::size_t>(i)];
-        const torch::Tensor pixels = Sized(Decoded(file, options), file, options);
+        const torch::Tensor pixels = Sized(DecodePicture(file, options.channels), file, options);
         if (pixels.sizes() != first.sizes()) {
           ThrowBadFile(
               file, fmt::format("is {} x {} pixels, but {} is {} x {}; set data.resize and data.crop", pixels.size(1),
@@ -216,16 +259,26 @@ Dataset ReadSplit(const char* split, const std::filesystem::path& folder, const 
   });
   if (failure) std::rethrow_exception(failure->second);
   Dataset data{fmt::format("folder/{}", split), images, torch::tensor(labels, torch::kInt64),
-               static_cast<int>(numbers.size())};
+               static_cast<int>(names.size())};
   if (unlabelled) SetUnlabelled(data);
+  RowNames rows{.classes = names};
+  rows.place = [files = std::move(files)](std::int64_t row) { return files[static_cast<std::size_t>(row)].string(); };
+  data.names = std::make_shared<const RowNames>(std::move(rows));
   return data;
 }
 
 // Which class every file is of: the files' contents do not say that.
 std::string LayoutOf(const std::vector<ImageClass>& classes) {
   std::string layout;
-  for (const ImageClass& one : classes) layout += fmt::format("{}\n{}\n", one.name, one.files.size());
-  return layout;
+  bool own_maximum = false;
+  for (const ImageClass& one : classes) {
+    layout += fmt::format("{}\n{}\n", one.name, one.files.size());
+    own_maximum = own_maximum || std::any_of(one.files.begin(), one.files.end(), [](const auto& file) {
+                    const std::string ending = EndingOf(file);
+                    return ending == ".ppm" || ending == ".pgm" || ending.starts_with(".tif");
+                  });
+  }
+  return own_maximum ? layout + "scaled by their maximum\n" : layout;  // which they were not once
 }
 
 std::vector<std::filesystem::path> FilesOf(const std::vector<ImageClass>& classes) {
@@ -234,25 +287,42 @@ std::vector<std::filesystem::path> FilesOf(const std::vector<ImageClass>& classe
   return files;
 }
 
+std::int64_t CountOf(const std::vector<ImageClass>& classes) {
+  std::int64_t count = 0;
+  for (const ImageClass& one : classes) count += std::ssize(one.files);
+  return count;
+}
+
+// By number: those of the training split, or of the test split where that one has none.
+std::vector<std::string> NamesOf(const std::vector<ImageClass>& train, const std::vector<ImageClass>& test) {
+  std::vector<std::string> names;
+  for (const ImageClass& one : train.front().name == kNoClass ? test : train) {
+    if (one.name != kNoClass) names.push_back(one.name);
+  }
+  return names;
+}
+
 }  // namespace
 
 DataFiles FolderFiles(const DataOptions& options, const Folders& folders) {
   const auto train = ClassesIn(RequireFolder("train", options.train, folders), options.train_at_most);
   const auto test = ClassesIn(RequireFolder("test", options.test, folders), 0);
-  return {FilesOf(train), FilesOf(test), LayoutOf(train), LayoutOf(test)};
+  return {FilesOf(train), FilesOf(test), LayoutOf(train), LayoutOf(test), CountOf(train), CountOf(test)};
+}
+
+std::vector<std::string> FolderClassNames(const DataOptions& options, const Folders& folders) {
+  return NamesOf(ClassesIn(RequireFolder("train", options.train, folders), 0),
+                 ClassesIn(RequireFolder("test", options.test, folders), 0));
 }
 
 DataSplits LoadFolder(const DataOptions& options, const Folders& folders, std::uint64_t) {
   const auto train = RequireFolder("train", options.train, folders);
   const auto test = RequireFolder("test", options.test, folders);
   const auto classes = ClassesIn(train, options.train_at_most), test_classes = ClassesIn(test, 0);
-  std::map<std::string, int> numbers;
-  for (const ImageClass& one : classes.front().name == kNoClass ? test_classes : classes) {
-    if (one.name != kNoClass) numbers.emplace(one.name, static_cast<int>(numbers.size()));
-  }
+  const auto names = NamesOf(classes, test_classes);
   DataSplits splits;
-  splits.train = ReadSplit("train", train, classes, numbers, options);
-  splits.test = ReadSplit("test", test, test_classes, numbers, options);
+  splits.train = ReadSplit("train", train, classes, names, options);
+  splits.test = ReadSplit("test", test, test_classes, names, options);
   if (splits.train.images.sizes().slice(1) != splits.test.images.sizes().slice(1)) {
     ThrowBadFile(test,
                  fmt::format("images of {} x {} pixels, but those of {} have {} x {}; set data.resize and data.crop",

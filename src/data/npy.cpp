@@ -90,8 +90,8 @@ void ReverseBytes(torch::Tensor& data) {
   for (std::int64_t i = 0; i < data.numel(); ++i) std::reverse(bytes + i * size, bytes + (i + 1) * size);
 }
 
-Array ReadArray(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
+// The header of an opened file, which stands behind it afterwards.
+Header ReadHeader(std::ifstream& in, const std::filesystem::path& file) {
   if (!in) throw Error(ErrorKind::kNotFound, file.string() + ": cannot be opened; check its permissions");
   std::string start(8, '\0');
   in.read(start.data(), 8);
@@ -103,8 +103,12 @@ Array ReadArray(const std::filesystem::path& file) {
   if (!in || length > kMostHeader) ThrowBadFile(file, "its npy header is damaged or cut off");
   std::string text(static_cast<std::size_t>(length), '\0');
   if (!in.read(text.data(), length)) ThrowBadFile(file, "its npy header is damaged or cut off");
+  return ParseHeader(text, file);
+}
 
-  const Header header = ParseHeader(text, file);
+Array ReadArray(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  const Header header = ReadHeader(in, file);
   const bool has_order = header.type.find_first_of("<>|=") == 0;
   const std::string name = header.type.substr(has_order ? 1 : 0);
   const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return t.name == name; });
@@ -183,8 +187,10 @@ torch::Tensor ReadLabels(const std::filesystem::path& file) {
     const torch::Tensor at = low ? labels.argmin() : labels.argmax();
     const auto label = labels[at.item<std::int64_t>()].item<std::int64_t>();
     if (label < 0 || label >= kMostClasses) {
-      ThrowBadFile(file, fmt::format("label {} at position {}; expected class numbers from 0 up to less than {}", label,
-                                     at.item<std::int64_t>(), kMostClasses));
+      ThrowBadFile(file,
+                   fmt::format("label {} at position {}; labels are class numbers from 0 up to less than {}: count "
+                               "the classes from 0, or leave such images out",
+                               label, at.item<std::int64_t>(), kMostClasses));
     }
   }
   return labels;
@@ -193,8 +199,7 @@ torch::Tensor ReadLabels(const std::filesystem::path& file) {
 std::filesystem::path RequireNamed(const char* key, const std::string& name, const Folders& folders) {
   if (name.empty())
     throw Error(ErrorKind::kUsage, fmt::format("data.{}: not given; npy needs images of both splits", key));
-  if (auto found = FindFile({name}, folders)) return *found;
-  throw Error(ErrorKind::kNotFound, fmt::format("data.{}: no file {} in {}", key, name, JoinedFolders(folders)));
+  return RequireOwnFile(key, name, folders);
 }
 
 // Labels of another task than classification, in the type that it takes.
@@ -226,6 +231,13 @@ NpySplit FindSplit(const std::string& split, const std::string& images, const st
   return found;
 }
 
+// Images of a split, by the header of its file.
+std::int64_t CountIn(const NpySplit& split) {
+  std::ifstream in(split.images, std::ios::binary);
+  const Header header = ReadHeader(in, split.images);
+  return header.shape.empty() ? 0 : header.shape.front();
+}
+
 struct NpySplits {
   NpySplit train, test;
   std::optional<NpySplit> calibration;
@@ -243,6 +255,7 @@ NpySplits FindSplits(const DataOptions& options, const Folders& folders) {
 Dataset ReadNpySplit(const char* split, const NpySplit& files, const std::string& layout,
                      const std::shared_ptr<Likelihood>& likelihood) {
   Dataset data{fmt::format("npy/{}", split), ReadImages(files.images, layout), {}, 0};
+  if (files.labels) data.names = std::make_shared<const RowNames>(RowNames{.label_file = *files.labels});
   if (!files.labels) {
     if (likelihood) {
       throw Error(ErrorKind::kUsage,
@@ -272,6 +285,8 @@ DataFiles NpyFiles(const DataOptions& options, const Folders& folders) {
   splits.train.AddTo(files.train);
   splits.test.AddTo(files.test);
   if (splits.calibration) splits.calibration->AddTo(files.train);
+  files.train_rows = CountIn(splits.train);
+  files.test_rows = CountIn(splits.test);
   return files;
 }
 

@@ -37,6 +37,40 @@ std::filesystem::path RequireFile(const std::vector<std::string>& names, const F
                           JoinedFolders(folders), folders.empty() ? "data" : folders.front().string(), dataset));
 }
 
+std::filesystem::path RequireOwnFile(const char* key, const std::string& name, const Folders& folders) {
+  if (auto found = FindFile({name}, folders)) return *found;
+  for (const auto& folder : folders) {
+    std::error_code ignored;
+    const auto path = folder / name;
+    if (!std::filesystem::exists(std::filesystem::symlink_status(path, ignored))) continue;
+    RequireRegular(path, TypeOfOwn(path));
+  }
+  throw Error(ErrorKind::kNotFound, fmt::format("data.{}: no file {} in {}", key, name, JoinedFolders(folders)));
+}
+
+std::filesystem::file_type TypeOfOwn(const std::filesystem::path& path) {
+  std::error_code failure, ignored;
+  const auto type = std::filesystem::status(path, failure).type();
+  if (type != std::filesystem::file_type::none && type != std::filesystem::file_type::not_found) return type;
+  if (failure == std::errc::too_many_symbolic_link_levels) {
+    ThrowBadFile(path, "is a link that leads back to itself; remove it");
+  }
+  if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, ignored))) {
+    ThrowBadFile(path, fmt::format("is a link to nowhere, {}; remove it, or bring back what it leads to",
+                                   std::filesystem::read_symlink(path, ignored).string()));
+  }
+  ThrowBadFile(path, "cannot be looked at: " + failure.message());
+}
+
+void RequireRegular(const std::filesystem::path& path, std::filesystem::file_type type) {
+  using Type = std::filesystem::file_type;
+  if (type == Type::regular) return;
+  ThrowBadFile(path, fmt::format("is a {}, not a file", type == Type::directory ? "folder"
+                                                        : type == Type::fifo    ? "named pipe"
+                                                        : type == Type::socket  ? "socket"
+                                                                                : "device"));
+}
+
 void ThrowBadFile(const std::filesystem::path& file, const std::string& what) {
   throw Error(ErrorKind::kData, file.string() + ": " + what);
 }
@@ -58,7 +92,8 @@ void CheckPair(const Dataset& data, const std::filesystem::path& image_file, con
   const std::int64_t* label = data.labels.data_ptr<std::int64_t>();
   for (std::int64_t i = 0; i < labels; ++i) {
     if (label[i] < 0 || label[i] >= data.classes) {
-      ThrowBadFile(label_file, fmt::format("label {} at position {}; expected 0..{}", label[i], i, data.classes - 1));
+      ThrowBadFile(label_file, fmt::format("label {} at position {}; class numbers 0..{} are expected", label[i], i,
+                                           data.classes - 1));
     }
   }
 }

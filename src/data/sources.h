@@ -38,6 +38,9 @@ using Folders = std::vector<std::filesystem::path>;
 [[nodiscard]] DataFiles CsvFiles(const DataOptions& options, const Folders& folders);
 [[nodiscard]] DataFiles SyntheticFiles(const DataOptions& options, const Folders& folders);  // none
 
+[[nodiscard]] std::vector<std::string> FolderClassNames(const DataOptions& options, const Folders& folders);
+[[nodiscard]] std::vector<std::string> CsvClassNames(const DataOptions& options, const Folders& folders);
+
 // The first existing file folder/name, folders in order and, within one, names in order.
 [[nodiscard]] std::optional<std::filesystem::path> FindFile(const std::vector<std::string>& names,
                                                             const Folders& folders);
@@ -46,6 +49,15 @@ using Folders = std::vector<std::filesystem::path>;
 // FindFile or Error(kNotFound): the file, the folders, and the command that fetches `dataset`.
 [[nodiscard]] std::filesystem::path RequireFile(const std::vector<std::string>& names, const Folders& folders,
                                                 const std::string& dataset);
+
+// The file of the user's own that data.KEY names. Error(kNotFound), or Error(kData) where something else than a file
+// lies there.
+[[nodiscard]] std::filesystem::path RequireOwnFile(const char* key, const std::string& name, const Folders& folders);
+// What lies there, links followed. Error(kData) for a link that leads nowhere or back to itself, and for what cannot be
+// looked at.
+[[nodiscard]] std::filesystem::file_type TypeOfOwn(const std::filesystem::path& path);
+// Error(kData) for a folder, a pipe, a socket or a device: reading one may wait for ever.
+void RequireRegular(const std::filesystem::path& path, std::filesystem::file_type type);
 
 // Error(kData): "FILE: WHAT".
 [[noreturn]] void ThrowBadFile(const std::filesystem::path& file, const std::string& what);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <list>
 #include <map>
@@ -112,7 +113,7 @@ class RecipeReader {
     Collect(node, "", source);
   }
 
-  Recipe Finish() {
+  Recipe Finish(const std::function<void(const Recipe&)>& check_names) {
     CheckRecipeVersion();
     Recipe recipe;
     const bool drop = Find("allocate.budget.drop") != nullptr;
@@ -126,6 +127,8 @@ class RecipeReader {
       }
     }
     CheckModel();
+    if (check_names) check_names(recipe);
+    CheckOwnKeys(recipe);
     CheckData(recipe.data);
     CheckName(recipe.name);
     SortBits(recipe.allocate.bits);
@@ -213,6 +216,33 @@ class RecipeReader {
     }
   }
 
+  // Keys of data sets that the recipe does not have would do nothing.
+  void CheckOwnKeys(const Recipe& recipe) const {
+    struct Own {
+      const char* path;
+      std::vector<std::string> sources;  // that take it
+    };
+    const Own own[] = {
+        {"data.train", {"folder", "csv"}}, {"data.test", {"folder", "csv"}}, {"data.train_at_most", {"folder"}},
+        {"data.resize", {"folder"}},       {"data.crop", {"folder"}},        {"data.channels", {"folder"}},
+        {"data.label", {"csv"}},           {"data.columns", {"csv"}},        {"data.train_images", {"npy"}},
+        {"data.train_labels", {"npy"}},    {"data.test_images", {"npy"}},    {"data.test_labels", {"npy"}},
+        {"data.layout", {"npy"}}};
+    std::vector<std::string> named = recipe.bayes.out_of_distribution;
+    named.insert(named.end(), {recipe.data.name, recipe.bayes.clean, recipe.bayes.ambiguous});
+    for (const Own& key : own) {
+      const Setting* const given = Find(key.path);
+      const bool taken = std::any_of(named.begin(), named.end(), [&](const std::string& name) {
+        return std::find(key.sources.begin(), key.sources.end(), name) != key.sources.end();
+      });
+      // Every dumped recipe states the layout.
+      const bool as_always = key.path == std::string_view("data.layout") && recipe.data.layout == DataOptions{}.layout;
+      if (given == nullptr || taken || as_always) continue;
+      given->Fail(fmt::format("{}: only data.name {} takes it, and this is {}", key.path,
+                              fmt::join(key.sources, " and "), recipe.data.name));
+    }
+  }
+
   void CheckData(const DataOptions& data) const {
     if (data.normalize_mean.size() != data.normalize_std.size()) {
       const Setting* given =
@@ -227,24 +257,6 @@ class RecipeReader {
       if (has_files && Find(path) == nullptr) {
         Find("data.name")->Fail(fmt::format("data set {} needs the key '{}'", data.name, path));
       }
-    }
-    struct Own {
-      const char* path;
-      const char* sources;  // that take it
-      bool given;
-    };
-    const Own own[] = {{"data.train", "folder and csv", !data.train.empty()},
-                       {"data.test", "folder and csv", !data.test.empty()},
-                       {"data.train_at_most", "folder", data.train_at_most > 0},
-                       {"data.resize", "folder", data.resize > 0},
-                       {"data.crop", "folder", data.crop > 0},
-                       {"data.channels", "folder", data.channels != "rgb"},
-                       {"data.label", "csv", !data.label.empty()},
-                       {"data.columns", "csv", !data.columns.empty()}};
-    for (const Own& key : own) {
-      if (!key.given || std::string_view(key.sources).find(data.name) != std::string_view::npos) continue;
-      Find(key.path)->Fail(
-          fmt::format("{}: only data.name {} takes it, and this is {}", key.path, key.sources, data.name));
     }
     const Setting* images = Find("data.calibration_images");
     const Setting* labels = Find("data.calibration_labels");
@@ -290,11 +302,12 @@ class RecipeReader {
 
 }  // namespace
 
-Recipe LoadRecipe(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
+Recipe LoadRecipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                  const std::function<void(const Recipe&)>& check_names) {
   RecipeReader reader(file.string());
   reader.Read(ReadFile(file, "recipe"));
   for (const std::string& override : overrides) reader.Override(override);
-  return reader.Finish();
+  return reader.Finish(check_names);
 }
 
 }  // namespace bitplan

@@ -74,8 +74,8 @@ std::vector<RecipeOption> MakeOptions() {
       Number("data.normalize.std", FIELD(data.normalize_std), kPositive, "", "per channel, divides what is left"),
       Count(
           "data.calibration", FIELD(data.calibration), "images",
-          "most images that choices are made on, taken by seed, and a fifth of a split that has no more; never trained "
-          "on by the run, but a model from a file has probably seen those of its training split"),
+          "images that choices are made on, taken by seed; where that is more than half of their split, a fifth of it; "
+          "never trained on by the run, but a model from a file has probably seen those of its training split"),
       OneOf("data.calibration_from", FIELD(data.calibration_from), {"train", "test"},
             "the split that they are taken off; a model from a file knows train by heart, and test is measured without "
             "them"),
@@ -96,13 +96,16 @@ std::vector<RecipeOption> MakeOptions() {
           "folder: what holds a folder of training pictures for every class; csv: the table of training rows"),
       Any("data.test", FIELD(data.test), "folder, csv: the same, never used before verification"),
       Number("data.train_at_most", FIELD(data.train_at_most), kNotNegative, "images",
-             "folder: most training pictures, taken evenly from every class; 0: all"),
+             "folder: this many training pictures, as evenly from every class as it has them, one of each or more; 0: "
+             "all"),
       Number("data.resize", FIELD(data.resize), {.low = 0, .high = 16384}, "pixels",
              "folder: length of the shorter side, reached with antialiasing as by torchvision; 0: as it is"),
       Number("data.crop", FIELD(data.crop), {.low = 0, .high = 16384}, "pixels",
              "folder: side of the square that is cut from the middle; 0: the whole picture"),
       OneOf("data.channels", FIELD(data.channels), {"rgb", "bgr", "gray"}, "folder: channels and their order"),
-      Any("data.label", FIELD(data.label), "csv: the column of labels; none: the last one"),
+      Any("data.label", FIELD(data.label),
+          "csv: the column of labels, in both tables, or in one where the other has none; without this key the last "
+          "one; the word none: no labels, so the answers of the float network"),
       Any("data.columns", FIELD(data.columns), "csv: the columns that are inputs; none: all but the label"),
       Any("data.task", FIELD(data.task),
           "npy, csv: what the labels are, and with that the loss, what the Fisher information is of, and what verify "

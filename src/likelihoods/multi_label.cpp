@@ -63,7 +63,11 @@ class LabelLikelihood : public Likelihood {
   [[nodiscard]] std::string AdoptLabels(torch::Tensor& labels) const override {
     labels = labels.to(torch::kFloat32);
     if (labels.dim() > 2) return "labels are [N, L], or [N] with one output";
-    return labels.eq(0.0).logical_or(labels.eq(1.0)).all().item<bool>() ? "" : "labels are 0 and 1";
+    const torch::Tensor wrong = labels.eq(0.0).logical_or(labels.eq(1.0)).logical_not();
+    if (!wrong.any().item<bool>()) return "";
+    const auto first = wrong.reshape({labels.size(0), -1}).any(1).nonzero()[0].item<std::int64_t>();
+    return fmt::format("row {} has the label {:g}; labels are 0 and 1", first,
+                       labels[first].masked_select(wrong[first])[0].item<float>());
   }
 
   [[nodiscard]] std::string Misfit(const torch::Tensor& outputs, const torch::Tensor& labels) const override {

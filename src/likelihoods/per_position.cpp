@@ -96,8 +96,10 @@ class PositionLikelihood : public Likelihood {
     if (labels.dim() < 2) return "labels are [N, ...], a class number for every position";
     labels = labels.to(torch::kInt64);
     const torch::Tensor wrong = labels.lt(0).logical_and(labels.ne(kIgnored));
-    return wrong.any().item<bool>() ? fmt::format("labels are class numbers from 0, or {} where none counts", kIgnored)
-                                    : "";
+    if (!wrong.any().item<bool>()) return "";
+    const auto first = wrong.reshape({labels.size(0), -1}).any(1).nonzero()[0].item<std::int64_t>();
+    return fmt::format("image {} has the label {}; labels are class numbers from 0, or {} where none counts", first,
+                       labels[first].masked_select(wrong[first])[0].item<std::int64_t>(), kIgnored);
   }
 
   [[nodiscard]] std::string Misfit(const torch::Tensor& outputs, const torch::Tensor& labels) const override {

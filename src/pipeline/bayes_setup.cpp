@@ -46,9 +46,10 @@ void CheckOptions(const BayesOptions& options) {
 }
 
 Recipe Checked(const RecipeOptions& options) {
-  Recipe recipe = LoadRecipe(options.recipe, options.overrides);
-  RequireClassification(recipe, "bitplan bayes");
-  CheckNames(recipe);
+  Recipe recipe = LoadRecipe(options.recipe, options.overrides, [](const Recipe& read) {
+    RequireClassification(read, "bitplan bayes");
+    CheckNames(read);
+  });
   CheckOptions(recipe.bayes);
   const Allocator& allocator = FindAllocator(recipe.allocate.allocator);
   if (recipe.bayes.plan.average_bits > 0.0 && (allocator.needs_posterior || allocator.needs_oracle)) {
@@ -146,6 +147,8 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
   loaded->data = LoadData(recipe.data, folders, recipe.seed);
   const DataSplits& data = loaded->data;
   for (const Dataset* split : {&data.train, &data.calibration, &data.test}) RequireLabels(*split, "bitplan bayes");
+  const auto fewer = FewerCalibration(recipe.data, data.calibration.size(), data.train.RowWord());
+  if (!fewer.empty()) warnings.push_back(fewer);
   if (data.train.size() == 0) throw Error(ErrorKind::kData, recipe.data.name + " has no training images");
   if (data.train.images.dim() != 4) {
     throw Error(ErrorKind::kData,

@@ -33,7 +33,8 @@ bool IsOutputName(const std::string& name) {
   const auto stage = path.stem().string().substr(0, path.stem().string().find('-'));
   const auto kind = path.extension();
   if (stage == "sensitivity") return kind == ".json" || kind == ".pt";
-  return ((stage == "posterior" || stage == "fits") && kind == ".pt") || (stage == "draws" && kind == ".json");
+  return ((stage == "posterior" || stage == "fits" || stage == "labels") && kind == ".pt") ||
+         (stage == "draws" && kind == ".json");
 }
 
 template <typename Entries>

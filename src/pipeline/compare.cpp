@@ -63,6 +63,7 @@ class Comparer {
     Judge(comparison, rows, chain_.recipe());
     AddLeads(comparison, rows, chain_.recipe());
     Recommend(comparison, rows, chain_.recipe());
+    if (auto fewer = chain_.FewerCalibration(); !fewer.empty()) comparison.notes.push_back(std::move(fewer));
     chain_.folder().WriteTogether([&](const std::filesystem::path& place) {
       WritePlans(comparison, place);
       report.files = WriteComparison(comparison, place);

@@ -52,9 +52,13 @@ void CheckTask(const Network& network, const Dataset& train, const std::vector<c
     if (data.size() == 0) return;
     const std::string wrong = data.Task().Misfit(answers, data.labels);
     if (wrong.empty()) return;
-    throw Error(ErrorKind::kData,
-                fmt::format("model {} answers {} images with {}; for the {} of {} {}", network.name, answers.size(0),
-                            c10::str(answers.sizes()), data.Task().name(), data.name, wrong));
+    throw Error(
+        ErrorKind::kData,
+        fmt::format(
+            "model {} answers {} {}s with {}; for the {} of {}{} {}", network.name, answers.size(0), data.RowWord(),
+            c10::str(answers.sizes()), data.Task().name(), data.name,
+            data.names && !data.names->label_file.empty() ? fmt::format(" ({})", data.names->label_file.string()) : "",
+            wrong));
   };
   check(train);
   for (const Dataset* data : others) check(*data);

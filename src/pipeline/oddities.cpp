@@ -71,7 +71,40 @@ std::vector<std::string> SilentLayers(const AllocationProblem& table, const Plan
   return names;
 }
 
-enum class OddityKind { kAtChance, kBetter, kSilentTable, kSilentLayers, kLost, kKnownByHeart };
+std::optional<std::string> SameFiles(const OddityFacts& facts) {
+  if (facts.shared_files < 1) return std::nullopt;
+  const std::string which = facts.shared_files < facts.test_files
+                                ? fmt::format("test files that are training files too: {} of {}; ",
+                                              Grouped(facts.shared_files), Grouped(facts.test_files))
+                                : std::string("the test files are training files too: ");
+  return which + "what is measured on them does not say how the plan does on new data";
+}
+
+std::optional<std::string> OneClass(const OddityFacts& facts) {
+  if (facts.present != 1) return std::nullopt;
+  return fmt::format("all training {}s are of one class: they tell little about what the network has to keep apart",
+                     facts.sample);
+}
+
+std::optional<std::string> FewClasses(const OddityFacts& facts) {
+  if (facts.present < 2 || facts.classes < 2 || facts.classes >= facts.outputs) return std::nullopt;
+  return fmt::format(
+      "the data have {} classes, the network {} outputs: if classes are missing, those behind them may have other "
+      "numbers than in training",
+      facts.classes, facts.outputs);
+}
+
+enum class OddityKind {
+  kSameFiles,
+  kOneClass,
+  kFewClasses,
+  kAtChance,
+  kBetter,
+  kSilentTable,
+  kSilentLayers,
+  kLost,
+  kKnownByHeart
+};
 
 bool IsOfPlan(OddityKind kind) { return kind == OddityKind::kBetter || kind == OddityKind::kLost; }
 
@@ -85,6 +118,9 @@ std::vector<Oddity> FindOddities(const Plan& plan, const OddityFacts& facts) {
   const auto add = [&](OddityKind kind, std::optional<std::string> text) {
     if (text) found.push_back({kind, *std::move(text)});
   };
+  add(OddityKind::kSameFiles, SameFiles(facts));
+  add(OddityKind::kOneClass, OneClass(facts));
+  add(OddityKind::kFewClasses, FewClasses(facts));
   const bool classes = plan.verified && plan.verified->task.empty();  // what is odd is known of classifiers
   if (classes) {
     add(OddityKind::kAtChance, AtChance(*plan.verified, facts.classes));
@@ -123,11 +159,10 @@ std::vector<Oddity> FindOddities(const Plan& plan, const OddityFacts& facts) {
     const double ahead = *facts.calibration_accuracy - plan.verified->float_model.accuracy;
     if (ahead > kKnownByHeart) {
       add(OddityKind::kKnownByHeart,
-          fmt::format("the float network is right on {} % of the calibration images and on {} % of {}: it has seen the "
-                      "former, so what is chosen on them (corrections, --guard) is chosen on images known by heart. "
-                      "Give data.calibration_images that it has not seen",
-                      Points(*facts.calibration_accuracy), Points(plan.verified->float_model.accuracy),
-                      plan.verified->data));
+          fmt::format("the float network is right on {} % of the calibration {}s and on {} % of {}: it has seen the "
+                      "former, so what is chosen on them (corrections, --guard) is chosen on {}s known by heart; {}",
+                      Points(*facts.calibration_accuracy), facts.sample, Points(plan.verified->float_model.accuracy),
+                      plan.verified->data, facts.sample, facts.unseen));
     }
   }
   return found;

@@ -26,6 +26,14 @@ RunReport Report(const StageChain& chain, const Solution& solution) {
   return report;
 }
 
+// What is said of the data, and what is odd.
+void Describe(RunReport& report, StageChain& chain) {
+  report.classes = chain.ClassNames();
+  report.sample = chain.SampleWord();
+  report.calibration_asked = chain.CalibrationAsked();
+  report.notes = chain.Notes(report.plan);
+}
+
 // Whether a plan file says nothing that this draft does not say: a killed run may have left it.
 bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
   try {
@@ -134,7 +142,7 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   report.corrections = chain.VerifyInFolder(report.plan);
   report.quantized_file = chain.folder().File("quantized.pt");
   report.packed_bytes = chain.packed_bytes();
-  report.notes = chain.Notes(report.plan);
+  Describe(report, chain);
   report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;
@@ -148,7 +156,7 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
   if (!chain.PutInPlace(report.plan) && std::filesystem::exists(chain.folder().File("quantized.pt"))) {
     progress.Warn("quantized.pt is the network of the plan before; `bitplan verify` writes that of this one");
   }
-  report.notes = chain.Notes(report.plan);
+  Describe(report, chain);
   report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;
@@ -189,7 +197,7 @@ RunReport Verify(const VerifyPlanOptions& options, ProgressSink& progress) {
     report.against = chain.Compare(report.plan, *other);
     report.against_file = options.against;
   }
-  report.notes = chain.Notes(report.plan);
+  Describe(report, chain);
   if (in_folder) report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;

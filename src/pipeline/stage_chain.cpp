@@ -21,8 +21,7 @@ namespace {
 constexpr std::int64_t kRangePositions = 2048;  // inputs of every layer that ranges are fitted to
 
 Recipe LoadCheckedRecipe(const RecipeOptions& options) {
-  Recipe recipe = LoadRecipe(options.recipe, options.overrides);
-  CheckNames(recipe);
+  Recipe recipe = LoadRecipe(options.recipe, options.overrides, CheckNames);
   if (recipe.data.task == Classification().name()) recipe.data.task.clear();  // the same recipe
   return recipe;
 }

@@ -38,6 +38,7 @@
 #include "bitplan/quantizers/layer_fits.h"
 #include "bitplan/sensitivity/displacements.h"
 #include "bitplan/sensitivity/sensitivity.h"
+#include "pipeline/model_checks.h"
 #include "pipeline/oddities.h"
 #include "sensitivity/activation_rises.h"
 
@@ -155,6 +156,15 @@ class StageChain {
   // Where the calibration images come from: PlanCalibration::source.
   [[nodiscard]] std::string CalibrationSource() const;
 
+  // What a sample of the data is called: image, row.
+  [[nodiscard]] std::string SampleWord() const;
+  // Names of the classes by number; empty where labels are numbers.
+  [[nodiscard]] std::vector<std::string> ClassNames();
+  // data.calibration, where it would be more than half of its split and fewer were taken; else 0.
+  [[nodiscard]] std::int64_t CalibrationAsked();
+  // One line about that; else empty.
+  [[nodiscard]] std::string FewerCalibration();
+
   // What is known beside a plan's figures, and what is odd about them (pipeline/oddities.h).
   [[nodiscard]] OddityFacts Facts();
   [[nodiscard]] std::vector<std::string> Notes(const Plan& plan) { return Oddities(plan, Facts()); }
@@ -248,11 +258,11 @@ class StageChain {
   [[nodiscard]] bitplan::Network Described(const torch::jit::Module& module, const std::string& name,
                                            const std::vector<std::int64_t>& shape, const torch::Tensor& images) const;
   // What its answers depend on besides the image, one line, where model.answers_may_vary accepts that; else empty.
-  [[nodiscard]] std::string CheckModelSuitsData(const bitplan::Network& network);
+  [[nodiscard]] ModelFit CheckModelSuitsData(const bitplan::Network& network);
   // Regression: the mean squared error of the float network on training images, and what the likelihood takes from it.
   [[nodiscard]] double NoiseOf(const bitplan::Network& network);
   void SetNoise(double variance);
-  // Puts the float network's own answers where labels are missing, once both are there.
+  // Puts the float network's own answers where labels are missing, once both are there. They are kept in the folder.
   void LabelByModel();
   [[nodiscard]] std::string TrainingInput();
   StageRecord TrainModel(const std::string& input);

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/ptq/correction.h"
+#include "pipeline/data_hash.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
 
@@ -187,7 +189,38 @@ std::string StageChain::CalibrationSource() const {
 
 OddityFacts StageChain::Facts() {
   const auto facts = nlohmann::json::parse(ModelRecord().facts);
-  return {.classes = facts.value("classes", 0), .table = &Table(), .calibration_accuracy = calibration_accuracy_};
+  OddityFacts known{.classes = facts.value("classes", 0),
+                    .table = &Table(),
+                    .calibration_accuracy = calibration_accuracy_,
+                    .outputs = facts.value("outputs", std::int64_t{0}),
+                    .present = facts.value("present", std::int64_t{0}),
+                    .sample = SampleWord()};
+  const std::string& name = recipe_.data.name;
+  if (name != "npy") known.unseen = "data.calibration_from: test takes them off the test " + known.sample + "s";
+  if (name == "npy" || name == "folder" || name == "csv") {
+    std::tie(known.test_files, known.shared_files) = SharedFiles(recipe_.data, data_folders_);
+  }
+  if (known.present == 0) {  // the training images have no labels, but the test images may
+    const auto named = std::ssize(ClassNames());
+    if (named > 1) known.present = known.classes = static_cast<int>(named);
+  }
+  return known;
+}
+
+std::string StageChain::SampleWord() const { return recipe_.data.name == "csv" ? "row" : "image"; }
+
+std::vector<std::string> StageChain::ClassNames() {
+  if (!recipe_.data.task.empty()) return {};
+  if (data_) return data_->train.names ? data_->train.names->classes : std::vector<std::string>();
+  const auto& source = FindDatasetSource(recipe_.data.name);
+  return source.class_names == nullptr ? std::vector<std::string>() : source.class_names(recipe_.data, data_folders_);
+}
+
+std::int64_t StageChain::CalibrationAsked() { return FewerCalibration().empty() ? 0 : recipe_.data.calibration; }
+
+std::string StageChain::FewerCalibration() {
+  const auto facts = nlohmann::json::parse(ModelRecord().facts);
+  return pipeline::FewerCalibration(recipe_.data, facts.value("calibration", std::int64_t{0}), SampleWord());
 }
 
 }  // namespace bitplan::pipeline

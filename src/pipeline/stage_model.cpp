@@ -1,4 +1,5 @@
 // The first stage of the chain: a model that is trained here, or one from a file.
+#include <torch/serialize.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
@@ -24,12 +25,21 @@ void StageChain::UseInputsOf(const bitplan::Network& network) {
   if (network.input_type == torch::kInt64) normalizer_.KeepIntegers();
 }
 
-std::string StageChain::CheckModelSuitsData(const bitplan::Network& network) {
+namespace {
+
+// How many classes the training images have; 0 where they have no labels, or none that are classes.
+std::int64_t ClassesPresent(const DataSplits& data) {
+  if (data.train.likelihood || data.train.unlabelled || data.train.size() == 0) return 0;
+  return data.train.labels.bincount().gt(0).sum().item<std::int64_t>();
+}
+
+}  // namespace
+
+ModelFit StageChain::CheckModelSuitsData(const bitplan::Network& network) {
   UseInputsOf(network);
   const auto& data = Data();
   return CheckModelFits(network, data.train, {&data.calibration, &data.test}, normalizer_,
-                        recipe_.model.answers_may_vary)
-      .note;
+                        recipe_.model.answers_may_vary);
 }
 
 bitplan::Network StageChain::Described(const torch::jit::Module& module, const std::string& name,
@@ -70,6 +80,7 @@ StageRecord StageChain::TrainModel(const std::string& input) {
   folder_.Write("model.pt", [&](const std::filesystem::path& file) { SaveModule(module, file); });
   const nlohmann::json facts = {{"input_shape", data.train.images.sizes().slice(1).vec()},
                                 {"classes", data.train.classes},
+                                {"present", ClassesPresent(data)},
                                 {"calibration", data.calibration.size()},
                                 {"epoch_loss", report.epoch_loss}};
   return {.input = {}, .content = ModelHash(module), .facts = JsonText(facts)};
@@ -90,12 +101,14 @@ const StageRecord& StageChain::ModelRecord() {
   model_record_ = Ensure("model", input, {}, [&]() -> StageRecord {
     const auto shape = Data().train.images.sizes().slice(1).vec();
     network_ = Described(module, ModelNameOf(file), shape, some_images());
-    const auto note = CheckModelSuitsData(*network_);
+    const auto fit = CheckModelSuitsData(*network_);
     // Which layers there are must not depend on whether this stage is done.
     const nlohmann::json facts = {{"input_shape", shape},
                                   {"by_images", network_->has_rare_layers},
-                                  {"note", note},
+                                  {"note", fit.note},
                                   {"classes", Data().train.classes},
+                                  {"present", ClassesPresent(Data())},
+                                  {"outputs", fit.outputs},
                                   {"calibration", Data().calibration.size()},
                                   {"noise", NoiseOf(*network_)}};
     return {.input = {}, .content = content, .facts = JsonText(facts)};
@@ -114,13 +127,31 @@ const StageRecord& StageChain::ModelRecord() {
 }
 
 void StageChain::LabelByModel() {
-  if (!data_ || !network_) return;
-  const auto batch = static_cast<int>(std::min<std::int64_t>(recipe_.verify.batch, ImagesAtOnce(*network_)));
+  if (!data_ || !network_ || !model_record_) return;
+  std::vector<Dataset*> lacking;
   for (Dataset* split : {&data_->train, &data_->calibration, &data_->test}) {
-    if (!split->unlabelled || split->size() == 0) continue;
-    const auto logits = PredictLogits(network_->module, *split, normalizer_, batch, split->name, progress_);
-    split->labels = logits.argmax(1);
-    split->classes = static_cast<int>(logits.size(1));
+    if (split->unlabelled && split->size() > 0) lacking.push_back(split);
+  }
+  if (lacking.empty()) return;
+  std::vector<torch::Tensor> answers;  // of each of these
+  const auto file = CalibrationFile("labels.pt");
+  const auto input = Sha256OfParts({"labels/1", model_record_->content, DataHash(true), CalibrationSeed()});
+  const auto record = Ensure("labels", input, {file}, [&]() -> StageRecord {
+    const auto batch = static_cast<int>(std::min<std::int64_t>(recipe_.verify.batch, ImagesAtOnce(*network_)));
+    std::int64_t outputs = 0;
+    for (const Dataset* split : lacking) {
+      const auto logits = PredictLogits(network_->module, *split, normalizer_, batch, split->name, progress_);
+      answers.push_back(logits.argmax(1));
+      outputs = logits.size(1);
+    }
+    folder_.Write(file, [&](const std::filesystem::path& to) { torch::save(answers, to.string()); });
+    return {.input = {}, .content = {}, .facts = JsonText(nlohmann::json{{"outputs", outputs}})};
+  });
+  if (answers.empty()) torch::load(answers, folder_.File(file).string());
+  const auto outputs = nlohmann::json::parse(record.facts).at("outputs").get<int>();
+  for (std::size_t i = 0; i < lacking.size(); ++i) {
+    lacking[i]->labels = answers.at(i);
+    lacking[i]->classes = outputs;
   }
 }
 

@@ -96,7 +96,7 @@ TEST_CASE("caps of a plan hold for every kind of image, and images that chose no
   place.EditRecipe("allocator: quantile-inform", "allocator: exact");
   const auto run = [&](std::uint64_t seed, double drift) {
     std::vector<std::string> words = {"bayes", place.recipe(), "--out", "out", "--json"};
-    words.insert(words.end(), {"--set", "data.calibration=1700", "--set", "seed=" + std::to_string(seed), "--set",
+    words.insert(words.end(), {"--set", "data.calibration=1280", "--set", "seed=" + std::to_string(seed), "--set",
                                "bayes.plan.drift=" + std::to_string(drift)});
     const auto outcome = place.Bitplan(words);
     INFO(outcome.err);

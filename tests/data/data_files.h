@@ -11,6 +11,7 @@
 #include <string>
 
 #include "bitplan/core/error.h"
+#include "bitplan/core/options.h"
 
 namespace bitplan::testing {
 
@@ -64,6 +65,22 @@ inline Failure FailureOf(const std::function<void()>& action) {
     return {true, error.kind(), error.what()};
   }
   return {};
+}
+
+// Of a failure that is one line; empty where there is none.
+inline std::string LineOf(const std::function<void()>& action) {
+  const Failure failure = FailureOf(action);
+  return failure.message.find('\n') == std::string::npos ? failure.message : "several lines: " + failure.message;
+}
+
+// Data of the user's own, in train and test with this ending.
+inline DataOptions OwnData(const std::string& name, const std::string& ending = "") {
+  DataOptions options;
+  options.name = name;
+  options.train = "train" + ending;
+  options.test = "test" + ending;
+  options.calibration = 0;
+  return options;
 }
 
 }  // namespace bitplan::testing

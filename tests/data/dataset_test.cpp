@@ -97,13 +97,15 @@ TEST_CASE("a smaller calibration split is part of a bigger one") {
   CHECK(big.narrow(0, 0, 6).equal(Numbers(LoadNumbered(folder, 6, 1).calibration)));
 }
 
-TEST_CASE("of a split that has no more than the calibration images asked for a fifth is taken") {
+TEST_CASE("of a split of which the calibration images would be more than half a fifth is taken") {
   TemporaryFolder folder;
   WriteNumberedCifar(folder);
-  CHECK(LoadNumbered(folder, 49, 1).train.size() == 1);
-  const DataSplits splits = LoadNumbered(folder, 50, 1);
-  CHECK(splits.calibration.size() == 10);
-  CHECK(splits.train.size() == 40);
+  CHECK(LoadNumbered(folder, 25, 1).calibration.size() == 25);
+  for (const int asked : {26, 49, 50, 5000}) {
+    const DataSplits splits = LoadNumbered(folder, asked, 1);
+    CHECK(splits.calibration.size() == 10);
+    CHECK(splits.train.size() == 40);
+  }
 }
 
 TEST_CASE("an unknown data set lists the known names and the nearest") {

@@ -245,7 +245,9 @@ TEST_CASE("a highest class that only one split has is a class of all") {
   const Failure failure = FailureOf([&] { CheckLabelsWithin(splits.test, 2, "the model"); });
   CHECK(failure.kind == ErrorKind::kData);
   CHECK(failure.message ==
-        "image 1 of npy/test has the label 2, but the model has 2 outputs: labels are class numbers 0..1");
+        (folder.path() / "all.npy").string() +
+            ": image 1 of npy/test has the label 2, but the model has 2 outputs: labels are class numbers 0..1; count "
+            "the classes from 0, leave such images out, or take a model with more outputs");
 }
 
 TEST_CASE("calibration images come from files of their own, or off the test split") {
@@ -301,7 +303,8 @@ TEST_CASE("an npy file with too few or too many elements is refused") {
 
 TEST_CASE("a negative npy label is reported with its position") {
   const std::string labels = Npy("<i4", "(4,)", Bytes<std::int32_t>({0, 1, -3, 1}));
-  CHECK_THAT(FailureWith(FourImages(), labels, "y.npy").message, ContainsSubstring("label -3 at position 2"));
+  CHECK_THAT(FailureWith(FourImages(), labels, "y.npy").message,
+             ContainsSubstring("label -3 at position 2; labels are class numbers from 0"));
   const std::string huge = Npy("<u8", "(4,)", Bytes<std::uint64_t>({0, ~std::uint64_t{0}, 1, 1}));
   CHECK_THAT(FailureWith(FourImages(), huge, "y.npy").message, ContainsSubstring("at position 1"));
 }

@@ -250,6 +250,39 @@ TEST_CASE("calibration labels come with their images, and not beside a split to 
              ContainsSubstring("only the data set npy"));
 }
 
+TEST_CASE("keys of another data set than the recipe's are refused with their line") {
+  const auto why = [](const std::string& data) {
+    return Complaint("bitplan: 1\nname: small\nmodel: {architecture: lenet5-caffe}\ndata:\n  " + data + "\n");
+  };
+  const std::string pictures = "name: folder\n  train: a\n  test: b\n  ",
+                    table = "name: csv\n  train: a\n  test: b\n  ";
+  const std::string arrays = "name: npy\n  train_images: a\n  test_images: b\n  ";
+  CHECK_THAT(why(pictures + "train_images: x"),
+             ContainsSubstring("r.yaml:8: data.train_images: only data.name npy takes it, and this is folder"));
+  CHECK_THAT(why(pictures + "layout: as-is"), ContainsSubstring("data.layout: only data.name npy takes it"));
+  CHECK_THAT(why(pictures + "columns: [a]"), ContainsSubstring("data.columns: only data.name csv takes it"));
+  CHECK_THAT(why(table + "resize: 0"), ContainsSubstring("data.resize: only data.name folder takes it"));
+  CHECK_THAT(why(table + "channels: rgb"), ContainsSubstring("data.channels: only data.name folder takes it"));
+  CHECK_THAT(why(table + "test_labels: x"), ContainsSubstring("data.test_labels: only data.name npy takes it"));
+  CHECK_THAT(why(arrays + "label: x"), ContainsSubstring("data.label: only data.name csv takes it"));
+  CHECK_THAT(why(arrays + "train: x"), ContainsSubstring("data.train: only data.name folder and csv takes it"));
+  CHECK_THAT(why("name: mnist\n  train_labels: x"),
+             ContainsSubstring("only data.name npy takes it, and this is mnist"));
+  // Where bayes measures another data set, its keys stand here too.
+  CHECK(Load(kSmall, {"data={name: mnist, train_images: a, test_images: b}", "bayes.out_of_distribution=npy"})
+            .data.test_images == "b");
+}
+
+TEST_CASE("names are looked up before keys are held against them") {
+  const auto check = [](const Recipe& recipe) { throw Error(ErrorKind::kUsage, "no " + recipe.data.name); };
+  const Error error = ErrorOf([&] {
+    const Scratch scratch;
+    WriteFileAtomically(scratch / "r.yaml", kSmall);
+    (void)LoadRecipe(scratch / "r.yaml", {"data={name: mnits, train_images: a}"}, check);
+  });
+  CHECK(std::string(error.what()) == "no mnits");
+}
+
 TEST_CASE("a missing recipe is not found") {
   const Error error = ErrorOf([] { (void)LoadRecipe("no-such-recipe.yaml", {}); });
   CHECK(error.kind() == ErrorKind::kNotFound);

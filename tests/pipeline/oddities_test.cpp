@@ -116,4 +116,21 @@ TEST_CASE("calibration images that the network knows by heart are said to be") {
       ContainsSubstring("98.0 %") && ContainsSubstring("84.9 %") && ContainsSubstring("data.calibration_images"));
 }
 
+TEST_CASE("files that are measured on and trained on are told, and how many") {
+  CHECK(Oddities({}, {.test_files = 2}).empty());
+  CHECK_THAT(Only(Oddities({}, {.test_files = 2, .shared_files = 2})),
+             ContainsSubstring("the test files are training files too"));
+  CHECK_THAT(Only(Oddities({}, {.test_files = 2000, .shared_files = 1})),
+             ContainsSubstring("test files that are training files too: 1 of 2,000;"));
+}
+
+TEST_CASE("data of one class, or of fewer than the network tells apart, are told") {
+  CHECK(Oddities({}, {.classes = 10, .outputs = 10, .present = 9}).empty());
+  CHECK(Oddities({}, {.classes = 3, .present = 3}).empty());  // trained here: its outputs are what they are
+  CHECK_THAT(Only(Oddities({}, {.classes = 10, .outputs = 10, .present = 1, .sample = "row"})),
+             ContainsSubstring("all training rows are of one class"));
+  CHECK_THAT(Only(Oddities({}, {.classes = 3, .outputs = 10, .present = 3})),
+             ContainsSubstring("the data have 3 classes, the network 10 outputs"));
+}
+
 }  // namespace bitplan::pipeline

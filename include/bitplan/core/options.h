@@ -22,7 +22,7 @@ struct DataOptions {
   std::string name;                        // a name of DatasetSources: mnist, dirty-mnist, npy, ...
   std::vector<double> normalize_mean;      // per channel, of pixels scaled to 0..1
   std::vector<double> normalize_std;       // > 0
-  int calibration = 5000;                  // images that choices are made on, chosen by seed
+  int calibration = 5000;                  // images that choices are made on, by seed; a fifth where it is over half
   std::string calibration_from = "train";  // train, test: the split that they are taken from
   double noise = 0.0;                      // standard deviation of Gaussian noise on the normalized images, drawn once
   // name: npy only; files relative to the data folder or the recipe
@@ -32,11 +32,11 @@ struct DataOptions {
   std::string task;                                    // npy, csv: a name of Likelihoods(); empty: classification
   // name: folder and csv; relative to the data folder or the recipe
   std::string train, test;
-  int train_at_most = 0;             // folder: images of the training split, evenly of every class; 0: all
+  int train_at_most = 0;             // folder: images of the training split, as evenly of every class as it has; 0: all
   int resize = 0;                    // folder: pixels of the shorter side; 0: as it is
   int crop = 0;                      // folder: pixels of a side of the square from the middle; 0: all
   std::string channels = "rgb";      // folder: rgb, bgr, gray
-  std::string label;                 // csv: the column; empty: the last
+  std::string label;                 // csv: the column; empty: the last; "none": no labels
   std::vector<std::string> columns;  // csv: the inputs; empty: all but the label
 };
 

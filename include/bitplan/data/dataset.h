@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,6 +15,15 @@
 #include "bitplan/likelihoods/likelihood.h"
 
 namespace bitplan {
+
+// What the rows of a split are called: messages are about the user's own files.
+struct RowNames {
+  std::string row = "image";              // one of them: image, row
+  std::vector<std::string> classes = {};  // by number; empty: the labels are numbers
+  // Row n as its file counts: "photos/train/cat/1.jpg", "line 7 of train.csv"; null: "image n of npy/train".
+  std::function<std::string(std::int64_t row)> place = {};
+  std::filesystem::path label_file = {};  // of labels alone; empty: `place` says it
+};
 
 struct Dataset {
   std::string name;  // "mnist/test"
@@ -28,10 +38,13 @@ struct Dataset {
   std::shared_ptr<Likelihood> likelihood = {};  // what the labels are, shared by all splits; null: classification
   // None were given: they are zeros until LabelBy puts the network's own answers there.
   bool unlabelled = false;
+  std::shared_ptr<const RowNames> names = {};  // shared by all parts of a split; null: those of RowNames
 
   [[nodiscard]] const Likelihood& Task() const { return likelihood ? *likelihood : Classification(); }
-  // "image 40 of npy/train": row `row` as its file counts.
+  // "image 40 of npy/train", "photos/train/cat/1.jpg": row `row` as its file counts.
   [[nodiscard]] std::string ImageName(std::int64_t row) const;
+  // "image", "row": what one of them is called.
+  [[nodiscard]] std::string RowWord() const { return names ? names->row : RowNames{}.row; }
   [[nodiscard]] std::int64_t size() const { return labels.defined() ? labels.size(0) : 0; }
   // Rows `index` (int64 [n]) as a data set of their own (copies).
   [[nodiscard]] Dataset Select(const torch::Tensor& index) const;
@@ -43,7 +56,8 @@ struct Dataset {
 // stands several times in a row, once with each.
 [[nodiscard]] torch::Tensor FirstOfRuns(const torch::Tensor& images);
 
-// Error(kData) unless every label is one of `outputs` classes; names the label, its position and `who` has the outputs.
+// Error(kData) unless every label is one of `outputs` classes; names the file, the row, the label or class, what `who`,
+// who has the outputs, allows, and what to do.
 void CheckLabelsWithin(const Dataset& data, std::int64_t outputs, const std::string& who);
 
 // Error(kUsage) for a split without labels: `who` needs them.
@@ -79,6 +93,7 @@ class Normalizer {
 struct DataFiles {
   std::vector<std::filesystem::path> train, test;
   std::string train_layout = {}, test_layout = {};  // what labels depend on beside the files' contents
+  std::int64_t train_rows = 0, test_rows = 0;       // of each split; 0: not known before they are read
 };
 
 // What is read, relative to a folder of LoadData:
@@ -97,11 +112,14 @@ struct DataFiles {
 //                         is the largest label of all splits plus one. Integers of 4 and 8 bytes stay integers (int64).
 //                         A split of classes may lack its labels.
 //   folder                the folders DataOptions::train and test, with a folder of images for every class; classes are
-//                         numbered by name. Images of other endings than jpg, png, bmp, webp, ppm, pgm and tif are no
-//                         images; uint8 [N, C, H, W] after resize and crop, all of one size. A split that holds
-//                         images but no folders has no labels.
+//                         numbered by name. Files of other endings than jpg, png, bmp, webp, ppm, pgm and tif are no
+//                         images, and names that begin with a point count nowhere. uint8 [N, C, H, W] after resize and
+//                         crop, all of one size: 0..255 is 0 to the file's own maximum. A split that holds images but
+//                         no folders has no labels. Links are followed; Error(kData) for one that leads nowhere or
+//                         into itself, and for a pipe or the like with the name of an image.
 //   csv                   the tables DataOptions::train and test: a line of column names, then a row a line; inputs
-//                         float32 [N, columns], labels whole numbers from 0 or names, numbered in alphabetical order
+//                         float32 [N, columns], labels whole numbers from 0 or names, numbered in alphabetical order. A
+//                         table without the column DataOptions::label, or with the label "none", has no labels.
 //   synthetic-digits      nothing: rendered from a seed of its own, the same for every run
 //   synthetic-letters     likewise: capital letters, drawn as those digits are; labels 0..23 for A to Z without I and
 //                         O, which people write as 1 and 0
@@ -115,6 +133,10 @@ struct DatasetSource {
   DataSplits (*load)(const DataOptions& options, const std::vector<std::filesystem::path>& folders, std::uint64_t seed);
   // The files that `load` reads, found; Error(kNotFound) as above.
   DataFiles (*files)(const DataOptions& options, const std::vector<std::filesystem::path>& folders);
+  // Names of the classes by number, of sources whose classes have names; empty where labels are numbers. The images are
+  // not read. Null: labels are numbers.
+  std::vector<std::string> (*class_names)(const DataOptions& options,
+                                          const std::vector<std::filesystem::path>& folders) = nullptr;
 };
 
 // Adds DataOptions::noise to the images, in units of the normalized image: float32 pixels (bytes are divided by 255),
@@ -133,7 +155,7 @@ void AddNoise(Dataset& data, const DataOptions& options, std::uint64_t seed);
 // "data/calibration"; a smaller calibration split is part of a bigger one). By options.calibration_from they come from
 // the test split instead, which is smaller then; with options.calibration_images from those files. An image that stands
 // several times in a row is never on both sides: the calibration split grows until its last image is whole.
-// Where the split has no more than `calibration` images, a fifth of them is taken. `folders`: where relative files are
+// Where `calibration` would be more than half of the split, a fifth of it is taken. `folders`: where relative files are
 // looked for, in order: the data folder, then the recipe's folder. `calibration_seed`: of that choice; images and noise
 // follow `seed`.
 [[nodiscard]] DataSplits LoadData(const DataOptions& options, const std::vector<std::filesystem::path>& folders,

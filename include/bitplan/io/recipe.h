@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -13,8 +14,10 @@ namespace bitplan {
 
 // Reads, overrides and checks a recipe. `overrides`: "key.path=value" of --set, applied in order; the value is YAML.
 // Error(kUsage) with "file:line: unknown key 'epoch' in train; nearest known key: epochs", with the violated bound for
-// a value out of range, or the expected type; Error(kNotFound) for a missing file.
-[[nodiscard]] Recipe LoadRecipe(const std::filesystem::path& file, const std::vector<std::string>& overrides);
+// a value out of range, or the expected type; Error(kNotFound) for a missing file. `check_names`: looks up names of
+// rooms that io does not know, before keys are held against them; null: they are taken as they are.
+[[nodiscard]] Recipe LoadRecipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                                const std::function<void(const Recipe&)>& check_names = {});
 
 // The complete recipe with every default filled in, stable order and number formatting. Loading it gives the same
 // recipe.

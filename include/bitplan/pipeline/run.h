@@ -34,10 +34,14 @@ struct RunReport {
   std::vector<StageStatus> stages;       // in the order in which they were looked at
   double allocate_ms = 0.0;              // from the loaded sensitivity table to the bits
   std::vector<double>
-      shadow_prices{};             // one per limit: nats that one more bit or byte is worth; 0: nothing, or unknown
-  std::vector<std::string> notes;  // figures that can hardly be right, and what they usually mean
-  std::string allocator_note;      // one line of the allocator, or empty
-  std::vector<PinCost> pins;       // what every pin of the recipe costs
+      shadow_prices{};                 // one per limit: nats that one more bit or byte is worth; 0: nothing, or unknown
+  std::vector<std::string> classes{};  // names by number; empty where labels are numbers
+  std::string sample = "image";        // what one of the data is called: image, row
+  // data.calibration, where it would be more than half of its split and a fifth was taken; else 0.
+  std::int64_t calibration_asked = 0;
+  std::vector<std::string> notes;                        // figures that can hardly be right, and what they usually mean
+  std::string allocator_note;                            // one line of the allocator, or empty
+  std::vector<PinCost> pins;                             // what every pin of the recipe costs
   std::vector<std::vector<double>> width_probabilities;  // [layers][allocate.bits], of allocators that state them
   std::vector<CorrectionCandidate> corrections;  // tried on the calibration images; empty unless an "auto" chose
   // `verify --against`: the other plan's network in the place of the float one, this plan's as `quantized`; the drop is
