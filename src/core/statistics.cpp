@@ -157,10 +157,9 @@ PairedComparison CompareRatios(const std::vector<double>& float_gained, const st
 
 double DropUpperBound(std::int64_t lost, std::int64_t gained, std::int64_t samples) {
   constexpr double kNormal95 = 1.6448536269514722;  // 95 % quantile
-  const double n = static_cast<double>(samples) + 2.0;
-  const double b = static_cast<double>(lost) + 0.5, c = static_cast<double>(gained) + 0.5;
-  const double drop = (b - c) / n;
-  return drop + kNormal95 * std::sqrt(std::max(0.0, (b + c) / n - drop * drop) / n);
+  const double b = static_cast<double>(lost) + 0.5, c = static_cast<double>(gained), half = 0.5 * kNormal95;
+  const double bound = b - c + 2.0 * half * half + kNormal95 * std::sqrt(b + c + half * half);
+  return std::min(1.0, bound / static_cast<double>(samples));
 }
 
 MeanDifference PairedMean(const std::vector<float>& a, const std::vector<float>& b) {

@@ -325,7 +325,8 @@ PlanDrop ReadDropBound(const YamlSource& source, const YAML::Node& node) {
           .images = fields.Integer("images", kAtLeastOne),
           .value = fields.Number("value", kAny),
           .upper95 = fields.Number("upper95", kAny),
-          .plans = fields.Integer("plans", kAtLeastOne)};
+          .plans = fields.Integer("plans", kAtLeastOne),
+          .sha256 = fields.Text("sha256")};
 }
 
 PlanProvenance ReadProvenance(const YamlSource& source, const YAML::Node& node) {

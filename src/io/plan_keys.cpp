@@ -113,6 +113,7 @@ std::vector<PlanKey> MakeKeys() {
       {"drop", "value", kRequired, "drop of accuracy on these, a share"},
       {"drop", "upper95", kRequired, "its one-sided 95 % upper bound"},
       {"drop", "plans", kRequired, "how many plans were measured"},
+      {"drop", "sha256", kRequired, "of widths, quantizer and corrections that were confirmed; edited, the drop goes"},
       {"", "verified", kOptional, "what was measured; none: not yet"},
       {"verified", "task", kOptional,
        "the recipe's data.task; none: classification, with all of accuracy to ece below"},

@@ -95,9 +95,11 @@ std::string DumpGuard(const PlanGuard& guard) {
 }
 
 std::string DumpDropBound(const PlanDrop& drop) {
-  return fmt::format("drop: {{at_most: {}, smallest: {}, data: {}, images: {}, value: {}, upper95: {}, plans: {}}}\n",
-                     FormatNumber(drop.at_most), FormatText(drop.smallest), FormatText(drop.data), drop.images,
-                     FormatNumber(drop.value), FormatNumber(drop.upper95), drop.plans);
+  return fmt::format(
+      "drop: {{at_most: {}, smallest: {}, data: {}, images: {}, value: {}, upper95: {}, plans: {},\n       sha256: "
+      "{}}}\n",
+      FormatNumber(drop.at_most), FormatText(drop.smallest), FormatText(drop.data), drop.images,
+      FormatNumber(drop.value), FormatNumber(drop.upper95), drop.plans, FormatQuoted(drop.sha256));
 }
 
 std::string DumpAllocator(const Plan& plan) {

@@ -22,9 +22,10 @@ namespace {
 
 // Names that bitplan writes in an output folder whatever the recipe; model.pt it writes only where no model is given.
 bool IsOutputName(const std::string& name) {
-  static const std::set<std::string> fixed = {
-      ".lock",        "manifest.json", kPlanFile,   kNetworkFile,       kCodesFile,  "report.html", "compare.csv",
-      "compare.json", "bayes.json",    "bayes.csv", "model.checkpoint", "curve.csv", "curve.json",  "curve.html"};
+  static const std::set<std::string> fixed = {".lock",      "manifest.json", kPlanFile,          kNetworkFile,
+                                              kCodesFile,   "report.html",   "compare.csv",      "compare.json",
+                                              "bayes.json", "bayes.csv",     "model.checkpoint", "curve.csv",
+                                              "curve.json", "curve.html",    "activations.json"};
   if (fixed.count(name) > 0) return true;
   for (const auto& exporter : Exporters()) {
     if (name == exporter.file || name == SecondFile(exporter, exporter.file)) return true;

@@ -4,35 +4,17 @@
 #include <utility>
 
 #include "bitplan/allocators/allocator.h"
-#include "bitplan/core/constraints.h"
 #include "bitplan/core/error.h"
 #include "pipeline/checks.h"
 #include "pipeline/clock.h"
 #include "pipeline/curve_points.h"
+#include "pipeline/front.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
-namespace {
-
-// Average bits of the cheapest and of the dearest plan that the recipe's pins and widths allow.
-std::pair<double, double> FeasibleBudgets(const AllocationProblem& table, AllocateOptions options) {
-  options.budget = {AverageBits(), 32.0};
-  const auto constrained = Constrain(table, options);
-  const auto weights = static_cast<double>(constrained.weights);
-  double low = static_cast<double>(constrained.fixed_cost.front()), high = low;
-  for (const auto& unit : constrained.free.units) {
-    low += static_cast<double>(Cost(unit, constrained.free.widths.front(), AverageBits()));
-    high += static_cast<double>(Cost(unit, constrained.free.widths.back(), AverageBits()));
-  }
-  if (weights == 0.0) throw Error(ErrorKind::kUsage, "no layer is left to plan: allocate.exclude takes them all");
-  return {low / weights, high / weights};
-}
-
-}  // namespace
-
 std::vector<CurvePoint> CurvePoints(StageChain& chain, const AllocationProblem& table, AllocateOptions allocate,
                                     int count) {
-  const auto [low, high] = FeasibleBudgets(table, allocate);
+  const auto [low, high] = NarrowestAndWidest(table, allocate, AverageBits());
   const Budget asked = allocate.budget;
   std::vector<CurvePoint> points;
   for (int i = 0; i < count; ++i) {

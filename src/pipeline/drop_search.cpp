@@ -82,7 +82,8 @@ class DropSearch {
                          .images = confirming(),
                          .value = Rounded(found.confirming.value(), 6),
                          .upper95 = Rounded(found.confirming.upper(), 6),
-                         .plans = static_cast<std::int64_t>(tried_.size())};
+                         .plans = static_cast<std::int64_t>(tried_.size()),
+                         .sha256 = CodesKey(plan)};
     return plan;
   }
 
@@ -164,6 +165,10 @@ class DropSearch {
         place = below + (above - below) / 2;
       }
       while (place < last() && !At(place)) ++place;
+      if (place >= above) {  // nothing fits below what holds
+        below = place - 1;
+        continue;
+      }
       const std::size_t before = tried_.size();
       const Tried& tried = Try(place);
       const bool holds = Holds(tried);

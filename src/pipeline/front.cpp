@@ -69,15 +69,25 @@ CostRange RangeOfPeak(StageChain& chain, const std::vector<int>& activation_bits
                 "allocate.activation_bits, or " +
                     what + " another allocate.budget.smallest");
   }
-  const auto& timeline = chain.Timeline();
   const auto [low, high] = std::minmax_element(activation_bits.begin(), activation_bits.end());
-  const auto peak = [&](int bits) {
-    return PeakActivationBytes(timeline, std::vector<int>(timeline.tensors.size(), bits));
-  };
-  return {peak(*low), peak(*high), 1};
+  return {chain.PeakAt(*low), chain.PeakAt(*high), 1};
+}
+
+// In the unit of a limit.
+std::pair<double, double> InUnits(const CostRange& range, const Resource& resource) {
+  if (range.weights == 0 || range.high == 0) {
+    throw Error(ErrorKind::kUsage, "no layer is left to plan: allocate.exclude takes them all");
+  }
+  const double per = resource.per_weight ? static_cast<double>(range.weights) : resource.scale;
+  return {static_cast<double>(range.low) / per, static_cast<double>(range.high) / per};
 }
 
 }  // namespace
+
+std::pair<double, double> NarrowestAndWidest(const AllocationProblem& table, const AllocateOptions& options,
+                                             const Resource& resource) {
+  return InUnits(RangeOfWidths(table, options, resource), resource);
+}
 
 const Resource& ResourceToSpare(const Recipe& recipe) {
   const AllocateOptions& allocate = recipe.allocate;
@@ -96,12 +106,9 @@ Front::Front(StageChain& chain, const Resource& resource, const std::string& wha
   const CostRange range = resource.kind == ResourceKind::kPeak ? RangeOfPeak(chain, allocate.activation_bits, what)
                           : pairs_                             ? RangeOfPairs(chain, allocate, resource)
                                    : RangeOfWidths(chain.Table(chain.MetricOf(allocator)), allocate, resource);
-  if (range.weights == 0 || range.high == 0) {
-    throw Error(ErrorKind::kUsage, "no layer is left to plan: allocate.exclude takes them all");
-  }
-  const double per = resource.per_weight ? static_cast<double>(range.weights) : resource.scale;
-  high_ = static_cast<double>(range.high) / per;
-  low_ = std::max(static_cast<double>(range.low) / per, 1e-3 * high_);
+  const auto [low, high] = InUnits(range, resource);
+  high_ = high;
+  low_ = std::max(low, 1e-3 * high);
 }
 
 std::vector<double> Front::Budgets(int count) const {
@@ -134,9 +141,14 @@ FrontPoint Front::At(double budget, const std::string& allocator) {
     point.solution.shadow_prices = answer.shadow_prices;
     point.solution.note = answer.note;
   }
+  // An error leaves the chain with the recipe's own options.
+  struct Restore {
+    StageChain& chain;
+    const AllocateOptions& options;
+    ~Restore() { chain.UseAllocation(options); }
+  } const restore{chain_, kept};
   chain_.UseAllocation(options);
   point.plan = chain_.Draft(point.solution);
-  chain_.UseAllocation(kept);
   return point;
 }
 

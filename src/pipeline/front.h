@@ -1,6 +1,7 @@
 // Plans at many budgets of one resource, by the recipe's allocator and within the recipe's other limits.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "bitplan/core/problem.h"
@@ -18,6 +19,11 @@ struct FrontPoint {
 // By which drop and curves go: allocate.budget.smallest, else average bits, or bops where activations have several
 // widths.
 [[nodiscard]] const Resource& ResourceToSpare(const Recipe& recipe);
+
+// What the narrowest and the widest plan of weights alone take, in the resource's unit. Error(kUsage) where nothing is
+// left to plan.
+[[nodiscard]] std::pair<double, double> NarrowestAndWidest(const AllocationProblem& table,
+                                                           const AllocateOptions& options, const Resource& resource);
 
 class Front {
  public:

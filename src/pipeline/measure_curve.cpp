@@ -40,6 +40,12 @@ class CurveMeasurer {
     }
     Collect(front_.Along(front_.Budgets(points)), false);
     if (chain_.recipe().curve.uniform) Collect(front_.Along(front_.Budgets(points), "uniform"), true);
+    const auto is_uniform = [](const CurvePlan& plan) { return plan.uniform; };
+    if (chain_.recipe().curve.uniform && std::none_of(plans_.begin(), plans_.end(), is_uniform)) {
+      curve.notes.emplace_back(
+          "no plan with one width for all layers is measured beside these: none fits the recipe, "
+          "or each is among them");
+    }
     if (plans_.empty())
       throw Error(ErrorKind::kInfeasible, "none of the curve's budgets can be met within the recipe's limits");
     const auto reference = chain_.MeasureFloat();
@@ -54,7 +60,7 @@ class CurveMeasurer {
       const auto measured = chain_.MeasureDraft(plan.plan, reused);
       report.measured += reused ? 0 : 1;
       SetCorrection(plan.plan, measured.correction);
-      plan.plan.verified = Verified(measured, reference);
+      plan.plan.verified = Verified(plan.plan, measured, reference);
       correct.push_back(measured.verify.correct);
     }
     curve.plans = std::move(plans_);
@@ -81,7 +87,7 @@ class CurveMeasurer {
       if (&resource != &resource_ && IsStated(resource)) curve.resources.push_back(&resource);
     }
     resources_ = curve.resources;
-    if (chain_.recipe().data.calibration_from == "train" && chain_.recipe().verify.split == "calibration") {
+    if (chain_.recipe().verify.split == "calibration") {
       curve.notes.emplace_back("plans are measured on calibration images, by which corrections were chosen too");
     }
   }
@@ -113,14 +119,20 @@ class CurveMeasurer {
     }
   }
 
-  [[nodiscard]] Verification Verified(const PlanMeasurement& measured, const PlanMeasurement& reference) {
+  [[nodiscard]] Verification Verified(const Plan& plan, const PlanMeasurement& measured,
+                                      const PlanMeasurement& reference) {
+    const auto drop_from = [&](const SplitMeasurement& other) {
+      return ComparePaired(other.correct, measured.verify.correct, chain_.recipe().verify.bootstrap,
+                           RandomStream(chain_.recipe().seed, "verify/bootstrap"));
+    };
     Verification verified{.data = measured.verify.data,
                           .samples = static_cast<std::int64_t>(measured.verify.correct.size()),
                           .float_model = reference.verify.metrics,
                           .quantized = measured.verify.metrics,
-                          .accuracy_drop = ComparePaired(reference.verify.correct, measured.verify.correct,
-                                                         chain_.recipe().verify.bootstrap,
-                                                         RandomStream(chain_.recipe().seed, "verify/bootstrap"))};
+                          .accuracy_drop = drop_from(reference.verify)};
+    if (const auto* corrected = chain_.MeasureFloatCorrected(measured.correction, BitsOf(plan))) {
+      verified.float_corrected = FloatCorrected{corrected->metrics, drop_from(*corrected)};
+    }
     return chain_.RoundedVerification(std::move(verified));
   }
 
@@ -128,8 +140,9 @@ class CurveMeasurer {
     const std::filesystem::path folder = "curve-plans";
     EnsureWritableFolder(place / folder);
     for (CurvePlan& plan : curve.plans) {
-      plan.file =
-          (folder / fmt::format("{}-{}-{:g}.yaml", MakerOf(curve, plan), resource_.name, plan.spent.front())).string();
+      const std::string spent =
+          resource_.per_weight ? fmt::format("{:g}", plan.spent.front()) : fmt::format("{:.0f}", plan.spent.front());
+      plan.file = (folder / fmt::format("{}-{}-{}.yaml", MakerOf(curve, plan), resource_.name, spent)).string();
       WriteFileAtomically(place / plan.file, DumpPlan(plan.plan));
     }
   }

@@ -46,11 +46,12 @@ void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices) {
   }
 }
 
+bool CountsNats(const std::string& metric) {
+  return metric == "posterior" || metric == "measured" || metric == "predictive" || metric == "compensated";
+}
+
 std::string RiseUnit(const std::string& metric) {
-  for (const char* in_nats : {"posterior", "measured", "predictive", "compensated"}) {
-    if (metric == in_nats) return "nats per sample";
-  }
-  return "as " + metric + " counts";
+  return CountsNats(metric) ? "nats per sample" : "as " + metric + " counts";
 }
 
 std::string BitsText(const std::vector<int>& bits) {

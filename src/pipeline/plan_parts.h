@@ -21,6 +21,8 @@ namespace bitplan::pipeline {
 [[nodiscard]] std::vector<LevelChoice> ChoicesOf(const Plan& plan);
 void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices);
 
+// Whether the loss rises of a sensitivity metric are nats per sample.
+[[nodiscard]] bool CountsNats(const std::string& metric);
 // What the loss rises of a sensitivity metric count: "nats per sample", or "as hawq counts" of a peer's.
 [[nodiscard]] std::string RiseUnit(const std::string& metric);
 

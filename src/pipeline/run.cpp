@@ -8,6 +8,7 @@
 #include "bitplan/io/plan.h"
 #include "bitplan/ptq/apply.h"
 #include "pipeline/drop_search.h"
+#include "pipeline/plan_parts.h"
 #include "pipeline/run_page.h"
 #include "pipeline/stage_chain.h"
 
@@ -92,18 +93,19 @@ bool SameFile(const std::filesystem::path& one, const std::filesystem::path& oth
 void RefreshAchieved(StageChain& chain, Plan& plan) {
   std::vector<int> bits;
   for (const auto& layer : plan.layers) bits.push_back(layer.bits);
-  auto achieved = chain.Achieved(bits, chain.PredictedLossRise(bits, plan.allocator));
+  const double rise = chain.PredictedLossRise(bits, plan.allocator) + chain.ActivationRise(ActivationBitsOf(plan));
+  auto achieved = chain.Achieved(bits, rise);
   if (achieved.predicted_loss_rise == plan.achieved.predicted_loss_rise &&
       achieved.average_bits == plan.achieved.average_bits) {
     achieved.optimality_gap = plan.achieved.optimality_gap;
   } else {
     for (auto& layer : plan.layers) layer.confidence = -1.0;
-    plan.drop.reset();
   }
   plan.achieved = achieved;
   chain.StateResources(plan);
   plan.left_in_float = chain.FloatPart(plan.layers);
   plan.guard.reset();  // it was about what was measured then
+  if (plan.drop && plan.drop->sha256 != CodesKey(plan)) plan.drop.reset();
 }
 
 // A plan that is written and measured is not lost for want of a page about it.
@@ -126,8 +128,11 @@ Plan Drafted(StageChain& chain, RunReport& report, ProgressSink& progress) {
   report = Report(chain, solution);
   Plan draft = chain.Draft(solution);
   if (!searched) return draft;
-  draft.drop = searched->drop;
   draft.quantizer = searched->quantizer;  // with the corrections that were chosen in the search
+  draft.drop = searched->drop;
+  if (draft.drop->sha256 != CodesKey(draft)) {
+    throw Error(ErrorKind::kInternal, "the plan is not the one that was found within the drop");
+  }
   chain.Follow(draft);
   return draft;
 }

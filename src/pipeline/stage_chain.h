@@ -127,6 +127,8 @@ class StageChain {
   [[nodiscard]] Solution SolvePairs(const AllocateOptions& options);
   // Measured together with the table of weights by a metric that does both in one pass.
   [[nodiscard]] ActivationRises ActivationTable();
+  // Bytes that are live at most with every layer that is planned reading at this width.
+  [[nodiscard]] std::int64_t PeakAt(int activation_bits);
   // What of the network's activations is live at once.
   [[nodiscard]] const ActivationTimeline& Timeline();
   // The answer of `options.allocator` at `options.budget`, by the table that it is defined by, and how long it took. Of
@@ -150,6 +152,8 @@ class StageChain {
   [[nodiscard]] LeftInFloat FloatPart(const std::vector<PlanLayer>& layers);
   // By the recipe's table, or by the one that an allocator of that name is defined by.
   [[nodiscard]] double PredictedLossRise(const std::vector<int>& bits, const std::string& allocator = {});
+  // What the widths of activations are predicted to cost, where the recipe has several and so prices them; else 0.
+  [[nodiscard]] double ActivationRise(const std::vector<int>& activation_bits);
   // Grids and ranges that the quantizer makes of the file's: at 0 and 1 bits there is only one grid.
   void RefreshChoices(Plan& plan);
 

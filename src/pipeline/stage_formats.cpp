@@ -86,6 +86,7 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
   ChoiceProblem problem;
   std::int64_t weights = 0;
   for (std::size_t l = 0; l < table.units.size(); ++l) weights += fixed[l] > 8 ? 0 : table.units[l].weights;
+  const std::vector<bool> rounded = RoundedTensors(table, rises, fixed);
   PeakLimits peaks;
   limit_of.clear();
   for (std::size_t r = 0; r < options.budget.limits.size(); ++r) {
@@ -98,7 +99,7 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
   for (std::size_t r = 0; r < options.budget.limits.size(); ++r) {
     const Limit& limit = options.budget.limits[r];
     if (limit.resource.get().kind != ResourceKind::kPeak) continue;
-    peaks = PeakLimitsOf(*timeline, RoundedTensors(table, rises, fixed), rises.widths.back(), limit);
+    peaks = PeakLimitsOf(*timeline, rounded, rises.widths.back(), limit);
     problem.limits.insert(problem.limits.end(), peaks.limits.begin(), peaks.limits.end());
     limit_of.insert(limit_of.end(), peaks.limits.size(), r);
   }
@@ -117,7 +118,7 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
       for (std::size_t a = 0; a < rises.widths.size(); ++a) {
         Choice choice{.format = {left_alone ? kFloatBits : bits, rises.widths[a]}, .part = static_cast<int>(a)};
         if (!left_alone) choice.loss_rise = table.loss_rise[l][k];
-        choice.loss_rise += rises.loss_rise[l][a];
+        if (rounded[tensor]) choice.loss_rise += rises.loss_rise[l][a];
         Unit priced = table.units[l];
         if (table.units[l].macs > 0) priced.activation_bits = rises.widths[a];  // what is looked up is not rounded
         for (const Limit& limit : options.budget.limits) {
@@ -146,9 +147,12 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
 }  // namespace
 
 std::string StageChain::ActivationsInput() {
-  return Sha256OfParts({"activations/2", ModelInput(), DataHash(false), Section("sensitivity"),
+  // What is measured together with the weights hangs on how they are rounded.
+  const auto& options = recipe_.sensitivity;
+  const bool with_weights = FindSensitivityMetric(options.metric).takes_activations && options.coherence;
+  return Sha256OfParts({"activations/3", ModelInput(), DataHash(false), Section("sensitivity"),
                         recipe_.quantizer.activation_range, BitsText(recipe_.allocate.activation_bits),
-                        CalibrationSeed()});
+                        CalibrationSeed(), with_weights ? FitsInput() + " " + BitsText(Widths()) : std::string()});
 }
 
 StageRecord StageChain::KeepActivations(const ActivationRises& rises) {
@@ -169,11 +173,34 @@ ActivationRises StageChain::ActivationTable() {
 }
 
 StageChain::PairProblem StageChain::Pairs(const AllocateOptions& options) {
-  const auto& table = MeasuredTable(MetricOf(FindAllocator(options.allocator)), recipe_.posterior.estimator).problem;
+  const std::string metric = MetricOf(FindAllocator(options.allocator));
+  if (!CountsNats(metric)) {
+    throw Error(ErrorKind::kUsage,
+                "the metric " + metric +
+                    " does not count nats, so what it says of weights and what widths of activations "
+                    "cost cannot be added: set sensitivity.metric to posterior, and "
+                    "allocate.allocator to exact, or give one activation width");
+  }
+  const auto& table = MeasuredTable(metric, recipe_.posterior.estimator).problem;
   const bool peaks = options.budget.Find(ActivationMemory()) != nullptr;
   PairProblem pairs;
   pairs.problem = PairsOf(table, ActivationTable(), options, peaks ? &Timeline() : nullptr, pairs.limit_of);
   return pairs;
+}
+
+double StageChain::ActivationRise(const std::vector<int>& activation_bits) {
+  if (recipe_.allocate.activation_bits.size() < 2) return 0.0;
+  const ActivationRises rises = ActivationTable();
+  std::vector<bool> counted(activation_bits.size(), false);
+  double sum = 0.0;
+  for (std::size_t l = 0; l < activation_bits.size(); ++l) {
+    const std::size_t tensor = rises.tensors[l];
+    const auto width = std::find(rises.widths.begin(), rises.widths.end(), activation_bits[l]);
+    if (width == rises.widths.end() || counted[tensor]) continue;
+    counted[tensor] = true;
+    sum += rises.loss_rise[tensor][static_cast<std::size_t>(width - rises.widths.begin())];
+  }
+  return sum;
 }
 
 Solution StageChain::SolvePairs(const AllocateOptions& options) {

@@ -136,6 +136,7 @@ void StageChain::Guard(Plan& plan) {
     plan.allocator = allocate.allocator;
     plan.allocator_options.clear();
     plan.achieved = Achieved(uniform, PredictedLossRise(uniform));
+    plan.drop.reset();
     for (std::size_t i = 0; i < uniform.size(); ++i) {
       plan.layers[i].bits = uniform[i];
       plan.layers[i].confidence = -1.0;
@@ -236,8 +237,8 @@ PlanMeasurement StageChain::MeasureDraft(const Plan& plan, bool& reused) {
 }
 
 PlanMeasurement StageChain::MeasureOnCalibration(const Plan& plan, std::int64_t choosing, bool& reused) {
-  const auto input =
-      Sha256OfParts({"calibration-measure/1", ApplyInput(plan), DataHash(false), std::to_string(choosing)});
+  const auto input = Sha256OfParts(
+      {"calibration-measure/1", ApplyInput(plan), DataHash(false), std::to_string(choosing), Section("verify")});
   return Kept(input, reused, [&] {
     PlanMeasurement measured;
     followed_activations_ = ActivationBitsOf(plan);
@@ -249,7 +250,8 @@ PlanMeasurement StageChain::MeasureOnCalibration(const Plan& plan, std::int64_t 
 
 SplitMeasurement StageChain::FloatOnCalibration() {
   bool reused = false;
-  const auto input = Sha256OfParts({"calibration-float/1", ModelInput(), DataHash(false), CalibrationSeed()});
+  const auto input =
+      Sha256OfParts({"calibration-float/1", ModelInput(), DataHash(false), CalibrationSeed(), Section("verify")});
   return Kept(input, reused,
               [&] {
                 PlanMeasurement measured;

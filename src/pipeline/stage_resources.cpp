@@ -25,15 +25,19 @@ bool IsExcluded(const Layer& layer, const AllocateOptions& options) {
                      [&](const std::string& pattern) { return MatchesPattern(layer.name, pattern); });
 }
 
+// This width for all that planned layers read.
+std::vector<int> ActivationsAt(const bitplan::Network& network, const AllocateOptions& options, int width) {
+  std::vector<int> bits;
+  for (const Layer& layer : network.layers) {
+    bits.push_back(layer.multiplies() && !IsExcluded(layer, options) ? width : kFloatBits);
+  }
+  return bits;
+}
+
 // The least widths of what layers read that the options allow.
 std::vector<int> NarrowestActivations(const bitplan::Network& network, const AllocateOptions& options) {
   const auto& asked = options.activation_bits;
-  const int narrowest = asked.empty() ? kFloatBits : *std::min_element(asked.begin(), asked.end());
-  std::vector<int> bits;
-  for (const Layer& layer : network.layers) {
-    bits.push_back(layer.multiplies() && !IsExcluded(layer, options) ? narrowest : kFloatBits);
-  }
-  return bits;
+  return ActivationsAt(network, options, asked.empty() ? kFloatBits : *std::min_element(asked.begin(), asked.end()));
 }
 
 std::string TooManyLive(const bitplan::Network& network, const ActivationTimeline& timeline,
@@ -69,6 +73,10 @@ std::string TooManyLive(const bitplan::Network& network, const ActivationTimelin
 const ActivationTimeline& StageChain::Timeline() {
   if (!timeline_) timeline_ = FindActivationTimeline(Model());
   return *timeline_;
+}
+
+std::int64_t StageChain::PeakAt(int activation_bits) {
+  return PeakActivationBytes(Timeline(), ActivationsAt(Model(), recipe_.allocate, activation_bits));
 }
 
 const std::vector<LatencyRow>& StageChain::LatencyRows() {

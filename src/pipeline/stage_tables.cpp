@@ -170,8 +170,8 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
     auto activation_widths = recipe_.allocate.activation_bits;
     std::sort(activation_widths.begin(), activation_widths.end());
     std::optional<ActivationMeter> activations;  // in the same passes, where nobody has measured them yet
-    if (activation_widths.size() > 1 && known.takes_activations && inputs.options.coherence &&
-        inputs.options.samples > 0 && !folder_.Find("activations", ActivationsInput())) {
+    if (activation_widths.size() > 1 && metric == recipe_.sensitivity.metric && known.takes_activations &&
+        inputs.options.coherence && inputs.options.samples > 0 && !folder_.Find("activations", ActivationsInput())) {
       activations.emplace(inputs, activation_widths, recipe_.quantizer.activation_range);
       inputs.activations = &*activations;
     }

@@ -134,12 +134,13 @@ void ActivationSample::Add(const torch::Tensor& activations) {
   const auto least = flat.min().item<float>(), most = flat.max().item<float>();
   low = std::isnan(least) ? least : std::min(low, least);
   high = std::isnan(most) ? most : std::max(high, most);
-  const std::int64_t step = std::max<std::int64_t>(1, (flat.size(0) + most_values - 1) / most_values);
+  const auto kept = [&] { return (values.defined() ? values.size(0) : 0) + (flat.size(0) + step - 1) / step; };
+  while (kept() > most_values) {
+    step *= 2;
+    if (values.defined()) values = values.slice(0, 0, values.size(0), 2).clone();
+  }
   const torch::Tensor some = flat.slice(0, 0, flat.size(0), step);
   values = values.defined() ? torch::cat({values, some}) : some.clone();
-  if (values.size(0) > most_values) {
-    values = values.slice(0, 0, values.size(0), (values.size(0) + most_values - 1) / most_values).clone();
-  }
 }
 
 AffineQuantizer FitActivation(const ActivationSample& sample, int bits, const std::string& range) {

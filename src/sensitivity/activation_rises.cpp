@@ -32,9 +32,16 @@ ActivationMeter::ActivationMeter(const SensitivityInputs& inputs, const std::vec
 TapHandlers ActivationMeter::Handlers() {
   TapHandlers handlers;
   handlers.on_layer_input = [this](std::size_t layer, const torch::Tensor& input) {
-    if (tensors_[layer] != layer || !input.is_floating_point()) return;            // rows of an embedding are looked up
-    if (!input.requires_grad() && input.is_leaf()) input.set_requires_grad(true);  // the images themselves
-    reads_.push_back({layer, input});
+    if (!input.is_floating_point()) return;  // rows of an embedding are looked up
+    const auto same = [&](const Read& read) {
+      return read.values.unsafeGetTensorImpl() == input.unsafeGetTensorImpl();
+    };
+    if (std::any_of(reads_.begin(), reads_.end(), same)) return;  // several layers read it, or one twice
+    if (torch::GradMode::is_enabled() && !input.requires_grad() && input.is_leaf()) {
+      input.set_requires_grad(true);  // the images themselves, or a tensor of the model
+      flagged_.push_back(input);
+    }
+    reads_.push_back({tensors_[layer], input});
   };
   return handlers;
 }
@@ -44,7 +51,8 @@ void ActivationMeter::FitWidths() {
   const torch::jit::Module& module = inputs_.network.module;
   RandomStream draws(inputs_.seed, "sensitivity/activation-ranges");
   const torch::Tensor index = DrawSamples(inputs_.train, kActivationRanges, draws);
-  std::vector<ActivationSample> samples(tensors_.size(), ActivationSample{.values = {}, .most_values = kRangeValues});
+  std::vector<ActivationSample> samples(tensors_.size(),
+                                        ActivationSample{.values = {}, .most_values = kRangeValues, .step = 1});
   Watch();
   for (std::int64_t begin = 0; begin < index.size(0); begin += kSketchBatch) {
     ThrowIfInterrupted();
@@ -78,6 +86,8 @@ void ActivationMeter::Add(const std::vector<torch::Tensor>& gradients, std::int6
     for (std::size_t a = 0; a < widths; ++a) dots[layer * widths + a] += of_widths[a];
   }
   taken_.clear();
+  for (torch::Tensor& leaf : flagged_) leaf.set_requires_grad(false);
+  flagged_.clear();
   if (!std::all_of(dots.begin(), dots.end(), [](double dot) { return std::isfinite(dot); })) {
     throw Error(ErrorKind::kData, "sensitivity of activations: a gradient is not finite on training images");
   }
@@ -114,8 +124,10 @@ ActivationRises ActivationMeter::Finish(const std::vector<int>& weight_widths) {
       for (std::size_t a = 0; a < widths; ++a) {
         const double sum = products_[(l * weight_widths.size() + k) * widths + a];
         const double square = spread_[(l * weight_widths.size() + k) * widths + a];
-        const double error = std::sqrt(std::max(0.0, square - sum * sum / static_cast<double>(batches_)));
-        if (std::abs(sum) > kErrors * error) table[k][a] = sum / images;
+        const auto batches = static_cast<double>(batches_);
+        if (batches_ < 2) continue;
+        const double spread = std::max(0.0, square - sum * sum / batches) * batches / (batches - 1.0);
+        if (std::abs(sum) > kErrors * std::sqrt(spread)) table[k][a] = sum / images;
       }
     }
   }
@@ -127,7 +139,11 @@ ActivationRises MeasureActivationRises(const SensitivityInputs& inputs, const st
   const GradientScope scope(inputs.network);
   ActivationMeter meter(inputs, widths, range);
   SketchDraws draws(inputs);
-  if (draws.samples() == 0) throw Error(ErrorKind::kData, "sensitivity of activations: there are no training images");
+  if (draws.samples() == 0) {
+    throw Error(ErrorKind::kUsage,
+                "sensitivity of activations: sensitivity.samples is 0, or there are no training "
+                "images");
+  }
   progress.Begin("sensitivity of activations", draws.samples(), "images");
   meter.Watch();
   for (std::int64_t begin = 0; begin < draws.samples(); begin += kSketchBatch) {

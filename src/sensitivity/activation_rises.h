@@ -50,7 +50,7 @@ class ActivationMeter {
 
  private:
   struct Read {
-    std::size_t layer;
+    std::size_t layer;  // the first one that reads the tensor
     torch::Tensor values;
   };
   [[nodiscard]] TapHandlers Handlers();
@@ -63,6 +63,7 @@ class ActivationMeter {
   std::vector<std::vector<AffineQuantizer>> quantizers_;  // [layers][widths]; empty but for first readers
   std::unique_ptr<Tap> tap_;
   std::vector<Read> reads_, taken_;
+  std::vector<torch::Tensor> flagged_;  // leaves that record gradients for this minibatch alone
   std::int64_t images_ = 0, batches_ = 0;
   std::vector<double> squares_;            // [layers][widths] sums of (g . da)^2
   std::vector<double> products_, spread_;  // [layers][weight widths][widths] sums of (g . dw)(g . da), and its square

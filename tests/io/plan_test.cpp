@@ -46,7 +46,7 @@ TEST_CASE("range and confidence of a layer, and what guard and drop search found
   plan.layers[0].confidence = 0.9375;
   plan.guard = PlanGuard{"mnist/calibration", 0.25, 0.125, "random-bits"};
   CHECK_FALSE(plan.drop);
-  plan.drop = PlanDrop{0.005, "bytes", "mnist/calibration", 2500, 0.001, 0.004, 3};
+  plan.drop = PlanDrop{0.005, "bytes", "mnist/calibration", 2500, 0.001, 0.004, 3, "ab12"};
   CHECK_FALSE(plan.calibration);
   plan.calibration = PlanCalibration{500, "training"};
   const std::string text = DumpPlan(plan);
@@ -70,6 +70,7 @@ TEST_CASE("range and confidence of a layer, and what guard and drop search found
   CHECK(read.drop->smallest == "bytes");
   CHECK(read.drop->upper95 == 0.004);
   CHECK(read.drop->plans == 3);
+  CHECK(read.drop->sha256 == "ab12");
   CHECK_THROWS_WITH(ParsePlan(Replaced(text, "range: output", "range: auto"), "plan.yaml"),
                     ContainsSubstring("layers[0].range"));
 }

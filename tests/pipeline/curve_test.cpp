@@ -108,6 +108,15 @@ TEST_CASE("the smallest plan within a drop keeps it on images without a part in 
   CHECK(report.plan.achieved.average_bits < 8.0);
   CHECK(DumpPlan(ParsePlan(ReadFile(folder.path / "out/plan.yaml", "plan"), "plan.yaml")) == DumpPlan(report.plan));
   for (const auto& stage : pipeline::Run(SharedOptions(folder, asked), SilentSink()).stages) CHECK(stage.reused);
+  // Verified again it still claims that; rounded otherwise, it does not.
+  pipeline::VerifyPlanOptions again;
+  again.recipe = SharedOptions(folder, asked);
+  CHECK(pipeline::Verify(again, SilentSink()).plan.drop);
+  std::string other = ReadFile(folder.path / "out/plan.yaml", "plan");
+  other.replace(other.find("rounding: compensated"), 21, "rounding: nearest");
+  WriteFileAtomically(folder.path / "nearest.yaml", other);
+  again.plan = folder.path / "nearest.yaml";
+  CHECK(!pipeline::Verify(again, SilentSink()).plan.drop);
   // More may be lost: fewer bits, or as many.
   const auto careless =
       pipeline::Run(SharedOptions(folder, {"allocate.budget.drop=25", "data.calibration=1000"}), SilentSink());
@@ -127,6 +136,52 @@ TEST_CASE("the smallest plan within a drop keeps it on images without a part in 
   verify.recipe = SharedOptions(folder, asked);
   verify.plan = folder.path / "edited.yaml";
   CHECK(!pipeline::Verify(verify, SilentSink()).plan.drop);
+}
+
+TEST_CASE("pairs within a drop: what was predicted for both stays when the plan is verified, also beside exclusions") {
+  const Folder folder;
+  PrepareShared(folder, 2000);
+  const std::vector<std::string> asked = {"allocate.budget={drop: 20, smallest: activation_bytes}",
+                                          "allocate.activation_bits=[2, 4, 8]", "allocate.exclude=[a]",
+                                          "data.calibration=1000"};
+  const auto made = pipeline::Run(SharedOptions(folder, asked), SilentSink());
+  REQUIRE(made.plan.drop);
+  CHECK(made.plan.drop->smallest == "activation_bytes");
+  CHECK(made.plan.drop->upper95 <= 0.2);
+  pipeline::VerifyPlanOptions verify;
+  verify.recipe = SharedOptions(folder, asked);
+  const auto again = pipeline::Verify(verify, SilentSink());
+  CHECK(again.plan.drop);
+  CHECK(again.plan.achieved.predicted_loss_rise == made.plan.achieved.predicted_loss_rise);
+  // Fewer bits for what one tensor holds: predicted to cost more, and the drop is no longer claimed.
+  std::string text = ReadFile(folder.path / "out/plan.yaml", "plan");
+  const auto fc = text.find("name: fc,");
+  const auto at = text.find("activation_bits: ", fc) + std::string("activation_bits: ").size();
+  const bool wide = text[at] != '2';
+  text[at] = wide ? '2' : '8';
+  WriteFileAtomically(folder.path / "edited.yaml", text);
+  verify.plan = folder.path / "edited.yaml";
+  const auto edited = pipeline::Verify(verify, SilentSink());
+  CHECK(!edited.plan.drop);
+  CHECK((edited.plan.achieved.predicted_loss_rise > made.plan.achieved.predicted_loss_rise) == wide);
+  const auto curve = pipeline::MeasureCurve(
+      SharedOptions(folder, {"allocate.budget={smallest: activation_bytes}", "allocate.activation_bits=[2, 4, 8]",
+                             "allocate.exclude=[a]", "curve.points=3"}),
+      SilentSink());
+  CHECK(curve.curve.plans.size() >= 2);
+}
+
+TEST_CASE("a table that does not count nats is not added to what activations cost") {
+  const Folder folder;
+  PrepareShared(folder);
+  for (const char* other : {"sensitivity.metric=gradient", "allocate.allocator=hawq"}) {
+    try {
+      (void)pipeline::Allocate(SharedOptions(folder, {"allocate.activation_bits=[4, 8]", other}), SilentSink());
+      FAIL(other);
+    } catch (const Error& error) {
+      CHECK_THAT(error.what(), ContainsSubstring("does not count nats"));
+    }
+  }
 }
 
 TEST_CASE("a drop that no plan surely keeps, and one without images to judge by, are one line each") {

@@ -89,6 +89,11 @@ TEST_CASE("a sample of activations knows the ends of everything that it was give
   CHECK(sample.high == 9.0F);
   CHECK(sample.values.size(0) <= sample.most_values);
   CHECK(sample.values.size(0) > sample.most_values / 8);
+  // Of every part alike, not mostly of the last ones.
+  for (int part = 0; part < 4; ++part) {
+    const auto kept = sample.values.eq(0.25F * static_cast<float>(part + 1)).sum().item<std::int64_t>();
+    CHECK(kept > 0.2 * static_cast<double>(sample.values.size(0)));
+  }
 }
 
 TEST_CASE("activations of zeros keep a quantizer, those that are not finite are refused") {

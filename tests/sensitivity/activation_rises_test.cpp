@@ -110,5 +110,39 @@ TEST_CASE("weights and activations in one pass have the rises of two, and what t
   CHECK(rises.together[0][0][0] > 0.0);
 }
 
+TEST_CASE("a layer that reads one tensor twice does not count it twice, and a tensor of the model keeps its flag") {
+  const auto network_of = [](const std::string& body) {
+    torch::manual_seed(4);
+    torch::jit::Module module("Test");
+    module.register_parameter("w", torch::randn({4, 6}) * 0.5, false);
+    module.register_buffer("rows", torch::randn({1, 6}));
+    module.register_attribute("training", c10::BoolType::get(), false);
+    module.define("def forward(self, x):\n" + body);
+    return DescribeNetwork(module, "twice", {6});
+  };
+  const Network once = network_of("  return torch.linear(x, self.w) * 2.0\n");
+  const Network twice = network_of("  return torch.linear(x, self.w) + torch.linear(x, self.w)\n");
+  const Network own = network_of("  return torch.linear(x, self.w) + torch.linear(self.rows, self.w)\n");
+  const Dataset data = testing::RandomImages(once, 512);
+  const Normalizer normalizer{DataOptions{}};
+  const QuantizerOptions quantizer;
+  SensitivityOptions options;
+  options.samples = 512;
+  const auto rise = [&](const Network& network) {
+    const SensitivityInputs inputs{.network = network,
+                                   .posterior = nullptr,
+                                   .train = data,
+                                   .normalizer = normalizer,
+                                   .quantizer = quantizer,
+                                   .options = options,
+                                   .widths = {4},
+                                   .seed = 1};
+    return MeasureActivationRises(inputs, {2, 4}, "mse", SilentSink()).loss_rise[0][0];
+  };
+  CHECK(rise(twice) == Approx(rise(once)).epsilon(1e-3));
+  CHECK(rise(own) > 0.0);
+  CHECK(!GetTensor(own.module, "rows").requires_grad());
+}
+
 }  // namespace
 }  // namespace bitplan

@@ -80,7 +80,7 @@ struct PlanGuard {
 // `allocate.budget.drop`: the smallest plan found that surely loses no more than was asked. Its budget is what the
 // search found. The first third of the calibration images chose the plans that were measured, and corrections; the rest
 // held them against the bound, the largest first, until one failed. So the bound holds with 95 % confidence for the
-// plan, however many were measured. Shares of samples.
+// plan, however many were measured: for the network whose codes `sha256` names. Shares of samples.
 struct PlanDrop {
   double at_most = 0.0;     // asked for
   std::string smallest;     // name of the resource
@@ -89,6 +89,7 @@ struct PlanDrop {
   double value = 0.0;       // what the plan loses there
   double upper95 = 0.0;     // one-sided, of the drop (core/statistics.h)
   std::int64_t plans = 0;   // how many were measured
+  std::string sha256{};     // of what the codes of the confirmed network follow from, as the plan states it
 };
 
 // The images that corrections and the guard choose on.

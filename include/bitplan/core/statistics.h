@@ -27,9 +27,10 @@ namespace bitplan {
                                              const std::vector<double>& possible, int resamples, RandomStream stream);
 
 // The one-sided 95 % upper bound of a drop in accuracy, as a share: `lost` of `samples` are right in float alone,
-// `gained` in the other network alone. Wald's interval with half a sample more in each of the four cells, whose
-// coverage is near 95 % where few samples differ or none (Agresti and Min, Simple improved confidence intervals for
-// comparing matched proportions, Statistics in Medicine 24, 2005). samples >= 1.
+// `gained` in the other network alone. The score bound of the difference of two counts, with half a count more for
+// continuity: (b - c + z^2/2 + z sqrt(b + c + z^2/4)) / n, b = lost + 1/2. Without gained samples it is Wilson's bound
+// of a small share. A true drop lies above it in at most 5 of 100 samples also where very few samples differ, where
+// Wald's bound, with or without counts added to all cells, is below it in up to 18. samples >= 1.
 [[nodiscard]] double DropUpperBound(std::int64_t lost, std::int64_t gained, std::int64_t samples);
 
 // The mean of a - b over the same samples, with its 95 % interval by Student's t. Equally long, at least two entries.

@@ -35,6 +35,7 @@ struct ActivationSample {
   torch::Tensor values;  // float32 [n]; undefined until something was added
 
   std::int64_t most_values = std::int64_t{1} << 18;
+  std::int64_t step = 1;  // between values that are kept; the same for all calls, and doubled as they become too many
 
   // A share of `values`, at equal distances, is kept: at most `most_values` in all, over several calls too.
   void Add(const torch::Tensor& activations);
