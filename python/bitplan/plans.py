@@ -195,6 +195,10 @@ class Plan:
         lines = [("average bits", f"{self.average_bits:.3f} ({self.average_bits_with_overhead:.3f} with scales)"),
                  ("planned layers", f"{self.stored_bytes:,} bytes ({self.compression:.1f} times smaller)"),
                  ("predicted rise", f"{self.predicted_rise:.3g} nats per sample")]
+        bound = self.drop_bound
+        if bound:
+            lines.append(("drop bound", f"{100 * bound['at_most']:g} points, 95 % sure: at most "
+                                        f"{100 * bound['upper95']:.2f} on {bound['images']:,} calibration samples"))
         if self._measured and "task" in self._measured:
             lines += [("measured on", f"{self._measured['samples']:,} samples, task {self._measured['task']}")]
             for name in ("float", "quantized"):

@@ -58,7 +58,10 @@ std::string Certificate(const AllocationProblem& problem, const ConstrainedProbl
   return fmt::format("budget {} {} cannot be met: the cheapest plan needs {}; {}{}{}raise the budget to {}",
                      budget.limits[limit].value, resource.words, needed, blocking,
                      fixed_cost > 0 && constrained.pinned ? "loosen allocate.pins, " : "",
-                     narrowest > 0 ? "allow narrower widths in allocate.bits or " : "", needed);
+                     resource.kind == ResourceKind::kTimed ? "allow other widths in allocate.bits or "
+                     : narrowest > 0                       ? "allow narrower widths in allocate.bits or "
+                                                           : "",
+                     needed);
 }
 
 void CheckBudgetValues(const Budget& budget) {

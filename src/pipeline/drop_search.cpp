@@ -11,7 +11,6 @@
 #include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/statistics.h"
-#include "pipeline/checks.h"
 #include "pipeline/front.h"
 #include "pipeline/plan_parts.h"
 
@@ -19,9 +18,9 @@ namespace bitplan::pipeline {
 namespace {
 
 constexpr int kMostPlans = 5;         // that are quantized and measured
+constexpr int kBracketing = 3;        // of them to find the boundary
 constexpr int kBudgets = 129;         // at 1 to 8 bits a step is 1.6 %
 constexpr double kNearEnough = 1.05;  // ratio of what two plans take between which nothing is looked for
-constexpr double kEasily = 0.6;       // of the bound: a plan that keeps it easily
 constexpr std::int64_t kFewestImages = 200;
 
 // What a plan loses on some of the calibration images, in images and as a share of them.
@@ -155,11 +154,11 @@ class DropSearch {
   [[nodiscard]] bool Holds(const Tried& tried) const { return tried.choosing.UpperOn(confirming()) <= bound_; }
 
   // Brackets the smallest plan that is expected to keep the bound, by the images that choose. What is lost is taken to
-  // grow as the predicted rise does. The last plan is one that keeps it easily, where there is none yet.
+  // grow as the predicted rise does. The plans that are left are for the way back, should it fail on the other images.
   void Search() {
     Place below = -1, above = last() + 1;  // taken to fail, taken to hold
     double rise = 2.0 * bound_;            // of the first plan
-    while (static_cast<int>(tried_.size()) < kMostPlans - 1 && above - below > 1) {
+    while (static_cast<int>(tried_.size()) < kBracketing && above - below > 1) {
       Place place = Predicted(rise, below, above);
       if (above <= last() && below >= 0 && (place == below + 1 || place == above - 1)) {
         place = below + (above - below) / 2;
@@ -178,21 +177,15 @@ class DropSearch {
       rise = tried.point.solution.predicted_loss_rise * std::max(ratio, 1.0 / 16.0) * (holds ? 0.95 : 0.85);
       if (below >= 0 && above <= last() && BudgetAt(above) <= kNearEnough * BudgetAt(below)) break;
     }
-    AddCareful(below);
+    AddWidest();
     FillGaps();
   }
 
-  // Beyond `below` a plan of a quarter of the rise of the best that holds, or the widest plan where none does.
-  void AddCareful(Place below) {
-    double easily = 1.0, rise = 0.0;
-    for (const Tried& tried : tried_) {
-      easily = std::min(easily, tried.choosing.UpperOn(confirming()));
-      if (Holds(tried)) rise = std::max(rise, tried.point.solution.predicted_loss_rise);
-    }
-    if (easily <= kEasily * bound_) return;
-    Place place = rise > 0.0 ? Predicted(rise / 4.0, below, last() + 1) : last();
-    while (place < last() && !At(place)) ++place;
-    (void)Try(place);
+  // The order of tests begins with a plan of which the images that choose are sure by themselves. Where there is none
+  // it begins with the widest plan.
+  void AddWidest() {
+    const auto sure = [&](const Tried& tried) { return tried.choosing.upper() <= bound_; };
+    if (std::none_of(tried_.begin(), tried_.end(), sure)) (void)Try(last());
   }
 
   // What holds on the few images that choose may fail on the others: with the plans that are left the steps from the
@@ -233,10 +226,10 @@ class DropSearch {
     if (found != nullptr) return *found;
     throw Error(
         ErrorKind::kInfeasible,
-        fmt::format("no plan surely loses at most {:g} points on {}: that with {} {} may lose {:.2f}; ask for a "
-                    "larger allocate.budget.drop, or give more data.calibration than {}",
-                    100.0 * bound_, in_float_.data, resource_.words, FormatSpent(tried_.front().point),
-                    100.0 * tried_.front().confirming.upper(),
+        fmt::format("no plan surely loses at most {:g} points on {}: the widest of {} with {} {} may lose {:.2f}; ask "
+                    "for a larger allocate.budget.drop, or give more calibration images than {}",
+                    100.0 * bound_, in_float_.data, Counted(std::ssize(tried_), "measured plan"), resource_.words,
+                    FormatSpent(tried_.front().point), 100.0 * tried_.front().confirming.upper(),
                     Counted(static_cast<std::int64_t>(in_float_.correct.size()), "image")));
   }
 
@@ -255,10 +248,14 @@ class DropSearch {
 }  // namespace
 
 Plan SearchDrop(StageChain& chain, ProgressSink& progress) {
-  RequireClassification(chain.recipe(), "allocate.budget.drop");
+  const std::string& task = chain.recipe().data.task;
+  if (!task.empty()) {
+    throw Error(ErrorKind::kUsage, "allocate.budget.drop counts accuracy, and data.task is " + task +
+                                       ": limit average_bits, bytes or another resource");
+  }
   if (chain.CalibrationImages() < kFewestImages) {
     throw Error(ErrorKind::kUsage, fmt::format("allocate.budget.drop needs at least {} calibration images, and there "
-                                               "are {}; set data.calibration",
+                                               "are {}; give more, by data.calibration or data.calibration_images",
                                                kFewestImages, chain.CalibrationImages()));
   }
   return DropSearch(chain, progress).Run();

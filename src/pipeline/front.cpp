@@ -157,11 +157,13 @@ std::vector<FrontPoint> Front::Along(const std::vector<double>& budgets, const s
   for (const double budget : budgets) {
     try {
       FrontPoint point = At(budget, allocator);
+      if (allocator.empty()) least_feasible_ = std::min(least_feasible_, budget);
       const bool same = !points.empty() && points.back().solution.bits == point.solution.bits &&
                         points.back().solution.activation_bits == point.solution.activation_bits;
       if (!same) points.push_back(std::move(point));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kInfeasible) throw;
+      if (allocator.empty()) ++infeasible_;
     }
   }
   return points;

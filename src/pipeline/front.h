@@ -1,6 +1,7 @@
 // Plans at many budgets of one resource, by the recipe's allocator and within the recipe's other limits.
 #pragma once
 
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,9 @@ class Front {
 
   // Error(kInfeasible) where another limit of the recipe leaves no plan. `allocator`: another one than the recipe's.
   [[nodiscard]] FrontPoint At(double budget, const std::string& allocator = {});
+  // How many budgets Along has left out because another limit leaves them no plan, and the least with one.
+  [[nodiscard]] int infeasible() const { return infeasible_; }
+  [[nodiscard]] double least_feasible() const { return least_feasible_; }
   // At every budget, in their order. Budgets without a plan are left out, and so are those whose plan is the one
   // before.
   [[nodiscard]] std::vector<FrontPoint> Along(const std::vector<double>& budgets, const std::string& allocator = {});
@@ -49,6 +53,8 @@ class Front {
   const Resource& resource_;
   bool pairs_;
   double low_ = 0.0, high_ = 0.0;
+  int infeasible_ = 0;
+  double least_feasible_ = std::numeric_limits<double>::infinity();
 };
 
 }  // namespace bitplan::pipeline

@@ -63,6 +63,7 @@ class CurveMeasurer {
       plan.plan.verified = Verified(plan.plan, measured, reference);
       correct.push_back(measured.verify.correct);
     }
+    NotePlans(curve);
     curve.plans = std::move(plans_);
     Rank(curve, correct, chain_.recipe().verify.bootstrap, chain_.recipe().seed);
     chain_.folder().WriteTogether([&](const std::filesystem::path& place) {
@@ -103,6 +104,20 @@ class CurveMeasurer {
     std::vector<double> spent;
     for (const Resource* resource : resources_) spent.push_back(RoundedToDigits(Spent(plan, *resource), 12));
     return spent;
+  }
+
+  // What can hardly be right, and where the curve begins later than its resource allows.
+  void NotePlans(MeasuredCurve& curve) {
+    std::vector<NamedPlan> named;
+    for (const CurvePlan& plan : plans_) {
+      named.push_back(
+          {fmt::format("{} at {:g} {}", MakerOf(curve, plan), plan.spent.front(), resource_.words), plan.plan});
+    }
+    for (auto& note : OdditiesOfMany(named, chain_.Facts())) curve.notes.push_back(std::move(note));
+    if (front_.infeasible() > 0) {
+      curve.notes.push_back(fmt::format("below {:g} {} no plan keeps the recipe's other limits",
+                                        front_.least_feasible(), resource_.words));
+    }
   }
 
   // Plans with the same widths are measured once.

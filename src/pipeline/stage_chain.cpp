@@ -41,7 +41,8 @@ StageRecord StageChain::Ensure(const std::string& stage, const std::string& inpu
                                const std::vector<std::string>& files, const std::function<StageRecord()>& work) {
   ThrowIfInterrupted();
   if (const auto record = folder_.Find(stage, input)) {
-    statuses_.push_back({stage, true, record->seconds});
+    const auto known = [&](const StageStatus& status) { return status.name == stage; };
+    if (std::none_of(statuses_.begin(), statuses_.end(), known)) statuses_.push_back({stage, true, record->seconds});
     return *record;
   }
   const auto start = Clock::now();

@@ -144,8 +144,9 @@ std::string CurveHtml(const MeasuredCurve& curve) {
     activations = activations || layer.activation_bits <= 16;
   std::string html = fmt::format(
       "<style>{}</style><h1>{}: accuracy against {}</h1>\n<p>{}, plans by {}. Points were measured on {}, {}; bars are "
-      "paired 95 % intervals of the drop over images. Squares give all layers one width. Drag the red line or the "
-      "slider: the solver's plans between the points are predicted, not measured.</p>\n",
+      "paired 95 % intervals of the drop over images. Circles are the allocator's plans, squares give all "
+      "layers one width. Drag the red line or the slider: the solver's plans between the points are predicted, not "
+      "measured.</p>\n",
       kCurveStyle, HtmlText(curve.name), HtmlText(curve.resources.front()->words), HtmlText(curve.model),
       HtmlText(curve.allocator), HtmlText(curve.data), Counted(curve.samples, "sample"));
   for (const std::string& note : curve.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
@@ -153,7 +154,8 @@ std::string CurveHtml(const MeasuredCurve& curve) {
       "<p><label>Against <select id=axis></select></label></p>\n<svg id=chart viewBox=\"0 0 900 400\" role=img "
       "aria-label=\"accuracy of measured plans\"></svg>\n<p><label>Budget<br><input id=budget type=range min=0 "
       "step=1></label></p>\n<p><button id=save>Save this plan</button> as plan.yaml; <code>bitplan verify RECIPE "
-      "--plan plan.yaml</code> measures it.</p>\n<div class=columns><dl id=facts></dl>\n<div "
+      "--plan plan.yaml</code> measures it and writes the figures into the file.</p>\n<div class=columns><dl "
+      "id=facts></dl>\n<div "
       "class=scroll><table id=layers><thead><tr><th>layer</th><th>weights</th><th class=drawn>bits</th>";
   if (activations) html += "<th>activation bits</th>";
   html +=

@@ -74,9 +74,9 @@ function draw() {
         value >= 1000 ? value.toLocaleString('en', {notation: 'compact'}) : String(Number(value.toPrecision(3))));
   }
   svg('text', {x: (left + width - right) / 2, y: height - 8, 'text-anchor': 'middle'},
-      resource.words + ', ' + resource.unit);
+      resource.words === resource.unit ? resource.words : resource.words + ', ' + resource.unit);
   svg('line', {x1: left, x2: width - right, y1: y(page.float), y2: y(page.float), class: 'float'});
-  svg('text', {x: width - right, y: y(page.float) - 5, 'text-anchor': 'end'}, 'float ' + page.float.toFixed(2) + ' %');
+  svg('text', {x: left + 6, y: y(page.float) - 5}, 'float ' + page.float.toFixed(2) + ' %');
   for (const plan of page.measured) {
     const kind = plan.uniform ? 'uniform' : 'ours', at = x(plan.spent[r]);
     svg('line', {x1: at, x2: at, y1: y(plan.low), y2: y(plan.high), class: kind});

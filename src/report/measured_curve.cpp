@@ -64,7 +64,7 @@ void Rank(MeasuredCurve& curve, const std::vector<std::vector<std::uint8_t>>& co
 std::string CurveCsv(const MeasuredCurve& curve) {
   std::string text = "allocator";
   for (const Resource* resource : curve.resources) text += fmt::format(",{}", resource->name);
-  text += ",predicted_rise,accuracy,nll,drop,drop_low,drop_high,dominated_by,surely,plan\n";
+  text += ",predicted_rise,float_accuracy,accuracy,nll,drop,drop_low,drop_high,dominated_by,surely,plan,bits\n";
   for (const CurvePlan& plan : curve.plans) {
     text += MakerOf(curve, plan);
     for (std::size_t r = 0; r < plan.spent.size(); ++r) {
@@ -73,10 +73,15 @@ std::string CurveCsv(const MeasuredCurve& curve) {
     }
     const Verification& verified = *plan.plan.verified;
     const PairedComparison& drop = verified.accuracy_drop;
-    text += fmt::format(",{},{},{},{},{},{},{},{},{}\n", plan.plan.achieved.predicted_loss_rise,
-                        verified.quantized.accuracy, verified.quantized.nll, drop.drop, drop.ci_low, drop.ci_high,
-                        plan.dominated_by ? curve.plans[*plan.dominated_by].file : "",
-                        plan.dominated_by ? (plan.surely ? "yes" : "no") : "", plan.file);
+    std::string bits;  // with the width of activations behind a stroke
+    for (const PlanLayer& layer : plan.plan.layers) {
+      bits += fmt::format("{}{}", bits.empty() ? "" : " ", layer.bits);
+      if (layer.activation_bits <= 16) bits += fmt::format("/{}", layer.activation_bits);
+    }
+    text += fmt::format(",{},{},{},{},{},{},{},{},{},{},{}\n", plan.plan.achieved.predicted_loss_rise,
+                        verified.float_model.accuracy, verified.quantized.accuracy, verified.quantized.nll, drop.drop,
+                        drop.ci_low, drop.ci_high, plan.dominated_by ? curve.plans[*plan.dominated_by].file : "",
+                        plan.dominated_by ? (plan.surely ? "yes" : "no") : "", plan.file, bits);
   }
   return text;
 }

@@ -156,6 +156,11 @@ std::string RunPageHtml(const RunPage& page, const std::filesystem::path& plots)
   }
   html += Entry("correction",
                 fmt::format("batch norm {}, outputs {}", plan.quantizer.batch_norm, plan.quantizer.output_correction));
+  if (plan.drop) {
+    html += Entry("drop bound",
+                  fmt::format("{:g} points, 95 % sure: at most {:.2f} on {} of {}", 100.0 * plan.drop->at_most,
+                              100.0 * plan.drop->upper95, Counted(plan.drop->images, "image"), plan.drop->data));
+  }
   html += "</dl>\n";
   for (const std::string& note : page.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   if (plan.verified) html += Measured(*plan.verified);

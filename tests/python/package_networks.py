@@ -99,6 +99,7 @@ class Networks(Case):
         self.assertLessEqual(bound["upper95"], 0.08)
         self.assertIn("bytes", plan.record["budget"])
         self.assertLess(plan.average_bits, 8)
+        self.assertIn("drop bound", str(plan))
 
     def test_cnn_with_batch_norms_in_training_mode_from_arrays(self):
         train, test = pictures(900, 1), pictures(400, 2)
