@@ -232,6 +232,11 @@ std::string Text(const pipeline::RunReport& report) {
   text += fmt::format("average bits       {:.3f} ({:.3f} with scales and bit widths)\n", achieved.average_bits,
                       achieved.average_bits_with_overhead);
   for (const Limit& spent : SpentOnOthers(plan)) text += SpentText(spent);
+  if (plan.budget.limits.size() == 1) {  // of weights other lines say how much is spent
+    const Resource& only = plan.budget.limits.front().resource;
+    const bool stated = &only == &AverageBits() || &only == &StoredBytes() || only.kind != ResourceKind::kCounted;
+    if (!stated) text += SpentText({only, Spent(plan, only)});
+  }
   text += SizesText(plan, report.packed_bytes);
   text += OutsideText(plan);
   text += fmt::format("predicted rise     {:.4g} {}\n", achieved.predicted_loss_rise, scale);

@@ -163,7 +163,9 @@ std::vector<FrontPoint> Front::Along(const std::vector<double>& budgets, const s
       if (!same) points.push_back(std::move(point));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kInfeasible) throw;
-      if (allocator.empty()) ++infeasible_;
+      if (!allocator.empty()) continue;
+      ++infeasible_;
+      refusal_ = error.what();
     }
   }
   return points;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,8 @@ class Front {
   // How many budgets Along has left out because another limit leaves them no plan, and the least with one.
   [[nodiscard]] int infeasible() const { return infeasible_; }
   [[nodiscard]] double least_feasible() const { return least_feasible_; }
+  // Why the last of them had none.
+  [[nodiscard]] const std::string& refusal() const { return refusal_; }
   // At every budget, in their order. Budgets without a plan are left out, and so are those whose plan is the one
   // before.
   [[nodiscard]] std::vector<FrontPoint> Along(const std::vector<double>& budgets, const std::string& allocator = {});
@@ -54,6 +57,7 @@ class Front {
   bool pairs_;
   double low_ = 0.0, high_ = 0.0;
   int infeasible_ = 0;
+  std::string refusal_;
   double least_feasible_ = std::numeric_limits<double>::infinity();
 };
 

@@ -46,8 +46,9 @@ class CurveMeasurer {
           "no plan with one width for all layers is measured beside these: none fits the recipe, "
           "or each is among them");
     }
-    if (plans_.empty())
-      throw Error(ErrorKind::kInfeasible, "none of the curve's budgets can be met within the recipe's limits");
+    if (plans_.empty()) {
+      throw Error(ErrorKind::kInfeasible, "none of the curve's budgets can be met: " + front_.refusal());
+    }
     const auto reference = chain_.MeasureFloat();
     curve.data = reference.verify.data;
     curve.samples = static_cast<std::int64_t>(reference.verify.correct.size());
