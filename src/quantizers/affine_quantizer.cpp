@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <utility>
 
 #include "bitplan/core/error.h"
@@ -97,6 +98,18 @@ BITPLAN_VECTORIZED float DotOfErrors(const float* values, const float* gradient,
   return sum;
 }
 
+// Of every `step` places in a row one, now here, now there: equal distances would meet the same column of every picture
+// of a width that they share a factor with.
+torch::Tensor OneOfEvery(std::int64_t step, std::int64_t count) {
+  std::vector<std::int64_t> places;
+  for (std::int64_t begin = 0, i = 0; begin < count; begin += step, ++i) {
+    const std::uint64_t scattered = (static_cast<std::uint64_t>(i) * 2654435761U) & 0xFFFFFFFFU;
+    const std::int64_t place = begin + static_cast<std::int64_t>((scattered >> 8) % static_cast<std::uint64_t>(step));
+    if (place < count) places.push_back(place);
+  }
+  return torch::tensor(places, torch::kInt64);
+}
+
 }  // namespace
 
 torch::Tensor AffineQuantizer::Apply(const torch::Tensor& values) const {
@@ -139,7 +152,7 @@ void ActivationSample::Add(const torch::Tensor& activations) {
     step *= 2;
     if (values.defined()) values = values.slice(0, 0, values.size(0), 2).clone();
   }
-  const torch::Tensor some = flat.slice(0, 0, flat.size(0), step);
+  const torch::Tensor some = step == 1 ? flat : flat.index_select(0, OneOfEvery(step, flat.size(0)));
   values = values.defined() ? torch::cat({values, some}) : some.clone();
 }
 

@@ -96,6 +96,19 @@ TEST_CASE("a sample of activations knows the ends of everything that it was give
   }
 }
 
+TEST_CASE("a sample of pictures holds all of their columns, whatever share of the values is kept") {
+  ActivationSample sample;
+  sample.most_values = 4096;
+  const torch::Tensor columns = torch::arange(32, torch::kFloat32).expand({16, 16, 32, 32});
+  for (int part = 0; part < 8; ++part) sample.Add(columns);
+  for (int column = 0; column < 32; ++column) {
+    const auto kept = sample.values.eq(static_cast<float>(column)).sum().item<std::int64_t>();
+    INFO(column);
+    CHECK(kept > 0.02 * static_cast<double>(sample.values.size(0)));
+    CHECK(kept < 0.045 * static_cast<double>(sample.values.size(0)));
+  }
+}
+
 TEST_CASE("activations of zeros keep a quantizer, those that are not finite are refused") {
   const AffineQuantizer zeros = FitActivation(SampleOf(torch::zeros(100)), 8, "mse");
   CHECK(zeros.Apply(torch::zeros(3)).equal(torch::zeros(3)));
