@@ -119,4 +119,11 @@ void OnnxCall::NameParts(const OnnxValue& weight, const OnnxValue& bias) const {
   if (bias != nullptr && bias->constant() && IsMadeUp(bias->name) && !scope.empty()) bias->name = scope + ".bias";
 }
 
+std::optional<Sizes> AxesOf(const OnnxCall& call, std::int64_t since) {
+  if (call.opset() < since) return call.Ints("axes");
+  if (!call.Has(1)) return std::nullopt;
+  const torch::Tensor axes = call.ConstantIn(1).to(torch::kInt64).reshape({-1}).contiguous();
+  return Sizes(axes.data_ptr<std::int64_t>(), axes.data_ptr<std::int64_t>() + axes.numel());
+}
+
 }  // namespace bitplan::onnx_import

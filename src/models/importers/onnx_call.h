@@ -74,6 +74,9 @@ class OnnxCall {
 using OnnxTranslator = std::function<std::vector<OnnxValue>(const OnnxCall&)>;
 using OnnxTranslators = std::map<std::string, OnnxTranslator>;
 
+// Axes as an attribute or, since operator set `since`, as the second input.
+[[nodiscard]] std::optional<Sizes> AxesOf(const OnnxCall& call, std::int64_t since);
+
 // One function for every file of operators.
 void AddLayers(OnnxTranslators& all);
 void AddNorms(OnnxTranslators& all);
@@ -81,6 +84,7 @@ void AddActivations(OnnxTranslators& all);
 void AddElements(OnnxTranslators& all);
 void AddPools(OnnxTranslators& all);
 void AddShapes(OnnxTranslators& all);
+void AddParts(OnnxTranslators& all);
 void AddPlaces(OnnxTranslators& all);
 void AddReductions(OnnxTranslators& all);
 void AddRecurrent(OnnxTranslators& all);

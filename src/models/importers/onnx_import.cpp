@@ -31,7 +31,7 @@ constexpr std::int64_t kMostLive = std::int64_t{1} << 28;  // numbers of all val
 const OnnxTranslators& Translators() {
   static const OnnxTranslators all = [] {
     OnnxTranslators list;
-    for (const auto add : {AddLayers, AddNorms, AddActivations, AddElements, AddPools, AddShapes, AddPlaces,
+    for (const auto add : {AddLayers, AddNorms, AddActivations, AddElements, AddPools, AddShapes, AddParts, AddPlaces,
                            AddReductions, AddRecurrent, AddResize}) {
       add(list);
     }
