@@ -17,21 +17,34 @@ double DivergenceOf(const torch::jit::Module& module, const Network& network, co
   return (exact.exp() * (exact - now)).sum(1).mean().item<double>();
 }
 
+// Images and options that inputs refer to.
+struct Setting {
+  Setting(const Network& network, std::int64_t images) : data(testing::RandomImages(network, images)) {
+    options.samples = static_cast<int>(images);
+  }
+
+  [[nodiscard]] SensitivityInputs On(const Network& network, const std::vector<int>& widths,
+                                     const Posterior* posterior = nullptr) const {
+    return {.network = network,
+            .posterior = posterior,
+            .train = data,
+            .normalizer = normalizer,
+            .quantizer = quantizer,
+            .options = options,
+            .widths = widths,
+            .seed = 1};
+  }
+
+  Dataset data;
+  Normalizer normalizer{DataOptions{}};
+  QuantizerOptions quantizer{.range = "mse"};
+  SensitivityOptions options;
+};
+
 TEST_CASE("the predicted rise of rounded activations is the divergence that they cause") {
   const Network network = testing::ConvBatchNorm();
-  const Dataset data = testing::RandomImages(network, 2048);
-  const Normalizer normalizer{DataOptions{}};
-  const QuantizerOptions quantizer;
-  SensitivityOptions options;
-  options.samples = 2048;
-  const SensitivityInputs inputs{.network = network,
-                                 .posterior = nullptr,
-                                 .train = data,
-                                 .normalizer = normalizer,
-                                 .quantizer = quantizer,
-                                 .options = options,
-                                 .widths = {4},
-                                 .seed = 1};
+  const Setting setting(network, 2048);
+  const SensitivityInputs inputs = setting.On(network, {4});
   const std::string before = ModelHash(network.module);
   const ActivationRises rises = MeasureActivationRises(inputs, {3, 4, 6, 8}, "mse", SilentSink());
   CHECK(ModelHash(network.module) == before);
@@ -41,8 +54,8 @@ TEST_CASE("the predicted rise of rounded activations is the divergence that they
       std::vector<int> bits(3, 32);
       bits[l] = rises.widths[k];
       AppliedPlan applied = ApplyBits(network, {32, 32, 32}, {}, {}, {});
-      QuantizeActivations(network, applied, bits, "mse", data.images, SilentSink());
-      const double measured = DivergenceOf(applied.module, network, data.images);
+      QuantizeActivations(network, applied, bits, "mse", setting.data.images, SilentSink());
+      const double measured = DivergenceOf(applied.module, network, setting.data.images);
       INFO("layer " << l << " at " << bits[l] << ": predicted " << rises.loss_rise[l][k] << ", measured " << measured);
       CHECK(rises.loss_rise[l][k] > 0.6 * measured);
       CHECK(rises.loss_rise[l][k] < 1.6 * measured);
@@ -53,23 +66,12 @@ TEST_CASE("the predicted rise of rounded activations is the divergence that they
 
 TEST_CASE("weights and activations in one pass have the rises of two, and what they cost together is measured") {
   const Network network = testing::ConvBatchNorm();
-  const Dataset data = testing::RandomImages(network, 2048);
-  const Normalizer normalizer{DataOptions{}};
-  QuantizerOptions quantizer;
-  quantizer.range = "mse";
+  const Setting setting(network, 2048);
   PosteriorOptions posterior_options;
   posterior_options.samples = 512;
-  const Posterior posterior = EstimatePosterior(network, data, normalizer, posterior_options, 1, SilentSink());
-  SensitivityOptions options;
-  options.samples = 2048;
-  SensitivityInputs inputs{.network = network,
-                           .posterior = &posterior,
-                           .train = data,
-                           .normalizer = normalizer,
-                           .quantizer = quantizer,
-                           .options = options,
-                           .widths = {1, 2, 4},
-                           .seed = 1};
+  const Posterior posterior =
+      EstimatePosterior(network, setting.data, setting.normalizer, posterior_options, 1, SilentSink());
+  SensitivityInputs inputs = setting.On(network, {1, 2, 4}, &posterior);
   const std::vector<int> widths = {2, 3, 4};
   const AllocationProblem alone = MeasureSensitivity(inputs, SilentSink());
   const ActivationRises apart = MeasureActivationRises(inputs, widths, "mse", SilentSink());
@@ -98,9 +100,9 @@ TEST_CASE("weights and activations in one pass have the rises of two, and what t
       std::vector<int> bits(3, 32), activations(3, 32);
       bits[l] = weight_bits;
       activations[l] = activation_bits;
-      AppliedPlan applied = ApplyBits(network, bits, {}, quantizer, {});
-      QuantizeActivations(network, applied, activations, "mse", data.images, SilentSink());
-      return DivergenceOf(applied.module, network, data.images);
+      AppliedPlan applied = ApplyBits(network, bits, {}, setting.quantizer, {});
+      QuantizeActivations(network, applied, activations, "mse", setting.data.images, SilentSink());
+      return DivergenceOf(applied.module, network, setting.data.images);
     };
     CHECK(divergence(4, 4) == Approx(divergence(4, 32) + divergence(32, 4)).epsilon(0.1));
     CHECK(rises.together[l][2][2] == 0.0);
@@ -123,21 +125,9 @@ TEST_CASE("a layer that reads one tensor twice does not count it twice, and a te
   const Network once = network_of("  return torch.linear(x, self.w) * 2.0\n");
   const Network twice = network_of("  return torch.linear(x, self.w) + torch.linear(x, self.w)\n");
   const Network own = network_of("  return torch.linear(x, self.w) + torch.linear(self.rows, self.w)\n");
-  const Dataset data = testing::RandomImages(once, 512);
-  const Normalizer normalizer{DataOptions{}};
-  const QuantizerOptions quantizer;
-  SensitivityOptions options;
-  options.samples = 512;
+  const Setting setting(once, 512);
   const auto rise = [&](const Network& network) {
-    const SensitivityInputs inputs{.network = network,
-                                   .posterior = nullptr,
-                                   .train = data,
-                                   .normalizer = normalizer,
-                                   .quantizer = quantizer,
-                                   .options = options,
-                                   .widths = {4},
-                                   .seed = 1};
-    return MeasureActivationRises(inputs, {2, 4}, "mse", SilentSink()).loss_rise[0][0];
+    return MeasureActivationRises(setting.On(network, {4}), {2, 4}, "mse", SilentSink()).loss_rise[0][0];
   };
   CHECK(rise(twice) == Approx(rise(once)).epsilon(1e-3));
   CHECK(rise(own) > 0.0);
