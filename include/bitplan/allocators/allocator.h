@@ -5,6 +5,25 @@
 //   matter; a budget below the cheapest plan is Error(kInfeasible) with the nearest feasible budget and the blocking
 //   layers.
 // Adding one: a file in src/allocators with one function, its declaration and its line in src/allocators/list.cpp.
+//
+// Example: the widths of two layers from a table of what each width costs in loss.
+//
+//   #include <bitplan/allocators/allocator.h>
+//   bitplan::AllocationProblem problem;
+//   problem.widths = {2, 4, 8};
+//   problem.units.resize(2);
+//   problem.units[0].name = "conv1";
+//   problem.units[0].weights = 500;
+//   problem.units[1].name = "fc";
+//   problem.units[1].weights = 4000;
+//   problem.loss_rise = {{0.40, 0.02, 0.00}, {0.30, 0.05, 0.01}};  // nats per sample, [units][widths]
+//   bitplan::AllocateOptions options;
+//   options.allocator = "exact";
+//   options.bits = problem.widths;
+//   options.budget = {bitplan::AverageBits(), 4.5};
+//   const bitplan::Allocation plan = bitplan::Allocate(problem, options, /*seed=*/1);
+//   assert((plan.bits == std::vector<int>{8, 4}));
+//   assert(plan.optimality_gap() == 0.0);
 #pragma once
 
 #include <cstdint>

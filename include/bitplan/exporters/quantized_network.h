@@ -1,8 +1,13 @@
 // A quantized network as numbers: integer codes and scales of its layers, everything else in float, and the plan. It is
-// what every exporter writes, and what the packed file (docs/formats.md) holds. Example:
+// what every exporter writes, and what the packed file (docs/formats.md) holds.
+//
+// Example: the weights of a packed file, and the float network with these weights.
 //
 //   #include <bitplan/exporters/quantized_network.h>
-//   const bitplan::QuantizedNetwork network = bitplan::LoadQuantizedNetwork("out/my-model/quantized.safetensors");
+//   #include <torch/script.h>
+//
+//   #include <iostream>
+//   const bitplan::QuantizedNetwork network = bitplan::LoadQuantizedNetwork("quantized.safetensors");
 //   for (const bitplan::QuantizedLayer& layer : network.layers) {
 //     std::cout << layer.parameter << ": " << layer.blocks.front().bits << " bits\n" << layer.Values() << '\n';
 //   }
