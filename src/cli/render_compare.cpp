@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bitplan/core/counted.h"
+#include "bitplan/core/figures.h"
 #include "cli/render.h"
 #include "cli/render_parts.h"
 #include "cli/table.h"
@@ -79,7 +80,8 @@ std::string Text(const pipeline::CompareReport& report) {
   const auto& comparison = report.comparison;
   const bool repeated = comparison.calibration_seeds.size() > 1;
   const auto corrected = PlansOfCorrectedFloats(comparison);
-  std::vector<std::string> columns = {">budget", "allocator", ">used",         ">bytes", ">whole network", ">accuracy",
+  const std::string score = FigureTitle(comparison.score);
+  std::vector<std::string> columns = {">budget", "allocator", ">used",         ">bytes", ">whole network", ">" + score,
                                       ">NLL",    ">drop",     ">over uniform", "best",   "choice"};
   if (!corrected.empty()) columns.insert(columns.begin() + kAfterDrop, ">drop, corrected");
   if (repeated) columns.insert(columns.begin() + kAfterAccuracy, ">sd");
@@ -119,8 +121,8 @@ std::string Text(const pipeline::CompareReport& report) {
   }
   auto text = table.Render() + "\n";
   text += fmt::format("model              {}\n", comparison.model);
-  text += fmt::format("measured on        {}, {}, float accuracy {:.2f} %, NLL {:.4f}\n", comparison.data,
-                      Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy,
+  text += fmt::format("measured on        {}, {}, float {} {:.2f} %, NLL {:.4f}\n", comparison.data,
+                      Counted(comparison.samples, "sample"), score, 100.0 * comparison.float_model.accuracy,
                       comparison.float_model.nll);
   for (const auto* plan : corrected) {
     text += fmt::format("{:<18} batch norm {}\n", plan == corrected.front() ? "float, corrected" : "",
@@ -132,13 +134,14 @@ std::string Text(const pipeline::CompareReport& report) {
   if (comparison.left_in_float.weights > 0) text += LeftInFloatText(comparison.left_in_float);
   text += "bytes              of the planned layers, packed; whole network: with what stays in float\n";
   text += Labelled("intervals", IntervalsMeaning(comparison) +
-                                    "; points of accuracy. Tie: the interval to the best holds 0 (not corrected for "
-                                    "choosing the best of so many)");
+                                    fmt::format("; points of {}. Tie: the interval to the best holds 0 (not corrected "
+                                                "for choosing the best of so many)",
+                                                score));
   if (repeated) {
     text +=
-        Labelled("seeds", fmt::format("accuracy and NLL are means of {}; sd is the standard deviation of the accuracy; "
+        Labelled("seeds", fmt::format("{0} and NLL are means of {1}; sd is the standard deviation of the {0}; "
                                       "widths, bytes and plans are those of the first",
-                                      Counted(std::ssize(comparison.calibration_seeds), "calibration seed")));
+                                      score, Counted(std::ssize(comparison.calibration_seeds), "calibration seed")));
   }
   for (const auto& lead : comparison.leads) {
     text += fmt::format("{:<18} {}: {} {:+.2f} over {}, p {:.2g}\n",

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bitplan/core/counted.h"
+#include "bitplan/core/figures.h"
 #include "cli/render.h"
 #include "cli/render_parts.h"
 #include "cli/table.h"
@@ -42,7 +43,7 @@ std::string Text(const pipeline::MeasuredCurveReport& report) {
   const MeasuredCurve& curve = report.curve;
   std::vector<std::string> titles = {"plan"};
   for (const Resource* resource : curve.resources) titles.push_back(std::string(">") + resource->words);
-  titles.insert(titles.end(), {">accuracy, %", ">drop, points", "dominated by", "bits"});
+  titles.insert(titles.end(), {">" + FigureTitle(curve.score) + ", %", ">drop, points", "dominated by", "bits"});
   Table table(titles);
   for (const CurvePlan& plan : curve.plans) {
     std::vector<std::string> row = {MakerOf(curve, plan)};
@@ -61,10 +62,10 @@ std::string Text(const pipeline::MeasuredCurveReport& report) {
     table.Row(row);
   }
   return table.Render() +
-         fmt::format("\nmodel              {}\nmeasured on        {}, {}, float accuracy {:.2f} %\n", curve.model,
-                     curve.data, Counted(curve.samples, "sample"), 100.0 * curve.float_model.accuracy) +
+         fmt::format("\nmodel              {}\nmeasured on        {}, {}, float {} {:.2f} %\n", curve.model, curve.data,
+                     Counted(curve.samples, "sample"), FigureTitle(curve.score), 100.0 * curve.float_model.accuracy) +
          fmt::format(
-             "dominated          by a plan that takes no more {} and is no less accurate; surely: the paired 95 % "
+             "dominated          by a plan that takes no more {} and has no lower score; surely: the paired 95 % "
              "interval excludes 0\n",
              curve.resources.front()->words) +
          fmt::format("front              {} solved, {} measured, {} of them now\n",

@@ -56,11 +56,15 @@ struct MeanVariance {
 
 // Samples shared by all seeds. Chance may bring the seeds' means closer together than their own samples allow (each of
 // two seeds loses another image): E[MS_s] is never below E[MS_e], so the estimate is not either.
+// The list of one seed.
+const Outcomes& ListOf(const Outcomes& outcomes) { return outcomes; }
+const std::vector<float>& ListOf(const std::vector<float>* losses) { return *losses; }
+
 template <typename Values>
 MeanVariance CrossedVariance(const Values& a, const Values& b) {
-  const std::size_t seeds = a.size(), count = a.front()->size();
+  const std::size_t seeds = a.size(), count = ListOf(a.front()).size();
   const auto table = MeanSquares(seeds, count, [&](std::size_t s, std::size_t i) {
-    return static_cast<double>((*a[s])[i]) - static_cast<double>((*b[s])[i]);
+    return static_cast<double>(ListOf(a[s])[i]) - static_cast<double>(ListOf(b[s])[i]);
   });
   const auto columns = static_cast<double>(count), entries = static_cast<double>(seeds) * columns;
   const double of_samples = std::max(0.0, table.samples - table.rest);
@@ -75,10 +79,11 @@ MeanVariance OwnVariance(const Values& a, const Values& b) {
   std::vector<double> means;
   double within = 0.0;
   for (std::size_t s = 0; s < a.size(); ++s) {
-    const auto n = static_cast<double>(a[s]->size());
+    const auto &ours = ListOf(a[s]), &theirs = ListOf(b[s]);
+    const auto n = static_cast<double>(ours.size());
     double sum = 0.0, squares = 0.0;
-    for (std::size_t i = 0; i < a[s]->size(); ++i) {
-      const double value = static_cast<double>((*a[s])[i]) - static_cast<double>((*b[s])[i]);
+    for (std::size_t i = 0; i < ours.size(); ++i) {
+      const double value = static_cast<double>(ours[i]) - static_cast<double>(theirs[i]);
       sum += value;
       squares += value * value;
     }
@@ -99,8 +104,9 @@ SeedMean DifferencesOverSeeds(const Values& a, const Values& b, SeedSamples samp
   const std::size_t seeds = a.size();
   bool sound = seeds >= 2 && b.size() == seeds;
   for (std::size_t s = 0; sound && s < seeds; ++s) {
-    sound = a[s]->size() >= 2 && b[s]->size() == a[s]->size() &&
-            (samples == SeedSamples::kOwn || a[s]->size() == a.front()->size());
+    const std::size_t size = ListOf(a[s]).size();
+    sound =
+        size >= 2 && ListOf(b[s]).size() == size && (samples == SeedSamples::kOwn || size == ListOf(a.front()).size());
   }
   if (!sound) throw Error(ErrorKind::kInternal, "CompareOverSeeds needs two seeds and samples, as many on both sides");
   const auto [mean, spread, of_seeds, variance] =
@@ -212,7 +218,7 @@ SharePerPair ShareOverPairs(const std::vector<double>& statements, const std::ve
 PairedComparison ComparePaired(const SeedOutcomes& better, const SeedOutcomes& worse, SeedSamples samples,
                                int resamples, const RandomStream& stream) {
   if (better.size() == 1 && worse.size() == 1) {
-    return ComparePaired(*better.front(), *worse.front(), resamples, stream);
+    return ComparePaired(better.front(), worse.front(), resamples, stream);
   }
   const auto over = CompareOverSeeds(better, worse, samples);
   return {.drop = over.mean, .ci_low = over.ci_low, .ci_high = over.ci_high, .mcnemar_p = over.p};

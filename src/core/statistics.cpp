@@ -93,18 +93,32 @@ std::pair<std::int64_t, std::int64_t> Discordant(const std::vector<std::uint8_t>
   return {only_a, only_b};
 }
 
-// Right answers of all seeds.
-std::int64_t Hits(const SeedOutcomes& outcomes) {
-  std::int64_t hits = 0;
-  for (const auto* correct : outcomes) hits = std::accumulate(correct->begin(), correct->end(), hits);
-  return hits;
+// What the samples of all seeds add; of right answers their number, exactly.
+double Sum(const SeedOutcomes& outcomes) {
+  double sum = 0.0;
+  for (const Outcomes& of_seed : outcomes) {
+    for (std::size_t i = 0; i < of_seed.size(); ++i) sum += of_seed[i];
+  }
+  return sum;
+}
+
+// Student's two-sided p of the mean difference over samples.
+double PairedP(const Outcomes& a, const Outcomes& b) {
+  if (a.size() < 2) return 1.0;
+  const auto n = static_cast<double>(a.size());
+  double mean = 0.0, squares = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) mean += (a[i] - b[i]) / n;
+  for (std::size_t i = 0; i < a.size(); ++i) squares += (a[i] - b[i] - mean) * (a[i] - b[i] - mean);
+  if (squares <= 0.0) return mean == 0.0 ? 1.0 : 0.0;
+  return StudentTwoSided(mean / std::sqrt(squares / (n - 1.0) / n), n - 1.0);
 }
 
 // Two-sided p of `ahead` against `other`; 1 when it is not ahead.
 double AheadP(const SeedOutcomes& ahead, const SeedOutcomes& other, SeedSamples samples) {
-  if (Hits(ahead) <= Hits(other)) return 1.0;
+  if (Sum(ahead) <= Sum(other)) return 1.0;
   if (ahead.size() > 1) return CompareOverSeeds(ahead, other, samples).p;
-  const auto [won, lost] = Discordant(*ahead.front(), *other.front());
+  if (ahead.front().correct() == nullptr) return PairedP(ahead.front(), other.front());
+  const auto [won, lost] = Discordant(*ahead.front().correct(), *other.front().correct());
   return McNemarExact(won, lost);
 }
 
@@ -155,6 +169,25 @@ PairedComparison CompareRatios(const std::vector<double>& float_gained, const st
           .ci_high = SortedQuantile(drops, 0.975)};
 }
 
+Outcomes::Outcomes(const std::vector<double>* gained, const std::vector<double>* possible)
+    : gained_(gained), possible_(possible) {
+  const double all = std::accumulate(possible->begin(), possible->end(), 0.0);
+  if (gained->size() != possible->size() || !(all > 0.0)) {
+    throw Error(ErrorKind::kInternal, "Outcomes needs equally long lists and something to gain");
+  }
+  scale_ = static_cast<double>(gained->size()) / all;
+}
+
+PairedComparison ComparePaired(const Outcomes& better, const Outcomes& worse, int resamples, RandomStream stream) {
+  if ((better.correct() == nullptr) != (worse.correct() == nullptr)) {
+    throw Error(ErrorKind::kInternal, "ComparePaired needs outcomes of one kind");
+  }
+  if (better.correct() != nullptr) {
+    return ComparePaired(*better.correct(), *worse.correct(), resamples, std::move(stream));
+  }
+  return CompareRatios(better.gained(), worse.gained(), better.possible(), resamples, std::move(stream));
+}
+
 double DropUpperBound(std::int64_t lost, std::int64_t gained, std::int64_t samples) {
   constexpr double kNormal95 = 1.6448536269514722;  // 95 % quantile
   const double b = static_cast<double>(lost) + 0.5, c = static_cast<double>(gained), half = 0.5 * kNormal95;
@@ -191,24 +224,24 @@ double McNemarExact(std::int64_t b, std::int64_t c) {
 FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first, const std::vector<SeedOutcomes>& second,
                            SeedSamples samples) {
   if (first.empty() || second.empty()) {
-    throw Error(ErrorKind::kInternal, "CompareFamilies needs a classifier in either family");
+    throw Error(ErrorKind::kInternal, "CompareFamilies needs a network in either family");
   }
   for (const auto& family : {first, second}) {
-    for (const SeedOutcomes& classifier : family) {
-      const bool same = classifier.size() == first.front().size() && !classifier.empty() &&
-                        std::equal(classifier.begin(), classifier.end(), first.front().begin(),
-                                   [](const auto* one, const auto* other) { return one->size() == other->size(); });
+    for (const SeedOutcomes& network : family) {
+      const bool same = network.size() == first.front().size() && !network.empty() &&
+                        std::equal(network.begin(), network.end(), first.front().begin(),
+                                   [](const Outcomes& a, const Outcomes& b) { return a.size() == b.size(); });
       if (!same) throw Error(ErrorKind::kInternal, "CompareFamilies needs the same seeds and samples of everyone");
     }
   }
   const auto best = [&](const std::vector<SeedOutcomes>& family) {
     std::size_t at = 0;
     for (std::size_t i = 1; i < family.size(); ++i) {
-      if (Hits(family[i]) > Hits(family[at])) at = i;
+      if (Sum(family[i]) > Sum(family[at])) at = i;
     }
     return at;
   };
-  // Of one classifier against all of a family, paid for having been chosen from `choices`.
+  // Of one network against all of a family, paid for having been chosen from `choices`.
   const auto p_against = [samples](const SeedOutcomes& ahead, const std::vector<SeedOutcomes>& behind,
                                    std::size_t choices) {
     double largest = 0.0;
@@ -216,12 +249,12 @@ FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first, const std::ve
     return std::min(1.0, static_cast<double>(choices) * largest);
   };
   FamilyLead result{best(first), best(second), 0.0, 1.0};
-  const std::int64_t lead = Hits(first[result.first]) - Hits(second[result.second]);
+  const double lead = Sum(first[result.first]) - Sum(second[result.second]);
   std::size_t entries = 0;
-  for (const auto* correct : first.front()) entries += correct->size();
-  result.lead = static_cast<double>(lead) / static_cast<double>(std::max<std::size_t>(1, entries));
-  if (lead > 0) result.p = p_against(first[result.first], second, first.size());
-  if (lead < 0) result.p = p_against(second[result.second], first, second.size());
+  for (const Outcomes& of_seed : first.front()) entries += of_seed.size();
+  result.lead = lead / static_cast<double>(std::max<std::size_t>(1, entries));
+  if (lead > 0.0) result.p = p_against(first[result.first], second, first.size());
+  if (lead < 0.0) result.p = p_against(second[result.second], first, second.size());
   return result;
 }
 

@@ -46,7 +46,6 @@ class Comparer {
   }
 
   CompareReport Run() {
-    RequireClassification(chain_.recipe(), "bitplan compare");
     RequireOneActivationWidth(chain_.recipe(), "compare");
     CompareReport report;
     auto& comparison = report.comparison;
@@ -185,16 +184,7 @@ class Comparer {
 
   [[nodiscard]] Plan PlanOf(const ComparedPlan& plan, const SeedPlan& one, const PlanMeasurement& measurement,
                             const PlanMeasurement& reference, const SplitMeasurement* corrected) {
-    const auto drop_from = [&](const SplitMeasurement& other) {
-      return ComparePaired(other.correct, measurement.verify.correct, chain_.recipe().verify.bootstrap,
-                           RandomStream(chain_.recipe().seed, "verify/bootstrap"));
-    };
-    Verification verified{.data = measurement.verify.data,
-                          .samples = static_cast<std::int64_t>(measurement.verify.correct.size()),
-                          .float_model = reference.verify.metrics,
-                          .quantized = measurement.verify.metrics,
-                          .accuracy_drop = drop_from(reference.verify)};
-    if (corrected != nullptr) verified.float_corrected = FloatCorrected{corrected->metrics, drop_from(*corrected)};
+    const Verification verified = chain_.PairedVerification(reference.verify, measurement.verify, corrected);
     return chain_.MeasuredPlan(plan.allocator, plan.budget, AllocatorSeed(plan, one.calibration_seed), one.bits,
                                one.achieved.predicted_loss_rise, measurement, verified);
   }
@@ -206,10 +196,11 @@ class Comparer {
     }
     comparison.left_in_float = LeftInFloatOf(comparison.plans);
     comparison.data = reference.verify.data;
-    comparison.samples = static_cast<std::int64_t>(reference.verify.correct.size());
+    comparison.samples = reference.verify.samples();
+    if (!reference.verify.metrics.figures.empty()) comparison.score = reference.verify.metrics.figures.front().name;
     auto& recommended = comparison.recommended;
     recommended.data = reference.calibration.data;
-    recommended.samples = static_cast<std::int64_t>(reference.calibration.correct.size());
+    recommended.samples = reference.calibration.samples();
     recommended.apart = recommended.data != comparison.data;
     recommended.perhaps_known = chain_.CalibrationSource() == "training";
     recommended.tolerance = chain_.recipe().compare.tolerance;
@@ -228,14 +219,9 @@ class Comparer {
 
   // Over seeds, which differ where plans are measured on calibration images.
   [[nodiscard]] Metrics MeanFloat() const {
-    if (runs_.size() == 1) return runs_.front().reference.verify.metrics;
-    Metrics mean;
-    for (const SeedRun& run : runs_) {
-      for (double Metrics::*figure : {&Metrics::accuracy, &Metrics::nll, &Metrics::brier, &Metrics::ece}) {
-        mean.*figure += run.reference.verify.metrics.*figure / static_cast<double>(runs_.size());
-      }
-    }
-    return mean;
+    std::vector<Metrics> of_seeds;
+    for (const SeedRun& run : runs_) of_seeds.push_back(run.reference.verify.metrics);
+    return MeanOf(of_seeds);
   }
 
   // Those of the first seed that has any.
@@ -257,8 +243,8 @@ class Comparer {
     rows.calibration = chain_.SharesCalibrationSplit() ? SeedSamples::kShared : SeedSamples::kOwn;
     if (chain_.recipe().verify.split == "calibration") rows.verify = rows.calibration;
     const auto add = [](MeasuredRow& row, const PlanMeasurement& measured) {
-      row.verify.push_back(&measured.verify.correct);
-      row.calibration.push_back(&measured.calibration.correct);
+      row.verify.push_back(measured.verify.outcomes());
+      row.calibration.push_back(measured.calibration.outcomes());
       row.calibration_nll.push_back(&measured.calibration.nll);
     };
     for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
@@ -268,8 +254,8 @@ class Comparer {
       for (std::size_t s = 0; s < runs_.size(); ++s) {
         const SeedRun& run = runs_[s];
         add(row, run.measurements.at(plan.seeds[s].bits));
-        row.float_corrected.push_back(run.corrected[i] == nullptr ? &run.reference.verify.correct
-                                                                  : &run.corrected[i]->correct);
+        row.float_corrected.push_back(run.corrected[i] == nullptr ? run.reference.verify.outcomes()
+                                                                  : run.corrected[i]->outcomes());
       }
     }
     for (const SeedRun& run : runs_) add(rows.reference, run.reference);

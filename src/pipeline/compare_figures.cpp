@@ -33,16 +33,13 @@ bool IsBetter(const Metrics& metrics, const Metrics& than) {
 
 // Means over seeds; nothing where no seed's correction changes the float network.
 std::optional<Metrics> MeanFloatCorrected(const ComparedPlan& plan, const Metrics& float_model) {
-  Metrics mean;
+  std::vector<Metrics> of_seeds;
   bool any = false;
   for (const SeedPlan& seed : plan.seeds) {
     any = any || seed.float_corrected;
-    const Metrics metrics = seed.float_corrected.value_or(float_model);
-    for (double Metrics::*figure : {&Metrics::accuracy, &Metrics::nll, &Metrics::brier, &Metrics::ece}) {
-      mean.*figure += metrics.*figure / static_cast<double>(plan.seeds.size());
-    }
+    of_seeds.push_back(seed.float_corrected.value_or(float_model));
   }
-  return any ? std::optional<Metrics>(mean) : std::nullopt;
+  return any ? std::optional<Metrics>(MeanOf(of_seeds)) : std::nullopt;
 }
 
 // Different plans of one side, by the widths that they have with every seed.
@@ -62,6 +59,23 @@ struct Side {
 
 }  // namespace
 
+Metrics MeanOf(const std::vector<Metrics>& of_seeds) {
+  Metrics mean = of_seeds.front();
+  const auto average = [&](double& value, auto of) {
+    if (of_seeds.size() == 1) return;
+    value = 0.0;
+    for (const Metrics& metrics : of_seeds) value += of(metrics);
+    value /= static_cast<double>(of_seeds.size());
+  };
+  for (double Metrics::*figure : {&Metrics::accuracy, &Metrics::nll, &Metrics::brier, &Metrics::ece}) {
+    average(mean.*figure, [&](const Metrics& metrics) { return metrics.*figure; });
+  }
+  for (std::size_t i = 0; i < mean.figures.size(); ++i) {
+    average(mean.figures[i].value, [&](const Metrics& metrics) { return metrics.figures.at(i).value; });
+  }
+  return mean;
+}
+
 void SumUpSeeds(ComparedPlan& plan) {
   const SeedPlan& first = plan.seeds.front();
   plan.bits = first.bits;
@@ -71,16 +85,13 @@ void SumUpSeeds(ComparedPlan& plan) {
   plan.note = first.note;
   plan.correction = first.correction;
   plan.file = first.file;
-  const auto mean = [&](Metrics SeedPlan::*of, double Metrics::*figure) {
-    if (plan.seeds.size() == 1) return first.*of.*figure;
-    double sum = 0.0;
-    for (const SeedPlan& seed : plan.seeds) sum += seed.*of.*figure;
-    return sum / static_cast<double>(plan.seeds.size());
-  };
-  for (double Metrics::*figure : {&Metrics::accuracy, &Metrics::nll, &Metrics::brier, &Metrics::ece}) {
-    plan.metrics.*figure = mean(&SeedPlan::metrics, figure);
-    plan.choice.*figure = mean(&SeedPlan::choice, figure);
+  std::vector<Metrics> metrics, choices;
+  for (const SeedPlan& seed : plan.seeds) {
+    metrics.push_back(seed.metrics);
+    choices.push_back(seed.choice);
   }
+  plan.metrics = MeanOf(metrics);
+  plan.choice = MeanOf(choices);
   double squares = 0.0;
   for (const SeedPlan& seed : plan.seeds) squares += std::pow(seed.metrics.accuracy - plan.metrics.accuracy, 2.0);
   if (plan.seeds.size() > 1) plan.accuracy_spread = std::sqrt(squares / static_cast<double>(plan.seeds.size() - 1));

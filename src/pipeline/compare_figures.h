@@ -23,6 +23,9 @@ struct MeasuredRows {
   SeedSamples verify = SeedSamples::kShared, calibration = SeedSamples::kShared;
 };
 
+// The mean of every figure; all are of one task.
+[[nodiscard]] Metrics MeanOf(const std::vector<Metrics>& of_seeds);
+
 // Means over seeds, and the plan of the first, out of ComparedPlan::seeds.
 void SumUpSeeds(ComparedPlan& plan);
 

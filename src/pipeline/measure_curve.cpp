@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <utility>
 
@@ -51,22 +52,25 @@ class CurveMeasurer {
     }
     const auto reference = chain_.MeasureFloat();
     curve.data = reference.verify.data;
-    curve.samples = static_cast<std::int64_t>(reference.verify.correct.size());
+    curve.samples = reference.verify.samples();
     curve.float_model = reference.verify.metrics;
-    std::vector<std::vector<std::uint8_t>> correct;
+    if (!curve.float_model.figures.empty()) curve.score = curve.float_model.figures.front().name;
+    std::deque<SplitMeasurement> measurements;  // what outcomes refer to stays where it is
+    std::vector<Outcomes> outcomes;
     std::size_t done = 0;
     for (CurvePlan& plan : plans_) {
       progress_.Info(fmt::format("plan {} of {}", ++done, plans_.size()));
       bool reused = false;
-      const auto measured = chain_.MeasureDraft(plan.plan, reused);
+      auto measured = chain_.MeasureDraft(plan.plan, reused);
       report.measured += reused ? 0 : 1;
       SetCorrection(plan.plan, measured.correction);
-      plan.plan.verified = Verified(plan.plan, measured, reference);
-      correct.push_back(measured.verify.correct);
+      plan.plan.verified = chain_.PairedVerification(
+          reference.verify, measured.verify, chain_.MeasureFloatCorrected(measured.correction, BitsOf(plan.plan)));
+      outcomes.push_back(measurements.emplace_back(std::move(measured.verify)).outcomes());
     }
     NotePlans(curve);
     curve.plans = std::move(plans_);
-    Rank(curve, correct, chain_.recipe().verify.bootstrap, chain_.recipe().seed);
+    Rank(curve, outcomes, chain_.recipe().verify.bootstrap, chain_.recipe().seed);
     chain_.folder().WriteTogether([&](const std::filesystem::path& place) {
       WritePlans(curve, place);
       report.files = WriteCurve(curve, place);
@@ -135,23 +139,6 @@ class CurveMeasurer {
     }
   }
 
-  [[nodiscard]] Verification Verified(const Plan& plan, const PlanMeasurement& measured,
-                                      const PlanMeasurement& reference) {
-    const auto drop_from = [&](const SplitMeasurement& other) {
-      return ComparePaired(other.correct, measured.verify.correct, chain_.recipe().verify.bootstrap,
-                           RandomStream(chain_.recipe().seed, "verify/bootstrap"));
-    };
-    Verification verified{.data = measured.verify.data,
-                          .samples = static_cast<std::int64_t>(measured.verify.correct.size()),
-                          .float_model = reference.verify.metrics,
-                          .quantized = measured.verify.metrics,
-                          .accuracy_drop = drop_from(reference.verify)};
-    if (const auto* corrected = chain_.MeasureFloatCorrected(measured.correction, BitsOf(plan))) {
-      verified.float_corrected = FloatCorrected{corrected->metrics, drop_from(*corrected)};
-    }
-    return chain_.RoundedVerification(std::move(verified));
-  }
-
   void WritePlans(MeasuredCurve& curve, const std::filesystem::path& place) {
     const std::filesystem::path folder = "curve-plans";
     EnsureWritableFolder(place / folder);
@@ -175,7 +162,6 @@ class CurveMeasurer {
 
 MeasuredCurveReport MeasureCurve(const RecipeOptions& options, ProgressSink& progress) {
   StageChain chain(options, progress);
-  RequireClassification(chain.recipe(), "bitplan curve");
   // The curve goes through all budgets of its resource; a single limit is what the recipe's own plan may take.
   Budget others = chain.recipe().allocate.budget;
   const Resource& resource = ResourceToSpare(chain.recipe());

@@ -30,8 +30,15 @@ nlohmann::ordered_json SplitJson(const SplitMeasurement& measured) {
   for (const auto hit : measured.correct) correct += hit != 0 ? '1' : '0';
   for (const float value : measured.nll) nll += (nll.empty() ? "" : " ") + nlohmann::json(value).dump();
   const auto& metrics = measured.metrics;
-  return {{"data", measured.data}, {"accuracy", metrics.accuracy}, {"nll", metrics.nll},  {"brier", metrics.brier},
-          {"ece", metrics.ece},    {"correct", correct},           {"nll_of_images", nll}};
+  nlohmann::ordered_json json = {{"data", measured.data},  {"accuracy", metrics.accuracy}, {"nll", metrics.nll},
+                                 {"brier", metrics.brier}, {"ece", metrics.ece},           {"correct", correct},
+                                 {"nll_of_images", nll}};
+  if (!measured.possible.empty()) {
+    for (const auto& [name, value] : metrics.figures) json["figures"].push_back({name, value});
+    json["gained"] = measured.gained;
+    json["possible"] = measured.possible;
+  }
+  return json;
 }
 
 SplitMeasurement SplitOf(const nlohmann::json& json) {
@@ -45,7 +52,15 @@ SplitMeasurement SplitOf(const nlohmann::json& json) {
     if (end == at) throw std::invalid_argument("no number");
     at = *end == ' ' ? end + 1 : end;
   }
-  if (measured.nll.size() != measured.correct.size()) throw std::invalid_argument("a measurement is cut short");
+  if (json.contains("possible")) {
+    for (const auto& figure : json.at("figures")) measured.metrics.figures.push_back({figure.at(0), figure.at(1)});
+    measured.gained = json.at("gained").get<std::vector<double>>();
+    measured.possible = json.at("possible").get<std::vector<double>>();
+  }
+  const std::size_t scored = measured.possible.empty() ? measured.correct.size() : measured.possible.size();
+  if (measured.nll.size() != scored || measured.gained.size() != measured.possible.size()) {
+    throw std::invalid_argument("a measurement is cut short");
+  }
   return measured;
 }
 

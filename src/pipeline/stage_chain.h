@@ -27,6 +27,7 @@
 #include "bitplan/core/plan.h"
 #include "bitplan/core/problem.h"
 #include "bitplan/core/progress.h"
+#include "bitplan/core/statistics.h"
 #include "bitplan/data/dataset.h"
 #include "bitplan/exporters/quantized_network.h"
 #include "bitplan/models/network.h"
@@ -62,8 +63,15 @@ struct Solution {
 struct SplitMeasurement {
   std::string data;
   Metrics metrics;
-  std::vector<std::uint8_t> correct;  // 0/1 per sample
+  std::vector<std::uint8_t> correct;  // classification: 0/1 per sample
   std::vector<float> nll;             // nats per sample, four digits
+  // Other tasks: of every sample what it adds to the two sums whose ratio is the score.
+  std::vector<double> gained{}, possible{};
+
+  [[nodiscard]] std::int64_t samples() const { return static_cast<std::int64_t>(nll.size()); }
+  [[nodiscard]] Outcomes outcomes() const {
+    return possible.empty() ? Outcomes(&correct) : Outcomes(&gained, &possible);
+  }
 };
 
 // What one plan, or the float network, does on the verification split, and on the calibration split: by that plans are
@@ -198,6 +206,9 @@ class StageChain {
                                                               const std::vector<int>& bits);
   // Figures as files keep them.
   [[nodiscard]] Verification RoundedVerification(Verification result) const;
+  // What measurements on the same samples say of each other. `corrected`: null where that is no other network.
+  [[nodiscard]] Verification PairedVerification(const SplitMeasurement& reference, const SplitMeasurement& quantized,
+                                                const SplitMeasurement* corrected) const;
   // The plan of one measured row of a comparison, as `verify --plan` takes it. `name`: of the allocator.
   [[nodiscard]] Plan MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
                                   const std::vector<int>& bits, double predicted_loss_rise,

@@ -93,6 +93,22 @@ Verification StageChain::Measure(const torch::jit::Module& reference, const torc
       VerifyPaired(reference, quantized, VerifySplit(), normalizer_, options, recipe_.seed, progress_, corrected));
 }
 
+Verification StageChain::PairedVerification(const SplitMeasurement& reference, const SplitMeasurement& quantized,
+                                            const SplitMeasurement* corrected) const {
+  const auto drop_from = [&](const SplitMeasurement& other) {
+    return ComparePaired(other.outcomes(), quantized.outcomes(), recipe_.verify.bootstrap,
+                         RandomStream(recipe_.seed, "verify/bootstrap"));
+  };
+  Verification verified{.data = quantized.data,
+                        .samples = quantized.samples(),
+                        .float_model = reference.metrics,
+                        .quantized = quantized.metrics,
+                        .accuracy_drop = drop_from(reference),
+                        .task = recipe_.data.task};
+  if (corrected != nullptr) verified.float_corrected = FloatCorrected{corrected->metrics, drop_from(*corrected)};
+  return RoundedVerification(std::move(verified));
+}
+
 Verification StageChain::RoundedVerification(Verification result) const {
   Round(result.float_model);
   Round(result.quantized);
@@ -153,9 +169,13 @@ void StageChain::Guard(Plan& plan) {
 
 SplitMeasurement StageChain::Evaluated(const torch::jit::Module& module, const Dataset& split,
                                        const std::string& label) {
-  const auto evaluation =
-      EvaluateLogits(PredictLogits(module, split, normalizer_, Batch(), label, progress_), split.labels);
-  SplitMeasurement measured{split.name, evaluation.metrics, evaluation.correct, evaluation.nll};
+  auto evaluation = Evaluate(module, split, normalizer_, Batch(), label, progress_);
+  SplitMeasurement measured{split.name,
+                            std::move(evaluation.metrics),
+                            std::move(evaluation.correct),
+                            std::move(evaluation.nll),
+                            std::move(evaluation.gained),
+                            std::move(evaluation.possible)};
   for (float& value : measured.nll) value = static_cast<float>(RoundedToDigits(value, 4));  // as the file keeps them
   return measured;
 }
@@ -180,7 +200,7 @@ PlanMeasurement StageChain::MeasureFloat() {
   } else {
     measured.calibration = measured.verify = Evaluated(module, Data().calibration, "verify float model");
   }
-  if (CalibrationSource() == "training" && !Data().calibration.unlabelled)
+  if (CalibrationSource() == "training" && !Data().calibration.unlabelled && recipe_.data.task.empty())
     calibration_accuracy_ = measured.calibration.metrics.accuracy;
   return measured;
 }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bitplan/core/counted.h"
+#include "bitplan/core/figures.h"
 #include "bitplan/io/files.h"
 #include "io/json_text.h"
 #include "report/html.h"
@@ -31,7 +32,12 @@ nlohmann::ordered_json PairedJson(const PairedComparison& paired, const Compared
 }
 
 nlohmann::ordered_json MetricsJson(const Metrics& metrics) {
-  return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
+  if (metrics.figures.empty()) {
+    return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
+  }
+  nlohmann::ordered_json json;
+  for (const Figure& figure : metrics.figures) json[figure.name] = figure.value;
+  return json;
 }
 
 // What every calibration seed gave; nothing of one, which the row itself states.
@@ -152,14 +158,17 @@ std::string CorrectedFloatText(const ComparedPlan& plan) {
 }
 
 std::string RecommendationRule(const Comparison& comparison) {
+  const std::string score = FigureTitle(comparison.score);
   return fmt::format(
-      "At a budget: of the plans not shown to be worse than the one of least NLL on {} (paired 95 % intervals of NLL "
-      "and accuracy hold 0) the one of fewest bytes. Over all: the smallest of these that costs at most {} of "
-      "accuracy there, at the upper end of the paired 95 % interval against float.{}",
-      comparison.recommended.data, Quantity(100.0 * comparison.recommended.tolerance, "point"),
+      "At a budget: of the plans not shown to be worse than the one of least NLL on {3} (paired 95 % intervals of NLL "
+      "and {0} hold 0) the one of fewest bytes. Over all: the smallest of these that costs at most {1} of {0} there, "
+      "at "
+      "the upper end of the paired 95 % interval against float.{2}",
+      score, Quantity(100.0 * comparison.recommended.tolerance, "point"),
       comparison.calibration_seeds.size() < 2
           ? ""
-          : " Means and intervals are over calibration seeds; the plan is that of the first.");
+          : " Means and intervals are over calibration seeds; the plan is that of the first.",
+      comparison.recommended.data);
 }
 
 std::string RecommendationCaveat(const Comparison& comparison) {
@@ -181,12 +190,16 @@ std::string RecommendationCaveat(const Comparison& comparison) {
 }
 
 std::string ComparisonCsv(const Comparison& comparison) {
-  const std::string header =
+  std::string header =
       "budget,allocator,seed,average_bits,stored_bytes,network_bytes,accuracy,nll,drop,drop_low,drop_high,drop_p,"
       "float_corrected,drop_corrected,drop_corrected_low,drop_corrected_high,drop_corrected_p,below_uniform,"
       "below_uniform_low,below_uniform_high,below_uniform_p,below_best,below_best_low,below_best_high,predicted_rise,"
       "common_rise,allocate_ms,batch_norm,outputs,bits,choice_accuracy,choice_nll,choice_drop,choice_drop_low,"
       "choice_drop_high,recommended,plan,calibration_seeds,accuracy_sd,note\n";
+  for (const auto* column : {"accuracy", "choice_accuracy", "accuracy_sd"}) {
+    const auto at = header.find(fmt::format(",{},", column));
+    header.replace(header.find("accuracy", at), std::string("accuracy").size(), comparison.score);
+  }
   const auto commas = static_cast<std::size_t>(std::count(header.begin(), header.end(), ','));
   std::string text = header;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
@@ -233,7 +246,7 @@ std::string ComparisonJson(const Comparison& comparison) {
                   {"batch_norm", plan.correction.batch_norm},
                   {"outputs", plan.correction.outputs},
                   {"metrics", MetricsJson(plan.metrics)},
-                  {"accuracy_sd", plan.accuracy_spread},
+                  {comparison.score + "_sd", plan.accuracy_spread},
                   {"drop", PairedJson(plan.drop, plan)},
                   {"float_corrected",
                    plan.float_corrected ? MetricsJson(plan.float_corrected->metrics) : nlohmann::ordered_json()},
@@ -259,6 +272,7 @@ std::string ComparisonJson(const Comparison& comparison) {
       {"model", comparison.model},
       {"data", comparison.data},
       {"samples", comparison.samples},
+      {"score", comparison.score},
       {"float", MetricsJson(comparison.float_model)},
       {"calibration_seeds", comparison.calibration_seeds},
       {"intervals", IntervalsMeaning(comparison)},

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bitplan/core/counted.h"
+#include "bitplan/core/figures.h"
 #include "bitplan/report/measured_curve.h"
 #include "io/json_text.h"
 #include "report/curve_script.h"
@@ -57,7 +58,7 @@ nlohmann::ordered_json PlanJson(const FrontPlan& plan, const std::vector<std::st
   return json;
 }
 
-// Accuracies in per cent; the interval is that of the drop, put at the float network's accuracy.
+// Scores in hundredths; the interval is that of the drop, put at the float network's accuracy.
 nlohmann::ordered_json MeasuredJson(const MeasuredCurve& curve, const CurvePlan& plan) {
   std::vector<int> bits, activation_bits;
   for (const PlanLayer& layer : plan.plan.layers) {
@@ -70,7 +71,7 @@ nlohmann::ordered_json MeasuredJson(const MeasuredCurve& curve, const CurvePlan&
           {"bits", bits},
           {"activation_bits", activation_bits},
           {"spent", plan.spent},
-          {"accuracy", 100.0 * verified.quantized.accuracy},
+          {"score", 100.0 * verified.quantized.accuracy},
           {"low", 100.0 * (verified.float_model.accuracy - verified.accuracy_drop.ci_high)},
           {"high", 100.0 * (verified.float_model.accuracy - verified.accuracy_drop.ci_low)}};
 }
@@ -143,16 +144,16 @@ std::string CurveHtml(const MeasuredCurve& curve) {
   for (const PlanLayer& layer : curve.plans.front().plan.layers)
     activations = activations || layer.activation_bits <= 16;
   std::string html = fmt::format(
-      "<style>{}</style><h1>{}: accuracy against {}</h1>\n<p>{}, plans by {}. Points were measured on {}, {}; bars are "
+      "<style>{}</style><h1>{}: {} against {}</h1>\n<p>{}, plans by {}. Points were measured on {}, {}; bars are "
       "paired 95 % intervals of the drop over images. Circles are the allocator's plans, squares give all "
       "layers one width. Drag the red line or the slider: the solver's plans between the points are predicted, not "
       "measured.</p>\n",
-      kCurveStyle, HtmlText(curve.name), HtmlText(curve.resources.front()->words), HtmlText(curve.model),
-      HtmlText(curve.allocator), HtmlText(curve.data), Counted(curve.samples, "sample"));
+      kCurveStyle, HtmlText(curve.name), FigureTitle(curve.score), HtmlText(curve.resources.front()->words),
+      HtmlText(curve.model), HtmlText(curve.allocator), HtmlText(curve.data), Counted(curve.samples, "sample"));
   for (const std::string& note : curve.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   html +=
       "<p><label>Against <select id=axis></select></label></p>\n<svg id=chart viewBox=\"0 0 900 400\" role=img "
-      "aria-label=\"accuracy of measured plans\"></svg>\n<p><label>Budget<br><input id=budget type=range min=0 "
+      "aria-label=\"measured plans\"></svg>\n<p><label>Budget<br><input id=budget type=range min=0 "
       "step=1></label></p>\n<p><button id=save>Save this plan</button> as plan.yaml; <code>bitplan verify RECIPE "
       "--plan plan.yaml</code> measures it and writes the figures into the file.</p>\n<div class=columns><dl "
       "id=facts></dl>\n<div "
@@ -162,11 +163,13 @@ std::string CurveHtml(const MeasuredCurve& curve) {
       "</tr></thead><tbody></tbody></table></div></div>\n<h2>Measured plans</h2>\n<div class=scroll><table><tr>"
       "<th>plan</th>";
   for (const Resource* resource : curve.resources) html += fmt::format("<th>{}</th>", HtmlText(resource->words));
-  html += "<th>accuracy, %</th><th>drop, points</th><th class=left>dominated by</th></tr>\n";
+  html += fmt::format("<th>{}, %</th>", FigureTitle(curve.score));
+  html += "<th>drop, points</th><th class=left>dominated by</th></tr>\n";
   for (const CurvePlan& plan : curve.plans) html += PlanRow(curve, plan);
   html += fmt::format(
-      "</table></div>\n<p>Shaded: on the front. A plan is dominated by one that takes no more {} and is no less "
-      "accurate; surely, where the paired 95 % interval of the two excludes 0.</p>\n<details><summary>The plan as a "
+      "</table></div>\n<p>Shaded: on the front. A plan is dominated by one that takes no more {} and has "
+      "no lower score; surely, where the paired 95 % interval of the two excludes 0.</p>\n<details><summary>The plan "
+      "as a "
       "file</summary><pre id=plan></pre></details>\n<script type=\"application/json\" "
       "id=curve-data>{}</script>\n<script>{}</script>\n",
       HtmlText(curve.resources.front()->words), PageData(curve), kCurveScript);

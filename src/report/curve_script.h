@@ -81,11 +81,11 @@ function draw() {
     const kind = plan.uniform ? 'uniform' : 'ours', at = x(plan.spent[r]);
     svg('line', {x1: at, x2: at, y1: y(plan.low), y2: y(plan.high), class: kind});
     const mark = plan.uniform
-      ? svg('rect', {x: at - 4, y: y(plan.accuracy) - 4, width: 8, height: 8, class: kind})
-      : svg('circle', {cx: at, cy: y(plan.accuracy), r: 5, class: kind});
+      ? svg('rect', {x: at - 4, y: y(plan.score) - 4, width: 8, height: 8, class: kind})
+      : svg('circle', {cx: at, cy: y(plan.score), r: 5, class: kind});
     const title = document.createElementNS('http://www.w3.org/2000/svg', 'title');
     title.textContent = `${plan.allocator}: ${number(plan.spent[r], resource)} ${resource.words}, ` +
-      `${plan.accuracy.toFixed(2)} % [${plan.low.toFixed(2)}, ${plan.high.toFixed(2)}]`;
+      `${plan.score.toFixed(2)} % [${plan.low.toFixed(2)}, ${plan.high.toFixed(2)}]`;
     mark.appendChild(title);
   }
   svg('line', {id: 'cursor', y1: top, y2: height - bottom, class: 'cursor'});
@@ -105,7 +105,7 @@ function follow() {
   const same = page.measured.find((one) => JSON.stringify([one.bits, one.activation_bits]) ===
                                            JSON.stringify([plan.bits, plan.activation_bits]));
   facts.push(['measured', same === undefined ? 'not at this budget'
-    : `${same.accuracy.toFixed(2)} % [${same.low.toFixed(2)}, ${same.high.toFixed(2)}]`]);
+    : `${same.score.toFixed(2)} % [${same.low.toFixed(2)}, ${same.high.toFixed(2)}]`]);
   byId('facts').replaceChildren(...facts.flatMap(([name, value]) => {
     const term = document.createElement('dt'), text = document.createElement('dd');
     term.textContent = name;

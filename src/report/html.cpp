@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "bitplan/core/counted.h"
+#include "bitplan/core/figures.h"
 
 namespace bitplan {
 namespace {
@@ -114,10 +115,11 @@ std::string Recommended(const Comparison& comparison) {
   std::string html = fmt::format(
       "<h2>Recommended</h2>\n<p>{}</p>\n<p>Chosen on {}, {}. {} A plan's name is a link to its file, which "
       "<code>bitplan verify --plan</code> takes.</p>\n<table><tr><th>budget</th><th>plan</th><th>bytes</th>"
-      "<th>bytes of the whole network</th><th>accuracy</th><th>drop from float on {}</th>"
+      "<th>bytes of the whole network</th><th>{}</th><th>drop from float on {}</th>"
       "{}<th>the same where it was chosen</th></tr>\n",
       HtmlText(RecommendationRule(comparison)), HtmlText(recommended.data), Counted(recommended.samples, "sample"),
-      HtmlText(RecommendationCaveat(comparison)), HtmlText(comparison.data), CorrectedHeader(corrected));
+      HtmlText(RecommendationCaveat(comparison)), FigureTitle(comparison.score), HtmlText(comparison.data),
+      CorrectedHeader(corrected));
   const auto row = [&](std::size_t index, const std::string& where) {
     const ComparedPlan& plan = comparison.plans[index];
     return fmt::format("<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2f}</td><td>{}</td>{}<td>{}</td></tr>\n",
@@ -161,13 +163,13 @@ std::string Row(const ComparedPlan& plan, bool recommended, bool corrected) {
 
 std::string ComparisonHtml(const Comparison& comparison, const std::vector<DrawnFigure>& figures) {
   std::string html = fmt::format(
-      "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3}; float accuracy {4:.2f} %, NLL {5:.4f}. Every plan saw "
-      "the same samples. Intervals, in points of accuracy, are {6}; a plan whose interval to the best of its "
+      "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3}; float {7} {4:.2f} %, NLL {5:.4f}. Every plan saw "
+      "the same samples. Intervals, in points of {7}, are {6}; a plan whose interval to the best of its "
       "budget holds 0 is a tie (shaded). Bytes are those of the planned layers, packed; the whole network has what "
       "stays in float too. No fine-tuning.</p>\n",
       HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data),
       Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll,
-      HtmlText(IntervalsMeaning(comparison)));
+      HtmlText(IntervalsMeaning(comparison)), FigureTitle(comparison.score));
   html += CorrectedFloats(comparison);
   for (const auto& note : comparison.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   html += Recommended(comparison) + HtmlFigures(figures);
@@ -180,18 +182,19 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Drawn
       budget = plan.budget;
       html += fmt::format(
           "<h2>Budget {}</h2><div class=scroll><table><tr><th>allocator</th><th>bits used</th><th>bytes</th>"
-          "<th>bytes of the whole network</th><th>accuracy</th><th>NLL</th><th>drop from float</th>{}<th>over "
+          "<th>bytes of the whole network</th><th>{}</th><th>NLL</th><th>drop from float</th>{}<th>over "
           "uniform</th><th>below the best</th>"
           "<th class=note>note</th></tr>\n",
-          Quantity(budget, "bit"), CorrectedHeader(corrected));
+          Quantity(budget, "bit"), FigureTitle(comparison.score), CorrectedHeader(corrected));
     }
     html += Row(plan, comparison.recommended.Holds(i), corrected);
   }
   if (budget >= 0.0) html += "</table></div>\n";
   if (!comparison.leads.empty()) {
-    html += "<h2>Ours against the baselines</h2>\n<p>The most accurate plan of either side. p: " +
-            std::string(comparison.calibration_seeds.size() < 2 ? "McNemar's exact test"
-                                                                : "Student's t, as the intervals,") +
+    html += "<h2>Ours against the baselines</h2>\n<p>The best plan of either side. p: " +
+            std::string(comparison.calibration_seeds.size() > 1 ? "Student's t, as the intervals,"
+                        : comparison.score == "accuracy"        ? "McNemar's exact test"
+                                                                : "Student's t over samples,") +
             " against every plan of the other side, corrected for choosing the plan ahead among its own.</p>\n"
             "<table><tr><th>budget</th><th>ours</th><th>baseline</th><th>lead, points</th><th>p</th></tr>\n";
     for (const BudgetLead& lead : comparison.leads) {

@@ -34,8 +34,7 @@ std::string MakerOf(const MeasuredCurve& curve, const CurvePlan& plan) {
   return plan.uniform ? "uniform" : curve.allocator;
 }
 
-void Rank(MeasuredCurve& curve, const std::vector<std::vector<std::uint8_t>>& correct, int resamples,
-          std::uint64_t seed) {
+void Rank(MeasuredCurve& curve, const std::vector<Outcomes>& outcomes, int resamples, std::uint64_t seed) {
   std::vector<std::size_t> order(curve.plans.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -44,18 +43,18 @@ void Rank(MeasuredCurve& curve, const std::vector<std::vector<std::uint8_t>>& co
   std::vector<CurvePlan> sorted;
   for (const std::size_t index : order) sorted.push_back(std::move(curve.plans[index]));
   curve.plans = std::move(sorted);
-  const auto accuracy = [&](std::size_t i) { return curve.plans[i].plan.verified->quantized.accuracy; };
+  const auto score = [&](std::size_t i) { return curve.plans[i].plan.verified->quantized.accuracy; };
   for (std::size_t i = 0; i < curve.plans.size(); ++i) {
     CurvePlan& plan = curve.plans[i];
     for (std::size_t j = 0; j < curve.plans.size(); ++j) {
       const CurvePlan& other = curve.plans[j];
-      if (j == i || other.spent.front() > plan.spent.front() || accuracy(j) < accuracy(i)) continue;
-      const bool equal = other.spent.front() == plan.spent.front() && accuracy(j) == accuracy(i);
+      if (j == i || other.spent.front() > plan.spent.front() || score(j) < score(i)) continue;
+      const bool equal = other.spent.front() == plan.spent.front() && score(j) == score(i);
       if (equal && j > i) continue;
-      if (!plan.dominated_by || accuracy(j) > accuracy(*plan.dominated_by)) plan.dominated_by = j;
+      if (!plan.dominated_by || score(j) > score(*plan.dominated_by)) plan.dominated_by = j;
     }
     if (!plan.dominated_by) continue;
-    const auto gain = ComparePaired(correct[order[*plan.dominated_by]], correct[order[i]], resamples,
+    const auto gain = ComparePaired(outcomes[order[*plan.dominated_by]], outcomes[order[i]], resamples,
                                     RandomStream(seed, "curve/dominated"));
     plan.surely = gain.ci_low > 0.0;
   }
@@ -64,7 +63,8 @@ void Rank(MeasuredCurve& curve, const std::vector<std::vector<std::uint8_t>>& co
 std::string CurveCsv(const MeasuredCurve& curve) {
   std::string text = "allocator";
   for (const Resource* resource : curve.resources) text += fmt::format(",{}", resource->name);
-  text += ",predicted_rise,float_accuracy,accuracy,nll,drop,drop_low,drop_high,dominated_by,surely,plan,bits\n";
+  text += fmt::format(",predicted_rise,float_{0},{0},nll,drop,drop_low,drop_high,dominated_by,surely,plan,bits\n",
+                      curve.score);
   for (const CurvePlan& plan : curve.plans) {
     text += MakerOf(curve, plan);
     for (std::size_t r = 0; r < plan.spent.size(); ++r) {
@@ -102,7 +102,7 @@ std::string CurveJson(const MeasuredCurve& curve) {
          {"bits", bits},
          {"activation_bits", activation_bits},
          {"predicted_loss_rise", plan.plan.achieved.predicted_loss_rise},
-         {"accuracy", verified.quantized.accuracy},
+         {curve.score, verified.quantized.accuracy},
          {"nll", verified.quantized.nll},
          {"drop", {{"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}, {"mcnemar_p", drop.mcnemar_p}}},
          {"dominated_by", plan.dominated_by ? nlohmann::ordered_json(*plan.dominated_by) : nlohmann::ordered_json()},
@@ -126,7 +126,8 @@ std::string CurveJson(const MeasuredCurve& curve) {
       {"resource", curve.resources.front()->name},
       {"data", curve.data},
       {"samples", curve.samples},
-      {"float", {{"accuracy", curve.float_model.accuracy}, {"nll", curve.float_model.nll}}},
+      {"score", curve.score},
+      {"float", {{curve.score, curve.float_model.accuracy}, {"nll", curve.float_model.nll}}},
       {"layers", layers},
       {"plans", plans},
       {"front", front},

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "bitplan/core/figures.h"
+
 namespace bitplan {
 namespace {
 
@@ -24,6 +26,7 @@ enum class Gained { kAccuracy, kNll };
 Drawing Curves(const Comparison& comparison, const std::string& name, Spent spent, Gained gained) {
   Drawing drawing{name, "", "", ""};
   const bool accuracy = gained == Gained::kAccuracy, bytes = spent == Spent::kBytes;
+  const std::string score = FigureTitle(comparison.score);
   const auto point = [&](const ComparedPlan& plan) {
     const double float_accuracy = 100.0 * comparison.float_model.accuracy;
     const std::string x =
@@ -70,15 +73,15 @@ Drawing Curves(const Comparison& comparison, const std::string& name, Spent spen
                           : "set xlabel 'average bits per weight'\n") +
                    (bytes ? fmt::format("set xrange [{}:{}]\n", 0.9 * least, 1.1 * most)
                           : fmt::format("set xrange [{}:{}]\n", least - 0.1, most + 0.1)) +
-                   "set ylabel " + GnuplotText(accuracy ? "accuracy, %" : "NLL, nats per sample") + "\n";
+                   "set ylabel " + GnuplotText(accuracy ? score + ", %" : "NLL, nats per sample") + "\n";
   const double level = accuracy ? 100.0 * comparison.float_model.accuracy : comparison.float_model.nll;
   drawing.script += fmt::format("plot {} with lines lc rgb '#888888' dt 3 title 'float', \\\n  {}\n", level, lines);
   const char* against = bytes ? "stored bytes" : "average bits";
   drawing.caption =
       accuracy ? fmt::format(
-                     "Accuracy against {}; bars are paired 95 % intervals of the drop from the float "
+                     "{} against {}; bars are paired 95 % intervals of the drop from the float "
                      "network, over seeds too where there are several. Baselines are dashed; rings: recommended.",
-                     against)
+                     score, against)
                : fmt::format("Negative log-likelihood against {}. Baselines are dashed; rings: recommended.", against);
   return drawing;
 }

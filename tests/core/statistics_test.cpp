@@ -10,7 +10,7 @@ using namespace bitplan;
 namespace {
 
 // `lost` samples only the float model has right, `won` only the quantized one, the rest both.
-std::pair<std::vector<std::uint8_t>, std::vector<std::uint8_t>> Outcomes(int samples, int lost, int won) {
+std::pair<std::vector<std::uint8_t>, std::vector<std::uint8_t>> Answers(int samples, int lost, int won) {
   std::vector<std::uint8_t> a(samples, 1), b(samples, 1);
   for (int i = 0; i < lost; ++i) b[i] = 0;
   for (int i = lost; i < lost + won; ++i) a[i] = 0;
@@ -18,7 +18,7 @@ std::pair<std::vector<std::uint8_t>, std::vector<std::uint8_t>> Outcomes(int sam
 }
 
 PairedComparison Compare(int samples, int lost, int won, std::uint64_t seed = 1, int resamples = 10000) {
-  const auto [a, b] = Outcomes(samples, lost, won);
+  const auto [a, b] = Answers(samples, lost, won);
   return ComparePaired(a, b, resamples, RandomStream(seed, "test/bootstrap"));
 }
 
@@ -45,6 +45,30 @@ TEST_CASE("a score that is a ratio of sums is compared by images, however many p
   CHECK((uneven.ci_low == 0.0 && uneven.ci_high == Approx(0.5)));
   CHECK_THROWS_AS(CompareRatios({1.0}, {1.0}, {0.0}, 10, RandomStream(1, "t")), Error);
   CHECK_THROWS_AS(CompareRatios({1.0}, {1.0, 2.0}, {1.0}, 10, RandomStream(1, "t")), Error);
+}
+
+TEST_CASE("networks of other tasks are compared by their ratios, of one seed and of several, and as families") {
+  const std::vector<double> possible = {30.0, 10.0, 20.0, 40.0};
+  const std::vector<double> good = {28.0, 9.0, 20.0, 36.0}, fair = {20.0, 9.0, 12.0, 30.0},
+                            poor = {10.0, 4.0, 8.0, 20.0};
+  const Outcomes best(&good, &possible), middle(&fair, &possible), worst(&poor, &possible);
+  double mean = 0.0;
+  for (std::size_t i = 0; i < best.size(); ++i) mean += best[i] / 4.0;
+  CHECK(mean == Approx(93.0 / 100.0));
+  const RandomStream stream(3, "test/outcomes");
+  const auto paired = ComparePaired(best, middle, 500, stream);
+  CHECK(paired.drop == Approx(0.22));
+  CHECK(paired.ci_low == CompareRatios(good, fair, possible, 500, stream).ci_low);
+  CHECK(CompareOverSeeds({best, best}, {middle, worst}, SeedSamples::kShared).mean == Approx(0.5 * (0.22 + 0.51)));
+  const FamilyLead lead = CompareFamilies({{worst}, {best}}, {{middle}});
+  CHECK(lead.first == 1);
+  CHECK(lead.lead == Approx(0.22));
+  // Student's t of the four differences, twice for the choice: 8, 0, 8, 6 hundredths of 100 possible.
+  CHECK(lead.p == Approx(2.0 * StudentTwoSided(5.5 / (3.7859389 / 2.0), 3.0)).epsilon(1e-4));
+  const std::vector<std::uint8_t> answers = {1, 0, 1, 1};
+  CHECK_THROWS_AS(ComparePaired(best, Outcomes(&answers), 500, stream), Error);
+  const std::vector<double> nothing(4, 0.0);
+  CHECK_THROWS_AS(Outcomes(&good, &nothing), Error);
 }
 
 TEST_CASE("the t quantile is that of the tables") {

@@ -10,6 +10,7 @@
 #include "bitplan/io/plan.h"
 #include "bitplan/pipeline/bayes.h"
 #include "bitplan/pipeline/compare.h"
+#include "bitplan/pipeline/measure_curve.h"
 #include "bitplan/pipeline/rank.h"
 #include "bitplan/pipeline/run.h"
 #include "bitplan/sensitivity/sensitivity.h"
@@ -163,6 +164,46 @@ TEST_CASE("a network of every task is planned, verified and written by its own f
   }
 }
 
+TEST_CASE("allocators are compared, and curves measured, by the score of every task") {
+  for (const Task& task : AllTasks()) {
+    INFO(task.name << " " << task.forward);
+    const Folder folder;
+    Prepare(task, folder.path);
+    for (const char* seeds : {"1", "2"}) {
+      const auto options = Options(folder.path, {"compare.allocators=[exact]", "compare.budgets=[1, 6]",
+                                                 std::string("compare.calibration_seeds=") + seeds});
+      const auto report = pipeline::Compare(options, SilentSink());
+      const Comparison& comparison = report.comparison;
+      CHECK(comparison.score == task.score);
+      CHECK(comparison.samples == 64);
+      REQUIRE(comparison.plans.size() == 4);  // exact and uniform
+      for (const ComparedPlan& plan : comparison.plans) {
+        CHECK(NamesIn(plan.metrics).front() == task.score);
+        CHECK(plan.metrics.figures.front().value == Approx(plan.metrics.accuracy));
+        CHECK(plan.drop.drop == Approx(comparison.float_model.accuracy - plan.metrics.accuracy).margin(1e-9));
+        CHECK((plan.drop.ci_low <= plan.drop.drop && plan.drop.drop <= plan.drop.ci_high));
+      }
+      CHECK(comparison.plans[0].drop.drop > comparison.plans[2].drop.drop);  // one bit costs more
+      CHECK(comparison.plans[0].drop.ci_low > 0.0);
+      const std::string json = ReadFile(report.files.json, "json");
+      CHECK_THAT(json, ContainsSubstring("\"score\": \"" + task.score) && !ContainsSubstring("brier"));
+      CHECK_THAT(ReadFile(report.files.csv, "csv"), ContainsSubstring("," + task.score + ",nll,drop,"));
+      // Measured once: what the folder keeps says the same.
+      const auto again = pipeline::Compare(options, SilentSink());
+      CHECK(again.measured == 0);
+      CHECK(ReadFile(again.files.json, "json") == json);
+      const Plan plan = LoadPlan(folder.path / "out" / comparison.plans[2].file);
+      CHECK(plan.verified->task == task.name);
+    }
+    const auto curve = pipeline::MeasureCurve(Options(folder.path, {"curve.points=3"}), SilentSink()).curve;
+    CHECK(curve.score == task.score);
+    REQUIRE(curve.plans.size() >= 2);
+    CHECK(curve.plans.front().plan.verified->task == task.name);
+    CHECK(curve.plans.front().plan.verified->quantized.accuracy < curve.plans.back().plan.verified->quantized.accuracy);
+    CHECK_THAT(CurveHtml(curve), ContainsSubstring(task.score == "r2" ? "<th>R2, %</th>" : "<th>accuracy, %</th>"));
+  }
+}
+
 TEST_CASE("every metric has a finite table for every task, and the posterior may be learned") {
   for (const Task& task : AllTasks()) {
     const Folder folder;
@@ -194,8 +235,12 @@ TEST_CASE("what measures classifiers only says so in one line") {
     }
     return std::string();
   };
-  CHECK_THAT(refused([&] { (void)pipeline::Compare(Options(folder.path), SilentSink()); }),
-             ContainsSubstring("bitplan compare is for classification, and data.task is segmentation"));
+  CHECK_THAT(refused([&] {
+               pipeline::RankOptions rank;
+               rank.recipe = Options(folder.path);
+               (void)pipeline::RankMetrics(rank, SilentSink());
+             }),
+             ContainsSubstring("is for classification, and data.task is segmentation"));
   CHECK_THAT(refused([&] { (void)pipeline::Bayes(Options(folder.path), SilentSink()); }),
              ContainsSubstring("bitplan bayes is for classification"));
   CHECK_THAT(refused([&] {

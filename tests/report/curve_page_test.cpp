@@ -55,7 +55,8 @@ MeasuredCurve Curve() {
   curve.front = {{{4, 1}, {32, 32}, {1.5, 150}, 0.3, "bitplan: 1\nlayers:\n  - {bits: 4}\n  - {bits: 1}\n"},
                  {{8, 1}, {32, 32}, {2.5, 250}, 0.1, "bitplan: 1\nlayers:\n  - {bits: 8}\n  - {bits: 1}\n"},
                  {{8, 4}, {32, 32}, {5.0, 500}, 0.01, "bitplan: 1\nmore: 1\nlayers:\n  - {bits: 8}\n  - {bits: 4}\n"}};
-  Rank(curve, {First(88), First(50), First(80), First(87)}, 500, 1);
+  const std::vector<std::uint8_t> correct[] = {First(88), First(50), First(80), First(87)};
+  Rank(curve, {&correct[0], &correct[1], &correct[2], &correct[3]}, 500, 1);
   return curve;
 }
 

@@ -1,6 +1,7 @@
 // Statistics of paired measurements, on plain arrays.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -39,15 +40,43 @@ struct MeanDifference {
 };
 [[nodiscard]] MeanDifference PairedMean(const std::vector<float>& a, const std::vector<float>& b);
 
-// One classifier measured with several calibration seeds: for every seed one 0/1 entry per sample.
-using SeedOutcomes = std::vector<const std::vector<std::uint8_t>*>;
+// What every sample adds to the score of a network: whether it is right, or its parts of the two sums that the score is
+// the ratio of (CompareRatios). Refers to lists that must outlive it.
+class Outcomes {
+ public:
+  // NOLINTNEXTLINE(google-explicit-constructor): a list of right and wrong answers is one
+  Outcomes(const std::vector<std::uint8_t>* correct) : correct_(correct) {}
+  // Error(kInternal) unless they are equally long and the sum of `possible` is > 0.
+  Outcomes(const std::vector<double>* gained, const std::vector<double>* possible);
+
+  [[nodiscard]] std::size_t size() const { return correct_ != nullptr ? correct_->size() : gained_->size(); }
+  // The score is the mean of these over the samples. Of a ratio: with the sum of what is possible held fixed.
+  [[nodiscard]] double operator[](std::size_t i) const {
+    return correct_ != nullptr ? static_cast<double>((*correct_)[i]) : scale_ * (*gained_)[i];
+  }
+  [[nodiscard]] const std::vector<std::uint8_t>* correct() const { return correct_; }  // null of a ratio
+  [[nodiscard]] const std::vector<double>& gained() const { return *gained_; }         // of a ratio
+  [[nodiscard]] const std::vector<double>& possible() const { return *possible_; }     // of a ratio
+
+ private:
+  const std::vector<std::uint8_t>* correct_ = nullptr;
+  const std::vector<double>*gained_ = nullptr, *possible_ = nullptr;
+  double scale_ = 1.0;
+};
+
+// The one of the two above that is for them. Both of one kind, of the same samples.
+[[nodiscard]] PairedComparison ComparePaired(const Outcomes& better, const Outcomes& worse, int resamples,
+                                             RandomStream stream);
+
+// One network measured with several calibration seeds.
+using SeedOutcomes = std::vector<Outcomes>;
 // Losses instead, nats.
 using SeedLosses = std::vector<const std::vector<float>*>;
 
 // Whether all seeds were measured on the same samples, in the same order, or every seed on samples of its own.
 enum class SeedSamples { kShared, kOwn };
 
-// The mean over seeds and samples of a - b, of two classifiers measured with the same seeds on the same samples.
+// The mean over seeds and samples of a - b, of two networks measured with the same seeds on the same samples.
 struct SeedMean {
   double mean = 0.0;
   double ci_low = 0.0, ci_high = 0.0;  // 95 %, for other seeds and other samples
@@ -88,16 +117,16 @@ struct SharePerPair {
 // Two-sided exact binomial p of a split (b, c) of discordant pairs under p = 1/2; 1 when there are none.
 [[nodiscard]] double McNemarExact(std::int64_t b, std::int64_t c);
 
-// The best of one family of classifiers against the best of another, on the same samples.
+// The best of one family of networks against the best of another, on the same samples.
 struct FamilyLead {
-  std::size_t first = 0, second = 0;  // the most accurate of either family, the earlier one of equals
-  double lead = 0.0;                  // accuracy(first) - accuracy(second)
+  std::size_t first = 0, second = 0;  // the one of the highest score of either family, the earlier one of equals
+  double lead = 0.0;                  // score(first) - score(second)
   // That the one ahead beats the other family: the largest two-sided p against its members (1 against one that it is
-  // not ahead of), multiplied by the number of classifiers that the one ahead was chosen from (Bonferroni). 1 at a lead
-  // of 0. One seed: McNemar's exact p; several: CompareOverSeeds.
+  // not ahead of), multiplied by the number of networks that the one ahead was chosen from (Bonferroni). 1 at a lead
+  // of 0. One seed: McNemar's exact p, or Student's where the score is a ratio; several: CompareOverSeeds.
   double p = 1.0;
 };
-// All with the same seeds and, for each, the same samples in the same order; both families non-empty, classifiers
+// All with the same seeds and, for each, the same samples in the same order; both families non-empty, networks
 // distinct. `samples`: whether all seeds share them.
 [[nodiscard]] FamilyLead CompareFamilies(const std::vector<SeedOutcomes>& first,
                                          const std::vector<SeedOutcomes>& second,

@@ -91,6 +91,7 @@ struct Comparison {
   std::string model;
   std::string data;  // "mnist/test"
   std::int64_t samples = 0;
+  std::string score = "accuracy";  // what the networks are compared by: a name of FigureKinds
   Metrics float_model;
   std::vector<std::uint64_t> calibration_seeds;  // that every plan was made with; none: one, not stated
   std::vector<LayerSummary> layers;

@@ -1,4 +1,4 @@
-// Accuracy against what a plan takes, measured at a few budgets and predicted at many.
+// Accuracy, or the score of another task, against what a plan takes, measured at a few budgets and predicted at many.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 
 #include "bitplan/core/plan.h"
 #include "bitplan/core/resource.h"
+#include "bitplan/core/statistics.h"
 
 namespace bitplan {
 
@@ -41,16 +42,16 @@ struct MeasuredCurve {
   std::string rise_unit;                   // "nats per sample", or what a peer's metric counts
   std::string data;                        // "cifar10/test"
   std::int64_t samples = 0;
+  std::string score = "accuracy";  // what the networks are compared by: a name of FigureKinds
   Metrics float_model;
   std::vector<CurvePlan> plans;  // ascending by the first resource
   std::vector<FrontPlan> front;  // likewise
   std::vector<std::string> notes;
 };
 
-// Sorts the plans and finds what dominates what. `correct`: 0/1 per sample, of every plan, in the order of the plans
-// before the call. `resamples` and `seed`: of the paired bootstrap.
-void Rank(MeasuredCurve& curve, const std::vector<std::vector<std::uint8_t>>& correct, int resamples,
-          std::uint64_t seed);
+// Sorts the plans and finds what dominates what. `outcomes`: of every plan, on the same samples, in the order of the
+// plans before the call. `resamples` and `seed`: of the paired bootstrap.
+void Rank(MeasuredCurve& curve, const std::vector<Outcomes>& outcomes, int resamples, std::uint64_t seed);
 
 // "uniform" or the allocator.
 [[nodiscard]] std::string MakerOf(const MeasuredCurve& curve, const CurvePlan& plan);
