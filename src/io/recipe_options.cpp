@@ -165,6 +165,13 @@ std::vector<RecipeOption> MakeOptions() {
           "in 10,000, or those of least squared error"),
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
             "unlabelled training images for compensated rounding and both corrections"),
+      Number("quantizer.learned_steps", FIELD(quantizer.learned_steps), kNotNegative, "minibatches",
+             "learned rounding after the corrections: minibatches of posterior.batch images on which codes and scales "
+             "follow the gradient of the network's divergence from the float one; 0: none"),
+      Count("quantizer.learned_samples", FIELD(quantizer.learned_samples), "images",
+            "unlabelled training images for learned rounding, of which an eighth decide whether it is kept"),
+      Number("quantizer.learned_rate", FIELD(quantizer.learned_rate), {.low = 0, .low_is_open = true}, "levels",
+             "learned rounding: largest step of a code"),
 
       Any("allocate.allocator", FIELD(allocate.allocator),
           "who spends the budget; 'bitplan help allocators' says what each does"),

@@ -1,5 +1,7 @@
 #include "pipeline/plan_parts.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
@@ -78,6 +80,9 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
   options.batch_norm = plan.batch_norm;
   options.output_correction = plan.output_correction;
   options.activation_range = plan.activation_range;
+  options.learned_steps = plan.learned_steps;
+  options.learned_samples = plan.learned_samples;
+  options.learned_rate = plan.learned_rate;
 }
 
 std::string CodesKey(const Plan& plan) {
@@ -85,6 +90,10 @@ std::string CodesKey(const Plan& plan) {
   std::vector<std::string> parts = {
       "codes/2",       plan.model.sha256,  plan.posterior_sha256, quantizer.scheme,     quantizer.granularity,
       quantizer.range, quantizer.rounding, quantizer.centring,    quantizer.batch_norm, quantizer.output_correction};
+  if (quantizer.learned_steps > 0) {
+    parts.push_back(
+        fmt::format("learned {} {} {}", quantizer.learned_steps, quantizer.learned_samples, quantizer.learned_rate));
+  }
   const bool seed = plan.calibration && plan.calibration->seed;
   parts.push_back(seed ? std::to_string(*plan.calibration->seed) : "");
   for (const auto& layer : plan.layers) {

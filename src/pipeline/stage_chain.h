@@ -312,6 +312,8 @@ class StageChain {
   }
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
                                    const Dataset& calibration);
+  // Learned rounding, after the corrections.
+  void Learn(AppliedPlan& applied, const QuantizerOptions& options);
   // Of every layer's input, beside weights of these widths: as the plan that is followed says, else as the recipe does.
   [[nodiscard]] std::vector<int> ActivationBits(const std::vector<int>& bits);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);

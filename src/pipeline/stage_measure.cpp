@@ -1,4 +1,6 @@
 // What a plan does to the network: corrections, and figures on the images of a split.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "bitplan/core/error.h"
@@ -7,6 +9,7 @@
 #include "bitplan/ptq/activations.h"
 #include "bitplan/ptq/compensate.h"
 #include "bitplan/ptq/correction.h"
+#include "bitplan/ptq/learn_rounding.h"
 #include "bitplan/verify/evaluate.h"
 #include "pipeline/checks.h"
 #include "pipeline/plan_parts.h"
@@ -63,7 +66,24 @@ Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bit
   }
   const auto correction = CorrectNetwork(Model(), applied, options, *float_side_, calibration, normalizer_, progress_);
   if (!several_plans_) float_side_.reset();
+  if (options.learned_steps > 0) Learn(applied, options);
   return correction;
+}
+
+void StageChain::Learn(AppliedPlan& applied, const QuantizerOptions& options) {
+  const auto& train = Data().train;
+  const std::uint64_t seed = recipe_.CalibrationSeed();
+  const auto order = RandomStream(seed, "pipeline/learned-rounding").Permutation(train.size());
+  const auto count = std::min<std::int64_t>(options.learned_samples, train.size());
+  const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
+  const auto learned = LearnRounding(Model(), applied, options, train.Select(chosen), normalizer_,
+                                     recipe_.posterior.batch, seed, progress_);
+  progress_.Info(fmt::format(
+      "learned rounding: {:.4f} nats of divergence on {} held-out {}s were {:.4f}, {:.2f} % of "
+      "the codes moved{}",
+      learned.after, learned.held_out, Data().train.RowWord(), learned.before,
+      100.0 * static_cast<double>(learned.moved) / static_cast<double>(std::max<std::int64_t>(1, learned.codes)),
+      learned.kept ? "" : "; not better, so nothing is kept"));
 }
 
 torch::jit::Module StageChain::Built(const Plan& plan) {

@@ -146,6 +146,9 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   quantizer.output_correction = defaults.output_correction;
   quantizer.rounding = defaults.rounding;
   quantizer.activation_range = defaults.activation_range;
+  quantizer.learned_steps = defaults.learned_steps;
+  quantizer.learned_samples = defaults.learned_samples;
+  quantizer.learned_rate = defaults.learned_rate;
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {

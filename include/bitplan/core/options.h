@@ -79,6 +79,10 @@ struct QuantizerOptions {
   std::string output_correction = "auto";  // off, fit, auto: of layers that feed no batch norm
   std::string activation_range = "mse";    // max, percentile, mse: ends of the levels of activations
   int correction_samples = 4096;           // unlabelled training images for rounding and both corrections
+  // Learned rounding (ptq/learn_rounding.h): minibatches, 0 for none; images to draw them from; steps in levels.
+  int learned_steps = 0;
+  int learned_samples = 16384;
+  double learned_rate = 0.006;
 };
 
 // QuantizerOptions::centring without its "auto": the corrections that will take the mean error of outputs away.
