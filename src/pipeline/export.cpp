@@ -148,6 +148,12 @@ ExportReport Export(const ExportOptions& options, ProgressSink& progress) {
       write_first();
     });
   }
+  if (own_name && exporter.file != std::string(kNetworkFile)) {  // a later run tells whose plan it is of
+    std::vector<std::string> names = {report.file.filename().string()};
+    if (!report.second_file.empty()) names.push_back(report.second_file.filename().string());
+    folder->Complete(ExportStage(exporter.name), {.input = CodesKey(exported.plan), .content = {}, .facts = "{}"},
+                     names);
+  }
   report.bytes = static_cast<std::int64_t>(fs::file_size(report.file));
   if (!report.second_file.empty()) report.bytes += static_cast<std::int64_t>(fs::file_size(report.second_file));
   return report;

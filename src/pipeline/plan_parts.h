@@ -41,4 +41,7 @@ inline constexpr char kPlanFile[] = "plan.yaml", kNetworkFile[] = "quantized.pt"
 // and width, grid and range of every layer.
 [[nodiscard]] std::string CodesKey(const Plan& plan);
 
+// The stage under which a folder records that a format was exported; its input is the plan's CodesKey.
+[[nodiscard]] inline std::string ExportStage(const std::string& format) { return "export-" + format; }
+
 }  // namespace bitplan::pipeline

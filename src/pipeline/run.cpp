@@ -1,9 +1,12 @@
 #include "bitplan/pipeline/run.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "bitplan/core/error.h"
+#include "bitplan/exporters/exporter.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
 #include "bitplan/ptq/apply.h"
@@ -27,12 +30,31 @@ RunReport Report(const StageChain& chain, const Solution& solution) {
   return report;
 }
 
+bool SameFile(const std::filesystem::path& one, const std::filesystem::path& other) {
+  return std::filesystem::weakly_canonical(one) == std::filesystem::weakly_canonical(other);
+}
+
+// Exports that lie beside the plan and were made from another one.
+std::vector<std::string> StaleExports(StageChain& chain, const Plan& plan) {
+  std::vector<std::string> notes;
+  const std::string key = CodesKey(plan);
+  for (const Exporter& exporter : Exporters()) {
+    const bool own = std::string(exporter.file) == kNetworkFile;  // every run writes it
+    if (own || !chain.folder().Wrote(exporter.file) || chain.folder().Find(ExportStage(exporter.name), key)) continue;
+    notes.push_back(fmt::format("{} was exported from another plan; `bitplan export --to {}` writes that of this one",
+                                exporter.file, exporter.name));
+  }
+  return notes;
+}
+
 // What is said of the data, and what is odd.
 void Describe(RunReport& report, StageChain& chain) {
   report.classes = chain.ClassNames();
   report.sample = chain.SampleWord();
   report.calibration_asked = chain.CalibrationAsked();
   report.notes = chain.Notes(report.plan);
+  if (!SameFile(report.plan_file, chain.folder().File(kPlanFile))) return;
+  for (std::string& note : StaleExports(chain, report.plan)) report.notes.push_back(std::move(note));
 }
 
 // Whether a plan file says nothing that this draft does not say: a killed run may have left it.
@@ -47,6 +69,7 @@ bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
     return text == DumpPlan(plan) && plan.allocator == draft.allocator &&
            plan.quantizer.range == draft.quantizer.range && plan.quantizer.rounding == draft.quantizer.rounding &&
            plan.quantizer.granularity == draft.quantizer.granularity &&
+           plan.quantizer.learned_steps == draft.quantizer.learned_steps &&
            std::equal(plan.layers.begin(), plan.layers.end(), draft.layers.begin(), draft.layers.end(), same);
   } catch (const Error&) {
     return false;
@@ -82,10 +105,6 @@ Plan LoadPlanFor(StageChain& chain, const std::filesystem::path& file, bool tran
   if (transfer) chain.Rebase(plan);
   plan.model.note = chain.ModelNote();
   return plan;
-}
-
-bool SameFile(const std::filesystem::path& one, const std::filesystem::path& other) {
-  return std::filesystem::weakly_canonical(one) == std::filesystem::weakly_canonical(other);
 }
 
 // Prediction and sizes for the bits that the file holds now; gap and confidence stay only while the bits are those they

@@ -331,3 +331,28 @@ TEST_CASE("a file of the user's own under the name of an export is moved aside")
   REQUIRE(again.code == 0);
   CHECK_FALSE(std::filesystem::exists(place / "out/quantized.kept-2.safetensors"));
 }
+
+TEST_CASE("a run says which exports beside its plan are of another one, until they are written anew") {
+  const Workplace place;
+  const auto notes = [&](const std::string& bits) {
+    const auto run = place.Bitplan(Compensated(place, "run", bits));
+    REQUIRE(run.code == 0);
+    std::string text;
+    const auto report = nlohmann::json::parse(run.out);
+    for (const auto& note : report.at("notes")) text += note.get<std::string>() + "\n";
+    return text;
+  };
+  const auto exported = [&](const std::string& format) {
+    return place.Bitplan({"export", place.recipe(), "--out", "out", "--to", format}).code == 0;
+  };
+  (void)notes("3");
+  REQUIRE(exported("packed"));
+  REQUIRE(exported("c"));
+  CHECK_THAT(notes("3"), !ContainsSubstring("exported from another plan"));
+  CHECK_THAT(notes("2"), ContainsSubstring("quantized.safetensors was exported from another plan; `bitplan export --to "
+                                           "packed` writes that of this one") &&
+                             ContainsSubstring("quantized.c was exported"));
+  REQUIRE(exported("packed"));
+  CHECK_THAT(notes("2"), !ContainsSubstring("quantized.safetensors was") && ContainsSubstring("quantized.c was"));
+  CHECK_THAT(notes("3"), ContainsSubstring("quantized.safetensors was") && !ContainsSubstring("quantized.c was"));
+}

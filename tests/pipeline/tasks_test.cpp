@@ -223,6 +223,23 @@ TEST_CASE("every metric has a finite table for every task, and the posterior may
   }
 }
 
+TEST_CASE("learned rounding serves every task, and a plan states it") {
+  for (const Task& task : AllTasks()) {
+    INFO(task.name << " " << task.forward);
+    const Folder folder;
+    Prepare(task, folder.path);
+    (void)pipeline::Run(Options(folder.path), SilentSink());
+    const auto report = pipeline::Run(Options(folder.path, {"quantizer.learned_steps=8"}), SilentSink());
+    for (const auto& stage : report.stages) {
+      if (stage.name == "posterior" || stage.name == "sensitivity") CHECK(stage.reused);
+      if (stage.name == "apply") CHECK_FALSE(stage.reused);
+    }
+    const std::string text = ReadFile(folder.path / "out/plan.yaml", "plan");
+    CHECK_THAT(text, ContainsSubstring("learned_steps: 8, learned_samples: 16384, learned_rate: 0.006"));
+    CHECK(DumpPlan(ParsePlan(text, "plan.yaml")) == text);
+  }
+}
+
 TEST_CASE("what measures classifiers only says so in one line") {
   const Folder folder;
   Prepare(AllTasks().front(), folder.path);
