@@ -165,6 +165,10 @@ std::vector<RecipeOption> MakeOptions() {
           "in 10,000, or those of least squared error"),
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
             "unlabelled training images for compensated rounding and both corrections"),
+      Any("quantizer.exportable", FIELD(quantizer.exportable),
+          "the plan keeps to what this format of export holds: its grids, signs of scales and widths, layers of other "
+          "kinds in float; then the export refuses nothing, changes no value and stores no width in a wider type; "
+          "none: anything"),
 
       Any("allocate.allocator", FIELD(allocate.allocator),
           "who spends the budget; 'bitplan help allocators' says what each does"),

@@ -78,6 +78,7 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
   options.batch_norm = plan.batch_norm;
   options.output_correction = plan.output_correction;
   options.activation_range = plan.activation_range;
+  options.exportable = plan.exportable;
 }
 
 std::string CodesKey(const Plan& plan) {
@@ -85,6 +86,7 @@ std::string CodesKey(const Plan& plan) {
   std::vector<std::string> parts = {
       "codes/2",       plan.model.sha256,  plan.posterior_sha256, quantizer.scheme,     quantizer.granularity,
       quantizer.range, quantizer.rounding, quantizer.centring,    quantizer.batch_norm, quantizer.output_correction};
+  if (!quantizer.exportable.empty()) parts.push_back("exportable " + quantizer.exportable);
   const bool seed = plan.calibration && plan.calibration->seed;
   parts.push_back(seed ? std::to_string(*plan.calibration->seed) : "");
   for (const auto& layer : plan.layers) {
