@@ -99,7 +99,8 @@ def _arguments(threads, device, quiet):
 
 def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes=None, bops=None,
          activation_bytes=None, drop=None, smallest=None, allocator=None,
-         metric=None, bits=None, pins=None, groups=None, exclude=None, seed=None, settings=None, train_samples=20_000, folder=None,
+         metric=None, bits=None, pins=None, groups=None, exclude=None, exportable=None, seed=None, settings=None,
+         train_samples=20_000, folder=None,
          program=None, threads=None, device=None, quiet=False):
     """Decides how many bits every layer of a trained classifier gets; returns the Plan.
 
@@ -117,6 +118,7 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
                    of which calibration samples make 95 % sure that it loses at most so many points of accuracy
     allocator, metric, bits, pins, groups, exclude, seed
                    as the recipe's allocate.allocator, sensitivity.metric, allocate.bits, ..., seed (docs/recipe.md)
+    exportable     a format of Plan.export, "onnx", "gguf", ...: the plan keeps to what that holds; None: anything
     settings       {key: value} of any other key of the recipe, dotted or nested
     train_samples  most samples of train that are used: drawn by seed from arrays and data sets, else the first
     folder         where model, data, recipe and results are kept, and where a later call continues; None: a temporary
@@ -142,7 +144,7 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
         "allocate.budget.smallest": smallest,
         "allocate.allocator": allocator,
         "sensitivity.metric": metric, "allocate.bits": bits, "allocate.pins": pins, "allocate.groups": groups,
-        "allocate.exclude": exclude, "seed": seed}, sources)
+        "allocate.exclude": exclude, "quantizer.exportable": exportable, "seed": seed}, sources)
     recipe.text(tree)  # refuses settings before anything is written
     if not isinstance(tree.get("seed", 1), (int, np.integer)) or not 0 <= tree.get("seed", 1) < 2 ** 63:
         raise Error(f"seed is {tree['seed']}; it is a whole number >= 0", USAGE)

@@ -26,6 +26,14 @@ std::string ChangeText(double first, double second, const char* format) {
                      fmt::format(fmt::runtime(format), second), change.front() == '-' ? "" : "+", change);
 }
 
+// Empty where neither plan keeps to a format of export.
+std::string ExportablesText(const Plan& first, const Plan& second) {
+  const std::string &one = first.quantizer.exportable, &other = second.quantizer.exportable;
+  if (one.empty() && other.empty()) return "";
+  const auto name = [](const std::string& format) { return format.empty() ? "none" : format; };
+  return fmt::format("exportable         {} -> {}\n", name(one), name(other));
+}
+
 std::string MeasuredText(const Verification& first, const Verification& second) {
   constexpr double kPercent = 100.0;
   std::string text = fmt::format("accuracy, %        {}\n", ChangeText(kPercent * first.quantized.accuracy,
@@ -45,6 +53,7 @@ ordered_json PlanJson(const Plan& plan, const std::filesystem::path& file) {
                        {"model", plan.model.name},
                        {"model_sha256", plan.model.sha256},
                        {"allocator", plan.allocator},
+                       {"exportable", plan.exportable ? ordered_json(plan.quantizer.exportable) : ordered_json()},
                        {"average_bits", achieved.average_bits},
                        {"stored_bytes", achieved.stored_bytes},
                        {"predicted_loss_rise", achieved.predicted_loss_rise},
@@ -78,6 +87,7 @@ std::string Text(const pipeline::DiffReport& report) {
                       report.layers.size() == 1 ? "differs" : "differ", report.same);
   text +=
       fmt::format("bits moved         {} taken, {} given\n", Grouped(report.bits_taken), Grouped(report.bits_given));
+  text += ExportablesText(report.first, report.second);
   const auto &one = report.first.achieved, &other = report.second.achieved;
   text += fmt::format("average bits       {}\n", ChangeText(one.average_bits, other.average_bits, "{:.3f}"));
   text += fmt::format("planned layers     {} -> {} bytes\n", Grouped(one.stored_bytes), Grouped(other.stored_bytes));

@@ -99,6 +99,19 @@ ordered_json LeftInFloatJson(const LeftInFloat& left) {
   return {{"weights", left.weights}, {"share", left.share}, {"tensors", tensors}};
 }
 
+// null for a plan that keeps to no format.
+ordered_json ExportableJson(const Plan& plan) {
+  if (!plan.exportable) return nullptr;
+  const PlanExportable& exportable = *plan.exportable;
+  const auto number = [](const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(); };
+  return {{"format", plan.quantizer.exportable},
+          {"bits", exportable.bits},
+          {"left_out", exportable.left_out},
+          {"holds", exportable.holds},
+          {"predicted_loss_rise", number(exportable.predicted_loss_rise)},
+          {"unrestricted_loss_rise", number(exportable.unrestricted_loss_rise)}};
+}
+
 ordered_json PinsJson(const std::vector<PinCost>& pins) {
   ordered_json json = ordered_json::array();
   for (const auto& [pin, rise] : pins) {
@@ -148,6 +161,7 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"output_correction", plan.quantizer.output_correction},
       {"corrections", CorrectionsJson(report.corrections)},
       {"layers", layers},
+      {"exportable", ExportableJson(plan)},
       {"left_in_float", plan.left_in_float ? LeftInFloatJson(*plan.left_in_float) : ordered_json()},
       {"verified", plan.verified ? VerifiedJson(*plan.verified) : ordered_json()},
       {"allocate_ms", report.allocate_ms},

@@ -181,6 +181,31 @@ std::string SpentText(const Limit& spent) {
   return fmt::format("{:<18} {:g}\n", resource.words, spent.value);
 }
 
+// What the plan keeps to for a format of export, and what that costs.
+std::string ExportableText(const Plan& plan, const std::string& scale) {
+  if (!plan.exportable) return "";
+  const PlanExportable& exportable = *plan.exportable;
+  std::string text = fmt::format(
+      "exportable         {}: {} bits; {}{}\n", plan.quantizer.exportable, fmt::join(exportable.bits, ", "),
+      exportable.holds,
+      exportable.left_out.empty() ? "" : fmt::format("; left out {} bits", fmt::join(exportable.left_out, ", ")));
+  if (exportable.predicted_loss_rise && exportable.unrestricted_loss_rise) {
+    const double with = *exportable.predicted_loss_rise, without = *exportable.unrestricted_loss_rise;
+    text += fmt::format("restriction        costs {:.4g} {}: predicted rise {:.4g}, without it {:.4g}\n",
+                        with - without, scale, with, without);
+  }
+  std::map<std::string, std::vector<std::string>> not_held;  // by the reason
+  for (const FloatWeights& tensor : plan.left_in_float ? plan.left_in_float->tensors : std::vector<FloatWeights>()) {
+    const bool layer = std::any_of(plan.layers.begin(), plan.layers.end(),
+                                   [&](const PlanLayer& one) { return one.name == tensor.name; });
+    if (layer && tensor.reason != "left alone") not_held[tensor.reason].push_back(tensor.name);
+  }
+  for (const auto& [reason, layers] : not_held) {
+    text += fmt::format("not held           {}: {}\n", fmt::join(layers, ", "), reason);
+  }
+  return text;
+}
+
 // Empty where all activations stay in float.
 std::string ActivationsText(const Plan& plan) {
   std::map<int, std::int64_t> layers;  // by width
@@ -217,6 +242,7 @@ std::string Text(const pipeline::RunReport& report) {
                         plan.transferred->sha256.substr(0, 12));
   }
   text += fmt::format("allocator          {}, budget {}\n", plan.allocator, BudgetText(plan.budget));
+  text += ExportableText(plan, scale);
   if (report.allocate_ms > 0.0) text += fmt::format("allocation         {:.2f} ms\n", report.allocate_ms);
   if (!report.allocator_note.empty()) text += fmt::format("note               {}\n", report.allocator_note);
   for (std::size_t r = 0; r < std::min(report.shadow_prices.size(), plan.budget.limits.size()); ++r) {

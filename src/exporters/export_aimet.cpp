@@ -45,6 +45,11 @@ nlohmann::ordered_json AimetEncoding(const QuantizedLayer& layer) {
 
 }  // namespace
 
+// The grid half would take a bit more, widths below 2 take 2. A scale below zero is another offset.
+HeldLayer AimetHolds(const Layer&) {
+  return {.limits = {.zero = {2, 3, 4, 5, 6, 7, 8}, .half = {}, .activations = false}};
+}
+
 void ExportAimet(const ExportInputs& inputs, const ExportFiles& files) {
   using Json = nlohmann::ordered_json;
   Json encodings = Json::array(), excluded = Json::array();

@@ -15,6 +15,17 @@
 
 namespace bitplan {
 
+HeldLayer AutoRoundHolds(const Layer& layer) {
+  constexpr std::int64_t kMultiple = 32;
+  const ConsumerLimits limits{
+      .zero = {2, 3, 4, 5, 6, 7, 8}, .half = {}, .negative_scales = false, .rounds_itself = true, .activations = false};
+  if (layer.kind != "linear") return {limits, "autoround rounds linear layers"};
+  if (layer.shape[0] % kMultiple != 0 || layer.shape[1] % kMultiple != 0) {
+    return {limits, "autoround rounds linear layers whose sizes are multiples of 32"};
+  }
+  return {limits, ""};
+}
+
 void ExportAutoRound(const ExportInputs& inputs, const ExportFiles& files) {
   nlohmann::ordered_json config = nlohmann::ordered_json::object();
   const int group = inputs.plan.quantizer.granularity == "tensor" ? 0 : -1;

@@ -319,6 +319,9 @@ std::string CSource::Body(const std::string& header, const std::string& id) cons
 
 }  // namespace
 
+// Every weight; scales of activations have no place.
+HeldLayer CHolds(const Layer&) { return {.limits = {.activations = false}}; }
+
 void ExportC(const ExportInputs& inputs, const ExportFiles& files) {
   const std::filesystem::path name = files.name.empty() ? "quantized.c" : files.name;
   CSource source(name.stem().string());

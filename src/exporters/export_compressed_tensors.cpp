@@ -141,6 +141,17 @@ nlohmann::ordered_json ConfigGroup(int bits, const std::vector<std::string>& tar
 
 }  // namespace
 
+// Every width of the grid zero has words of its own; a layer of zeros would take a bit, the grid half one more. The
+// schema calls all of them symmetric, which kernels may take for scales above zero.
+HeldLayer CompressedTensorsHolds(const Layer& layer) {
+  const ConsumerLimits limits{
+      .zero = {2, 3, 4, 5, 6, 7, 8}, .half = {}, .negative_scales = false, .activations = false};
+  if (layer.kind != "linear" || layer.shape.size() != 2 || layer.output_dim != 0 || ModuleOf(layer.parameter).empty()) {
+    return {limits, "compressed-tensors packs weights [out, in] of linear layers"};
+  }
+  return {limits, ""};
+}
+
 void ExportCompressedTensors(const ExportInputs& inputs, const ExportFiles& files) {
   const torch::NoGradGuard no_grad;
   const QuantizedNetwork& network = inputs.network;

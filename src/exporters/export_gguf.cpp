@@ -24,6 +24,7 @@ namespace {
 
 constexpr std::uint32_t kGgufVersion = 3, kQuantizationVersion = 2, kGgufAlignment = 32;
 constexpr std::size_t kLongestGgufName = 63, kMostGgufDims = 4;
+constexpr char kScaleEnding[] = ".scale";
 
 template <typename Number>
 void AppendRaw(std::string& bytes, Number value) {
@@ -180,6 +181,28 @@ std::optional<BlockedWeight> BlocksFor(const QuantizedLayer& layer, torch::Tenso
 
 }  // namespace
 
+// Block types without an offset, whose bytes are those of the width: the others hold some grids too, but take more.
+// What follows from rows of 128 or 256 is in gguf_blocks.h. A block has a scale in float16.
+HeldLayer GgufHolds(const Layer& layer) {
+  if (layer.shape.size() != 2 || layer.output_dim != 0) {
+    return {{}, "gguf has blocks for weights [out, in] of linear layers"};
+  }
+  if (const std::string scales = layer.parameter + kScaleEnding; scales.size() > kLongestGgufName) {
+    return {{}, fmt::format("gguf: the name '{}' would have more than {} characters", scales, kLongestGgufName)};
+  }
+  ConsumerLimits limits{.zero = {}, .half = {}, .float16_scales = true, .activations = false};
+  for (int bits = 1; bits <= 8; ++bits) {
+    for (const bool half : {false, true}) {
+      if (gguf::StoredBits(gguf::GridFor(bits, half, layer.shape[1])) == bits) {
+        (half ? limits.half : limits.zero).push_back(bits);
+      }
+    }
+  }
+  if (limits.zero.empty())
+    return {{}, fmt::format("gguf has blocks for rows of 32 numbers, and these have {}", layer.shape[1])};
+  return {limits, ""};
+}
+
 void ExportGguf(const ExportInputs& inputs, const ExportFiles& files) {
   const torch::NoGradGuard no_grad;
   const QuantizedNetwork& network = inputs.network;
@@ -198,7 +221,7 @@ void ExportGguf(const ExportInputs& inputs, const ExportFiles& files) {
       continue;
     }
     file.Add(layer.parameter, blocks->type, layer.shape(), std::move(blocks->bytes));
-    if (!blocks->scaled) file.AddWhole(layer.parameter + ".scale", scales);
+    if (!blocks->scaled) file.AddWhole(layer.parameter + kScaleEnding, scales);
   }
   for (const auto& [path, value] : network.others) file.AddWhole(path, value);
   WriteFileAtomically(files.first, file.Bytes());

@@ -48,6 +48,15 @@ std::string HlsName(const std::string& path) {
 
 }  // namespace
 
+// The grid half would take a bit more.
+HeldLayer Hls4mlHolds(const Layer&) {
+  return {.limits = {.zero = {2, 3, 4, 5, 6, 7, 8},
+                     .half = {},
+                     .negative_scales = false,
+                     .rounds_itself = true,
+                     .activations = false}};
+}
+
 void ExportHls4ml(const ExportInputs& inputs, const ExportFiles& files) {
   std::string text =
       "HLSConfig:\n  Model:\n    Precision: fixed<16,6>\n    ReuseFactor: 1\n    Strategy: Latency\n  LayerName:\n";

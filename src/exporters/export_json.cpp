@@ -61,6 +61,9 @@ void AppendLayer(std::string& text, const QuantizedLayer& layer) {
 
 }  // namespace
 
+// Every weight; scales of activations have no place.
+HeldLayer JsonHolds(const Layer&) { return {.limits = {.activations = false}}; }
+
 void ExportJson(const ExportInputs& inputs, const ExportFiles& files) {
   const QuantizedNetwork& network = inputs.network;
   std::string text = "{\"bitplan\":1,\n\"plan\":" + Quoted(network.plan) + ",\n\"layers\":[";

@@ -16,6 +16,15 @@
 
 namespace bitplan {
 
+// num_bits of symmetric integers; it finds the scales by itself, from the largest weight.
+HeldLayer ModelOptHolds(const Layer&) {
+  return {.limits = {.zero = {2, 3, 4, 5, 6, 7, 8},
+                     .half = {},
+                     .negative_scales = false,
+                     .rounds_itself = true,
+                     .activations = false}};
+}
+
 void ExportModelOpt(const ExportInputs& inputs, const ExportFiles& files) {
   using Json = nlohmann::ordered_json;
   Json list = Json::array({{{"quantizer_name", "*"}, {"enable", false}}});

@@ -4,6 +4,9 @@
 
 namespace bitplan {
 
+// Every weight; scales of activations have no place.
+HeldLayer PackedHolds(const Layer&) { return {.limits = {.activations = false}}; }
+
 void ExportPacked(const ExportInputs& inputs, const ExportFiles& files) {
   WriteFileAtomically(files.first, PackNetwork(inputs.network));
 }

@@ -17,6 +17,11 @@
 
 namespace bitplan {
 
+// The published formula takes scales of both signs; FINN refuses those below zero.
+HeldLayer QonnxHolds(const Layer&) {
+  return {.limits = {.zero = {0, 2, 3, 4, 5, 6, 7, 8}, .half = {1}, .negative_scales = false}};
+}
+
 void ExportQonnx(const ExportInputs& inputs, const ExportFiles& files) {
   WriteFileAtomically(files.first, onnx_file::Serialized(TranslatedModel(inputs, OnnxWeights::kQuantNodes)));
 }

@@ -146,6 +146,28 @@ BlockGrid GridFor(int bits, bool half, std::int64_t columns) {
   return {};
 }
 
+int StoredBits(const BlockGrid& grid) {
+  if (grid.type == Type::kQ2_K && grid.m != 2.0F) return 0;  // 1.5 times a float16 is none
+  switch (grid.type) {
+    case Type::kQ1_0:
+      return 1;
+    case Type::kQ2_K:
+      return 2;
+    case Type::kQ3_K:
+      return 3;
+    case Type::kQ4_0:
+      return 4;
+    case Type::kQ5_0:
+      return 5;
+    case Type::kQ6_K:
+      return 6;
+    case Type::kQ8_0:
+      return 8;
+    default:
+      return 0;
+  }
+}
+
 float ValueOf(Type type, int q, float d, float m) {
   const float product = static_cast<float>(q) * d;
   if (type == Type::kQ2_K) return product - m;

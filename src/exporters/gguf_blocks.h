@@ -54,6 +54,10 @@ struct BlockGrid {
 // The smallest block type for codes of `bits` bits (0..8), the grid half or zero, and rows of `columns` numbers.
 [[nodiscard]] BlockGrid GridFor(int bits, bool half, std::int64_t columns);
 
+// Bits of one q in its blocks, without what a block holds beside; 0 where no block type holds the grid, and of types
+// that hold an offset m which such a weight does not need.
+[[nodiscard]] int StoredBits(const BlockGrid& grid);
+
 // What ggml makes of q, in float32.
 [[nodiscard]] float ValueOf(Type type, int q, float d, float m);
 

@@ -336,6 +336,30 @@ PlanDrop ReadDropBound(const YamlSource& source, const YAML::Node& node) {
           .sha256 = fields.Text("sha256")};
 }
 
+PlanExportable ReadExportable(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "exportable");
+  PlanExportable exportable;
+  const auto widths = [&](const std::string& key) {
+    std::vector<int> bits;
+    for (const YAML::Node& width : fields.List(key)) {
+      bits.push_back(static_cast<int>(source.Integer(width, fields.Path(key), {.low = 0, .high = 8})));
+    }
+    return bits;
+  };
+  exportable.bits = widths("bits");
+  if (fields.Has("left_out")) exportable.left_out = widths("left_out");
+  exportable.holds = fields.Text("holds");
+  if (fields.Has("predicted_loss_rise") != fields.Has("unrestricted_loss_rise")) {
+    source.Fail(node,
+                "exportable must have both of the keys predicted_loss_rise and unrestricted_loss_rise, or neither");
+  }
+  if (fields.Has("predicted_loss_rise")) {
+    exportable.predicted_loss_rise = fields.Number("predicted_loss_rise", kNotNegative);
+    exportable.unrestricted_loss_rise = fields.Number("unrestricted_loss_rise", kNotNegative);
+  }
+  return exportable;
+}
+
 PlanProvenance ReadProvenance(const YamlSource& source, const YAML::Node& node) {
   const Fields fields(source, node, "provenance");
   return {fields.Text("bitplan"), fields.Text("libtorch"), fields.Text("recipe_sha256")};
@@ -375,6 +399,10 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   if (fields.Has("transferred")) {
     const Fields source_fields(source, fields.At("transferred"), "transferred");
     plan.transferred = PlanSource{source_fields.Text("model"), source_fields.Text("sha256")};
+  }
+  if (fields.Has("exportable")) {
+    plan.quantizer.exportable = Fields(source, fields.At("exportable"), "exportable").Text("format");
+    plan.exportable = ReadExportable(source, fields.At("exportable"));
   }
   if (fields.Has("calibration")) plan.calibration = ReadCalibration(source, fields.At("calibration"));
   if (fields.Has("guard")) plan.guard = ReadGuard(source, fields.At("guard"));

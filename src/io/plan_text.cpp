@@ -88,6 +88,19 @@ std::string DumpCalibration(const PlanCalibration& calibration) {
                      calibration.seed ? fmt::format(", seed: {}", *calibration.seed) : "");
 }
 
+std::string DumpExportable(const std::string& format, const PlanExportable& exportable) {
+  std::string text =
+      fmt::format("exportable: {{format: {}, bits: [{}]", FormatText(format), fmt::join(exportable.bits, ", "));
+  if (!exportable.left_out.empty()) text += fmt::format(", left_out: [{}]", fmt::join(exportable.left_out, ", "));
+  text += ", holds: " + FormatQuoted(exportable.holds);
+  if (exportable.predicted_loss_rise && exportable.unrestricted_loss_rise) {
+    text +=
+        fmt::format(",\n             predicted_loss_rise: {}, unrestricted_loss_rise: {}",
+                    FormatNumber(*exportable.predicted_loss_rise), FormatNumber(*exportable.unrestricted_loss_rise));
+  }
+  return text + "}\n";
+}
+
 std::string DumpGuard(const PlanGuard& guard) {
   return fmt::format("guard: {{data: {}, plan_nll: {}, uniform_nll: {}{}}}\n", FormatText(guard.data),
                      FormatNumber(guard.plan_nll), FormatNumber(guard.uniform_nll),
@@ -155,6 +168,7 @@ std::string DumpPlan(const Plan& plan) {
     text += fmt::format("transferred: {{model: {}, sha256: {}}}\n", FormatText(plan.transferred->model),
                         FormatQuoted(plan.transferred->sha256));
   }
+  if (plan.exportable) text += DumpExportable(plan.quantizer.exportable, *plan.exportable);
   if (plan.calibration) text += DumpCalibration(*plan.calibration);
   if (plan.guard) text += DumpGuard(*plan.guard);
   if (plan.drop) text += DumpDropBound(*plan.drop);

@@ -132,6 +132,7 @@ class RecipeReader {
     CheckData(recipe.data);
     CheckName(recipe.name);
     SortBits(recipe.allocate.bits);
+    recipe.allocate.bits_are_asked = Find("allocate.bits") != nullptr;
     return recipe;
   }
 

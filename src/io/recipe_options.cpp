@@ -172,6 +172,10 @@ std::vector<RecipeOption> MakeOptions() {
             "unlabelled training images for learned rounding, of which an eighth decide whether it is kept"),
       Number("quantizer.learned_rate", FIELD(quantizer.learned_rate), {.low = 0, .low_is_open = true}, "levels",
              "learned rounding: largest step of a code"),
+      Any("quantizer.exportable", FIELD(quantizer.exportable),
+          "the plan keeps to what this format of export holds: its grids, signs of scales and widths, layers of other "
+          "kinds in float; then the export refuses nothing, changes no value and stores no width in a wider type; "
+          "none: anything"),
 
       Any("allocate.allocator", FIELD(allocate.allocator),
           "who spends the budget; 'bitplan help allocators' says what each does"),

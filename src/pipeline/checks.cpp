@@ -45,6 +45,13 @@ std::vector<std::string> NamesOf(const Entries& entries) {
   return names;
 }
 
+// Values of quantizer.exportable.
+std::vector<std::string> NamesOfFormats() {
+  auto names = NamesOf(Exporters());
+  names.emplace_back(kNoFormat);
+  return names;
+}
+
 void CheckActivationBits(const std::vector<int>& bits) {
   for (const int width : bits) {
     if (width > 8 && width != 16) {
@@ -61,6 +68,7 @@ RecipeNames KnownNames() {
   return {{"model.architecture", NamesOf(Architectures())},
           {"data.name", data},
           {"data.task", NamesOf(Likelihoods())},
+          {"quantizer.exportable", NamesOfFormats()},
           {"train.augment", NamesOf(Augmentations())},
           {"posterior.estimator", NamesOf(PosteriorEstimators())},
           {"sensitivity.metric", NamesOf(SensitivityMetrics())},
@@ -82,6 +90,11 @@ void CheckNames(const Recipe& recipe) {
   (void)FindAllocator(recipe.allocate.allocator);
   for (const auto& name : recipe.compare.allocators) (void)FindAllocator(name);
   (void)FindDatasetSource(recipe.data.name);
+  const auto& format = recipe.quantizer.exportable;
+  const auto formats = NamesOfFormats();
+  if (!format.empty() && std::find(formats.begin(), formats.end(), format) == formats.end()) {
+    throw Error(ErrorKind::kUsage, UnknownNameMessage("quantizer.exportable", format, formats));
+  }
   CheckActivationBits(recipe.allocate.activation_bits);
   if (recipe.allocate.latency.empty() && recipe.allocate.budget.Find(Latency()) != nullptr) {
     throw Error(ErrorKind::kUsage,

@@ -10,6 +10,9 @@
 
 namespace bitplan::pipeline {
 
+// The value of quantizer.exportable that restricts nothing.
+inline constexpr char kNoFormat[] = "none";
+
 // Looks up every name in the recipe: Error(kUsage) with the known names and the nearest one.
 void CheckNames(const Recipe& recipe);
 

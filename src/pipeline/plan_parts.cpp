@@ -83,6 +83,7 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
   options.learned_steps = plan.learned_steps;
   options.learned_samples = plan.learned_samples;
   options.learned_rate = plan.learned_rate;
+  options.exportable = plan.exportable;
 }
 
 std::string CodesKey(const Plan& plan) {
@@ -94,6 +95,7 @@ std::string CodesKey(const Plan& plan) {
     parts.push_back(
         fmt::format("learned {} {} {}", quantizer.learned_steps, quantizer.learned_samples, quantizer.learned_rate));
   }
+  if (!quantizer.exportable.empty()) parts.push_back("exportable " + quantizer.exportable);
   const bool seed = plan.calibration && plan.calibration->seed;
   parts.push_back(seed ? std::to_string(*plan.calibration->seed) : "");
   for (const auto& layer : plan.layers) {

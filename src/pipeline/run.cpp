@@ -70,6 +70,7 @@ bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
            plan.quantizer.range == draft.quantizer.range && plan.quantizer.rounding == draft.quantizer.rounding &&
            plan.quantizer.granularity == draft.quantizer.granularity &&
            plan.quantizer.learned_steps == draft.quantizer.learned_steps &&
+           plan.quantizer.exportable == draft.quantizer.exportable &&
            std::equal(plan.layers.begin(), plan.layers.end(), draft.layers.begin(), draft.layers.end(), same);
   } catch (const Error&) {
     return false;
@@ -107,6 +108,13 @@ Plan LoadPlanFor(StageChain& chain, const std::filesystem::path& file, bool tran
   return plan;
 }
 
+// The rises were predicted for other widths.
+void ForgetRestrictionCost(Plan& plan) {
+  if (!plan.exportable) return;
+  plan.exportable->predicted_loss_rise.reset();
+  plan.exportable->unrestricted_loss_rise.reset();
+}
+
 // Prediction and sizes for the bits that the file holds now; gap and confidence stay only while the bits are those they
 // were stated for.
 void RefreshAchieved(StageChain& chain, Plan& plan) {
@@ -119,6 +127,7 @@ void RefreshAchieved(StageChain& chain, Plan& plan) {
     achieved.optimality_gap = plan.achieved.optimality_gap;
   } else {
     for (auto& layer : plan.layers) layer.confidence = -1.0;
+    ForgetRestrictionCost(plan);
   }
   plan.achieved = achieved;
   chain.StateResources(plan);
@@ -146,6 +155,7 @@ Plan Drafted(StageChain& chain, RunReport& report, ProgressSink& progress) {
   const auto solution = chain.Solve();
   report = Report(chain, solution);
   Plan draft = chain.Draft(solution);
+  chain.StateExportable(draft);
   if (!searched) return draft;
   draft.quantizer = searched->quantizer;  // with the corrections that were chosen in the search
   draft.drop = searched->drop;

@@ -23,6 +23,7 @@ constexpr std::int64_t kRangePositions = 2048;  // inputs of every layer that ra
 Recipe LoadCheckedRecipe(const RecipeOptions& options) {
   Recipe recipe = LoadRecipe(options.recipe, options.overrides, CheckNames);
   if (recipe.data.task == Classification().name()) recipe.data.task.clear();  // the same recipe
+  if (recipe.quantizer.exportable == kNoFormat) recipe.quantizer.exportable.clear();
   return recipe;
 }
 
@@ -35,7 +36,9 @@ StageChain::StageChain(const RecipeOptions& options, ProgressSink& progress)
       asked_(recipe_),
       data_folders_{options.data, options.recipe.parent_path()},
       normalizer_(recipe_.data),
-      folder_(CheckedFolder(options, recipe_), [&progress](const std::string& line) { progress.Warn(line); }) {}
+      folder_(CheckedFolder(options, recipe_), [&progress](const std::string& line) { progress.Warn(line); }) {
+  if (!recipe_.quantizer.exportable.empty()) Restrict();
+}
 
 StageRecord StageChain::Ensure(const std::string& stage, const std::string& input,
                                const std::vector<std::string>& files, const std::function<StageRecord()>& work) {
@@ -55,7 +58,9 @@ StageRecord StageChain::Ensure(const std::string& stage, const std::string& inpu
   return record;
 }
 
-std::string StageChain::Section(const std::string& name) const { return DumpRecipeSection(recipe_, name); }
+std::string StageChain::Section(const std::string& name) const {
+  return DumpRecipeSection(recipe_, name) + (name == "quantizer" ? LimitsText(recipe_.quantizer.limits) : "");
+}
 
 const DataSplits& StageChain::Data() {
   if (!data_) {

@@ -146,6 +146,11 @@ class StageChain {
 
   // From here on the stages quantize as a plan file says, and the table holds the widths of the file too.
   void Follow(const Plan& plan);
+  // Writes into a plan of the recipe what it keeps to (quantizer.exportable), and by prediction what that costs: beside
+  // its rise that of the same allocator at the same budget without the restriction, for the layers that have a place in
+  // the format. Measures a second table by the same metric. Nothing is stated of an allocator that learns from the
+  // network, and of several widths of activations.
+  void StateExportable(Plan& plan);
   // Makes a transferred plan one of this recipe: what "auto" corrects is chosen anew, and the posterior is the model's.
   void Rebase(Plan& plan);
   // Grids and ranges of layers at these widths, which the table has.
@@ -234,6 +239,15 @@ class StageChain {
     std::optional<bitplan::Displacements> displacements;  // of a metric that keeps them
   };
 
+  // Keeps quantizer and allocation to what the format of quantizer.exportable holds of the network: its limits, widths
+  // among those of allocate.bits, layers that it has no place for excluded. Error(kUsage) of one line where the recipe
+  // asks for something else, and the format's own where no plan of this network could be exported.
+  void Restrict();
+  void TryExport(const bitplan::Network& network);
+  // The same limits as the plan that is followed has them. Error(kData) for a layer that its format does not hold.
+  void FollowExportable(const Plan& plan);
+  // The table at the widths of allocate.bits as the recipe has them, by a quantizer that keeps to no format.
+  [[nodiscard]] AllocationProblem UnrestrictedTable(const std::string& metric);
   [[nodiscard]] std::string PosteriorStage(const std::string& estimator) const;
   [[nodiscard]] Recipe PosteriorRecipe(const std::string& estimator) const;
   [[nodiscard]] std::string PosteriorInput(const std::string& estimator);
@@ -302,6 +316,7 @@ class StageChain {
   // The same, null where they have not been found yet: a plan alone needs one width of every layer.
   [[nodiscard]] const LayerFits* KnownFits();
   [[nodiscard]] std::string FitsInput();
+  [[nodiscard]] std::string FitsFile() const;
   // ApplyBits with what is known already.
   [[nodiscard]] AppliedPlan Applied(const std::vector<int>& bits, const std::vector<LevelChoice>& choices,
                                     const QuantizerOptions& options);
@@ -390,6 +405,10 @@ class StageChain {
   bool several_plans_ = false;                                // whether it is kept from one to the next
   std::map<std::string, SplitMeasurement> floats_corrected_;  // by the hash of what each depends on
   std::map<std::string, LayerFits> fits_;                     // by the hash of what they were found from
+  PlanExportable restriction_{};                              // of the recipe, where it has one
+  std::vector<int> unrestricted_bits_;                        // allocate.bits without it
+  std::map<std::string, std::string> not_held_;               // layers without a place in the format, and why
+  bool unrestricted_ = false;                                 // while the table without restriction is measured
   std::int64_t packed_bytes_ = 0;
   std::optional<AppliedPlan> quantized_;
   std::vector<int> followed_activations_;  // of the plan that is followed; empty: as the recipe says

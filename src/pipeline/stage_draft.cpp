@@ -23,6 +23,7 @@ void StageChain::Follow(const Plan& plan) {
   const bool states = plan.calibration && plan.calibration->seed;
   UseCalibrationSeed(states ? *plan.calibration->seed : asked_.CalibrationSeed());
   FollowQuantizer(plan.quantizer, recipe_.quantizer);
+  FollowExportable(plan);
   evidence_.reset();
   float_side_.reset();
   followed_activations_ = ActivationBitsOf(plan);
@@ -113,7 +114,10 @@ LeftInFloat StageChain::FloatPart(const std::vector<PlanLayer>& layers) {
   const auto& network = Model();
   LeftInFloat left;
   for (const auto& layer : layers) {
-    if (layer.bits > 8) left.tensors.push_back({layer.name, layer.shape, "left alone"});
+    const auto reason = not_held_.find(layer.name);
+    if (layer.bits > 8) {
+      left.tensors.push_back({layer.name, layer.shape, reason == not_held_.end() ? "left alone" : reason->second});
+    }
   }
   for (const auto& tensor : network.left_in_float) {
     if (tensor.weight) left.tensors.push_back({tensor.parameter, tensor.shape, tensor.reason});
@@ -153,6 +157,7 @@ Plan StageChain::Draft(const Solution& solution) {
   }
   plan.quantizer = recipe_.quantizer;
   plan.quantizer.centring = CentringName(CentringOf(recipe_.quantizer));
+  if (!plan.quantizer.exportable.empty()) plan.exportable = restriction_;
   plan.budget = recipe_.allocate.budget;
   plan.achieved = Achieved(solution.bits, solution.predicted_loss_rise);
   plan.achieved.optimality_gap = solution.optimality_gap < 0.0 ? -1.0 : RoundedToDigits(solution.optimality_gap, 6);

@@ -173,6 +173,7 @@ void StageChain::Guard(Plan& plan) {
     plan.allocator_options.clear();
     plan.achieved = Achieved(uniform, PredictedLossRise(uniform));
     plan.drop.reset();
+    if (plan.exportable) plan.exportable->predicted_loss_rise = plan.exportable->unrestricted_loss_rise = std::nullopt;
     for (std::size_t i = 0; i < uniform.size(); ++i) {
       plan.layers[i].bits = uniform[i];
       plan.layers[i].confidence = -1.0;

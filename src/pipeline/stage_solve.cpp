@@ -1,8 +1,11 @@
 // From a table to bits.
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/core/constraints.h"
+#include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "bitplan/sensitivity/network_oracle.h"
@@ -79,7 +82,14 @@ void StageChain::CheckBudget(const bitplan::Network& network) {
     problem.loss_rise.emplace_back(problem.widths.size(), 0.0);
   }
   PriceUnits(problem.units, network);
-  CheckSolvable(problem, recipe_.allocate);
+  try {
+    CheckSolvable(problem, recipe_.allocate);
+  } catch (const Error& error) {
+    const std::string& format = recipe_.quantizer.exportable;
+    if (error.kind() != ErrorKind::kInfeasible || format.empty()) throw;
+    throw Error(error.kind(), fmt::format("{}; quantizer.exportable {} leaves the widths {}", error.what(), format,
+                                          fmt::join(recipe_.allocate.bits, ", ")));
+  }
 }
 
 Solution StageChain::Solve() {

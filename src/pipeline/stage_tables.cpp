@@ -94,14 +94,18 @@ std::string StageChain::FitsInput() {
                                                      std::to_string(quantizer.correction_samples)
                                                : std::string();
   return Sha256OfParts({"fits/2", ModelInput(), RangeEvidenceHash(), quantizer.scheme, quantizer.granularity,
-                        quantizer.range, quantizer.grid, images, CalibrationSeed()});
+                        quantizer.range, quantizer.grid, images + LimitsText(quantizer.limits), CalibrationSeed()});
 }
+
+std::string StageChain::FitsFile() const { return CalibrationFile(unrestricted_ ? "fits-unrestricted.pt" : "fits.pt"); }
 
 const LayerFits* StageChain::KnownFits() {
   const auto input = FitsInput();
   if (const auto found = fits_.find(input); found != fits_.end()) return &found->second;
-  if (!folder_.Find("fits", input)) return nullptr;
-  return &fits_.emplace(input, LoadLayerFits(folder_.File(CalibrationFile("fits.pt")))).first->second;
+  const auto record = folder_.Find("fits", input);
+  if (!record) return nullptr;
+  const auto file = record->files.empty() ? CalibrationFile("fits.pt") : record->files.front();
+  return &fits_.emplace(input, LoadLayerFits(folder_.File(file))).first->second;
 }
 
 const LayerFits& StageChain::Fits() {
@@ -112,7 +116,7 @@ const LayerFits& StageChain::Fits() {
   if (missing.empty()) return fits;
   const auto start = Clock::now();
   fits.Add(FitLayers(Model(), missing, recipe_.quantizer, &Evidence()));
-  const auto file = CalibrationFile("fits.pt");
+  const auto file = FitsFile();
   folder_.Write(file, [&](const std::filesystem::path& temporary) { SaveLayerFits(fits, temporary); });
   folder_.Complete("fits", {.input = input, .content = {}, .facts = "{}", .seconds = SecondsSince(start)}, {file});
   return fits;
@@ -134,6 +138,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   if (metric != recipe_.sensitivity.metric) stage += "-" + metric;
   if (estimator != recipe_.posterior.estimator) stage += "-" + estimator;
   if (Widths() != TableWidths(asked_.allocate)) stage += "-wider";  // a plan's widths, beside the recipe's own table
+  if (unrestricted_) stage += "-unrestricted";
   if (const auto found = tables_.find(stage); found != tables_.end()) return found->second;
   const auto& known = FindSensitivityMetric(metric);
   Recipe recipe = recipe_;
@@ -141,6 +146,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   // Rounding and corrections come after the allocation, so only what the table hangs on stays in its hash.
   const QuantizerOptions defaults;
   auto& quantizer = recipe.quantizer;
+  quantizer.exportable.clear();  // what it means is in the limits
   quantizer.centring = CentringName(CentringOf(quantizer));
   quantizer.batch_norm = defaults.batch_norm;
   quantizer.output_correction = defaults.output_correction;
@@ -155,7 +161,8 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
     return Sha256OfParts({"sensitivity/8", ModelInput(), posterior,
                           recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
                           DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
-                          DumpRecipeSection(recipe, "quantizer"), BitsText(Widths()), CalibrationSeed()});
+                          DumpRecipeSection(recipe, "quantizer") + LimitsText(quantizer.limits), BitsText(Widths()),
+                          CalibrationSeed()});
   };
   std::string input = input_with(with_posterior ? PosteriorRecord(estimator).content : "");
   if (!with_posterior) {

@@ -34,7 +34,8 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
-  return Sha256OfParts({"apply/17", ModelInput(), DataHash(false), DumpRecipeSection(recipe, "quantizer"),
+  return Sha256OfParts({"apply/17", ModelInput(), DataHash(false),
+                        DumpRecipeSection(recipe, "quantizer") + LimitsText(recipe.quantizer.limits),
                         BitsAndChoices(plan), CalibrationSeed(), RangeEvidenceHash()});
 }
 

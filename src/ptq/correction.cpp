@@ -17,6 +17,7 @@
 #include "ptq/float_pass.h"
 #include "ptq/output_fit.h"
 #include "ptq/transferred_pass.h"
+#include "quantizers/held_scales.h"
 
 namespace bitplan {
 namespace {
@@ -89,7 +90,8 @@ class Corrector {
     if (method.outputs == "fit") {
       handlers.on_layer_output = [&](std::size_t index, const torch::Tensor& output) {
         if (const auto pair = reference_.outputs().Find(index, output)) {
-          Scale(index, FitOutput(network_.layers[index], quantized_, *pair, output, options_.granularity == "tensor"));
+          Scale(index, FitOutput(network_.layers[index], quantized_, *pair, output, options_.granularity == "tensor",
+                                 LimitOf(index)));
         }
       };
     }
@@ -99,6 +101,21 @@ class Corrector {
   }
 
  private:
+  // Factors that leave the scales of a layer such as the consumer of the plan takes them.
+  [[nodiscard]] FactorLimit LimitOf(std::size_t index) const {
+    const QuantizedTensor& weight = weights_[index];
+    const ConsumerLimits& limits = options_.limits;
+    if (!weight.defined() || (limits.negative_scales && !limits.float16_scales)) return {};
+    return [&weight, &limits](const torch::Tensor& factors) {
+      const torch::Tensor ones = torch::ones_like(factors);
+      const torch::Tensor signed_right =
+          limits.negative_scales ? factors : torch::where(factors.gt(0.0), factors, ones);
+      if (!limits.float16_scales) return signed_right;
+      const torch::Tensor now = weight.scales.expand_as(factors), then = HeldScales(now * signed_right, limits);
+      return torch::where(now.eq(0.0), ones, then / now);
+    };
+  }
+
   // The weights of a layer's output channels times `factors`.
   void Scale(std::size_t index, const torch::Tensor& factors) {
     const Layer& layer = network_.layers[index];
@@ -107,7 +124,7 @@ class Corrector {
     if (weight.defined()) {
       const std::int64_t own = weight.scales.size(0);  // one of a layer, which then has one factor, or one a channel
       if (own != 1 && own != factors.size(0)) throw Error(ErrorKind::kInternal, "factors of other channels");
-      weight.scales.mul_(factors.slice(0, 0, own));
+      weight.scales.copy_(HeldScales(weight.scales * factors.slice(0, 0, own), options_.limits));
       slot.copy_(weight.Values());
       return;
     }
@@ -125,7 +142,7 @@ class Corrector {
     for (const std::size_t index : reference_.outputs().layers()) {
       const auto& pair = pass.outputs();
       Scale(index, FitOutput(network_.layers[index], quantized_, pair, pair.quantized.clone(),
-                             options_.granularity == "tensor"));
+                             options_.granularity == "tensor", LimitOf(index)));
     }
   }
 

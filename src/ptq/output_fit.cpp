@@ -85,7 +85,7 @@ std::vector<bool> ChangedLayers(const Network& network, const torch::jit::Module
 }
 
 torch::Tensor FitOutput(const Layer& layer, torch::jit::Module& quantized, const OutputReference::Pair& pair,
-                        const torch::Tensor& output, bool one_scale) {
+                        const torch::Tensor& output, bool one_scale, const FactorLimit& limit) {
   const auto& [used, target] = pair;
   const std::int64_t channel = ChannelDim(layer, used);
   std::vector<std::int64_t> dims;
@@ -112,7 +112,8 @@ torch::Tensor FitOutput(const Layer& layer, torch::jit::Module& quantized, const
   torch::Tensor varied =
       variance.gt(kConstant * (mean_q.square() + variance)) & variance.ge(std::numeric_limits<float>::min());
   if (one_scale) varied = varied.any().expand_as(varied);
-  const torch::Tensor scale = torch::where(varied, covariance / variance, torch::ones_like(mean_q));
+  torch::Tensor scale = torch::where(varied, covariance / variance, torch::ones_like(mean_q));
+  if (limit) scale = limit(scale);
   const torch::Tensor shift = mean_f - scale * mean_q;
 
   const std::int64_t spread = ChannelDim(layer, output);

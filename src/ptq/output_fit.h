@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -49,8 +50,11 @@ class OutputReference {
 
 // Fits pair.quantized to pair.target, writes scale and shift into the bias of `layer` in `quantized`, and into
 // `output`, all of the quantized layer's output, in place. Returns the scales, float32 [channels], for the layer's
-// weight; with `one_scale` all are the same.
+// weight; with `one_scale` all are the same. `limit`: from the best scales to those that the weight can take; empty:
+// all.
+using FactorLimit = std::function<torch::Tensor(const torch::Tensor& factors)>;
 [[nodiscard]] torch::Tensor FitOutput(const Layer& layer, torch::jit::Module& quantized,
-                                      const OutputReference::Pair& pair, const torch::Tensor& output, bool one_scale);
+                                      const OutputReference::Pair& pair, const torch::Tensor& output, bool one_scale,
+                                      const FactorLimit& limit = {});
 
 }  // namespace bitplan

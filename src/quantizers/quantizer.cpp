@@ -11,6 +11,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "quantizers/compensation.h"
+#include "quantizers/held_scales.h"
 #include "quantizers/output_errors.h"
 #include "quantizers/rounding.h"
 
@@ -58,7 +59,8 @@ WeightRows::WeightRows(const torch::Tensor& weight, int output_dim, const Quanti
     : shape_(weight.sizes().vec()),
       output_dim_(output_dim),
       per_channel_(options.granularity == "channel"),
-      range_(options.range) {
+      range_(options.range),
+      limits_(options.limits) {
   RequireKnown("granularity", options.granularity, {"channel", "tensor"});
   RequireKnown("range", options.range, {"max", "mse", "posterior", "output", "auto"});
   rows_ = ToRows(weight.detach());
@@ -115,9 +117,11 @@ QuantizedWeight WeightRows::FitWeights(int bits, const LevelChoice& choice) cons
         const auto scale = static_cast<float>(2.0 * magnitude / total);
         scales[row] = rounding::IsUsableScale(scale) ? scale : 0.0F;
       } else if (bits > 1) {
-        scales[row] = range_name == "max" ? rounding::MaxScale(row_w, n, range)
-                                          : rounding::FindScale(row_w, row_importance, n, range).scale;
+        scales[row] = range_name == "max"
+                          ? rounding::MaxScale(row_w, n, range, limits_.negative_scales)
+                          : rounding::FindScale(row_w, row_importance, n, range, limits_.negative_scales).scale;
       }
+      scales[row] = HeldScale(scales[row], limits_);
       double& error = errors[static_cast<std::size_t>(row)];
       if (scales[row] != 0.0F) {
         error = rounding::Measure(row_w, row_importance, n, scales[row], range).error;
@@ -156,12 +160,13 @@ QuantizedWeight WeightRows::FitOutputs(int bits, const std::string& grid) const 
   OutputErrors::Tried tried;
   measure.Try(per_channel(best.scales), range, {}, tried);
   torch::Tensor least = per_scale(tried.errors), outputs = tried.outputs.clone();
-  const auto consider = [&](const torch::Tensor& scales) {
+  const auto consider = [&](const torch::Tensor& wanted) {
+    const torch::Tensor scales = HeldScales(wanted, limits_);
     // A channel that shares its scale with others may be worse alone.
     const bool alone = least.size(0) == measure.channels();
     measure.Try(per_channel(scales), range, alone ? least : torch::Tensor(), tried);
     const torch::Tensor errors = per_scale(tried.errors);
-    const torch::Tensor better = errors.lt(least) & AreUsable(scales);
+    const torch::Tensor better = errors.lt(least) & AreUsable(scales) & AreHeld(scales, limits_);
     best.scales = torch::where(better, scales, best.scales);
     least = torch::where(better, errors, least);
     measure.Keep(tried, per_channel(better), outputs);
@@ -199,11 +204,10 @@ QuantizedWeight WeightRows::Fit(int bits, const LevelChoice& choice) const {
   if (range == "posterior" && !importance_.defined()) {
     throw Error(ErrorKind::kUsage, "range posterior needs a posterior, and quantizer.range posterior");
   }
-  if (bits == 0) return FitGrid(bits, {"zero", range});
-  if (bits == 1) return FitGrid(bits, {"half", range});
-  if (grid != "auto") return FitGrid(bits, choice);
+  std::vector<std::string> grids = GridsAt(bits, grid);
+  if (grids.size() > 1) std::erase_if(grids, [&](const std::string& one) { return !Holds(limits_, bits, one); });
+  if (grids.size() == 1) return FitGrid(bits, {grids.front(), range});
   QuantizedWeight zero = FitGrid(bits, {"zero", range});
-  if (bits > 3) return zero;
   QuantizedWeight half = FitGrid(bits, {"half", range});
   return half.error < zero.error ? half : zero;
 }
@@ -254,7 +258,8 @@ torch::Tensor WeightRows::ScalesFor(const torch::Tensor& target, const Quantized
                                   .contiguous();
   const rounding::CodeRange range = RangeOf(fit.bits, fit.grid);
   torch::Tensor best = fit.scales.clone(), least;
-  const auto consider = [&](const torch::Tensor& scales) {
+  const auto consider = [&](const torch::Tensor& wanted) {
+    const torch::Tensor scales = HeldScales(wanted, limits_);
     torch::Tensor values = torch::empty_like(rows);
     for (std::int64_t r = 0; r < rows.size(0); ++r) {
       rounding::Round(rows[r].data_ptr<float>(), rows.size(1), scales[r].item<float>(), range,
@@ -278,7 +283,7 @@ torch::Tensor WeightRows::ScalesFor(const torch::Tensor& target, const Quantized
         const std::int64_t at = r * rows.size(1);
         scales.data_ptr<float>()[r] =
             rounding::FindScale(rows.data_ptr<float>() + at, weighted ? power.data_ptr<float>() + at : nullptr,
-                                rows.size(1), range)
+                                rows.size(1), range, limits_.negative_scales)
                 .scale;
       }
     });
@@ -295,7 +300,8 @@ QuantizedTensor WeightRows::RoundedTo(const torch::Tensor& target, const torch::
                                       double shrinkage) const {
   const rounding::CodeRange range = RangeOf(fit.bits, fit.grid);
   const rounding::RoundedRows rounded = rounding::RoundCompensated(target, scales, range, moments.inputs, shrinkage);
-  return {fit.bits, range.offset, FromRows(rounded.codes.reshape_as(rows_)), rounded.scales, output_dim_};
+  return {fit.bits, range.offset, FromRows(rounded.codes.reshape_as(rows_)), HeldScales(rounded.scales, limits_),
+          output_dim_};
 }
 
 QuantizedTensor WeightRows::Compensated(const QuantizedWeight& fit, const OutputMoments& moments,

@@ -169,7 +169,7 @@ RoundingSums Measure(const float* w, const float* importance, std::int64_t n, fl
   return sums;
 }
 
-BestScale FindScale(const float* w, const float* importance, std::int64_t n, CodeRange range) {
+BestScale FindScale(const float* w, const float* importance, std::int64_t n, CodeRange range, bool negative) {
   const float largest = LargestMagnitude(w, n);
   const float reach = std::max(std::abs(range.low), std::abs(range.high));
   if (!IsUsableScale(largest / reach)) return {};
@@ -186,7 +186,7 @@ BestScale FindScale(const float* w, const float* importance, std::int64_t n, Cod
     const float scale = step * static_cast<float>(k);
     if (!IsUsableScale(scale)) continue;
     const MirroredErrors errors = ErrorsUpTo(found.error, w, importance, n, scale, range);
-    if (!symmetric) take(-scale, errors.flipped);
+    if (!symmetric && negative) take(-scale, errors.flipped);
     take(scale, errors.as_is);
   }
   // With few levels the best use of {-2, -1, 0, 1} may be the three inner ones: scales up to the largest weight itself.
@@ -200,7 +200,7 @@ BestScale FindScale(const float* w, const float* importance, std::int64_t n, Cod
   RoundingSums best = Measure(w, importance, n, found.scale, range);
   for (int k = 0; k < kRefinements && best.code_code > 0.0; ++k) {
     const auto scale = static_cast<float>(best.code_weight / best.code_code);
-    if (!IsUsableScale(scale)) break;
+    if (!IsUsableScale(scale) || (scale < 0.0F && !negative)) break;
     const RoundingSums sums = Measure(w, importance, n, scale, range);
     if (!(sums.error < best.error)) break;
     best = sums;
@@ -209,7 +209,7 @@ BestScale FindScale(const float* w, const float* importance, std::int64_t n, Cod
   return {found.scale, best.error};
 }
 
-float MaxScale(const float* w, std::int64_t n, CodeRange range) {
+float MaxScale(const float* w, std::int64_t n, CodeRange range, bool negative) {
   float low = 0.0F, high = 0.0F;
   for (std::int64_t i = 0; i < n; ++i) {
     low = std::min(low, w[i]);
@@ -217,7 +217,7 @@ float MaxScale(const float* w, std::int64_t n, CodeRange range) {
   }
   const float as_is = std::max(low / range.low, high / range.high);
   const float flipped = std::max(high / -range.low, -low / range.high);
-  const float scale = flipped < as_is ? -flipped : as_is;
+  const float scale = negative && flipped < as_is ? -flipped : as_is;
   return IsUsableScale(scale) ? scale : 0.0F;
 }
 

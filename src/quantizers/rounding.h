@@ -36,11 +36,13 @@ struct BestScale {
   float scale = 0.0F;
   double error = 0.0;
 };
-[[nodiscard]] BestScale FindScale(const float* w, const float* importance, std::int64_t n, CodeRange range);
+// `negative`: whether scales below zero are tried too.
+[[nodiscard]] BestScale FindScale(const float* w, const float* importance, std::int64_t n, CodeRange range,
+                                  bool negative = true);
 
 // The smallest |scale| that clips no weight, 0 where that is not usable; negative when the longer side of the grid
-// serves the positive weights.
-[[nodiscard]] float MaxScale(const float* w, std::int64_t n, CodeRange range);
+// serves the positive weights, where scales below zero are allowed.
+[[nodiscard]] float MaxScale(const float* w, std::int64_t n, CodeRange range, bool negative = true);
 
 // The nearest codes without their offset: integers of the grid's width (QuantizedTensor::codes); zeros where the scale
 // is not usable.

@@ -12,17 +12,21 @@
 #include "bitplan/ptq/apply.h"
 #include "exporters/codes.h"
 #include "exporters/onnx_reader.h"
+#include "exporters/onnx_weights_reader.h"
 #include "io/scratch.h"
 #include "support/networks.h"
 
 namespace bitplan {
 namespace {
 
+using testing::Dequantized;
+using testing::kInt16Type;
+using testing::kInt2Type;
+using testing::kInt4Type;
+using testing::kInt8Type;
 using testing::ReadModel;
 using testing::ReadOperation;
 using testing::ReadTensor;
-
-constexpr int kInt2Type = 26, kInt4Type = 22, kInt8Type = 3, kInt16Type = 5;
 
 ReadModel ExportedAsOnnx(const QuantizedNetwork& network, const torch::jit::Module& module,
                          const std::vector<std::int64_t>& shape) {
@@ -47,36 +51,6 @@ std::string RefusalOfOnnx(const std::string& forward, const std::vector<std::int
     return error.what();
   }
   return "";
-}
-
-int BitsOf(int type) { return type == kInt2Type ? 2 : type == kInt4Type ? 4 : type == kInt8Type ? 8 : 16; }
-
-// What DequantizeLinear gives: (integer - 0) * scale, in float32.
-torch::Tensor Dequantized(const ReadModel& model, const ReadOperation& operation) {
-  const ReadTensor& integers = model.initializers.at(operation.inputs.at(0));
-  const ReadTensor& scales = model.initializers.at(operation.inputs.at(1));
-  const int bits = BitsOf(integers.type);
-  std::int64_t count = 1;
-  for (const std::int64_t size : integers.dims) count *= size;
-  REQUIRE(static_cast<std::int64_t>(integers.bytes.size()) == (count * bits + 7) / 8);
-  const std::int64_t axis = operation.numbers.contains("axis") ? operation.numbers.at("axis").at(0) : 0;
-  std::int64_t inner = 1;
-  for (std::size_t d = static_cast<std::size_t>(axis) + 1; d < integers.dims.size(); ++d) inner *= integers.dims[d];
-  std::vector<float> scale(scales.bytes.size() / 4);
-  std::memcpy(scale.data(), scales.bytes.data(), scales.bytes.size());
-  torch::Tensor values = torch::empty(integers.dims);
-  auto* const value = values.data_ptr<float>();
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::uint32_t code = 0;
-    for (int b = 0; b < bits; ++b) {
-      const std::int64_t at = i * bits + b;
-      code |= (static_cast<unsigned char>(integers.bytes[static_cast<std::size_t>(at / 8)]) >> (at % 8) & 1U) << b;
-    }
-    const auto integer = static_cast<std::int32_t>(code << (32 - bits)) >> (32 - bits);
-    const std::size_t channel = scale.size() == 1 ? 0 : static_cast<std::size_t>(i / inner) % scale.size();
-    value[i] = static_cast<float>(integer) * scale[channel];
-  }
-  return values;
 }
 
 const ReadOperation* MakerOf(const ReadModel& model, const std::string& output) {

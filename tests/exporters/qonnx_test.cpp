@@ -6,14 +6,16 @@
 
 #include "exporters/codes.h"
 #include "exporters/onnx_reader.h"
+#include "exporters/onnx_weights_reader.h"
 #include "support/networks.h"
 
 namespace bitplan {
 namespace {
 
+using testing::FloatsOf;
+using testing::QuantOf;
 using testing::ReadModel;
 using testing::ReadOperation;
-using testing::ReadTensor;
 
 ReadModel ExportedAsQonnx(const QuantizedNetwork& network, const torch::jit::Module& module,
                           const std::vector<std::int64_t>& shape) {
@@ -23,63 +25,6 @@ ReadModel ExportedAsQonnx(const QuantizedNetwork& network, const torch::jit::Mod
   const Plan plan;
   FindExporter("qonnx").write({network, plan, torchscript, {.shape = shape}}, {folder / "quantized.onnx"});
   return testing::ReadOnnx(ReadFile(folder / "quantized.onnx", "model"));
-}
-
-torch::Tensor FloatsOf(const ReadModel& model, const std::string& name) {
-  const ReadTensor& stored = model.initializers.at(name);
-  REQUIRE(stored.type == 1);
-  torch::Tensor floats = torch::empty(stored.dims);
-  REQUIRE(stored.bytes.size() == floats.nbytes());
-  std::memcpy(floats.data_ptr(), stored.bytes.data(), stored.bytes.size());
-  return floats;
-}
-
-// The index of a scale for element i: a scale is a scalar, or has as many dimensions as the weight.
-std::int64_t ScaleIndex(const torch::Tensor& scale, const torch::Tensor& weight, std::int64_t i) {
-  if (scale.dim() == 0) return 0;
-  REQUIRE(scale.dim() == weight.dim());
-  std::int64_t index = 0, times = 1;
-  for (std::int64_t d = weight.dim() - 1; d >= 0; --d) {
-    const std::int64_t at = i % weight.size(d);
-    i /= weight.size(d);
-    if (scale.size(d) > 1) index += at * times;
-    times *= scale.size(d);
-  }
-  return index;
-}
-
-// Divide, shift, clip, round half to even, shift back, multiply: all in float32.
-torch::Tensor QuantOf(const ReadModel& model, const ReadOperation& node) {
-  REQUIRE(node.domain == "qonnx.custom_op.general");
-  const torch::Tensor x = FloatsOf(model, node.inputs.at(0)), scale = FloatsOf(model, node.inputs.at(1));
-  torch::Tensor y = torch::empty_like(x);
-  const bool bipolar = node.type == "BipolarQuant";
-  float zero_point = 0.0F, low = 0.0F, high = 0.0F;
-  if (!bipolar) {
-    REQUIRE(node.type == "Quant");
-    REQUIRE(node.inputs.size() == 4);
-    const torch::Tensor point = FloatsOf(model, node.inputs.at(2)), width = FloatsOf(model, node.inputs.at(3));
-    REQUIRE(point.dim() == 0);
-    REQUIRE(width.dim() == 0);
-    REQUIRE(node.numbers.at("signed").at(0) == 1);
-    REQUIRE(node.texts.at("rounding_mode") == "ROUND");
-    REQUIRE(width.item<float>() >= 2);
-    zero_point = point.item<float>();
-    high = std::ldexp(1.0F, width.item<int>() - 1) - 1.0F;
-    low = -high - (node.numbers.at("narrow").at(0) == 1 ? 0.0F : 1.0F);
-  }
-  for (std::int64_t i = 0; i < x.numel(); ++i) {
-    const float in = x.data_ptr<float>()[i];
-    const float s = scale.contiguous().data_ptr<float>()[ScaleIndex(scale, x, i)];
-    float& out = y.data_ptr<float>()[i];
-    if (bipolar) {
-      out = (in >= 0.0F ? 1.0F : -1.0F) * s;
-      continue;
-    }
-    const float clipped = std::min(std::max(in / s + zero_point, low), high);
-    out = (std::nearbyint(clipped) - zero_point) * s;
-  }
-  return y;
 }
 
 // Bits of a value; in a channel whose scale is zero both zeros are one.

@@ -104,6 +104,49 @@ TEST_CASE("a longer side of the grid lies where the channel needs it") {
   CHECK(WeightRows(-w, 0, {}).Fit(2, "zero").scales.item<float>() > 0.0F);
 }
 
+TEST_CASE("a consumer without negative scales gets the best of those above zero") {
+  const torch::Tensor w = Weights({6, 300}) + 0.04;  // the long side lies above zero
+  for (const std::string range : {"mse", "max"}) {
+    QuantizerOptions options;
+    options.range = range;
+    for (int bits = 2; bits <= 8; ++bits) {
+      INFO(range << " " << bits);
+      const QuantizedWeight free = WeightRows(w, 0, options).Fit(bits, "zero");
+      CHECK(free.scales.lt(0).any().item<bool>());
+      options.limits.negative_scales = false;
+      const WeightRows rows(w, 0, options);
+      const QuantizedWeight fit = rows.Fit(bits, "zero");
+      CHECK(fit.scales.gt(0).all().item<bool>());
+      options.limits.negative_scales = true;
+      if (range == "max") continue;
+      CHECK(fit.error >= free.error * (1.0 - 1e-6));
+      QuantizedWeight tried = fit;
+      for (double factor = 0.6; factor < 1.6; factor += 0.01) {
+        tried.scales = fit.scales * factor;
+        CHECK(SquaredError(rows.Values(tried), w) >= fit.error * (1.0 - 1e-3));
+      }
+    }
+  }
+}
+
+TEST_CASE("a consumer's grids are the only ones that are chosen among, and its scales have its type") {
+  const torch::Tensor w = Weights({5, 400});
+  QuantizerOptions options;
+  options.range = "mse";
+  options.limits = {.zero = {2, 4}, .half = {1, 3}, .float16_scales = true};
+  const WeightRows rows(w, 0, options);
+  const std::vector<std::pair<int, std::string>> grids = {{1, "half"}, {2, "zero"}, {3, "half"}, {4, "zero"}};
+  for (const auto& [bits, grid] : grids) {
+    const QuantizedWeight fit = rows.Fit(bits, "auto");
+    CHECK(fit.grid == grid);
+    CHECK(torch::equal(fit.scales.to(torch::kFloat16).to(torch::kFloat32), fit.scales));
+    CHECK(fit.error == Approx(SquaredError(rows.Values(fit), w)).epsilon(1e-4));
+  }
+  // Without a number of float16 near it a scale stays as it is.
+  const WeightRows tiny(w * 1e-6, 0, options);
+  CHECK(tiny.Fit(4, "zero").scales.gt(0).any().item<bool>());
+}
+
 TEST_CASE("every further bit makes the error smaller") {
   const torch::Tensor w = Weights({6, 3, 5, 5});
   double previous = SquaredError(QuantizedValues(w, 0), w);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bitplan/core/budget.h"
+#include "bitplan/core/consumer_limits.h"
 
 namespace bitplan {
 
@@ -83,6 +84,8 @@ struct QuantizerOptions {
   int learned_steps = 0;
   int learned_samples = 16384;
   double learned_rate = 0.006;
+  std::string exportable;   // a name of Exporters(): what it holds is all that a plan may choose; empty: all
+  ConsumerLimits limits{};  // what that means for the layers at hand; follows from `exportable`
 };
 
 // QuantizerOptions::centring without its "auto": the corrections that will take the mean error of outputs away.
@@ -116,6 +119,7 @@ struct AllocateOptions {
   std::string smallest;  // the resource that this goes by, and curves; empty: average_bits, or bops where activations
                          // have several widths
   std::vector<int> bits = {1, 2, 3, 4, 5, 6, 7, 8};  // allowed widths, each 0..8
+  bool bits_are_asked = false;                       // whether the recipe names them, or they are the default
   std::vector<int> activation_bits = {};             // of the layers' inputs, each 2..8 or 16; empty: float
   double quantile = 0.9;                         // quantile-inform: which quantile of a layer's scores speaks for it
   std::string mode = "information";              // quantile-inform: information, rank

@@ -92,6 +92,16 @@ struct PlanDrop {
   std::string sha256{};     // of what the codes of the confirmed network follow from, as the plan states it
 };
 
+// quantizer.exportable: the plan keeps to what a format holds (its name is in the quantizer's options). The rises are
+// predictions in the unit of achieved.predicted_loss_rise, by the same allocator at the same budget for the same
+// layers; empty where that is not known: the allocator learns from the network, or the widths were edited since.
+struct PlanExportable {
+  std::vector<int> bits;      // widths that the plan chose among
+  std::vector<int> left_out;  // widths of the default allocate.bits that the format would store in a wider type
+  std::string holds;          // grids and scales in words, "a level at zero, scales > 0"
+  std::optional<double> predicted_loss_rise{}, unrestricted_loss_rise{};
+};
+
 // The images that corrections and the guard choose on.
 struct PlanCalibration {
   std::int64_t images = 0;
@@ -164,6 +174,7 @@ struct Plan {
   std::vector<PlanLayer> layers;             // execution order
   std::optional<LeftInFloat> left_in_float;  // empty: the plan does not state it
   std::optional<PlanSource> transferred;
+  std::optional<PlanExportable> exportable;
   std::optional<PlanCalibration> calibration;
   std::optional<PlanGuard> guard;
   std::optional<PlanDrop> drop;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bitplan/core/consumer_limits.h"
 #include "bitplan/core/plan.h"
 #include "bitplan/exporters/quantized_network.h"
 
@@ -26,6 +27,12 @@ struct ExportFiles {
   std::string name = {};              // what the first will be called, for text that says so: "quantized.c"
 };
 
+// What a format holds of one layer.
+struct HeldLayer {
+  ConsumerLimits limits{};
+  std::string reason{};  // why it has no place for the layer, which then stays in float; empty: it has one
+};
+
 struct Exporter {
   const char* name;         // packed, torchscript, ...
   const char* description;  // one line
@@ -33,12 +40,17 @@ struct Exporter {
   // Writes all of it. Error(kData) for a network that the form cannot hold: one line, which layer and what to set.
   void (*write)(const ExportInputs& inputs, const ExportFiles& files);
   const char* second = nullptr;  // ending of a second file beside the first, ".h"
+  // What a plan keeps to with quantizer.exportable, of a layer of the network; null: the format holds every plan.
+  HeldLayer (*holds)(const Layer& layer) = nullptr;
 };
 
 // The name of the second file: the first with the other ending. Empty where there is only one.
 [[nodiscard]] std::filesystem::path SecondFile(const Exporter& exporter, const std::filesystem::path& first);
 
 [[nodiscard]] const std::vector<Exporter>& Exporters();
+
+// By exporter.holds.
+[[nodiscard]] HeldLayer HeldBy(const Exporter& exporter, const Layer& layer);
 
 // Error(kUsage) with the known names and the nearest one.
 [[nodiscard]] const Exporter& FindExporter(const std::string& name);

@@ -14,6 +14,9 @@
 // smaller output error at positions that did not choose the scales). The least error is found by a search over scales
 // and then alternating least squares; at two bits the usual grid {-2, -1, 0, 1} can do more harm than one bit, which is
 // why the grid is chosen by the error too. From five bits on, and without inputs, "output" and "auto" are "mse".
+//
+// Grids and scales are those that options.limits holds: of a consumer without negative scales all are >= 0, for one
+// with scales in float16 they are numbers of that type.
 #pragma once
 
 #include <torch/types.h>
@@ -134,6 +137,7 @@ class WeightRows {
   int output_dim_;
   bool per_channel_;
   std::string range_;
+  ConsumerLimits limits_;
   torch::Tensor rows_;               // float32 [rows, weights per row]
   torch::Tensor importance_;         // the same, or undefined
   torch::Tensor fitted_, choosing_;  // inputs that scales are fitted to, and that choose between fits; or undefined
