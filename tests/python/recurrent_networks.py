@@ -4,26 +4,31 @@
     recurrent_networks.py --list              the names
 
 Every weight matrix is a layer of the plan, four bits lose less than half a point, and quantized.pt holds exactly what
-the codes and scales of the JSON export say: weights rounded to nearest are those of the state dict, rounded here. Exit
-codes: 0 as expected, 1 not, 77 when torch or numpy is missing.
+the codes and scales of the JSON export say: weights rounded to nearest are those of the state dict, rounded here. The
+packed file holds the same. A plan from before, without these weights, is refused. Exit codes: 0 as expected, 1 not, 77
+when torch or numpy is missing.
 """
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
 try:
     import numpy as np
     import torch
     import torch.nn as nn
     import torch.nn.functional as F
+    from bitplan import packed
 except ImportError as error:
     print("skipped:", error)
     sys.exit(77)
 
 STEPS, FEATURES, CLASSES = 10, 8, 5
-TRAINING, TEST = 3000, 2000
+TRAINING, TEST = 2000, 2000
 
 
 class EncoderClassifier(nn.Module):
@@ -98,7 +103,8 @@ def traced(model):
 
 NETWORKS = {"transformer encoder": (EncoderClassifier, torch.jit.script), "lstm": (Lstm, torch.jit.script),
             "gru of two layers both ways": (Gru, torch.jit.script), "lstm traced": (Lstm, traced),
-            "lstm cells": (Cells, torch.jit.script), "attention over two tensors": (CrossAttention, traced)}
+            "lstm cells": (Cells, torch.jit.script), "attention over two tensors": (CrossAttention, traced),
+            "lstm from onnx": (Lstm, torch.jit.script)}
 
 
 def fail(text):
@@ -111,7 +117,7 @@ def sequences(count, seed):
     rng = np.random.default_rng(seed)
     motifs = np.random.default_rng(0).normal(size=(CLASSES, 4, FEATURES))
     labels = rng.integers(0, CLASSES, count)
-    x = rng.normal(size=(count, STEPS, FEATURES)) * 0.3
+    x = rng.normal(size=(count, STEPS, FEATURES)) * 0.5
     for i, start in enumerate(rng.integers(0, STEPS - 4, count)):
         x[i, start:start + 4] += motifs[labels[i]]
     return x.astype("f4"), labels.astype("i8")
@@ -149,14 +155,20 @@ def call(folder, *words):
 
 
 def export(folder, program, out):
-    call(folder, program, "export", "recipe.yaml", "--out", out, "--to", "json", "--file", f"{out}.json", "--json")
+    for kind, ending in (("json", "json"), ("packed", "safetensors")):
+        call(folder, program, "export", "recipe.yaml", "--out", out, "--to", kind, "--file", f"{out}.{ending}", "--json")
     with open(f"{folder}/{out}.json", encoding="utf-8") as file:
         return json.load(file)
 
 
-def check_weights(model, quantized, codes, nearest):
-    """quantized.pt against codes and scales; with `nearest` against the rounded state dict too."""
-    state, rounded = model.state_dict(), quantized.state_dict()
+def meets_states(name):
+    """Whether no inputs of its own are known, so that compensated rounding cannot serve it."""
+    return "weight_hh" in name or "_l1" in name or name.startswith(("cell.", "attention.in_proj"))
+
+
+def check_weights(model, quantized, codes):
+    """quantized.pt against codes and scales. The layers whose codes are those of the state dict, rounded here."""
+    state, rounded, nearest = model.state_dict(), quantized.state_dict(), set()
     for layer in codes["layers"]:
         name, values, codes_of_state = layer["parameter"], [], []
         begin = 0
@@ -171,16 +183,44 @@ def check_weights(model, quantized, codes, nearest):
             codes_of_state.append((integers, np.clip(np.rint(exact), lowest, -lowest - 1), exact, scales))
         if not np.array_equal(np.concatenate(values), rounded[name].numpy()):
             fail(f"{name} of quantized.pt is not scale * (code + offset)")
-        for integers, expected, exact, scales in codes_of_state if nearest else ():
-            tie = np.abs(np.abs(exact - np.floor(exact)) - 0.5) < 1e-5
-            if not (np.equal(integers, expected) | tie | (scales == 0)).all():
-                fail(f"{name} has codes that are not the nearest")
+        ties = [np.abs(exact - np.floor(exact) - 0.5) < 1e-5 for _, _, exact, _ in codes_of_state]
+        if all((np.equal(integers, expected) | tie | (scales == 0)).all()
+               for (integers, expected, _, scales), tie in zip(codes_of_state, ties)):
+            nearest.add(name)
     planned = {layer["parameter"] for layer in codes["layers"]}
     for name, value in state.items():
         if value.dim() >= 2 and name not in planned and name not in ("positions", "queries"):
             fail(f"{name} is a weight matrix without codes")
         if name not in planned and not torch.equal(value, rounded[name]):
-            fail(f"{name} has no codes, but other values in quantized.pt")
+            if not name.endswith("bias"):  # which a correction may change
+                fail(f"{name} has no codes, but other values in quantized.pt")
+    return planned, nearest
+
+
+def check_packed(file, quantized):
+    network, rounded = packed.read(file), quantized.state_dict()
+    for name, value in (network.weights | network.others).items():
+        if name in rounded and not np.array_equal(value, rounded[name].numpy()):
+            fail(f"{name} of the packed file is not that of quantized.pt")
+    missing = set(rounded) - set(network.weights) - set(network.others)
+    if missing:
+        fail(f"the packed file lacks {missing}")
+
+
+def check_earlier_plan(folder, program, layer):
+    """A plan that lacks a layer, as those from before do."""
+    with open(f"{folder}/nearest/plan.yaml", encoding="utf-8") as file:
+        lines = file.read().splitlines(keepends=True)
+    name, weights = layer["name"], int(np.prod(layer["shape"]))
+    kept = [line for line in lines if not line.lstrip().startswith(f"- {{name: {name},")]
+    if len(kept) != len(lines) - 1:
+        fail(f"layer {name} does not stand in one line of the plan")
+    with open(f"{folder}/earlier.yaml", "w", encoding="utf-8") as file:
+        file.write(re.sub(r"weights: (\d+)", lambda stated: f"weights: {int(stated[1]) - weights}", "".join(kept), count=1))
+    done = subprocess.run([program, "verify", "recipe.yaml", "--data", ".", "--out", "nearest", "--plan", "earlier.yaml"],
+                          cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 65 or f"the plan has no layer {name}" not in done.stderr:
+        fail(f"expected a refusal of a plan without {name}, got {done.returncode}: {done.stderr}")
 
 
 def accuracy(network, folder):
@@ -188,6 +228,24 @@ def accuracy(network, folder):
     with torch.no_grad():
         answers = torch.cat([network(rows) for rows in x.split(37)])
     return float((answers.argmax(1) == y).float().mean()), answers
+
+
+def check_onnx(folder, program, model):
+    """The same network from an ONNX file: the same layers, under names of its own, with the same widths."""
+    options = {"input_names": ["input"], "output_names": ["output"], "opset_version": 13,
+               "dynamic_axes": {"input": {0: "n"}, "output": {0: "n"}}}
+    torch.onnx.export(model, torch.zeros(2, STEPS, FEATURES), f"{folder}/model.onnx", **options)
+    plans = {}
+    for file in ("model.pt", "model.onnx"):
+        write_recipe(folder, file)
+        out = file.replace(".", "-")
+        plans[file] = call(folder, program, "run", "recipe.yaml", "--data", ".", "--out", out, "--json", "--quiet",
+                           "--threads", "1")["layers"]
+    stated = {file: [(layer["kind"], layer["shape"], layer["bits"]) for layer in layers]
+              for file, layers in plans.items()}
+    print(stated)
+    if stated["model.pt"] != stated["model.onnx"]:
+        fail("the plan of the ONNX file is another one")
 
 
 def main():
@@ -201,6 +259,9 @@ def main():
             for part, values in zip("xy", sequences(count, seed)):
                 np.save(f"{folder}/{split}-{part}.npy", values)
         save(model).save(f"{folder}/model.pt")
+        if "onnx" in sys.argv[2]:
+            check_onnx(folder, program, model)
+            return
         write_recipe(folder)
         runs = {"compensated": [], "nearest": ["--set", "quantizer.rounding=nearest", "--set",
                                                "quantizer.output_correction=off"]}
@@ -219,13 +280,22 @@ def main():
                 fail("the plan states another accuracy than Python measures")
             if rounding == "compensated" and before - after > 0.005:
                 fail("four bits lose more than half a point")
-            check_weights(model, quantized, export(folder, program, rounding), rounding == "nearest")
+            codes = export(folder, program, rounding)
+            planned, nearest = check_weights(model, quantized, codes)
+            expected = planned if rounding == "nearest" else {name for name in planned if meets_states(name)}
+            if not expected <= nearest:
+                fail(f"{expected - nearest} are not rounded to nearest")
+            inputs = {name for name in planned if "weight_ih_l0" in name or "self_attn.in_proj" in name}
+            if rounding == "compensated" and "cells" not in sys.argv[2] and inputs & nearest:
+                fail(f"rounding of {inputs & nearest} compensates nothing")
+            check_packed(f"{folder}/{rounding}.safetensors", quantized)
             # The network itself, with the weights of quantized.pt: by its fused operations, where it has some.
             model_again = make().eval()
             model_again.load_state_dict({name: quantized.state_dict()[name] for name in model_again.state_dict()})
             _, own = accuracy(model_again, folder)
             if not torch.allclose(answers, own, atol=1e-3 * float(own.abs().max())):
                 fail("the network of Python gives other answers with the weights of quantized.pt")
+        check_earlier_plan(folder, program, codes["layers"][0])
 
 
 if __name__ == "__main__":
