@@ -31,9 +31,10 @@ std::string Text(const pipeline::PosteriorReport& report) {
 
 std::string Text(const pipeline::InspectReport& report) {
   Table table({"layer", "kind", "shape", ">weights", ">MACs", ">uses"});
-  int convolutions = 0, embeddings = 0;
+  int convolutions = 0, recurrent = 0, embeddings = 0;
   for (const auto& layer : report.layers) {
     convolutions += layer.kind.starts_with("conv") ? 1 : 0;
+    recurrent += layer.kind == "lstm" || layer.kind == "gru" || layer.kind == "rnn" ? 1 : 0;
     embeddings += layer.kind == "embedding" ? 1 : 0;
     table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights), Grouped(layer.macs),
                std::to_string(layer.uses)});
@@ -47,8 +48,9 @@ std::string Text(const pipeline::InspectReport& report) {
     text += floats.Render() + "\n";
   }
   text += fmt::format("model              {}, one input {}\n", report.name, ShapeText(report.input_shape));
-  text += fmt::format("layers             {}, {} linear, {}{}\n", Counted(convolutions, "convolution"),
-                      report.layers.size() - static_cast<std::size_t>(convolutions + embeddings),
+  text += fmt::format("layers             {}, {} linear, {}{}{}\n", Counted(convolutions, "convolution"),
+                      report.layers.size() - static_cast<std::size_t>(convolutions + recurrent + embeddings),
+                      recurrent > 0 ? fmt::format("{} of recurrent operations, ", recurrent) : "",
                       embeddings > 0 ? Counted(embeddings, "embedding") + ", " : "",
                       Counted(report.batch_norms, "batch norm"));
   text += fmt::format(

@@ -27,6 +27,7 @@ HeldLayer AutoRoundHolds(const Layer& layer) {
 }
 
 void ExportAutoRound(const ExportInputs& inputs, const ExportFiles& files) {
+  RequireModules(inputs.network, "autoround");
   nlohmann::ordered_json config = nlohmann::ordered_json::object();
   const int group = inputs.plan.quantizer.granularity == "tensor" ? 0 : -1;
   for (const PlanLayer& layer :

@@ -17,6 +17,7 @@
 #include "bitplan/exporters/exporter.h"
 #include "bitplan/io/files.h"
 #include "exporters/onnx_weights.h"
+#include "exporters/planned_widths.h"
 
 namespace bitplan {
 namespace {
@@ -58,6 +59,7 @@ HeldLayer Hls4mlHolds(const Layer&) {
 }
 
 void ExportHls4ml(const ExportInputs& inputs, const ExportFiles& files) {
+  RequireModules(inputs.network, "hls4ml");
   std::string text =
       "HLSConfig:\n  Model:\n    Precision: fixed<16,6>\n    ReuseFactor: 1\n    Strategy: Latency\n  LayerName:\n";
   for (const QuantizedLayer& layer : inputs.network.layers) {

@@ -27,6 +27,7 @@ HeldLayer ModelOptHolds(const Layer&) {
 
 void ExportModelOpt(const ExportInputs& inputs, const ExportFiles& files) {
   using Json = nlohmann::ordered_json;
+  RequireModules(inputs.network, "modelopt");
   Json list = Json::array({{{"quantizer_name", "*"}, {"enable", false}}});
   for (const PlanLayer& layer : PlannedWidths(inputs.plan, {.format = "modelopt", .narrowest = 2, .widest = 8})) {
     const Json axis = inputs.plan.quantizer.granularity == "tensor" ? Json(nullptr) : Json(0);

@@ -71,6 +71,10 @@ struct AttributeFields {
     for (const std::int64_t value : values) message.Number(8, value);
     message.Number(20, 7);
   }
+  void operator()(const std::vector<std::string>& values) const {
+    for (const std::string& value : values) message.Bytes(9, value);
+    message.Number(20, 8);
+  }
 };
 
 Message OperationMessage(const Operation& operation) {

@@ -18,6 +18,7 @@ void AddPools(OnnxTranslators& all);        // pools, padding, resizing
 void AddActivations(OnnxTranslators& all);  // relu and what followed
 void AddQuantizers(OnnxTranslators& all);   // of activations
 void AddElements(OnnxTranslators& all);     // arithmetic, comparisons, casts
+void AddRecurrent(OnnxTranslators& all);    // lstm, gru, rnn and their cells
 void AddReductions(OnnxTranslators& all);   // mean, sum, maximum and the like
 void AddShapes(OnnxTranslators& all);       // view, permute, slice, cat and the like
 

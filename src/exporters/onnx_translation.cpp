@@ -25,6 +25,7 @@ const OnnxTranslators& All() {
     AddActivations(made);
     AddQuantizers(made);
     AddElements(made);
+    AddRecurrent(made);
     AddReductions(made);
     AddShapes(made);
     return made;

@@ -25,4 +25,15 @@ std::vector<PlanLayer> PlannedWidths(const Plan& plan, const WidthLimits& limits
   return planned;
 }
 
+void RequireModules(const QuantizedNetwork& network, const std::string& format) {
+  for (const QuantizedLayer& layer : network.layers) {
+    if (layer.name != layer.parameter) continue;  // without ".weight"
+    throw Error(
+        ErrorKind::kData,
+        fmt::format("{}: layer {} is no `weight` of a module, it knows others by no name; leave the layer alone "
+                    "with allocate.exclude, or export --to another format",
+                    format, layer.name));
+  }
+}
+
 }  // namespace bitplan

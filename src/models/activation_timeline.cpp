@@ -62,7 +62,7 @@ class LifetimeRecorder {
       : network_(network), stored_(module, graph) {
     for (std::size_t i = 0; i < stored_.size(); ++i) ignored_.insert(AddressIn(stored_[i].value));
     for (const Layer& layer : network.layers) {
-      weights_[GetTensor(module, layer.parameter).data_ptr()] = layer.name;
+      if (!layer.is_recurrent()) weights_[GetTensor(module, layer.parameter).data_ptr()] = layer.name;
     }
   }
 

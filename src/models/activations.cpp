@@ -165,10 +165,11 @@ Network WithQuantizedActivations(const Network& network, int bits, const std::ve
   });
   for (std::size_t l = 1; l < network.layers.size(); ++l) {
     if (seen.contains(l)) continue;
-    if (!network.layers[l].multiplies()) {
-      throw Error(ErrorKind::kData, "layer " + network.layers[l].name + " of model '" + network.name +
-                                        "' looks rows up by indices, which cannot be rounded: set "
-                                        "bayes.activations.bits to 32");
+    if (!network.layers[l].rounds_input()) {
+      const char* const why =
+          network.layers[l].is_recurrent() ? "' keeps states in float" : "' looks rows up by indices";
+      throw Error(ErrorKind::kData, "layer " + network.layers[l].name + " of model '" + network.name + why +
+                                        ", which cannot be rounded: set bayes.activations.bits to 32");
     }
     throw Error(ErrorKind::kData, "the inputs of layer " + network.layers[l].name + " of model '" + network.name +
                                       "' cannot be rounded: the graph does not read its weight directly");

@@ -133,7 +133,9 @@ std::vector<bool> FeedsBatchNorm(const Network& network) {
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> outputs(network.layers.size());
   std::vector<bool> feeds(network.layers.size(), false);
-  const auto keep = [&](std::size_t layer, const torch::Tensor& output) { outputs[layer] = output; };
+  const auto keep = [&](std::size_t layer, const torch::Tensor& output) {
+    if (network.layers[layer].puts_out_products()) outputs[layer] = output;
+  };
   const auto find = [&](std::size_t, const torch::Tensor& input) {
     for (std::size_t l = 0; l < outputs.size(); ++l) {
       if (input.numel() > 0 && outputs[l].defined() && outputs[l].data_ptr() == input.data_ptr()) feeds[l] = true;
@@ -152,7 +154,8 @@ std::vector<bool> CentredLayers(const Network& network, const QuantizerOptions& 
   std::vector<bool> centred = FeedsBatchNorm(network);
   for (std::size_t l = 0; l < centred.size(); ++l) {
     const Layer& layer = network.layers[l];
-    centred[l] = centred[l] ? centring.batch_norm : centring.outputs && layer.uses == 1 && !layer.bias.empty();
+    centred[l] = centred[l] ? centring.batch_norm
+                            : centring.outputs && layer.uses == 1 && !layer.bias.empty() && layer.puts_out_products();
   }
   return centred;
 }

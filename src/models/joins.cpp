@@ -27,7 +27,7 @@ class JoinFinder {
     TapHandlers handlers;
     handlers.on_layer_input = [this](std::size_t layer, const torch::Tensor&) { started_[layer] = events_.size(); };
     handlers.on_layer_output = [this](std::size_t layer, const torch::Tensor& output) {
-      events_.push_back({{Kind::kLayer, layer}, layer, output});
+      if (network_.layers[layer].puts_out_products()) events_.push_back({{Kind::kLayer, layer}, layer, output});
     };
     handlers.on_batch_norm_output = [this](std::size_t norm, const torch::Tensor& input, const torch::Tensor& output,
                                            double) {

@@ -123,7 +123,7 @@ class WindowReader {
 }  // namespace
 
 bool HasKnownInputs(const Layer& layer) {
-  return layer.uses == 1 && layer.multiplies() && (!layer.is_convolution() || layer.window);
+  return layer.uses == 1 && layer.meets_whole_input && layer.multiplies() && (!layer.is_convolution() || layer.window);
 }
 
 std::int64_t InputPositions(const Layer& layer, const torch::Tensor& input) {

@@ -35,12 +35,32 @@ std::optional<Places> PlacesOf(const torch::jit::Node& node) {
   return found->second;
 }
 
-// Views of the same numbers.
+// Lists of views of some of the numbers.
+bool Splits(const torch::jit::Node& node) {
+  static const std::set<std::string> kinds = {"aten::split", "aten::split_with_sizes", "aten::chunk",
+                                              "aten::tensor_split"};
+  return kinds.contains(node.kind().toQualString());
+}
+
+// Views of the same numbers, or of some of them.
 bool HandsOn(const torch::jit::Node& node) {
-  static const std::set<std::string> kinds = {
-      "aten::t",          "aten::transpose", "aten::detach",           "aten::numpy_T",
-      "aten::contiguous", "aten::to",        "aten::type_as",          "prim::unchecked_cast",
-      "prim::data",       "aten::permute",   "aten::_unwrap_optional", "prim::unchecked_unwrap_optional"};
+  const bool takes_part = node.kind() == c10::prim::ListUnpack || node.kind() == c10::aten::__getitem__;
+  if (takes_part) return Splits(*node.input(0)->node());
+  if (Splits(node)) return true;
+  static const std::set<std::string> kinds = {"aten::slice",
+                                              "aten::narrow",
+                                              "aten::t",
+                                              "aten::transpose",
+                                              "aten::detach",
+                                              "aten::numpy_T",
+                                              "aten::contiguous",
+                                              "aten::to",
+                                              "aten::type_as",
+                                              "prim::unchecked_cast",
+                                              "prim::data",
+                                              "aten::permute",
+                                              "aten::_unwrap_optional",
+                                              "prim::unchecked_unwrap_optional"};
   return kinds.contains(node.kind().toQualString());
 }
 

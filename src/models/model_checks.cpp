@@ -24,7 +24,7 @@ std::string NoLayerText(const Network& network) {
         network.name);
   }
   return fmt::format(
-      "model '{}' has no layer to quantize: no convolution, linear or embedding operation uses one of its "
+      "model '{}' has no layer to quantize: no convolution, linear, recurrent or embedding operation uses one of its "
       "parameters and buffers ({})",
       network.name, floats.size());
 }

@@ -20,6 +20,7 @@
 #include "models/importers/onnx_import.h"
 #include "models/inlined_graph.h"
 #include "models/torch_reason.h"
+#include "models/weight_lists.h"
 
 namespace bitplan {
 namespace {
@@ -198,6 +199,7 @@ torch::jit::Module LoadModule(const std::filesystem::path& file) {
                                       "); write it in Python with torch.jit.script(model).save(path)");
   }
   TakeOrdinaryPath(module);
+  ReadListsFromAttributes(module);
   torch::NoGradGuard no_grad;
   for (const auto& [name, tensor] : Tensors(module)) {
     if (const std::string kind = UnknownKind(tensor); !kind.empty()) {

@@ -65,6 +65,16 @@ std::optional<int> ChannelDimension(const ConvolutionForm& form, Operands operan
   return weight.size(0) == groups && weight.size(1) == 1 ? std::optional<int>(0) : std::nullopt;
 }
 
+// Whether `view` are some rows and some columns of `whole`, both 2-d.
+bool IsBlockOf(const at::Tensor& view, const at::Tensor& whole) {
+  const std::int64_t columns = whole.size(1);
+  if (view.numel() == 0 || !whole.is_contiguous()) return false;
+  if (!view.has_storage() || !whole.has_storage() || !view.storage().is_alias_of(whole.storage())) return false;
+  if ((view.size(0) > 1 && view.stride(0) != columns) || (view.size(1) > 1 && view.stride(1) != 1)) return false;
+  const std::int64_t first = view.storage_offset() - whole.storage_offset();
+  return first >= 0 && first / columns + view.size(0) <= whole.size(0) && first % columns + view.size(1) <= columns;
+}
+
 }  // namespace
 
 bool IsGroupedTransposed(std::string_view operation, Operands operands) {
@@ -114,12 +124,59 @@ std::optional<LayerWindow> WindowOf(std::string_view operation, Operands operand
 }
 
 std::optional<int> OutputDim(const LayerForm& form, const at::Tensor& operand, const at::Tensor& parameter) {
-  if (operand.data_ptr() != parameter.data_ptr() || operand.dim() != parameter.dim()) return std::nullopt;
-  if (operand.sizes() == parameter.sizes() && operand.strides() == parameter.strides()) return form.output_dim;
+  if (operand.dim() != parameter.dim() || operand.scalar_type() != parameter.scalar_type()) return std::nullopt;
+  const auto is_whole = [&](const at::Tensor& view) {
+    return view.data_ptr() == parameter.data_ptr() && view.sizes() == parameter.sizes() &&
+           view.strides() == parameter.strides();
+  };
+  if (is_whole(operand)) return form.output_dim;
   if (operand.dim() != 2) return std::nullopt;
-  const bool transposed = operand.size(0) == parameter.size(1) && operand.size(1) == parameter.size(0) &&
-                          operand.stride(0) == parameter.stride(1) && operand.stride(1) == parameter.stride(0);
-  return transposed ? std::optional<int>(1 - form.output_dim) : std::nullopt;
+  const at::Tensor transposed = operand.t();
+  if (is_whole(transposed) || !IsBlockOf(operand, parameter)) {
+    const bool turned = is_whole(transposed) || IsBlockOf(transposed, parameter);
+    return turned ? std::optional<int>(1 - form.output_dim) : std::nullopt;
+  }
+  return form.output_dim;
+}
+
+std::optional<RecurrentForm> RecurrentOf(std::string_view operation, Operands operands) {
+  constexpr std::string_view prefix = "aten::", cell = "_cell";
+  if (!operation.starts_with(prefix)) return std::nullopt;
+  operation.remove_prefix(prefix.size());
+  const bool is_cell = operation.ends_with(cell);
+  if (is_cell) operation.remove_suffix(cell.size());
+  const char* const kind = operation == "lstm"                                  ? "lstm"
+                           : operation == "gru"                                 ? "gru"
+                           : operation == "rnn_tanh" || operation == "rnn_relu" ? "rnn"
+                                                                                : nullptr;
+  if (kind == nullptr || operands.size() < 4 || !operands[0].isTensor() || operands[0].toTensor().dim() < 1) {
+    return std::nullopt;
+  }
+  RecurrentForm form{kind, operands[0].toTensor(), {}};
+  if (is_cell) {  // input, state, weight of the input, weight of the state, biases
+    if (!IsTensor(operands, 2, 2) || !IsTensor(operands, 3, 2)) return std::nullopt;
+    form.weights = {{operands[2].toTensor(), true}, {operands[3].toTensor(), false}};
+    return form;
+  }
+  // input, (sizes of the batches of a packed one), state or states, weights, has biases, layers, dropout, training,
+  // both directions
+  const bool packed =
+      operands[1].isTensor() && (operands[2].isTensorList() || operands[2].isTensor()) && operands[3].isTensorList();
+  const std::size_t at = packed ? 3 : 2;
+  if (operands.size() < at + 6 || !operands[at].isTensorList() || !operands[at + 2].isInt() ||
+      !operands[at + 5].isBool()) {
+    return std::nullopt;
+  }
+  const std::vector<at::Tensor> all = operands[at].toTensorVector();
+  const std::size_t directions = operands[at + 5].toBool() ? 2 : 1;
+  const std::size_t cells = static_cast<std::size_t>(std::max<std::int64_t>(operands[at + 2].toInt(), 1)) * directions;
+  if (all.empty() || all.size() % cells != 0) return std::nullopt;
+  const std::size_t of_cell = all.size() / cells;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (!all[i].defined() || all[i].dim() != 2) continue;
+    form.weights.push_back({all[i], i < directions * of_cell && i % of_cell == 0});
+  }
+  return form;
 }
 
 std::optional<BatchNormForm> BatchNormOf(std::string_view operation, Operands operands) {

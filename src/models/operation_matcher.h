@@ -37,10 +37,29 @@ struct LayerForm {
 // A transposed convolution with other groups.
 [[nodiscard]] bool IsGroupedTransposed(std::string_view operation, Operands operands);
 
-// Which dimension of the stored parameter counts output channels when `operand` is that parameter or, for 2-d, its
-// transposed view. Empty when it is another view (or another tensor).
+// Which dimension of the stored parameter counts output channels when `operand` is that parameter or, for 2-d, a block
+// of it (some rows, some columns), transposed or not. Empty when it is another view (or another tensor).
 [[nodiscard]] std::optional<int> OutputDim(const LayerForm& form, const at::Tensor& operand,
                                            const at::Tensor& parameter);
+
+// A weight of an operation that keeps a state. [gates * hidden, in]: a scale for every row is one for every output of
+// every gate.
+struct RecurrentWeight {
+  at::Tensor weight;
+  bool meets_input;  // multiplies the operation's input; otherwise its state or what one of its own layers put out
+};
+
+struct RecurrentForm {
+  const char* kind;  // Layer::kind: lstm, gru, rnn
+  at::Tensor input;  // [time, batch, in], [batch, time, in], packed [rows, in], or of a cell [batch, in]
+  std::vector<RecurrentWeight> weights;
+
+  // Every row meets every weight once: a time step of one sequence.
+  [[nodiscard]] std::int64_t rows() const { return input.size(-1) == 0 ? 0 : input.numel() / input.size(-1); }
+};
+
+// lstm, gru, rnn_tanh and rnn_relu, over padded and over packed sequences, and the cells of one time step.
+[[nodiscard]] std::optional<RecurrentForm> RecurrentOf(std::string_view operation, Operands operands);
 
 // The window of a convolution that FormOf knows. Empty when the padding is a word, such as "same".
 [[nodiscard]] std::optional<LayerWindow> WindowOf(std::string_view operation, Operands operands);

@@ -17,6 +17,7 @@ void MergePass(Network& network, const Network& other, std::int64_t count) {
                                     [&](const Layer& l) { return l.parameter == layer.parameter; });
     if (known != network.layers.end()) {
       known->uses = std::max(known->uses, layer.uses);
+      known->meets_whole_input = known->meets_whole_input && layer.meets_whole_input;
       place = static_cast<std::size_t>(known - network.layers.begin()) + 1;
       continue;
     }

@@ -64,6 +64,7 @@ class Recorder {
     window_ = form_ ? WindowOf(operation, operands) : std::nullopt;
     input_values_ = form_ && operands[form_->input].isTensor() ? operands[form_->input].toTensor().numel() : 0;
     grouped_ = IsGroupedTransposed(operation, operands);
+    recurrent_ = RecurrentOf(operation, operands);
     batch_norm_ = BatchNormOf(operation, operands);
     for (std::size_t i = 0; i < operands.size(); ++i) {
       if (!operands[i].isTensor() && !operands[i].isList()) continue;
@@ -105,6 +106,7 @@ class Recorder {
       if (bias == biases_.end()) continue;
       const StoredTensor& added = stored_[bias->second];
       Layer& layer = network.layers.back();
+      if (!layer.meets_whole_input) continue;
       if (roles_[bias->second].uses == 1 && added.value.numel() == layer.output_channels()) layer.bias = added.path;
     }
     for (std::size_t i = 0; i < stored_.size(); ++i) {
@@ -191,21 +193,19 @@ class Recorder {
     ++role.uses;
     role.multiplied = role.multiplied || (MultipliesByWeights(operation_) && !IsAdded(operation_, use.index));
     if (form_ && use.index == form_->weight) {
-      std::string obstacle = OutOfReach(stored);
-      const auto output_dim = obstacle.empty() ? OutputDim(*form_, use.operand, stored.value) : std::nullopt;
-      if (output_dim) {
-        AddLayerUse(use.stored, *output_dim, output);
-        return;
-      }
-      role.reason = obstacle.empty() ? fmt::format(
-                                           "a view into it is multiplied by {}: give that layer a parameter "
-                                           "of its own",
-                                           operation_)
-                                     : obstacle;
+      const bool whole = use.operand.numel() == stored.value.numel();
+      AddLayerUse(use, *form_, {MacsOf(use.operand, output.numel()), output.numel(), whole});
+      return;
+    }
+    if (const RecurrentWeight* const weight = RecurrentWeightOf(use)) {
+      const LayerForm form{recurrent_->kind, 0, use.index, std::nullopt, 0};
+      const std::int64_t rows = recurrent_->rows();
+      AddLayerUse(use, form, {rows * use.operand.numel(), rows * use.operand.size(0), weight->meets_input});
       return;
     }
     const bool addition = operation_ == "aten::add" || operation_ == "aten::add_";
-    if ((form_ && form_->bias == use.index) || (addition && stored.value.dim() <= 1)) {
+    const bool of_gates = recurrent_ && use.operand.dim() == 1;
+    if ((form_ && form_->bias == use.index) || (addition && stored.value.dim() <= 1) || of_gates) {
       role.reason = "bias";
     } else if (batch_norm_) {
       const bool statistics = use.index == batch_norm_->running_mean || use.index == batch_norm_->running_var;
@@ -238,33 +238,59 @@ class Recorder {
     biases_.try_emplace(weight->stored, bias->stored);
   }
 
-  void AddLayerUse(std::size_t index, int output_dim, const torch::Tensor& output) {
-    const StoredTensor& stored = stored_[index];
-    std::optional<Layer>& known = roles_[index].layer;
-    if (!known) {
-      known = Layer{.name = LayerName(stored.path),
-                    .parameter = stored.path,
-                    .bias = {},
-                    .kind = form_->kind,
-                    .shape = stored.value.sizes().vec(),
-                    .output_dim = output_dim,
-                    .macs = 0,
-                    .uses = 0,
-                    .window = window_,
-                    .output_values = 0};
-      order_.push_back(index);
+  // What an operation does with a weight.
+  struct LayerUse {
+    std::int64_t macs, output_values;
+    bool meets_whole_input;
+  };
+
+  void AddLayerUse(const Use& use, const LayerForm& form, const LayerUse& done) {
+    const StoredTensor& stored = stored_[use.stored];
+    Role& role = roles_[use.stored];
+    if (const std::string obstacle = OutOfReach(stored); !obstacle.empty()) {
+      role.reason = obstacle;
+      return;
     }
-    Layer& layer = *known;
+    const auto output_dim = OutputDim(form, use.operand, stored.value);
+    if (!output_dim) {
+      role.reason =
+          fmt::format("a view into it is multiplied by {}: give that layer a parameter of its own", operation_);
+      return;
+    }
+    if (!role.layer) {
+      role.layer = Layer{.name = LayerName(stored.path),
+                         .parameter = stored.path,
+                         .bias = {},
+                         .kind = form.kind,
+                         .shape = stored.value.sizes().vec(),
+                         .output_dim = *output_dim,
+                         .macs = 0,
+                         .uses = 0,
+                         .window = window_,
+                         .output_values = 0};
+      order_.push_back(use.stored);
+    }
+    Layer& layer = *role.layer;
     ++layer.uses;
-    layer.output_values += output.numel();
-    layer.macs += MacsOf(layer, output.numel(), stored.value.size(output_dim));
+    layer.output_values += done.output_values;
+    layer.macs += done.macs;
+    layer.meets_whole_input = layer.meets_whole_input && done.meets_whole_input;
   }
 
-  // Multiply-accumulates of the operation that runs.
-  [[nodiscard]] std::int64_t MacsOf(const Layer& layer, std::int64_t outputs, std::int64_t channels) const {
+  // Multiply-accumulates of the operation that runs, which takes `weight`.
+  [[nodiscard]] std::int64_t MacsOf(const torch::Tensor& weight, std::int64_t outputs) const {
     if (std::string_view(form_->kind) == "embedding") return 0;
     const bool transposed = std::string_view(form_->kind).starts_with("conv_transpose");
-    return transposed ? input_values_ * (layer.weights() / layer.shape[0]) : outputs * (layer.weights() / channels);
+    return transposed ? input_values_ * (weight.numel() / weight.size(0))
+                      : outputs * (weight.numel() / weight.size(form_->output_dim));
+  }
+
+  [[nodiscard]] const RecurrentWeight* RecurrentWeightOf(const Use& use) const {
+    if (!recurrent_) return nullptr;
+    for (const RecurrentWeight& weight : recurrent_->weights) {
+      if (weight.weight.is_same(use.operand)) return &weight;
+    }
+    return nullptr;
   }
 
   const StoredTensors stored_;
@@ -280,6 +306,7 @@ class Recorder {
   std::vector<Use> used_;
   std::optional<LayerWindow> window_;
   std::optional<LayerForm> form_;
+  std::optional<RecurrentForm> recurrent_;
   std::int64_t input_values_ = 0;
   bool grouped_ = false;  // IsGroupedTransposed
   std::optional<BatchNormForm> batch_norm_;

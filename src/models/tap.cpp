@@ -40,7 +40,7 @@ struct Tap::State {
       : handlers(std::move(tap_handlers)) {
     for (std::size_t i = 0; i < network.layers.size(); ++i) {
       weights.push_back(GetTensor(module, network.layers[i].parameter));
-      layers[weights.back().data_ptr()] = i;
+      layers.emplace(StorageOf(weights.back()), i);
     }
     for (std::size_t i = 0; i < network.batch_norms.size(); ++i) {
       means.push_back(GetTensor(module, network.batch_norms[i].running_mean));
@@ -50,12 +50,23 @@ struct Tap::State {
 
   bool Enter(std::string_view operation, Operands operands) {
     if (const auto form = FormOf(operation, operands)) {
-      const torch::Tensor& weight = operands[form->weight].toTensor();
-      const auto found = layers.find(weight.data_ptr());
-      if (found == layers.end() || !OutputDim(*form, weight, weights[found->second])) return false;
+      const auto found = Find(*form, operands[form->weight].toTensor());
+      if (!found) return false;
       Begin();
-      layer = found->second;
-      if (handlers.on_layer_input) handlers.on_layer_input(found->second, operands[form->input].toTensor());
+      running = {*found};
+      if (handlers.on_layer_input) handlers.on_layer_input(*found, operands[form->input].toTensor());
+      return true;
+    }
+    if (const auto form = RecurrentOf(operation, operands)) {
+      Begin();
+      for (const RecurrentWeight& weight : form->weights) {
+        if (const auto found = Find({form->kind, 0, 0, std::nullopt, 0}, weight.weight)) running.push_back(*found);
+      }
+      if (running.empty()) return false;
+      every_output = true;
+      for (const std::size_t layer : running) {
+        if (handlers.on_layer_input) handlers.on_layer_input(layer, form->input);
+      }
       return true;
     }
     if (const auto form = BatchNormOf(operation, operands);
@@ -78,14 +89,33 @@ struct Tap::State {
     return false;
   }
 
+  static const void* StorageOf(const torch::Tensor& tensor) { return tensor.storage().unsafeGetStorageImpl(); }
+
+  // The layer that an operation multiplies by, or by a part of its weight.
+  [[nodiscard]] std::optional<std::size_t> Find(const LayerForm& form, const torch::Tensor& weight) const {
+    if (!weight.has_storage()) return std::nullopt;
+    const auto [begin, end] = layers.equal_range(StorageOf(weight));
+    for (auto entry = begin; entry != end; ++entry) {
+      if (OutputDim(form, weight, weights[entry->second])) return entry->second;
+    }
+    return std::nullopt;
+  }
+
   void Begin() {
-    layer.reset();
+    running.clear();
+    every_output = false;
     batch_norm.reset();
     between.reset();
   }
 
   void Leave(Operands outputs) {
-    if (!outputs.empty() && layer && handlers.on_layer_output) handlers.on_layer_output(*layer, outputs[0].toTensor());
+    if (handlers.on_layer_output) {
+      for (const std::size_t layer : running) {
+        for (std::size_t i = 0; i < (every_output ? outputs.size() : std::min<std::size_t>(outputs.size(), 1)); ++i) {
+          handlers.on_layer_output(layer, outputs[i].toTensor());
+        }
+      }
+    }
     if (!outputs.empty() && batch_norm && handlers.on_batch_norm_output) {
       handlers.on_batch_norm_output(batch_norm->index, batch_norm->input, outputs[0].toTensor(), batch_norm->eps);
     }
@@ -100,9 +130,11 @@ struct Tap::State {
   };
 
   TapHandlers handlers;
-  std::vector<torch::Tensor> weights, means;  // keep their addresses from being given to other tensors
-  std::unordered_map<const void*, std::size_t> layers, batch_norms;
-  std::optional<std::size_t> layer;  // the one that runs
+  std::vector<torch::Tensor> weights, means;                 // keep their addresses from being given to other tensors
+  std::unordered_multimap<const void*, std::size_t> layers;  // by storage
+  std::unordered_map<const void*, std::size_t> batch_norms;
+  std::vector<std::size_t> running;  // the layers of the operation that runs
+  bool every_output = false;         // of it is one of the layers'
   std::optional<Running> batch_norm;
   std::optional<std::size_t> between;
   std::size_t ordinals = 0;

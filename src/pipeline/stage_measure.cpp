@@ -50,8 +50,8 @@ std::vector<int> StageChain::ActivationBits(const std::vector<int>& bits) {
   if (activations.empty()) RequireOneActivationWidth(recipe_, "a plan of widths of weights alone");
   if (activations.empty()) activations.assign(bits.size(), asked.empty() ? kFloatActivation : asked.front());
   for (std::size_t l = 0; l < bits.size(); ++l) {
-    // A layer left alone, and one that looks rows up by numbers.
-    if (bits[l] > 8 || layers[l].kind == "embedding") activations[l] = kFloatActivation;
+    // A layer left alone, one that looks rows up by numbers, and one that computes with states in float.
+    if (bits[l] > 8 || !layers[l].rounds_input()) activations[l] = kFloatActivation;
   }
   return activations;
 }

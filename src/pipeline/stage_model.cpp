@@ -185,7 +185,8 @@ std::string StageChain::ModelInput() {
   std::string input = ModelRecord().content;
   if (recipe_.model.file.empty()) return input;
   for (const Layer& layer : Model().layers) {
-    if (layer.kind != "conv2d" && layer.kind != "linear") input += " " + layer.kind + " " + layer.name;
+    const bool usual = (layer.kind == "conv2d" || layer.kind == "linear") && layer.meets_whole_input;
+    if (!usual) input += " " + layer.kind + " " + layer.name;
   }
   return input;
 }

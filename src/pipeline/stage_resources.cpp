@@ -29,7 +29,7 @@ bool IsExcluded(const Layer& layer, const AllocateOptions& options) {
 std::vector<int> ActivationsAt(const bitplan::Network& network, const AllocateOptions& options, int width) {
   std::vector<int> bits;
   for (const Layer& layer : network.layers) {
-    bits.push_back(layer.multiplies() && !IsExcluded(layer, options) ? width : kFloatBits);
+    bits.push_back(layer.rounds_input() && !IsExcluded(layer, options) ? width : kFloatBits);
   }
   return bits;
 }
@@ -104,7 +104,7 @@ void StageChain::PriceUnits(std::vector<Unit>& units, const bitplan::Network& ne
   const auto& rows = LatencyRows();
   for (std::size_t l = 0; l < units.size(); ++l) {
     const Layer& layer = network.layers.at(l);
-    if (activation_bits.size() == 1 && layer.multiplies()) units[l].activation_bits = activation_bits.front();
+    if (activation_bits.size() == 1 && layer.rounds_input()) units[l].activation_bits = activation_bits.front();
     units[l].latency = LatencyOf(rows, layer.name, layer.kind);
   }
 }
@@ -125,7 +125,7 @@ void StageChain::CheckResources(const bitplan::Network& network) {
     units[l].name = network.layers[l].name;
     const bool excluded = IsExcluded(network.layers[l], options);
     std::vector<int> activations = options.activation_bits;
-    if (activations.empty() || excluded || !network.layers[l].multiplies()) activations = {kFloatBits};
+    if (activations.empty() || excluded || !network.layers[l].rounds_input()) activations = {kFloatBits};
     for (const int width : excluded ? std::vector<int>{kFloatBits} : Widths()) {
       for (const int activation : activations) {
         units[l].activation_bits = activation;

@@ -104,7 +104,7 @@ class RoundingLearner {
       result.moved += (codes != weight.codes).sum().item<std::int64_t>();
       if (result.kept) {
         weight.codes = codes;
-        weight.scales = layer.scales * layer.factor;
+        weight.scales = HeldScales(layer.scales * layer.factor, limits_);
       }
       applied_.Put(network_, layer.index, std::move(weight));  // the values of these codes, bit for bit
     }

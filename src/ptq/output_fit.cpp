@@ -47,6 +47,7 @@ OutputReference::OutputReference(const Network& network, const std::vector<bool>
   for (std::size_t index = 0; index < probe.size(); ++index) {
     const Layer& layer = network.layers[index];
     if (!changed[index] || !probe[index].defined() || layer.uses != 1 || !rows_->Known(index)) continue;
+    if (!layer.puts_out_products()) continue;
     layers_.push_back(index);
     values += probe[index].numel() / tried;
   }

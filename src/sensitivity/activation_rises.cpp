@@ -32,7 +32,7 @@ ActivationMeter::ActivationMeter(const SensitivityInputs& inputs, const std::vec
 TapHandlers ActivationMeter::Handlers() {
   TapHandlers handlers;
   handlers.on_layer_input = [this](std::size_t layer, const torch::Tensor& input) {
-    if (!input.is_floating_point()) return;  // rows of an embedding are looked up
+    if (!input.is_floating_point() || !inputs_.network.layers[layer].rounds_input()) return;
     const auto same = [&](const Read& read) {
       return read.values.unsafeGetTensorImpl() == input.unsafeGetTensorImpl();
     };

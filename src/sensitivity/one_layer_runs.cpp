@@ -35,7 +35,7 @@ std::vector<std::optional<OneLayerRuns::Span>> OneLayerRuns::FloatPass(const tor
     spans[layer] = Span{spans[layer] ? spans[layer]->first : point.piece, point.piece};
   };
   TapHandlers handlers;
-  handlers.on_layer_input = note;
+  handlers.on_layer_output = note;  // a recurrent layer has several
   if (transfer_) {
     transfer_->Restore();
     handlers.on_batch_norm_input = transfer_->FloatHandler();
@@ -90,8 +90,8 @@ void OneLayerRuns::Run(const torch::Tensor& images, Reach reach, bool keep_outpu
     }
     if (transfer_) transfer_->Restore();
     const Tap tap(inputs_.network, module_,
-                  {.on_layer_input = [&](std::size_t layer, const torch::Tensor&) { ++uses_before_[layer]; },
-                   .on_layer_output = nullptr,
+                  {.on_layer_input = nullptr,
+                   .on_layer_output = [&](std::size_t layer, const torch::Tensor&) { ++uses_before_[layer]; },
                    .on_batch_norm_input = nullptr});
     pass_->Step(point);
   }

@@ -132,7 +132,7 @@ class Encoder(nn.Module):
 
 
 class Lstm(nn.Module):
-    """An LSTM over time-first rows; its weights stay in float, the head is planned."""
+    """An LSTM over time-first rows."""
 
     def __init__(self):
         super().__init__()

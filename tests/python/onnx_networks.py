@@ -250,15 +250,69 @@ class Thresholded(nn.Module):
         return y
 
 
+class RecurrentLayers(nn.Module):
+    """Every kind, one and several layers, one and both directions, with and without biases and initial states; what it
+    answers with are outputs and last states."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.gru = nn.LSTM(8, 6, bidirectional=True), nn.GRU(8, 6, 2, bidirectional=True, batch_first=True)
+        self.deep, self.tanh = nn.LSTM(8, 5, 3, bias=False, batch_first=True), nn.RNN(8, 7)
+        self.relu = nn.RNN(8, 4, 2, nonlinearity="relu", batch_first=True, bidirectional=True)
+        self.state, self.fc = nn.Linear(8, 6), nn.Linear(8, 4)
+
+    def forward(self, x):
+        rows = x.squeeze(1)
+        a, (h, c) = self.lstm(rows.transpose(0, 1))
+        first = torch.tanh(self.state(rows[:, 0])).unsqueeze(0).repeat(4, 1, 1)
+        b, g = self.gru(rows, first)
+        d, (dh, dc) = self.deep(rows)
+        e, eh = self.tanh(rows.transpose(0, 1))
+        f, fh = self.relu(rows)
+        parts = [a.transpose(0, 1), h.transpose(0, 1), c.transpose(0, 1), b, g.transpose(0, 1), d, dh.transpose(0, 1),
+                 dc.transpose(0, 1), e.transpose(0, 1), eh.transpose(0, 1), f, fh.transpose(0, 1)]
+        return torch.cat([part.flatten(1) for part in parts] + [self.fc(rows[:, 0])], 1)
+
+
+class RecurrentCells(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.gru, self.rnn = nn.LSTMCell(8, 6), nn.GRUCell(6, 5), nn.RNNCell(5, 4, nonlinearity="relu")
+
+    def forward(self, x):
+        rows = x.squeeze(1)
+        h = torch.zeros(rows.shape[0], 6)
+        c = torch.zeros(rows.shape[0], 6)
+        g = torch.zeros(rows.shape[0], 5)
+        r = torch.zeros(rows.shape[0], 4)
+        for t in range(8):
+            h, c = self.lstm(rows[:, t], (h, c))
+            g = self.gru(h, g)
+            r = self.rnn(g, r)
+        return torch.cat([h, c, g, r], 1)
+
+
+class ProjectedLstm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.fc = nn.LSTM(8, 12, proj_size=6, batch_first=True), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.fc(self.lstm(x.squeeze(1))[0][:, -1])
+
+
 KINDS = {"activations": ACTIVATIONS, "pools": POOLS, "elements": ELEMENTS, "shapes": SHAPES, "reductions": REDUCTIONS}
 # name: (model, how it is saved, words of the refusal or None)
-NETWORKS = {name: entry for name, entry in networks.NETWORKS.items() if entry[2] is None and "lstm" not in name}
+NETWORKS = {name: entry for name, entry in networks.NETWORKS.items() if entry[2] is None}
 NETWORKS |= {kind: (lambda own=own: SideBySide(own), networks.traced, None) for kind, own in KINDS.items()}
 NETWORKS |= {"convolutions": (convolutions, networks.traced, None), "norms": (norms, networks.traced, None),
              "token transformer scripted": (Tokens, networks.scripted, None),
              "token transformer traced": (Tokens, networks.traced, None),
              "inverted residual scripted": (Inverted, networks.scripted, None),
-             "lstm time first scripted": (networks.Lstm, networks.scripted, "aten::lstm in 'lstm'"),
+             "recurrent layers scripted": (RecurrentLayers, networks.scripted, None),
+             "recurrent layers traced": (RecurrentLayers, networks.traced, None),
+             "recurrent cells scripted": (RecurrentCells, networks.scripted, None),
+             "projected lstm": (ProjectedLstm, networks.scripted, "projects its states"),
              "unknown operator": (Unknown, networks.scripted, "aten::asinh"),
              "branch on activations": (Thresholded, networks.scripted, "reads the numbers of activations")}
 # Rounded activations: a sum that rounds to another last digit may move one by a step, so answers are not the same to

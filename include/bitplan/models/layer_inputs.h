@@ -15,8 +15,9 @@
 
 namespace bitplan {
 
-// Whether GatherInputs can serve the layer: used once, a convolution only when its window is known, and no embedding:
-// its inputs are indices, and rounding a row to its nearest levels is the best for every output.
+// Whether GatherInputs can serve the layer: used once and as a whole, a convolution only when its window is known, and
+// no embedding: its inputs are indices, and rounding a row to its nearest levels is the best for every output. Of a
+// recurrent operation the weights that meet its input; those that meet its states are not served.
 [[nodiscard]] bool HasKnownInputs(const Layer& layer);
 
 // Positions in a layer's input [N, C, ...] of a convolution, or [..., in].

@@ -25,7 +25,8 @@ struct Layer {
   std::string name;                   // attribute path, "features.3"; its weight is the tensor `parameter`
   std::string parameter;              // "features.3.weight": a parameter, or a buffer that the forward multiplies by
   std::string bias;                   // parameter that the layer adds to its outputs and nobody else uses, or empty
-  std::string kind;                   // conv1d .. conv3d, conv_transpose1d .. conv_transpose3d, linear, embedding
+  std::string kind;                   // conv1d .. conv3d, conv_transpose1d .. conv_transpose3d, linear, embedding, and
+                                      // of the weights of recurrent operations lstm, gru, rnn
   std::vector<std::int64_t> shape;    // of the parameter as stored: [out, in / groups, kh, kw] of conv2d, [out, in] of
                                       // linear, [in, out / groups, kh, kw] of conv_transpose2d, [rows, values]
   int output_dim = 0;                 // which dimension of the parameter counts output channels (1 for x @ W); of an
@@ -34,6 +35,10 @@ struct Layer {
   int uses = 1;                       // a weight used twice is one layer with two uses
   std::optional<LayerWindow> window;  // convolutions: of the first use; empty when the operation states no numbers
   std::int64_t output_values = 0;     // of one input, all uses together
+  // Whether every use multiplies the whole weight by the input of its operation. Not so the weights of a recurrent
+  // operation that meet its own states, and a weight of which every use takes a part, as attention over two tensors
+  // does.
+  bool meets_whole_input = true;
 
   [[nodiscard]] std::int64_t weights() const;
   [[nodiscard]] std::int64_t output_channels() const { return shape[static_cast<std::size_t>(output_dim)]; }
@@ -43,6 +48,12 @@ struct Layer {
   [[nodiscard]] std::size_t position_dims() const { return shape.size() - 2; }
   // Whether its outputs are products with its inputs. Those of an embedding are its rows, whatever the indices are.
   [[nodiscard]] bool multiplies() const { return kind != "embedding"; }
+  // Whether its operation keeps a state from one time step to the next. Every row of its input meets the weight once.
+  [[nodiscard]] bool is_recurrent() const { return kind == "lstm" || kind == "gru" || kind == "rnn"; }
+  // Whether what its operation puts out are its products, a channel for every output channel, and a bias at most.
+  [[nodiscard]] bool puts_out_products() const { return !is_recurrent() && meets_whole_input; }
+  // Whether activations in front of it may be rounded. Recurrent operations compute in float32, states included.
+  [[nodiscard]] bool rounds_input() const { return multiplies() && !is_recurrent(); }
 };
 
 struct BatchNorm {

@@ -16,9 +16,11 @@
 namespace bitplan {
 
 struct TapHandlers {
-  // Before layer `index` runs: its input [n, C, H, W] or [n, ..., in].
+  // Before layer `index` runs: its input [n, C, H, W] or [n, ..., in]; for all weights of a recurrent operation the
+  // input of the operation.
   std::function<void(std::size_t index, const torch::Tensor& input)> on_layer_input{};
-  // After it ran: its output.
+  // After it ran: its output. A recurrent operation has several, outputs of all steps and last states, each of which is
+  // handed on for each of its weights.
   std::function<void(std::size_t index, const torch::Tensor& output)> on_layer_output{};
   // Before batch norm `index` runs in evaluation mode: its input [n, C, ...]. Writing the running buffers in place here
   // changes what this very call uses.
