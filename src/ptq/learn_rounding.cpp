@@ -17,6 +17,7 @@
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
 #include "bitplan/training/schedule.h"
+#include "quantizers/held_scales.h"
 
 namespace bitplan {
 namespace {
@@ -66,10 +67,11 @@ struct LearnedLayer {
 
 class RoundingLearner {
  public:
-  RoundingLearner(const Network& network, AppliedPlan& applied, const Dataset& images, const Normalizer& normalizer,
-                  int batch, ProgressSink& progress)
+  RoundingLearner(const Network& network, AppliedPlan& applied, const ConsumerLimits& limits, const Dataset& images,
+                  const Normalizer& normalizer, int batch, ProgressSink& progress)
       : network_(network),
         applied_(applied),
+        limits_(limits),
         images_(images),
         normalizer_(normalizer),
         batch_(std::max<std::int64_t>(1, std::min<std::int64_t>(batch, images.size()))),
@@ -95,6 +97,11 @@ class RoundingLearner {
     KeepAnswers();
     result.before = Divergence();
     Learn(options, seed);
+    for (LearnedLayer& layer : layers_) {
+      layer.scales = HeldScales(layer.scales * layer.factor, limits_);
+      layer.factor = torch::ones_like(layer.factor);
+      layer.Write();
+    }
     result.after = Divergence();
     result.kept = result.after < result.before;
     for (const LearnedLayer& layer : layers_) {
@@ -104,7 +111,7 @@ class RoundingLearner {
       result.moved += (codes != weight.codes).sum().item<std::int64_t>();
       if (result.kept) {
         weight.codes = codes;
-        weight.scales = HeldScales(layer.scales * layer.factor, limits_);
+        weight.scales = layer.scales;
       }
       applied_.Put(network_, layer.index, std::move(weight));  // the values of these codes, bit for bit
     }
@@ -256,6 +263,7 @@ class RoundingLearner {
 
   const Network& network_;
   AppliedPlan& applied_;
+  const ConsumerLimits& limits_;  // what scales may be
   const Dataset& images_;
   const Normalizer& normalizer_;
   std::int64_t batch_, held_out_;
@@ -272,7 +280,7 @@ LearnedRounding LearnRounding(const Network& network, AppliedPlan& applied, cons
                               ProgressSink& progress) {
   if (options.learned_steps < 1 || images.size() == 0) return {};
   const torch::NoGradGuard no_grad;
-  return RoundingLearner(network, applied, images, normalizer, batch, progress).Run(options, seed);
+  return RoundingLearner(network, applied, options.limits, images, normalizer, batch, progress).Run(options, seed);
 }
 
 }  // namespace bitplan
