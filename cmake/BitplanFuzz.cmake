@@ -31,5 +31,5 @@ endif()
 # Without vptr: it wants type information of classes that LibTorch keeps to itself.
 set(BITPLAN_FUZZ_CHECKS -fsanitize=address,undefined -fno-sanitize=vptr)
 add_compile_options(-fsanitize=fuzzer-no-link ${BITPLAN_FUZZ_CHECKS} -fno-sanitize-recover=undefined
-                    -fno-omit-frame-pointer -gline-tables-only)
+                    -fno-omit-frame-pointer -gline-tables-only -Wno-pass-failed)
 add_link_options(${BITPLAN_FUZZ_CHECKS})
