@@ -11,10 +11,12 @@
 
 #include "bitplan/bayes/stored_network.h"
 #include "bitplan/core/error.h"
+#include "bitplan/core/one_line.h"
 #include "bitplan/io/files.h"
 #include "bitplan/models/activations.h"
 #include "bitplan/quantizers/packing.h"
 #include "io/json_text.h"
+#include "io/json_whole.h"
 #include "quantizers/deflate.h"
 
 namespace bitplan {
@@ -96,8 +98,8 @@ class Reader {
   [[nodiscard]] bool AtEnd() const { return at_ == file_.size(); }
 
   torch::Tensor Floats(const Json& entry) {
-    const auto shape = entry.at("shape").get<std::vector<std::int64_t>>();
-    const std::string bytes = Take(entry.at("bytes").get<std::size_t>());
+    const auto shape = WholeNumbers(entry.at("shape"));
+    const std::string bytes = Take(static_cast<std::size_t>(WholeNumber(entry.at("bytes"))));
     if (bytes.size() != Count(shape) * sizeof(float)) throw Error(ErrorKind::kData, "a tensor has the wrong length");
     torch::Tensor tensor = torch::empty(shape);
     std::memcpy(tensor.data_ptr(), bytes.data(), bytes.size());
@@ -105,9 +107,10 @@ class Reader {
     return tensor;
   }
   torch::Tensor Codes(const Json& entry, int bits) {
-    const auto shape = entry.at("shape").get<std::vector<std::int64_t>>();
-    if (entry.at("bits").get<int>() != bits || bits < 1 || bits > 8) throw Error(ErrorKind::kData, "a width is wrong");
-    std::string bytes = Take(entry.at("bytes").get<std::size_t>());
+    const auto shape = WholeNumbers(entry.at("shape"));
+    if (WholeNumber(entry.at("bits")) != bits || bits < 1 || bits > 8)
+      throw Error(ErrorKind::kData, "a width is wrong");
+    std::string bytes = Take(static_cast<std::size_t>(WholeNumber(entry.at("bytes"))));
     const std::size_t plain = (Count(shape) * static_cast<std::size_t>(bits) + 7) / 8;
     if (entry.at("deflated").get<bool>()) bytes = Inflated(bytes, plain);
     if (bytes.size() != plain) throw Error(ErrorKind::kData, "a tensor has the wrong length");
@@ -117,11 +120,14 @@ class Reader {
   Json header;
 
  private:
+  static constexpr std::size_t kMostNumbers = std::size_t{1} << 48;  // of a tensor: bits of them are counted too
+
   static std::size_t Count(const std::vector<std::int64_t>& shape) {
     std::size_t count = 1;
     for (const std::int64_t size : shape) {
-      if (size < 0 || size > (1LL << 32)) throw Error(ErrorKind::kData, "a shape is wrong");
-      count *= static_cast<std::size_t>(size);
+      if (size < 0 || __builtin_mul_overflow(count, static_cast<std::size_t>(size), &count) || count > kMostNumbers) {
+        throw Error(ErrorKind::kData, "a shape is wrong");
+      }
     }
     return count;
   }
@@ -141,12 +147,19 @@ Json PutGrid(Writer& writer, const UniformGrid& grid) {
   return {{"bits", grid.bits}, {"offset", grid.offset}, {"steps", writer.Floats(grid.steps)}};
 }
 
+// "bits" of the entry, 1..8.
+int WidthOf(const Json& entry) {
+  const std::int64_t bits = WholeNumber(entry.at("bits"));
+  if (bits < 1 || bits > 8) throw Error(ErrorKind::kData, "a width is wrong: it must be in 1..8");
+  return static_cast<int>(bits);
+}
+
 UniformGrid TakeGrid(Reader& reader, const Json& entry, std::int64_t channels) {
   if (entry.is_null()) return {};
-  const UniformGrid grid{entry.at("bits").get<int>(), entry.at("offset").get<double>(),
-                         reader.Floats(entry.at("steps"))};
+  const UniformGrid grid{WidthOf(entry), entry.at("offset").get<double>(), reader.Floats(entry.at("steps"))};
   const bool fits = grid.steps.dim() == 1 && (grid.steps.numel() == 1 || grid.steps.numel() == channels);
-  if (grid.bits < 1 || grid.bits > 8 || !fits || grid.steps.eq(0.0).any().item<bool>()) {
+  const bool known_offset = grid.offset == 0.0 || grid.offset == 0.5;
+  if (!known_offset || !fits || grid.steps.eq(0.0).any().item<bool>()) {
     throw Error(ErrorKind::kData, "the grid of a layer is wrong");
   }
   return grid;
@@ -214,7 +227,7 @@ PackedSize SavePacked(const StoredNetwork& stored, const std::filesystem::path& 
 StoredNetwork LoadPacked(const std::filesystem::path& file, const Network& network) {
   const std::string bytes = ReadFile(file, "packed network");
   const auto fail = [&](const std::string& why) -> Error {
-    return {ErrorKind::kData, "packed network " + file.string() + " cannot be used: " + why};
+    return {ErrorKind::kData, "packed network " + file.string() + " cannot be used: " + OneLine(why)};
   };
   try {
     Reader reader(bytes);
@@ -223,9 +236,8 @@ StoredNetwork LoadPacked(const std::filesystem::path& file, const Network& netwo
     stored.network.module = CloneModule(network.module);
     if (reader.header.contains("activations")) {
       const Json& activations = reader.header.at("activations");
-      stored.activation_bits = activations.at("bits").get<int>();
+      stored.activation_bits = WidthOf(activations);
       stored.activation_signed = activations.at("signed").get<std::vector<bool>>();
-      if (stored.activation_bits < 1 || stored.activation_bits > 8) throw fail("the width of its activations is wrong");
       if (stored.activation_signed.size() != network.layers.size()) throw fail("its activations are not the model's");
       std::vector<ActivationQuantizer> quantizers;
       stored.network = WithQuantizedActivations(network, stored.activation_bits, stored.activation_signed, quantizers);
@@ -250,8 +262,8 @@ StoredNetwork LoadPacked(const std::filesystem::path& file, const Network& netwo
       }
       if (entry.contains("sigma_grid")) {
         const Json& grid = entry.at("sigma_grid");
-        layer.sigma_grid = {grid.at("bits").get<int>(), grid.at("scale").get<std::string>(),
-                            grid.at("low").get<double>(), grid.at("step").get<double>()};
+        layer.sigma_grid = {WidthOf(grid), grid.at("scale").get<std::string>(), grid.at("low").get<double>(),
+                            grid.at("step").get<double>()};
         layer.sigma_bits = layer.sigma_grid.bits;
         const LevelGrid& levels = layer.sigma_grid;
         const bool sane = (levels.scale == "log" || levels.scale == "linear") && std::isfinite(levels.low) &&

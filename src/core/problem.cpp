@@ -25,6 +25,23 @@ void ValidatePercentiles(const std::vector<double>& values, const std::string& w
   if (!std::is_sorted(values.begin(), values.end())) Inconsistent(where + " does not ascend");
 }
 
+// Costs are products of these with two widths, added up in 64 bits.
+void ValidateSums(const std::vector<Unit>& units) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 50;
+  const auto check = [&](const char* name, std::int64_t Unit::*field) {
+    std::int64_t sum = 0;
+    for (const Unit& unit : units) {
+      if (unit.*field > kMost - sum) {
+        Inconsistent(std::string("all ") + name + " together are more than " + std::to_string(kMost));
+      }
+      sum += unit.*field;
+    }
+  };
+  check("weights", &Unit::weights);
+  check("scales", &Unit::scales);
+  check("macs", &Unit::macs);
+}
+
 void ValidateUnit(const Unit& unit, const std::string& where) {
   if (unit.weights <= 0) Inconsistent(where + ".weights is " + std::to_string(unit.weights) + "; it must be > 0");
   if (unit.scales < 0) Inconsistent(where + ".scales is " + std::to_string(unit.scales) + "; it must be >= 0");
@@ -72,6 +89,7 @@ void AllocationProblem::Validate() const {
       }
     }
   }
+  ValidateSums(units);
   for (std::size_t r = 0; r < replicates.size(); ++r) {
     const bool fits = replicates[r].size() == units.size() &&
                       std::all_of(replicates[r].begin(), replicates[r].end(), [&](const std::vector<double>& row) {

@@ -9,6 +9,7 @@
 
 #include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
+#include "data/archive.h"
 #include "data/sources.h"
 
 namespace bitplan {
@@ -22,6 +23,9 @@ std::string ShapeText(const torch::Tensor& tensor) { return fmt::format("[{}]", 
 // The one tensor of a file of torch.save or torch::pickle_save. LibTorch believes the shape that the file states: that
 // the elements are there is checked here.
 torch::Tensor ReadTensor(const std::filesystem::path& file) {
+  if (const auto fault = ArchiveFault(file)) {
+    ThrowBadFile(file, fmt::format("damaged, or not written by torch.save of PyTorch 1.6 or newer: {}", *fault));
+  }
   torch::Tensor tensor;
   try {
     caffe2::serialize::PyTorchStreamReader reader(file.string());

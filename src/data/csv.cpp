@@ -14,6 +14,7 @@
 
 #include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
+#include "bitplan/core/one_line.h"
 #include "bitplan/core/suggest.h"
 #include "data/sources.h"
 
@@ -229,7 +230,8 @@ class ClassNumbers {
       }
     }
     if (!odd.empty() && 2 * numbers > rows) {
-      throw Error(ErrorKind::kData, odd + " is no number, and most labels are; take the row out, or name all classes");
+      throw Error(ErrorKind::kData,
+                  OneLine(odd) + " is no number, and most labels are; take the row out, or name all classes");
     }
     if (numbers == rows) {
       for (const CsvTable* table : tables) CheckWhole(*table, label);

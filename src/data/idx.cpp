@@ -36,7 +36,8 @@ class IdxFile {
                    fmt::format("wrong idx magic {:02x}{:02x}{:02x}{:02x}; expected 000008{:02x} (uint8, {})", magic[0],
                                magic[1], magic[2], magic[3], dimensions, Counted(dimensions, "dimension")));
     }
-    const auto limit = static_cast<std::int64_t>(std::filesystem::file_size(path_)) * kMostDeflateExpansion;
+    const auto size = static_cast<std::int64_t>(std::filesystem::file_size(path_));
+    const std::int64_t limit = size * kMostDeflateExpansion, header = 4 + 4 * dimensions;
     std::vector<std::int64_t> shape;
     std::int64_t bytes = 1;
     for (int d = 0; d < dimensions; ++d) {
@@ -46,6 +47,9 @@ class IdxFile {
       if (shape.back() == 0) ThrowBadFile(path_, "is empty: a dimension of its idx header is 0");
       if (bytes > limit / shape.back()) ThrowBadFile(path_, "too short for the size its idx header promises");
       bytes *= shape.back();
+    }
+    if (gzdirect(file_.get()) != 0 && bytes > size - header) {  // said before memory is taken
+      ThrowShort("the elements its idx header promises", bytes, size - header);
     }
     torch::Tensor data = torch::empty(shape, torch::kUInt8);
     const std::int64_t got = Fill(data.data_ptr<std::uint8_t>(), bytes);

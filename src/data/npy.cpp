@@ -20,6 +20,7 @@ namespace {
 constexpr std::int64_t kReadBytes = std::int64_t{1} << 24;
 constexpr std::int64_t kMostHeader = 1 << 20;
 constexpr std::int64_t kMostClasses = 1 << 20;
+constexpr std::size_t kMostDimensions = 32;  // of NumPy
 
 struct Header {
   std::string type;  // "<f4"
@@ -55,6 +56,9 @@ Header ParseHeader(std::string_view text, const std::filesystem::path& file) {
     const auto [next, failure] = std::from_chars(at, end, size);
     if (failure == std::errc{}) {
       if (size < 0) ThrowBadFile(file, "a dimension in its npy header is negative");
+      if (header.shape.size() == kMostDimensions) {
+        ThrowBadFile(file, fmt::format("its npy header has more than {} dimensions", kMostDimensions));
+      }
       header.shape.push_back(size);
       at = next;
     } else if (*at == ' ' || *at == ',') {

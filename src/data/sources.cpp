@@ -6,6 +6,7 @@
 
 #include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
+#include "bitplan/core/one_line.h"
 
 namespace bitplan {
 
@@ -72,7 +73,7 @@ void RequireRegular(const std::filesystem::path& path, std::filesystem::file_typ
 }
 
 void ThrowBadFile(const std::filesystem::path& file, const std::string& what) {
-  throw Error(ErrorKind::kData, file.string() + ": " + what);
+  throw Error(ErrorKind::kData, file.string() + ": " + OneLine(what));
 }
 
 void SetUnlabelled(Dataset& data) {

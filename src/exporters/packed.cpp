@@ -6,6 +6,7 @@
 #include <torch/types.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <nlohmann/json.hpp>
@@ -13,11 +14,13 @@
 #include <stdexcept>
 
 #include "bitplan/core/error.h"
+#include "bitplan/core/one_line.h"
 #include "bitplan/exporters/quantized_network.h"
 #include "bitplan/io/files.h"
 #include "bitplan/quantizers/packing.h"
 #include "exporters/safetensors.h"
 #include "io/json_text.h"
+#include "io/json_whole.h"
 #include "quantizers/deflate.h"
 
 namespace bitplan {
@@ -30,6 +33,8 @@ constexpr char kFormat[] = "bitplan", kVersion[] = "1";
 constexpr char kScales[] = "bitplan:scales", kWidths[] = "bitplan:widths", kOthers[] = "bitplan:";
 constexpr std::uint8_t kHalfGrid = 0x10, kBitsMask = 0x0F;
 constexpr std::size_t kLongestText = std::size_t{1} << 24;  // bytes of an inflated text
+constexpr std::size_t kShortText = std::size_t{1} << 20;    // that any file may have
+constexpr std::size_t kTextGrowth = 16;                     // times its deflated bytes that a longer one may have
 
 struct NumberType {
   torch::ScalarType type;
@@ -49,6 +54,10 @@ const NumberType& TypeWhere(const std::string& what, Matches matches) {
     if (matches(type)) return type;
   }
   throw Error(ErrorKind::kData, "tensors of type " + what + " have no place in a packed file");
+}
+
+const NumberType& TypeOf(torch::ScalarType type) {
+  return TypeWhere(c10::toString(type), [&](const NumberType& one) { return one.type == type; });
 }
 
 [[noreturn]] void Damaged(const std::string& why) { throw Error(ErrorKind::kData, why); }
@@ -86,8 +95,9 @@ std::string LongText(const std::string& text) {
   if (inflateInit(&stream) != Z_OK) throw Error(ErrorKind::kInternal, "zlib cannot inflate");
   stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(deflated.data()));
   stream.avail_in = static_cast<uInt>(deflated.size());
+  const std::size_t longest = std::min(kLongestText, std::max(kShortText, kTextGrowth * deflated.size()));
   int state = Z_OK;
-  while (state == Z_OK && result.size() < kLongestText) {
+  while (state == Z_OK && result.size() < longest) {
     stream.next_out = reinterpret_cast<Bytef*>(part);
     stream.avail_out = sizeof part;
     state = inflate(&stream, Z_NO_FLUSH);
@@ -104,8 +114,7 @@ std::string_view BytesOf(const torch::Tensor& tensor) {  // contiguous
 }
 
 Json InputEntry(const NetworkInput& input) {
-  const NumberType& type =
-      TypeWhere(c10::toString(input.type), [&](const auto& one) { return one.type == input.type; });
+  const NumberType& type = TypeOf(input.type);
   return {{"type", type.name}, {"shape", input.shape}};
 }
 
@@ -138,8 +147,7 @@ Layout LayoutOf(const QuantizedNetwork& network) {
   }
   std::map<std::string, std::int64_t> counts;  // by type
   for (const auto& [name, tensor] : network.others) {
-    const NumberType& type = TypeWhere(c10::toString(tensor.scalar_type()),
-                                       [&](const NumberType& one) { return one.type == tensor.scalar_type(); });
+    const NumberType& type = TypeOf(tensor.scalar_type());
     others.push_back({{"name", name}, {"type", type.name}, {"shape", tensor.sizes().vec()}});
     counts[type.name] += tensor.numel();
   }
@@ -222,8 +230,8 @@ torch::Tensor TensorOf(std::string_view bytes, torch::ScalarType type, const std
 
 QuantizedLayer TakeLayer(const Json& entry, const safetensors::File& file, Numbers& scales, Numbers& widths) {
   QuantizedLayer layer{entry.at("name").get<std::string>(), entry.at("parameter").get<std::string>(), {}};
-  const auto shape = entry.at("shape").get<std::vector<std::int64_t>>();
-  const auto channel_dim = entry.at("channel_dim").get<std::int64_t>();
+  const auto shape = WholeNumbers(entry.at("shape"));
+  const auto channel_dim = WholeNumber(entry.at("channel_dim"));
   if (channel_dim < 0 || channel_dim >= static_cast<std::int64_t>(shape.size())) {
     Damaged("layer '" + layer.name + "' has no such dimension of channels");
   }
@@ -231,8 +239,8 @@ QuantizedLayer TakeLayer(const Json& entry, const safetensors::File& file, Numbe
   std::int64_t channels = 0;
   for (const Json& part : entry.at("blocks")) {
     auto block_shape = shape;
-    const auto own_channels = part.at("channels").get<std::int64_t>();
-    const auto own_scales = part.at("scales").get<std::int64_t>();
+    const auto own_channels = WholeNumber(part.at("channels"));
+    const auto own_scales = WholeNumber(part.at("scales"));
     block_shape[static_cast<std::size_t>(channel_dim)] = own_channels;
     const auto width = static_cast<std::uint8_t>(widths.Take(1).front());
     const int bits = width & kBitsMask;
@@ -261,7 +269,7 @@ QuantizedLayer TakeLayer(const Json& entry, const safetensors::File& file, Numbe
 NetworkInput InputOf(const Json& entry) {
   const auto name = entry.at("type").get<std::string>();
   const NumberType& type = TypeWhere(name, [&](const NumberType& one) { return name == one.name; });
-  NetworkInput input{.shape = entry.at("shape").get<std::vector<std::int64_t>>(), .type = type.type};
+  NetworkInput input{.shape = WholeNumbers(entry.at("shape")), .type = type.type};
   (void)CountOf(input.shape);
   return input;
 }
@@ -297,7 +305,7 @@ QuantizedNetwork Parsed(const std::string& bytes) {
   for (const Json& entry : index.at("others")) {
     const auto name = entry.at("type").get<std::string>();
     const NumberType& type = TypeWhere(name, [&](const NumberType& one) { return name == one.name; });
-    const auto shape = entry.at("shape").get<std::vector<std::int64_t>>();
+    const auto shape = WholeNumbers(entry.at("shape"));
     std::int64_t size = 0;
     if (__builtin_mul_overflow(CountOf(shape), safetensors::TypeBytes(type.dtype), &size)) Damaged("a shape is wrong");
     network.others.emplace_back(entry.at("name").get<std::string>(),
@@ -324,7 +332,7 @@ std::string PackNetwork(const QuantizedNetwork& network) {
     }
   }
   for (const auto& [name, tensor] : network.others) {
-    const NumberType& type = TypeWhere(name, [&](const NumberType& one) { return one.type == tensor.scalar_type(); });
+    const NumberType& type = TypeOf(tensor.scalar_type());
     bodies[std::string(kOthers) + type.name] += BytesOf(tensor.contiguous());
   }
   std::string body;
@@ -350,7 +358,7 @@ QuantizedNetwork ParseQuantizedNetwork(const std::string& bytes, const std::stri
   try {
     return Parsed(bytes);
   } catch (const Error& error) {
-    throw Error(ErrorKind::kData, "quantized network " + name + " cannot be read: " + error.what());
+    throw Error(ErrorKind::kData, "quantized network " + name + " cannot be read: " + OneLine(error.what()));
   } catch (const nlohmann::json::exception&) {
     throw Error(ErrorKind::kData, "quantized network " + name + " cannot be read: its index is damaged");
   } catch (const std::bad_alloc&) {

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "bitplan/core/error.h"
+#include "bitplan/core/one_line.h"
 #include "io/json_text.h"
 
 static_assert(std::endian::native == std::endian::little, "numbers of the file are those of the memory");
@@ -18,7 +19,7 @@ namespace {
 constexpr std::uint64_t kLongestHeader = 100'000'000;  // bytes; the format's own bound
 constexpr std::size_t kAlignment = 8;
 
-[[noreturn]] void Refuse(const std::string& why) { throw Error(ErrorKind::kData, why); }
+[[noreturn]] void Refuse(const std::string& why) { throw Error(ErrorKind::kData, OneLine(why)); }
 
 std::int64_t Whole(const nlohmann::json& value) {
   if (!value.is_number_unsigned()) Refuse("a size in its header is no whole number");

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "bitplan/core/error.h"
+#include "bitplan/core/one_line.h"
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/files.h"
 
@@ -39,7 +40,7 @@ struct LatencyLine {
   std::vector<std::string> columns{}, fields{};
 
   [[noreturn]] void Fail(const std::string& what) const {
-    throw Error(ErrorKind::kData, fmt::format("{}:{}: {}", file, number, what));
+    throw Error(ErrorKind::kData, fmt::format("{}:{}: {}", file, number, OneLine(what)));
   }
 
   [[nodiscard]] const std::string& Field(const std::string& column) const {

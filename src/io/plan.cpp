@@ -19,6 +19,8 @@ namespace {
 
 constexpr Range kAny{};
 constexpr Range kAtLeastOne{.low = 1};
+constexpr std::int64_t kMostCounted = std::int64_t{1} << 50;  // weights or multiply-accumulates of all layers together
+constexpr std::size_t kMostSizes = 16;                        // of a shape
 
 // A map whose keys are those of PlanKeys: required ones are there, optional ones may be missing.
 class Fields {
@@ -147,17 +149,32 @@ PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
   return achieved;
 }
 
+std::vector<std::int64_t> ReadShape(const YamlSource& source, const Fields& fields) {
+  const auto sizes = fields.List("shape");
+  if (sizes.size() > kMostSizes) {
+    source.Fail(fields.At("shape"),
+                fmt::format("{} has {} sizes; at most {} are taken", fields.Path("shape"), sizes.size(), kMostSizes));
+  }
+  std::vector<std::int64_t> shape;
+  std::int64_t count = 1;
+  for (const YAML::Node& size : sizes) {
+    shape.push_back(source.Integer(size, fields.Path("shape"), kAtLeastOne));
+    if (__builtin_mul_overflow(count, shape.back(), &count) || count > kMostCounted) {
+      source.Fail(size, fmt::format("{} makes more than {} weights", fields.Path("shape"), kMostCounted));
+    }
+  }
+  return shape;
+}
+
 PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std::string& path,
                     const QuantizerOptions& quantizer) {
   const Fields fields(source, node, path);
   PlanLayer layer;
   layer.name = fields.Text("name");
   layer.kind = fields.Text("kind");
-  for (const YAML::Node& size : fields.List("shape")) {
-    layer.shape.push_back(source.Integer(size, fields.Path("shape"), kAtLeastOne));
-  }
+  layer.shape = ReadShape(source, fields);
   if (layer.shape.size() < 2) source.Fail(fields.At("shape"), fields.Path("shape") + " needs at least two sizes");
-  layer.macs = fields.Integer("macs", kNotNegative);
+  layer.macs = fields.Integer("macs", {.low = 0, .high = static_cast<double>(kMostCounted)});
   layer.bits = static_cast<int>(fields.Integer("bits", {.low = 0, .high = 32}));
   if (layer.bits > 8 && layer.bits != 16 && layer.bits != 32) {
     source.Fail(fields.At("bits"), fmt::format("{} is {}; it must be in 0..8, or 16 or 32 for a layer left alone",
@@ -181,8 +198,14 @@ PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std:
 std::vector<PlanLayer> ReadLayers(const YamlSource& source, const YAML::Node& node, const QuantizerOptions& quantizer) {
   std::vector<PlanLayer> layers;
   std::set<std::string> names;
+  std::int64_t weights = 0, macs = 0;
   for (const YAML::Node& item : source.List(node, "layers")) {
     layers.push_back(ReadLayer(source, item, fmt::format("layers[{}]", layers.size()), quantizer));
+    weights += layers.back().weights();
+    macs += layers.back().macs;
+    if (std::max(weights, macs) > kMostCounted) {
+      source.Fail(item, fmt::format("the layers up to this one have more than {} weights or macs", kMostCounted));
+    }
     const std::string& name = layers.back().name;
     if (!names.insert(name).second) source.Fail(item, "layer '" + name + "' is given twice");
   }
@@ -194,10 +217,7 @@ LeftInFloat ReadLeftInFloat(const YamlSource& source, const YAML::Node& node) {
   LeftInFloat left{fields.Integer("weights", kNotNegative), fields.Number("share", kShare), {}};
   for (const YAML::Node& item : fields.List("tensors")) {
     const Fields tensor(source, item, fmt::format("left_in_float.tensors[{}]", left.tensors.size()));
-    left.tensors.push_back({tensor.Text("name"), {}, tensor.Text("reason")});
-    for (const YAML::Node& size : tensor.List("shape")) {
-      left.tensors.back().shape.push_back(source.Integer(size, tensor.Path("shape"), kAtLeastOne));
-    }
+    left.tensors.push_back({tensor.Text("name"), ReadShape(source, tensor), tensor.Text("reason")});
   }
   return left;
 }

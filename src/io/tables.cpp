@@ -6,8 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "bitplan/core/error.h"
+#include "bitplan/core/one_line.h"
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/files.h"
+#include "io/json_whole.h"
 
 namespace bitplan {
 namespace {
@@ -31,9 +33,9 @@ Unit ReadUnit(const Json& item) {
                    "log_sigma_percentiles"});
   Unit unit;
   unit.name = item.at("name").get<std::string>();
-  unit.weights = item.at("weights").get<std::int64_t>();
-  unit.scales = item.at("scales").get<std::int64_t>();
-  unit.macs = item.at("macs").get<std::int64_t>();
+  unit.weights = WholeNumber(item.at("weights"));
+  unit.scales = WholeNumber(item.at("scales"));
+  unit.macs = WholeNumber(item.at("macs"));
   unit.score_percentiles = item.at("score_percentiles").get<std::vector<double>>();
   unit.coherence = item.at("coherence").get<std::vector<double>>();
   unit.log_sigma_percentiles = item.at("log_sigma_percentiles").get<std::vector<double>>();
@@ -50,7 +52,10 @@ AllocationProblem Read(const Json& root) {
   }
   CheckKeys(root, {kFormat, "widths", "units"});
   AllocationProblem problem;
-  problem.widths = root.at("widths").get<std::vector<int>>();
+  for (const std::int64_t width : WholeNumbers(root.at("widths"))) {
+    if (width < 0 || width > 8) throw Error(ErrorKind::kData, fmt::format("width {}; it must be in 0..8", width));
+    problem.widths.push_back(static_cast<int>(width));
+  }
   for (const Json& item : root.at("units")) {
     problem.units.push_back(ReadUnit(item));
     problem.loss_rise.push_back(item.at("loss_rise").get<std::vector<double>>());
@@ -89,9 +94,9 @@ AllocationProblem ParseProblem(const std::string& text, const std::string& file_
   try {
     return Read(Json::parse(text));
   } catch (const Json::exception& error) {
-    throw Error(ErrorKind::kData, file_name + ": not a sensitivity table: " + error.what());
+    throw Error(ErrorKind::kData, file_name + ": not a sensitivity table: " + OneLine(error.what()));
   } catch (const Error& error) {
-    throw Error(ErrorKind::kData, file_name + ": " + error.what());
+    throw Error(ErrorKind::kData, file_name + ": " + OneLine(error.what()));
   }
 }
 
@@ -123,7 +128,7 @@ std::vector<PosteriorDraw> LoadPosteriorDraws(const std::filesystem::path& file,
     }
     return draws;
   } catch (const Json::exception& error) {
-    throw Error(ErrorKind::kData, file.string() + ": not the draws of a posterior: " + error.what());
+    throw Error(ErrorKind::kData, file.string() + ": not the draws of a posterior: " + OneLine(error.what()));
   }
 }
 

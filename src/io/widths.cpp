@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "bitplan/core/error.h"
+#include "bitplan/core/one_line.h"
 #include "io/yaml_source.h"
 
 namespace bitplan {
@@ -89,7 +90,7 @@ class WidthTable {
 
  private:
   [[noreturn]] void Refuse(const std::string& what) const {
-    throw Error(ErrorKind::kData, fmt::format("{}:{}: {}", file_, number_, what));
+    throw Error(ErrorKind::kData, fmt::format("{}:{}: {}", file_, number_, OneLine(what)));
   }
 
   // Whether the row is a heading; then it says which columns count.

@@ -1,13 +1,16 @@
 #include "io/yaml_source.h"
 
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <sstream>
 #include <utility>
 
+#include "bitplan/core/one_line.h"
 #include "bitplan/core/suggest.h"
 
 namespace bitplan {
@@ -26,12 +29,21 @@ std::optional<double> ParseFinite(const std::string& text) {
   return value && std::isfinite(*value) ? value : std::nullopt;
 }
 
-// Messages are one line, whatever the text that they quote holds.
-std::string OneLine(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
-  return text;
-}
+// Where the documents of a text begin.
+class DocumentStarts : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override { marks.push_back(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+  std::vector<YAML::Mark> marks;
+};
 
 std::string Bound(double value) { return fmt::format("{}", value); }
 
@@ -54,20 +66,33 @@ YamlSource::YamlSource(std::string name, ErrorKind kind, bool has_lines)
 
 YAML::Node YamlSource::Parse(const std::string& text) const {
   try {
-    const auto documents = YAML::LoadAll(text);
-    if (documents.size() > 1) Fail(documents[1], "a second YAML document begins; the file must hold one");
-    if (documents.empty() || documents[0].IsNull()) Fail("is empty");
-    return documents[0];
+    // Three at most: yaml-cpp finds empty documents for ever before a comma or bracket that stands where none can be.
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    DocumentStarts starts;
+    while (starts.marks.size() < 3 && parser.HandleNextDocument(starts)) {
+    }
+    if (starts.marks.size() > 1 && starts.marks.back().pos == starts.marks.rbegin()[1].pos) {
+      throw YAML::ParserException(starts.marks.back(), "a comma or a closing bracket stands where none can be");
+    }
+    YAML::Node root = YAML::Load(text);
+    if (starts.marks.size() > 1) {
+      throw Error(kind_, fmt::format("{}{}: a second YAML document begins; the file must hold one", name_,
+                                     Place(starts.marks[1])));
+    }
+    if (starts.marks.empty() || root.IsNull()) Fail("is empty");
+    return root;
   } catch (const YAML::Exception& error) {
-    const bool located = has_lines_ && !error.mark.is_null();
-    throw Error(kind_, fmt::format("{}{}: YAML syntax: {}", name_,
-                                   located ? fmt::format(":{}", error.mark.line + 1) : "", error.msg));
+    throw Error(kind_, fmt::format("{}{}: YAML syntax: {}", name_, Place(error.mark), OneLine(error.msg)));
   }
 }
 
+std::string YamlSource::Place(const YAML::Mark& mark) const {
+  return has_lines_ && !mark.is_null() ? fmt::format(":{}", mark.line + 1) : "";
+}
+
 void YamlSource::Fail(const YAML::Node& at, const std::string& what) const {
-  if (!has_lines_ || at.Mark().is_null()) Fail(what);
-  throw Error(kind_, fmt::format("{}:{}: {}", name_, at.Mark().line + 1, OneLine(what)));
+  throw Error(kind_, fmt::format("{}{}: {}", name_, Place(at.Mark()), OneLine(what)));
 }
 
 void YamlSource::Fail(const std::string& what) const { throw Error(kind_, name_ + ": " + OneLine(what)); }

@@ -60,6 +60,7 @@ class YamlSource {
   [[nodiscard]] std::vector<YAML::Node> List(const YAML::Node& node, const std::string& path) const;
 
  private:
+  [[nodiscard]] std::string Place(const YAML::Mark& mark) const;  // ":12"; empty where lines are not counted
   [[nodiscard]] std::string Scalar(const YAML::Node& node, const std::string& path, const std::string& expected) const;
   [[noreturn]] void FailValue(const YAML::Node& node, const std::string& path, const std::string& expected) const;
 

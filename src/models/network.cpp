@@ -17,6 +17,7 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
+#include "data/archive.h"
 #include "models/importers/onnx_import.h"
 #include "models/inlined_graph.h"
 #include "models/torch_reason.h"
@@ -189,9 +190,14 @@ torch::jit::Module LoadModule(const std::filesystem::path& file) {
   }
   if (std::filesystem::file_size(file, status) == 0) throw Error(ErrorKind::kData, what + " is empty");
   if (!std::ifstream(file)) throw Error(ErrorKind::kNotFound, what + " cannot be opened; check its permissions");
+  const bool onnx = IsOnnxFile(file);
+  if (const auto fault = onnx ? std::nullopt : ArchiveFault(file)) {
+    throw Error(ErrorKind::kData, what + " cannot be read as TorchScript (" + *fault +
+                                      "); write it again, in Python with torch.jit.script(model).save(path)");
+  }
   torch::jit::Module module("empty");
   try {
-    module = IsOnnxFile(file) ? ImportOnnx(file, what) : torch::jit::load(file.string(), torch::kCPU);
+    module = onnx ? ImportOnnx(file, what) : torch::jit::load(file.string(), torch::kCPU);
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {

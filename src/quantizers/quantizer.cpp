@@ -89,7 +89,7 @@ torch::Tensor WeightRows::FromRows(const torch::Tensor& rows) const {
 }
 
 QuantizedWeight WeightRows::FitWeights(int bits, const LevelChoice& choice) const {
-  const auto& [grid, range_name] = choice;
+  const std::string &grid = choice.grid, &range_name = choice.range;
   const std::int64_t count = rows_.size(0);
   const std::int64_t n = rows_.size(1);
   QuantizedWeight fit{bits, grid, range_name, torch::zeros({count}), 0.0};

@@ -110,7 +110,7 @@ TEST_CASE("a table of another version, or with unknown, missing or inconsistent 
   CHECK_THAT(TableComplaint("\"macs\"", "\"macz\""),
              ContainsSubstring("unknown key 'macz'") && ContainsSubstring("nearest: macs"));
   CHECK_THAT(TableComplaint("\"macs\":288000,", ""), ContainsSubstring("macs"));
-  CHECK_THAT(TableComplaint("\"weights\":500,", "\"weights\":\"500\","), ContainsSubstring("must be number"));
+  CHECK_THAT(TableComplaint("\"weights\":500,", "\"weights\":\"500\","), ContainsSubstring("a whole number is wanted"));
   CHECK_THAT(TableComplaint("\"widths\": [1,2,8]", "\"widths\": [1,2]"), ContainsSubstring("3 entries for 2 widths"));
   CHECK_THAT(TableComplaint("[0.1,", "[-0.1,"), ContainsSubstring("features.0"));
   CHECK_THAT(TableComplaint("[0.1,", "[1e999,"), ContainsSubstring("1e999"));
