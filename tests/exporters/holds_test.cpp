@@ -41,14 +41,16 @@ std::map<std::string, int> SpentBits(const std::string& format, const QuantizedN
   if (format == "gguf") {
     // The types that hold an offset too take two bytes more than the others of their width.
     const std::map<int, int> bits_of_type = {{41, 1}, {10, 2}, {11, 3}, {2, 4}, {6, 5}, {14, 6}, {8, 8}};
-    for (const auto& [name, tensor] : testing::ReadGguf(written.first).tensors) {
+    const testing::Gguf file = testing::ReadGguf(written.first);
+    for (const auto& [name, tensor] : file.tensors) {
       const auto bits = bits_of_type.find(tensor.type);
       spent[name.substr(0, name.find('.'))] = bits == bits_of_type.end() ? 0 : bits->second;
     }
     return spent;
   }
   if (format == "aimet") {
-    for (const auto& one : nlohmann::json::parse(written.first).at("param_encodings")) {
+    const auto json = nlohmann::json::parse(written.first);
+    for (const auto& one : json.at("param_encodings")) {
       const std::string name = one.at("name");
       spent[name.substr(0, name.find('.'))] = one.at("bw");
     }

@@ -104,8 +104,8 @@ ReadWeight FromOnnx(const std::string& file, const torch::Tensor& wanted) {
 
 ReadWeight FromCompressedTensors(const std::string& file, const std::string& config, const std::string& module) {
   const auto parsed = safetensors::Parse(file);
-  for (const auto& [name, group] :
-       nlohmann::json::parse(config).at("quantization_config").at("config_groups").items()) {
+  const auto groups = nlohmann::json::parse(config).at("quantization_config").at("config_groups");
+  for (const auto& [name, group] : groups.items()) {
     for (const auto& target : group.at("targets")) {
       if (target != module) continue;
       const int bits = group.at("weights").at("num_bits");
