@@ -30,7 +30,7 @@ void RequireModules(const QuantizedNetwork& network, const std::string& format) 
     if (layer.name != layer.parameter) continue;  // without ".weight"
     throw Error(
         ErrorKind::kData,
-        fmt::format("{}: layer {} is no `weight` of a module, it knows others by no name; leave the layer alone "
+        fmt::format("{}: layer {} is no `weight` of a module, and the format can name no other; leave the layer alone "
                     "with allocate.exclude, or export --to another format",
                     format, layer.name));
   }

@@ -45,7 +45,7 @@ bool OnlyReads(const torch::jit::Node& node) {
   return kinds.contains(node.kind().toQualString());
 }
 
-// The graphs of all methods and of the functions that they call, each once.
+// The graphs of all methods, each once. A list that they hand to a function keeps its place.
 std::set<std::shared_ptr<torch::jit::Graph>> GraphsOf(const torch::jit::Module& module) {
   std::set<std::shared_ptr<torch::jit::Graph>> graphs;
   for (const torch::jit::Module& part : module.modules()) {

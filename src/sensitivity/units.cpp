@@ -46,7 +46,9 @@ std::vector<double> Percentiles(const torch::Tensor& values) {
   for (const double position : positions) {
     const auto below = static_cast<std::int64_t>(position);
     const double share = position - static_cast<double>(below);
-    percentiles.push_back((1.0 - share) * data[below] + share * data[std::min(below + 1, n - 1)]);
+    const float low = data[below], high = data[std::min(below + 1, n - 1)];
+    // Between equal values the sum would round to one beside them, and percentiles must ascend.
+    percentiles.push_back(low == high ? low : (1.0 - share) * low + share * high);
   }
   return percentiles;
 }

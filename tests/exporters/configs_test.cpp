@@ -53,6 +53,22 @@ TEST_CASE("AutoRound gets linear layers by name, and a convolution that it would
     "head": {"bits": 16, "data_type": "float", "act_bits": 16}})"));
 }
 
+TEST_CASE("tools that know a weight by its module get none of recurrent layers and in-projections") {
+  QuantizedNetwork network;
+  for (const char* name : {"lstm.weight_ih_l0", "attention.in_proj_weight"}) {
+    network.layers = {{name, name, {testing::RandomCodes(4, 0.0F, {3, 2}, 0, false)}}};
+    Plan plan;
+    plan.layers = {LayerWith(name, "linear", 4)};
+    for (const char* format : {"modelopt", "autoround", "hls4ml"}) {
+      INFO(format);
+      CHECK_THROWS_WITH(testing::Exported(format, network, plan),
+                        ContainsSubstring(std::string(format) + ": layer " + name + " is no `weight` of a module") &&
+                            ContainsSubstring("allocate.exclude"));
+    }
+    CHECK_NOTHROW(testing::Exported("aimet", network, plan));
+  }
+}
+
 TEST_CASE("AIMET's encodings hold the grid of every weight: scale * (integer + offset), integers from 0") {
   torch::manual_seed(41);
   Plan plan;

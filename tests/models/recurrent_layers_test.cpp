@@ -117,7 +117,7 @@ TEST_CASE("packed sequences and cells count every time step that they run") {
   const auto packed = MakeModule(tensors, R"(
 def forward(self, x):
     h = torch.zeros([1, x.size(0), 4])
-    lengths = torch.full([x.size(0)], 3, dtype=torch.long)
+    lengths = torch.full([x.size(0)], 3)
     data, sizes = torch._pack_padded_sequence(x, lengths, True)
     made = torch.lstm(data, sizes, [h, h], [self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0],
                       True, 1, 0.0, False, False)

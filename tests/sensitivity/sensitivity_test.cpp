@@ -1,9 +1,11 @@
 #include "bitplan/sensitivity/sensitivity.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "bitplan/core/error.h"
 #include "bitplan/quantizers/quantizer.h"
+#include "sensitivity/units.h"
 #include "support/networks.h"
 
 namespace bitplan {
@@ -32,6 +34,14 @@ struct LaplaceSetting {
     return MeasureSensitivity({network, &posterior, data, normalizer, quantizer, options, widths, seed}, SilentSink());
   }
 };
+
+TEST_CASE("percentiles of a few equal weights ascend") {
+  // Neither 1 - share nor share of this value is exact: their sum once fell from one percentile to the next.
+  for (const float value : {-2.5657635F, 0.1F, 3.7F}) {
+    const auto percentiles = Percentiles(torch::full({20}, value));
+    CHECK(std::all_of(percentiles.begin(), percentiles.end(), [&](double one) { return one == value; }));
+  }
+}
 
 TEST_CASE("without coherence the table is half the information times the squared rounding error") {
   LaplaceSetting setting(ConvBatchNorm(), 64);

@@ -36,8 +36,7 @@ struct Layer {
   std::optional<LayerWindow> window;  // convolutions: of the first use; empty when the operation states no numbers
   std::int64_t output_values = 0;     // of one input, all uses together
   // Whether every use multiplies the whole weight by the input of its operation. Not so the weights of a recurrent
-  // operation that meet its own states, and a weight of which every use takes a part, as attention over two tensors
-  // does.
+  // operation that meet its own states, and a weight of which a use takes a part, as attention over two tensors does.
   bool meets_whole_input = true;
 
   [[nodiscard]] std::int64_t weights() const;
