@@ -43,7 +43,8 @@ std::string Text(const pipeline::MeasuredCurveReport& report) {
   const MeasuredCurve& curve = report.curve;
   std::vector<std::string> titles = {"plan"};
   for (const Resource* resource : curve.resources) titles.push_back(std::string(">") + resource->words);
-  titles.insert(titles.end(), {">" + FigureTitle(curve.score) + ", %", ">drop, points", "dominated by", "bits"});
+  titles.insert(titles.end(),
+                {fmt::format(">{}, %", FigureTitle(curve.score)), ">drop, points", "dominated by", "bits"});
   Table table(titles);
   for (const CurvePlan& plan : curve.plans) {
     std::vector<std::string> row = {MakerOf(curve, plan)};
