@@ -71,7 +71,7 @@ std::vector<std::filesystem::path> FilesIn(const char* kind, const std::string& 
 void Check(const FuzzTarget& target, const std::string& bytes, const std::string& what) {
   const double begin = ProcessorSeconds();
   ForgetPeak();
-  const std::int64_t memory = StatusBytes("VmRSS");
+  const std::int64_t memory = StatusBytes("VmHWM");
   std::string failure;
   try {
     ParseOne([&] { target.parse(bytes); });
@@ -161,6 +161,17 @@ TEST_CASE("damaged packed Bayesian networks end in an error") { CheckTarget("bay
 TEST_CASE("damaged ONNX files end in an error when they are read") { CheckTarget("onnx_file"); }
 TEST_CASE("damaged ONNX models end in an error when they are translated") { CheckTarget("onnx_model"); }
 TEST_CASE("damaged TorchScript archives end in an error") { CheckTarget("torchscript"); }
+
+TEST_CASE("a flipped bit of a weight in a TorchScript archive is seen, LibTorch would take it") {
+  const auto seeds = FilesIn("seeds", "torchscript");
+  REQUIRE_FALSE(seeds.empty());
+  std::string archive = ContentOf(seeds.front());
+  const std::string entry = seeds.front().stem().string() + "/data/0";
+  const std::size_t header = archive.find(entry) - 30;  // of its local header, whose extra field has a length
+  const std::size_t extra = static_cast<unsigned char>(archive[header + 28]);
+  archive[header + 30 + entry.size() + extra + 2] ^= 1;
+  CHECK_THROWS_WITH(FuzzTorchScript(archive), ContainsSubstring("entry '" + entry + "' is damaged: its checksum"));
+}
 
 TEST_CASE("every target of the fuzzer has a test") { CHECK(FuzzTargets().size() == 20); }
 

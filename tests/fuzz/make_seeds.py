@@ -28,7 +28,7 @@ def texts():
         write('recipe', name + '.yaml', (ROOT / 'recipes' / (name + '.yaml')).read_text())
     write('recipe', 'csv.yaml', 'bitplan: 1\nname: own\nmodel: {file: net.onnx}\n'
           'data: {name: csv, train: a.csv, test: b.csv, label: y, columns: [u, v]}\n'
-          'allocate: {budget: {bytes: 4e3, average_bits: 3}, pin: {conv1: 8, "fc*": 4}}\nseed: 18446744073709551615\n')
+          'allocate: {budget: {bytes: 4e3, average_bits: 3}, pins: {conv1: 8, "fc*": 4}}\nseed: 18446744073709551615\n')
     write('plan', 'golden.yaml', (ROOT / 'tests/io/golden/plan-v1.yaml').read_text())
     write('latency', 'all.csv', '# one core\nmicroseconds,layer,kind,weight_bits,activation_bits\n'
           '41.5, conv1 ,,8,8\r\n\n120,,conv2d,,float\n1e-3,fc*,,0,16\n')

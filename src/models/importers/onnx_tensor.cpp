@@ -68,11 +68,13 @@ class TensorReader {
   }
 
   [[nodiscard]] std::int64_t Count() const {
-    constexpr std::int64_t kMostSize = std::int64_t{1} << 48;  // also beside a size of 0; LibTorch takes no larger ones
-    std::int64_t count = 1;
+    // LibTorch multiplies the sizes behind one of 0 too, for strides.
+    std::int64_t count = 1, strides = 1;
     for (const std::int64_t size : field_.dims) {
-      if (size < 0 || size > kMostSize || __builtin_mul_overflow(count, size, &count))
+      if (size < 0 || __builtin_mul_overflow(strides, std::max<std::int64_t>(size, 1), &strides)) {
         Refuse("has an impossible shape");
+      }
+      count *= size;
     }
     return count;
   }
