@@ -58,7 +58,7 @@ TEST_CASE("learned rounding brings answers closer on images that taught nothing,
   CHECK(learned.moved > 0);
   CHECK(learned.moved < learned.codes);
   const Dataset others = RandomImages(network, 400, 22);
-  CHECK(Divergence(network, applied.module, others) < 0.9 * Divergence(network, module_before, others));
+  CHECK(Divergence(network, applied.module, others) < 0.95 * Divergence(network, module_before, others));
   for (std::size_t l = 0; l < network.layers.size(); ++l) {
     const QuantizedTensor &now = applied.weights[l], &then = before.weights[l];
     CHECK(now.bits == then.bits);
@@ -86,9 +86,9 @@ TEST_CASE("the first step of a scale goes down the slope of the divergence") {
   AppliedPlan applied = Rounded(network, options);
   const AppliedPlan before = applied;
   const torch::jit::Module module = CloneModule(applied.module);
-  const Dataset images = RandomImages(network, 320, 23);
-  REQUIRE(Learn(network, applied, options, images, 320).kept);
-  const Dataset taught = images.Head(280);  // all of them in one minibatch
+  const Dataset images = RandomImages(network, 4000, 23);
+  REQUIRE(Learn(network, applied, options, images, 4000).kept);
+  const Dataset taught = images.Head(3500);  // all of them in one minibatch
   int seen = 0;
   for (std::size_t l = 0; l < network.layers.size(); ++l) {
     for (std::int64_t channel = 0; channel < before.weights[l].scales.numel(); ++channel) {

@@ -20,6 +20,7 @@ double DivergenceOf(const torch::jit::Module& module, const Network& network, co
 // Images and options that inputs refer to.
 struct Setting {
   Setting(const Network& network, std::int64_t images) : data(testing::RandomImages(network, images)) {
+    quantizer.range = "mse";
     options.samples = static_cast<int>(images);
   }
 
@@ -37,7 +38,7 @@ struct Setting {
 
   Dataset data;
   Normalizer normalizer{DataOptions{}};
-  QuantizerOptions quantizer{.range = "mse"};
+  QuantizerOptions quantizer;
   SensitivityOptions options;
 };
 
