@@ -121,9 +121,9 @@ std::string Text(const pipeline::CompareReport& report) {
   }
   auto text = table.Render() + "\n";
   text += fmt::format("model              {}\n", comparison.model);
-  text += fmt::format("measured on        {}, {}, float {} {:.2f} %, NLL {:.4f}\n", comparison.data,
+  text += fmt::format("measured on        {}, {}, float {} {:.2f}{}, NLL {:.4f}\n", comparison.data,
                       Counted(comparison.samples, "sample"), score, 100.0 * comparison.float_model.accuracy,
-                      comparison.float_model.nll);
+                      FindFigureKind(comparison.score).share ? " %" : "", comparison.float_model.nll);
   for (const auto* plan : corrected) {
     text += fmt::format("{:<18} batch norm {}\n", plan == corrected.front() ? "float, corrected" : "",
                         CorrectedFloatText(*plan));

@@ -41,10 +41,11 @@ std::string WidthsText(const Plan& plan) {
 
 std::string Text(const pipeline::MeasuredCurveReport& report) {
   const MeasuredCurve& curve = report.curve;
+  const bool share = FindFigureKind(curve.score).share;
   std::vector<std::string> titles = {"plan"};
   for (const Resource* resource : curve.resources) titles.push_back(std::string(">") + resource->words);
-  titles.insert(titles.end(),
-                {fmt::format(">{}, %", FigureTitle(curve.score)), ">drop, points", "dominated by", "bits"});
+  titles.insert(titles.end(), {fmt::format(">{}{}", FigureTitle(curve.score), share ? ", %" : ""), ">drop, points",
+                               "dominated by", "bits"});
   Table table(titles);
   for (const CurvePlan& plan : curve.plans) {
     std::vector<std::string> row = {MakerOf(curve, plan)};
@@ -63,8 +64,9 @@ std::string Text(const pipeline::MeasuredCurveReport& report) {
     table.Row(row);
   }
   return table.Render() +
-         fmt::format("\nmodel              {}\nmeasured on        {}, {}, float {} {:.2f} %\n", curve.model, curve.data,
-                     Counted(curve.samples, "sample"), FigureTitle(curve.score), 100.0 * curve.float_model.accuracy) +
+         fmt::format("\nmodel              {}\nmeasured on        {}, {}, float {} {:.2f}{}\n", curve.model, curve.data,
+                     Counted(curve.samples, "sample"), FigureTitle(curve.score), 100.0 * curve.float_model.accuracy,
+                     share ? " %" : "") +
          fmt::format(
              "dominated          by a plan that takes no more {} and has no lower score; surely: the paired 95 % "
              "interval excludes 0\n",

@@ -21,7 +21,10 @@ const std::vector<FigureKind>& FigureKinds() {
 
 const FigureKind& FindFigureKind(const std::string& name) { return FindByName(FigureKinds(), "figure", name); }
 
-std::string FigureTitle(const std::string& name) { return FindFigureKind(name).title; }
+std::string FigureTitle(const std::string& name) {
+  const FigureKind& kind = FindFigureKind(name);
+  return kind.share ? kind.title : fmt::format("100 {}", kind.title);
+}
 
 std::string FigureText(const Figure& figure) {
   return FindFigureKind(figure.name).share ? fmt::format("{:.2f} %", 100.0 * figure.value)

@@ -54,12 +54,12 @@ struct MeanVariance {
   double of_seeds = 0.0, variance = 0.0;
 };
 
-// Samples shared by all seeds. Chance may bring the seeds' means closer together than their own samples allow (each of
-// two seeds loses another image): E[MS_s] is never below E[MS_e], so the estimate is not either.
 // The list of one seed.
 const Outcomes& ListOf(const Outcomes& outcomes) { return outcomes; }
 const std::vector<float>& ListOf(const std::vector<float>* losses) { return *losses; }
 
+// Samples shared by all seeds. Chance may bring the seeds' means closer together than their own samples allow (each of
+// two seeds loses another image): E[MS_s] is never below E[MS_e], so the estimate is not either.
 template <typename Values>
 MeanVariance CrossedVariance(const Values& a, const Values& b) {
   const std::size_t seeds = a.size(), count = ListOf(a.front()).size();

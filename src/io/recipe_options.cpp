@@ -166,7 +166,7 @@ std::vector<RecipeOption> MakeOptions() {
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
             "unlabelled training images for compensated rounding and both corrections"),
       Number("quantizer.learned_steps", FIELD(quantizer.learned_steps), kNotNegative, "minibatches",
-             "learned rounding after the corrections: minibatches of posterior.batch images on which codes and scales "
+             "learned rounding after the corrections: minibatches of up to 64 images on which codes and scales "
              "follow the gradient of the network's divergence from the float one; 0: none"),
       Count("quantizer.learned_samples", FIELD(quantizer.learned_samples), "images",
             "unlabelled training images for learned rounding, of which an eighth decide whether it is kept"),

@@ -125,7 +125,8 @@ ExportReport Export(const ExportOptions& options, ProgressSink& progress) {
   report.second_file = SecondTarget(exporter, report.file);
   ExportFiles files{.first = {}, .second = {}, .name = report.file.filename().string()};
   const ExportInputs inputs{exported.network, exported.plan, exported.torchscript, exported.input};
-  const bool own_name = options.file.empty() && options.plan.empty();
+  const bool own_plan = options.plan.empty() || (folder && fs::equivalent(options.plan, out / kPlanFile, ignored));
+  const bool own_name = options.file.empty() && own_plan;
   const auto put = [&](const fs::path& target, const Writer& write) {
     if (own_name) return folder->Write(target.filename().string(), write);
     RefuseFileOfRun(target, options, folder);

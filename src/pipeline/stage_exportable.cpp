@@ -205,6 +205,12 @@ void StageChain::FollowExportable(const Plan& plan) {
       const PlanLayer& layer = plan.layers[l];
       const std::string& name = network.layers[l].name;
       const HeldLayer held = HeldBy(exporter, network.layers[l]);
+      if (!held.limits.activations && layer.activation_bits <= 16) {
+        throw Error(ErrorKind::kData,
+                    fmt::format("the plan is to be exportable to {}, and rounds what layer {} reads: {} has no place "
+                                "for that; leave activation_bits out of the plan, or 'exportable'",
+                                format, name, format));
+      }
       const auto widths = HeldWidths(held.limits, "auto");
       const bool has_place = held.reason.empty() && IsIn(widths, layer.bits);
       const bool on_grid = layer.name.empty() || layer.bits == 0 || Holds(held.limits, layer.bits, layer.grid);

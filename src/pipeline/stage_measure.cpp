@@ -30,6 +30,13 @@ void Round(PairedComparison& drop) {
   drop.mcnemar_p = RoundedToDigits(drop.mcnemar_p, 6);
 }
 
+// Images of one step of learned rounding. All values between layers are kept for the way back, so fewer where images
+// are large; it depends on the network alone, as the codes do.
+int LearnedBatch(const bitplan::Network& network) {
+  constexpr std::int64_t kMost = 64, kLayersKept = 16;
+  return static_cast<int>(std::clamp<std::int64_t>(ImagesAtOnce(network) / kLayersKept, 1, kMost));
+}
+
 }  // namespace
 
 std::optional<double> StageChain::CalibrationAccuracy() {
@@ -77,7 +84,11 @@ void StageChain::Learn(AppliedPlan& applied, const QuantizerOptions& options) {
   const auto count = std::min<std::int64_t>(options.learned_samples, train.size());
   const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
   const auto learned = LearnRounding(Model(), applied, options, train.Select(chosen), normalizer_,
-                                     recipe_.posterior.batch, seed, progress_);
+                                     LearnedBatch(Model()), seed, progress_);
+  if (learned.codes == 0) {
+    progress_.Info("learned rounding: nothing to learn, or fewer than 8 training images");
+    return;
+  }
   progress_.Info(fmt::format(
       "learned rounding: {:.4f} nats of divergence on {} held-out {}s were {:.4f}, {:.2f} % of "
       "the codes moved{}",
@@ -158,6 +169,11 @@ void StageChain::Guard(Plan& plan) {
   auto allocate = asked_.allocate;
   allocate.allocator = "uniform";
   allocate.budget = plan.budget;
+  if (!recipe_.quantizer.exportable.empty()) {  // the plan may keep to a format that the recipe does not name
+    const auto held = HeldWidths(recipe_.quantizer.limits, recipe_.quantizer.grid);
+    std::erase_if(allocate.bits, [&](int bits) { return std::find(held.begin(), held.end(), bits) == held.end(); });
+    for (const auto& [name, reason] : not_held_) allocate.exclude.push_back(name);
+  }
   const auto uniform = bitplan::Allocate(Table(), allocate, recipe_.CalibrationSeed()).bits;
   // Where the recipe leaves a correction to "auto", both networks get their own choice, on images that do not judge.
   auto options = recipe_.quantizer;

@@ -93,8 +93,9 @@ bool StageChain::PutInPlace(Plan& plan) {
   auto apply = folder_.Find("apply", ApplyInput(plan));
   if (apply) {
     PlaceNetwork(*apply, place);
-    if (const auto verify = folder_.Find("verify", VerifyInput(*apply, plan))) {
-      SetCorrection(plan, CorrectionOf(apply->facts).chosen);
+    const auto verify = folder_.Find("verify", VerifyInput(*apply, plan));
+    SetCorrection(plan, CorrectionOf(apply->facts).chosen);
+    if (verify) {
       calibration_accuracy_ = CalibrationAccuracyOf(apply->facts);
       plan.verified = VerificationOf(verify->facts);
     }

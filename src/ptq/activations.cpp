@@ -91,6 +91,7 @@ void QuantizeActivations(const Network& network, AppliedPlan& applied, const std
   if (std::all_of(bits.begin(), bits.end(), [](int width) { return width > 16; })) return;
   const torch::NoGradGuard no_grad;
   torch::jit::Module module = applied.module.clone();
+  CopyTensors(applied.module, module);  // a clone unties what submodules share
   torch::jit::Graph& graph = *module.get_method("forward").graph();
   InlineCalls(graph);
   const std::vector<LayerRead> reads = FindLayerReads(graph, module, network);

@@ -17,6 +17,7 @@
 #include "bitplan/core/interrupt.h"
 #include "bitplan/core/random.h"
 #include "bitplan/training/schedule.h"
+#include "models/torch_reason.h"
 #include "quantizers/held_scales.h"
 
 namespace bitplan {
@@ -50,10 +51,11 @@ struct LearnedLayer {
   void Write() const { weight.copy_(Levels().mul_(Along(scales * factor))); }
   // From the gradient of the weight to those of latent and factor.
   void Spread() {
-    const torch::Tensor gradient = weight.grad();
+    torch::Tensor gradient = weight.grad();
     latent.mutable_grad().reset();
     factor.mutable_grad().reset();
-    if (!gradient.defined()) return;  // these images did not reach the layer
+    if (!gradient.defined()) return;                           // these images did not reach the layer
+    if (gradient.is_sparse()) gradient = gradient.to_dense();  // of an embedding that asks for it
     latent.mutable_grad() = gradient * Along(scales * factor);
     torch::Tensor of_scales = gradient * Levels() * Along(scales);
     if (factor.numel() == 1) {
@@ -252,7 +254,14 @@ class RoundingLearner {
         learns(false);
         Refuse();
       }
-      loss.backward();
+      try {
+        loss.backward();
+      } catch (const std::exception& error) {
+        learns(false);
+        throw Error(ErrorKind::kData, fmt::format("learned rounding: no gradient goes through the model: {}; set "
+                                                  "quantizer.learned_steps: 0",
+                                                  TorchReason(error)));
+      }
     }
     learns(false);
     for (LearnedLayer& layer : layers_) {

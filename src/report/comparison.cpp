@@ -24,11 +24,16 @@ std::string CsvText(const std::string& text) {
   return quoted + "\"";
 }
 
-// Of one calibration seed p is McNemar's, of several Student's.
+// Of one calibration seed p is McNemar's, of several Student's. Other tasks than classification have the latter alone.
+bool HasP(const ComparedPlan& plan) { return plan.seeds.size() > 1 || plan.metrics.figures.empty(); }
+std::string PText(const PairedComparison& paired, const ComparedPlan& plan) {
+  return HasP(plan) ? fmt::format("{}", paired.mcnemar_p) : "";
+}
+
 nlohmann::ordered_json PairedJson(const PairedComparison& paired, const ComparedPlan& plan) {
-  return {{"value", paired.drop},
-          {"ci95", {paired.ci_low, paired.ci_high}},
-          {plan.seeds.size() > 1 ? "p" : "mcnemar_p", paired.mcnemar_p}};
+  nlohmann::ordered_json json = {{"value", paired.drop}, {"ci95", {paired.ci_low, paired.ci_high}}};
+  if (HasP(plan)) json[plan.seeds.size() > 1 ? "p" : "mcnemar_p"] = paired.mcnemar_p;
+  return json;
 }
 
 nlohmann::ordered_json MetricsJson(const Metrics& metrics) {
@@ -71,7 +76,7 @@ nlohmann::ordered_json DropCorrectedJson(const ComparedPlan& plan) {
 std::string CorrectedCsv(const ComparedPlan& plan) {
   if (!plan.float_corrected) return ",,,,";
   const auto& [metrics, drop] = *plan.float_corrected;
-  return fmt::format("{},{},{},{},{}", metrics.accuracy, drop.drop, drop.ci_low, drop.ci_high, drop.mcnemar_p);
+  return fmt::format("{},{},{},{},{}", metrics.accuracy, drop.drop, drop.ci_low, drop.ci_high, PText(drop, plan));
 }
 
 nlohmann::ordered_json LeadsJson(const std::vector<BudgetLead>& leads) {
@@ -214,12 +219,13 @@ std::string ComparisonCsv(const Comparison& comparison) {
         "}\n",
         plan.budget, plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
         plan.achieved.network_bytes, plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low,
-        plan.drop.ci_high, plan.drop.mcnemar_p, CorrectedCsv(plan), plan.below_uniform.drop, plan.below_uniform.ci_low,
-        plan.below_uniform.ci_high, plan.below_uniform.mcnemar_p, plan.below_best.drop, plan.below_best.ci_low,
-        plan.below_best.ci_high, plan.achieved.predicted_loss_rise, plan.common_rise, plan.allocate_ms,
-        plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits), plan.choice.accuracy, plan.choice.nll,
-        plan.choice_drop.drop, plan.choice_drop.ci_low, plan.choice_drop.ci_high, Pick(comparison, i),
-        CsvText(plan.file), std::max<std::size_t>(1, plan.seeds.size()), plan.accuracy_spread, CsvText(plan.note));
+        plan.drop.ci_high, PText(plan.drop, plan), CorrectedCsv(plan), plan.below_uniform.drop,
+        plan.below_uniform.ci_low, plan.below_uniform.ci_high, PText(plan.below_uniform, plan), plan.below_best.drop,
+        plan.below_best.ci_low, plan.below_best.ci_high, plan.achieved.predicted_loss_rise, plan.common_rise,
+        plan.allocate_ms, plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits),
+        plan.choice.accuracy, plan.choice.nll, plan.choice_drop.drop, plan.choice_drop.ci_low, plan.choice_drop.ci_high,
+        Pick(comparison, i), CsvText(plan.file), std::max<std::size_t>(1, plan.seeds.size()), plan.accuracy_spread,
+        CsvText(plan.note));
   }
   return text;
 }

@@ -100,6 +100,7 @@ std::string PageData(const MeasuredCurve& curve) {
                                        {"layers", layers},
                                        {"activations", activations},
                                        {"float", 100.0 * curve.float_model.accuracy},
+                                       {"score_unit", FindFigureKind(curve.score).share ? " %" : ""},
                                        {"rise_unit", curve.rise_unit},
                                        {"measured", measured},
                                        {"front", front},
@@ -163,7 +164,7 @@ std::string CurveHtml(const MeasuredCurve& curve) {
       "</tr></thead><tbody></tbody></table></div></div>\n<h2>Measured plans</h2>\n<div class=scroll><table><tr>"
       "<th>plan</th>";
   for (const Resource* resource : curve.resources) html += fmt::format("<th>{}</th>", HtmlText(resource->words));
-  html += fmt::format("<th>{}, %</th>", FigureTitle(curve.score));
+  html += fmt::format("<th>{}{}</th>", FigureTitle(curve.score), FindFigureKind(curve.score).share ? ", %" : "");
   html += "<th>drop, points</th><th class=left>dominated by</th></tr>\n";
   for (const CurvePlan& plan : curve.plans) html += PlanRow(curve, plan);
   html += fmt::format(

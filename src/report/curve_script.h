@@ -66,7 +66,7 @@ function draw() {
   const y = (value) => height - bottom - ((value - least) / (most - least)) * (height - top - bottom);
   for (const value of ticks(least, most, false)) {
     svg('line', {x1: left, x2: width - right, y1: y(value), y2: y(value), class: 'grid'});
-    svg('text', {x: left - 8, y: y(value) + 4, 'text-anchor': 'end'}, value.toFixed(most - least < 2 ? 1 : 0) + ' %');
+    svg('text', {x: left - 8, y: y(value) + 4, 'text-anchor': 'end'}, value.toFixed(most - least < 2 ? 1 : 0) + page.score_unit);
   }
   for (const value of ticks(low, high, logarithmic)) {
     svg('line', {x1: x(value), x2: x(value), y1: top, y2: height - bottom, class: 'grid'});
@@ -76,7 +76,7 @@ function draw() {
   svg('text', {x: (left + width - right) / 2, y: height - 8, 'text-anchor': 'middle'},
       resource.words === resource.unit ? resource.words : resource.words + ', ' + resource.unit);
   svg('line', {x1: left, x2: width - right, y1: y(page.float), y2: y(page.float), class: 'float'});
-  svg('text', {x: left + 6, y: y(page.float) - 5}, 'float ' + page.float.toFixed(2) + ' %');
+  svg('text', {x: left + 6, y: y(page.float) - 5}, 'float ' + page.float.toFixed(2) + page.score_unit);
   for (const plan of page.measured) {
     const kind = plan.uniform ? 'uniform' : 'ours', at = x(plan.spent[r]);
     svg('line', {x1: at, x2: at, y1: y(plan.low), y2: y(plan.high), class: kind});
@@ -85,7 +85,7 @@ function draw() {
       : svg('circle', {cx: at, cy: y(plan.score), r: 5, class: kind});
     const title = document.createElementNS('http://www.w3.org/2000/svg', 'title');
     title.textContent = `${plan.allocator}: ${number(plan.spent[r], resource)} ${resource.words}, ` +
-      `${plan.score.toFixed(2)} % [${plan.low.toFixed(2)}, ${plan.high.toFixed(2)}]`;
+      `${plan.score.toFixed(2)}${page.score_unit} [${plan.low.toFixed(2)}, ${plan.high.toFixed(2)}]`;
     mark.appendChild(title);
   }
   svg('line', {id: 'cursor', y1: top, y2: height - bottom, class: 'cursor'});
@@ -105,7 +105,7 @@ function follow() {
   const same = page.measured.find((one) => JSON.stringify([one.bits, one.activation_bits]) ===
                                            JSON.stringify([plan.bits, plan.activation_bits]));
   facts.push(['measured', same === undefined ? 'not at this budget'
-    : `${same.score.toFixed(2)} % [${same.low.toFixed(2)}, ${same.high.toFixed(2)}]`]);
+    : `${same.score.toFixed(2)}${page.score_unit} [${same.low.toFixed(2)}, ${same.high.toFixed(2)}]`]);
   byId('facts').replaceChildren(...facts.flatMap(([name, value]) => {
     const term = document.createElement('dt'), text = document.createElement('dd');
     term.textContent = name;

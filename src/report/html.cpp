@@ -163,13 +163,14 @@ std::string Row(const ComparedPlan& plan, bool recommended, bool corrected) {
 
 std::string ComparisonHtml(const Comparison& comparison, const std::vector<DrawnFigure>& figures) {
   std::string html = fmt::format(
-      "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3}; float {7} {4:.2f} %, NLL {5:.4f}. Every plan saw "
+      "<h1>{0}: plans for {1}</h1>\n<p>Measured on {2}, {3}; float {7} {4:.2f}{8}, NLL {5:.4f}. Every plan saw "
       "the same samples. Intervals, in points of {7}, are {6}; a plan whose interval to the best of its "
       "budget holds 0 is a tie (shaded). Bytes are those of the planned layers, packed; the whole network has what "
       "stays in float too. No fine-tuning.</p>\n",
       HtmlText(comparison.name), HtmlText(comparison.model), HtmlText(comparison.data),
       Counted(comparison.samples, "sample"), 100.0 * comparison.float_model.accuracy, comparison.float_model.nll,
-      HtmlText(IntervalsMeaning(comparison)), FigureTitle(comparison.score));
+      HtmlText(IntervalsMeaning(comparison)), FigureTitle(comparison.score),
+      FindFigureKind(comparison.score).share ? " %" : "");
   html += CorrectedFloats(comparison);
   for (const auto& note : comparison.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   html += Recommended(comparison) + HtmlFigures(figures);
@@ -192,9 +193,9 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Drawn
   if (budget >= 0.0) html += "</table></div>\n";
   if (!comparison.leads.empty()) {
     html += "<h2>Ours against the baselines</h2>\n<p>The best plan of either side. p: " +
-            std::string(comparison.calibration_seeds.size() > 1 ? "Student's t, as the intervals,"
-                        : comparison.score == "accuracy"        ? "McNemar's exact test"
-                                                                : "Student's t over samples,") +
+            std::string(comparison.calibration_seeds.size() > 1  ? "Student's t, as the intervals,"
+                        : comparison.float_model.figures.empty() ? "McNemar's exact test"
+                                                                 : "Student's t over samples,") +
             " against every plan of the other side, corrected for choosing the plan ahead among its own.</p>\n"
             "<table><tr><th>budget</th><th>ours</th><th>baseline</th><th>lead, points</th><th>p</th></tr>\n";
     for (const BudgetLead& lead : comparison.leads) {

@@ -96,6 +96,8 @@ std::string CurveJson(const MeasuredCurve& curve) {
       bits.push_back(layer.bits);
       activation_bits.push_back(layer.activation_bits);
     }
+    nlohmann::ordered_json lost = {{"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}};
+    if (verified.task.empty()) lost["mcnemar_p"] = drop.mcnemar_p;
     plans.push_back(
         {{"allocator", MakerOf(curve, plan)},
          {"spent", SpentJson(curve, plan.spent)},
@@ -104,7 +106,7 @@ std::string CurveJson(const MeasuredCurve& curve) {
          {"predicted_loss_rise", plan.plan.achieved.predicted_loss_rise},
          {curve.score, verified.quantized.accuracy},
          {"nll", verified.quantized.nll},
-         {"drop", {{"value", drop.drop}, {"ci95", {drop.ci_low, drop.ci_high}}, {"mcnemar_p", drop.mcnemar_p}}},
+         {"drop", lost},
          {"dominated_by", plan.dominated_by ? nlohmann::ordered_json(*plan.dominated_by) : nlohmann::ordered_json()},
          {"surely", plan.surely},
          {"plan", plan.file}});

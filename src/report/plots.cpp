@@ -68,12 +68,15 @@ Drawing Curves(const Comparison& comparison, const std::string& name, Spent spen
         "'recommended'",
         name, names.size());
   }
-  drawing.script = GnuplotHeader(name) +
-                   (bytes ? "set logscale x 2\nset format x '%.1s %cB'\nset xlabel 'stored bytes'\n"
-                          : "set xlabel 'average bits per weight'\n") +
-                   (bytes ? fmt::format("set xrange [{}:{}]\n", 0.9 * least, 1.1 * most)
-                          : fmt::format("set xrange [{}:{}]\n", least - 0.1, most + 0.1)) +
-                   "set ylabel " + GnuplotText(accuracy ? score + ", %" : "NLL, nats per sample") + "\n";
+  drawing.script =
+      GnuplotHeader(name) +
+      (bytes ? "set logscale x 2\nset format x '%.1s %cB'\nset xlabel 'stored bytes'\n"
+             : "set xlabel 'average bits per weight'\n") +
+      (bytes ? fmt::format("set xrange [{}:{}]\n", 0.9 * least, 1.1 * most)
+             : fmt::format("set xrange [{}:{}]\n", least - 0.1, most + 0.1)) +
+      "set ylabel " +
+      GnuplotText(accuracy ? score + (FindFigureKind(comparison.score).share ? ", %" : "") : "NLL, nats per sample") +
+      "\n";
   const double level = accuracy ? 100.0 * comparison.float_model.accuracy : comparison.float_model.nll;
   drawing.script += fmt::format("plot {} with lines lc rgb '#888888' dt 3 title 'float', \\\n  {}\n", level, lines);
   const char* against = bytes ? "stored bytes" : "average bits";

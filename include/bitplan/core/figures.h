@@ -24,7 +24,7 @@ struct FigureKind {
 [[nodiscard]] const std::vector<FigureKind>& FigureKinds();
 [[nodiscard]] const FigureKind& FindFigureKind(const std::string& name);  // Error(kUsage)
 
-// A score for people: "accuracy", "R2".
+// A score that is stated in hundredths: "accuracy" of per cent, "100 R2".
 [[nodiscard]] std::string FigureTitle(const std::string& name);
 
 // "91.20 %" of a share, "0.0312" of another figure.
