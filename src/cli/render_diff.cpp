@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "bitplan/core/counted.h"
+#include "bitplan/core/figures.h"
 #include "cli/render.h"
 #include "cli/render_parts.h"
 #include "cli/table.h"
@@ -36,8 +37,11 @@ std::string ExportablesText(const Plan& first, const Plan& second) {
 
 std::string MeasuredText(const Verification& first, const Verification& second) {
   constexpr double kPercent = 100.0;
-  std::string text = fmt::format("accuracy, %        {}\n", ChangeText(kPercent * first.quantized.accuracy,
-                                                                       kPercent * second.quantized.accuracy, "{:.2f}"));
+  const FigureKind& score = FindFigureKind(first.score());
+  const double scale = score.share ? kPercent : 1.0;
+  std::string text = fmt::format("{:<18} {}\n", std::string(score.title) + (score.share ? ", %" : ""),
+                                 ChangeText(scale * first.quantized.accuracy, scale * second.quantized.accuracy,
+                                            score.share ? "{:.2f}" : "{:.4f}"));
   text += fmt::format("NLL                {}\n", ChangeText(first.quantized.nll, second.quantized.nll, "{:.4f}"));
   return text;
 }

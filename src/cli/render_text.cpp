@@ -68,7 +68,7 @@ std::string Text(const pipeline::ExportReport& report) {
          fmt::format("file               {}{}, {}\n", report.file.string(),
                      report.second_file.empty() ? "" : " and " + report.second_file.string(),
                      Counted(report.bytes, "byte")) +
-         fmt::format("holds              {} of planned layers, {} in float\n", Counted(report.stored_bytes, "byte"),
+         fmt::format("the plan packed    {} of planned layers, {} in float\n", Counted(report.stored_bytes, "byte"),
                      Counted(report.float_bytes, "byte"));
 }
 

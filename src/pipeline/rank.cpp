@@ -137,7 +137,7 @@ RankReport RankNear(const RankOptions& options, const std::vector<Variant>& vari
   auto recipe = options.recipe;
   recipe.overrides.emplace_back("verify.split=calibration");
   StageChain chain(recipe, progress);
-  RequireClassification(chain.recipe(), "bitplan rank");
+  RequireClassification(chain.recipe(), "bitplan compare --sensitivity");
   RequireOneActivationWidth(chain.recipe(), "rank");
   RankReport report;
   report.model = chain.Model().name;
@@ -185,7 +185,7 @@ RankReport RankMetrics(const RankOptions& options, ProgressSink& progress) {
   auto recipe = options.recipe;
   recipe.overrides.emplace_back("allocate.bits=[0, 1, 2, 3, 4, 5, 6, 7, 8]");
   StageChain chain(recipe, progress);
-  RequireClassification(chain.recipe(), "bitplan rank");
+  RequireClassification(chain.recipe(), "bitplan compare --sensitivity");
   RankReport report;
   report.model = chain.Model().name;
   auto inputs = chain.Inputs(chain.recipe().sensitivity.metric, chain.recipe().posterior.estimator, false);

@@ -89,12 +89,14 @@ void StageChain::Learn(AppliedPlan& applied, const QuantizerOptions& options) {
     progress_.Info("learned rounding: nothing to learn, or fewer than 8 training images");
     return;
   }
-  progress_.Info(fmt::format(
-      "learned rounding: {:.4f} nats of divergence on {} held-out {}s were {:.4f}, {:.2f} % of "
-      "the codes moved{}",
-      learned.after, learned.held_out, Data().train.RowWord(), learned.before,
-      100.0 * static_cast<double>(learned.moved) / static_cast<double>(std::max<std::int64_t>(1, learned.codes)),
-      learned.kept ? "" : "; not better, so nothing is kept"));
+  const std::string change =
+      fmt::format("the divergence on {} held-out {}s {} {:.4f} to {:.4f} nats", learned.held_out,
+                  Data().train.RowWord(), learned.kept ? "fell from" : "went from", learned.before, learned.after);
+  const double moved = 100.0 * static_cast<double>(learned.moved) / static_cast<double>(learned.codes);
+  progress_.Info(learned.kept
+                     ? fmt::format("learned rounding: {}; scales, biases and norms moved, and {:.2f} % of the codes",
+                                   change, moved)
+                     : fmt::format("learned rounding: {}, so the network is left as it was", change));
 }
 
 torch::jit::Module StageChain::Built(const Plan& plan) {
