@@ -182,5 +182,30 @@ def forward(self, x):
   }
 }
 
+TEST_CASE("a weight that two modules share is one tensor still when what they read is rounded") {
+  torch::manual_seed(4);
+  torch::jit::Module module("shared");
+  const torch::Tensor weight = torch::randn({6, 6}) * 0.4;
+  for (const char* name : {"a", "b"}) {
+    torch::jit::Module child(name);
+    child.register_parameter("weight", weight, false);
+    module.register_module(name, child);
+  }
+  module.define(
+      "def forward(self, x):\n  return torch.linear(torch.relu(torch.linear(x, self.a.weight)), self.b.weight)\n");
+  module.eval();
+  const Network network = DescribeNetwork(module, "shared", {6});
+  REQUIRE(network.layers.size() == 1);
+  QuantizerOptions options;
+  options.range = "mse";
+  AppliedPlan applied = ApplyBits(network, {3}, {}, options, {});
+  QuantizeActivations(network, applied, {8}, "mse", torch::randn({32, 6}), SilentSink());
+  QuantizedTensor changed = applied.weights[0];
+  changed.scales = changed.scales * 1.5;
+  applied.Put(network, 0, changed);
+  CHECK(torch::equal(GetTensor(applied.module, "a.weight"), changed.Values()));
+  CHECK(torch::equal(GetTensor(applied.module, "b.weight"), changed.Values()));
+}
+
 }  // namespace
 }  // namespace bitplan
