@@ -68,6 +68,10 @@ std::vector<RecipeOption> MakeOptions() {
       Any("model.answers_may_vary", FIELD(model.answers_may_vary),
           "take a model whose answers depend on the other images of a batch or on chance; its figures then do too, and "
           "the plan says so in model.note"),
+      Number(
+          "model.equalize", FIELD(model.equalize), {.low = 0, .high = 1}, "share",
+          "even out the ranges of the channels of a tensor between the layers that make it and read it; the share of "
+          "its own ranges in the factors, the rest is that of the weights that read it; 0: leave them"),
 
       Required("data.name", FIELD(data.name), "data set; npy, folder and csv: files of your own"),
       Any("data.normalize.mean", FIELD(data.normalize_mean), "per channel, subtracted from pixels scaled to 0..1"),
@@ -160,9 +164,12 @@ std::vector<RecipeOption> MakeOptions() {
             "scale and shift of the outputs of layers without batch norm, fitted to the float model; auto: if it is "
             "better on the calibration images"),
       OneOf(
-          "quantizer.activation_range", FIELD(quantizer.activation_range), {"max", "percentile", "mse"},
+          "quantizer.activation_range", FIELD(quantizer.activation_range), {"max", "percentile", "mse", "output"},
           "ends of the levels of activations, on training images: the lowest and the highest value, the same without 1 "
-          "in 10,000, or those of least squared error"),
+          "in 10,000, those of least squared error, or of least error of the outputs of the layers that read them"),
+      Number("quantizer.range_sweeps", FIELD(quantizer.range_sweeps), kNotNegative, "",
+             "after weights are rounded: how often every range of activations is tried wider and narrower, and keeps "
+             "what lowers the network's divergence from the float one on training images; 0: never"),
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
             "unlabelled training images for compensated rounding and both corrections"),
       Number("quantizer.learned_steps", FIELD(quantizer.learned_steps), kNotNegative, "minibatches",

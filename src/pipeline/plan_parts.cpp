@@ -80,6 +80,7 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
   options.batch_norm = plan.batch_norm;
   options.output_correction = plan.output_correction;
   options.activation_range = plan.activation_range;
+  options.range_sweeps = plan.range_sweeps;
   options.learned_steps = plan.learned_steps;
   options.learned_samples = plan.learned_samples;
   options.learned_rate = plan.learned_rate;
@@ -102,6 +103,7 @@ std::string CodesKey(const Plan& plan) {
     parts.insert(parts.end(), {layer.name, std::to_string(layer.bits), layer.grid, layer.range});
     if (layer.activation_bits <= 16) {
       parts.push_back(quantizer.activation_range + " " + std::to_string(layer.activation_bits));
+      if (quantizer.range_sweeps > 0) parts.push_back(fmt::format("refined {}", quantizer.range_sweeps));
     }
   }
   Sha256 hash;

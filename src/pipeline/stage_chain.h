@@ -294,6 +294,9 @@ class StageChain {
   // Puts the float network's own answers where labels are missing, once both are there. They are kept in the folder.
   void LabelByModel();
   [[nodiscard]] std::string TrainingInput();
+  // The model as the recipe has it, before ranges are evened out (model.equalize), which makes another network of it.
+  void FindModel();
+  void EqualizeModel();
   StageRecord TrainModel(const std::string& input);
   // The layers, before a model of an architecture is trained as after.
   [[nodiscard]] Network Outline();
@@ -327,7 +330,11 @@ class StageChain {
   }
   [[nodiscard]] Correction Correct(AppliedPlan& applied, const std::vector<int>& bits, const QuantizerOptions& options,
                                    const Dataset& calibration);
-  // Learned rounding, after the corrections.
+  // Training images that gradients are taken on, at most so many.
+  [[nodiscard]] Dataset TeachingImages(std::int64_t count);
+  // Ranges of activations, after the corrections.
+  void Refine(AppliedPlan& applied, const QuantizerOptions& options);
+  // Learned rounding, after these.
   void Learn(AppliedPlan& applied, const QuantizerOptions& options);
   // Of every layer's input, beside weights of these widths: as the plan that is followed says, else as the recipe does.
   [[nodiscard]] std::vector<int> ActivationBits(const std::vector<int>& bits);

@@ -10,6 +10,7 @@
 #include "bitplan/ptq/compensate.h"
 #include "bitplan/ptq/correction.h"
 #include "bitplan/ptq/learn_rounding.h"
+#include "bitplan/ptq/refine_ranges.h"
 #include "bitplan/verify/evaluate.h"
 #include "pipeline/checks.h"
 #include "pipeline/plan_parts.h"
@@ -73,18 +74,31 @@ Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bit
   }
   const auto correction = CorrectNetwork(Model(), applied, options, *float_side_, calibration, normalizer_, progress_);
   if (!several_plans_) float_side_.reset();
+  if (options.range_sweeps > 0) Refine(applied, options);
   if (options.learned_steps > 0) Learn(applied, options);
   return correction;
 }
 
-void StageChain::Learn(AppliedPlan& applied, const QuantizerOptions& options) {
+Dataset StageChain::TeachingImages(std::int64_t count) {
   const auto& train = Data().train;
-  const std::uint64_t seed = recipe_.CalibrationSeed();
-  const auto order = RandomStream(seed, "pipeline/learned-rounding").Permutation(train.size());
-  const auto count = std::min<std::int64_t>(options.learned_samples, train.size());
-  const auto chosen = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
-  const auto learned = LearnRounding(Model(), applied, options, train.Select(chosen), normalizer_,
-                                     LearnedBatch(Model()), seed, progress_);
+  const auto order = RandomStream(recipe_.CalibrationSeed(), "pipeline/learned-rounding").Permutation(train.size());
+  count = std::min(count, train.size());
+  return train.Select(torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count)));
+}
+
+void StageChain::Refine(AppliedPlan& applied, const QuantizerOptions& options) {
+  const auto refined = RefineRanges(Model(), applied, options.range_sweeps, TeachingImages(options.correction_samples),
+                                    normalizer_, LearnedBatch(Model()), recipe_.CalibrationSeed(), progress_);
+  if (refined.held_out == 0) return;
+  progress_.Info(fmt::format("ranges of {} activations: the divergence on {} held-out {}s {} {:.4f} to {:.4f} nats{}",
+                             refined.ranges, refined.held_out, Data().train.RowWord(),
+                             refined.kept ? "fell from" : "went from", refined.before, refined.after,
+                             refined.kept ? "" : ", so they are left as they were"));
+}
+
+void StageChain::Learn(AppliedPlan& applied, const QuantizerOptions& options) {
+  const auto learned = LearnRounding(Model(), applied, options, TeachingImages(options.learned_samples), normalizer_,
+                                     LearnedBatch(Model()), recipe_.CalibrationSeed(), progress_);
   if (learned.codes == 0) {
     progress_.Info("learned rounding: nothing to learn, or fewer than 8 training images");
     return;
@@ -101,6 +115,11 @@ void StageChain::Learn(AppliedPlan& applied, const QuantizerOptions& options) {
 
 torch::jit::Module StageChain::Built(const Plan& plan) {
   Follow(plan);
+  if (const auto kept = folder_.Find("apply", ApplyInput(plan))) {
+    const auto network = std::find_if(kept->files.begin(), kept->files.end(),
+                                      [](const std::string& file) { return file.ends_with(kNetworkFile); });
+    if (network != kept->files.end()) return LoadModule(folder_.File(*network));
+  }
   auto applied = Quantized(BitsOf(plan), ChoicesOf(plan));
   quantized_.reset();
   (void)Correct(applied, BitsOf(plan));

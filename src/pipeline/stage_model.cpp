@@ -1,4 +1,5 @@
 // The first stage of the chain: a model that is trained here, or one from a file.
+#include <fmt/format.h>
 #include <torch/serialize.h>
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -12,11 +13,13 @@
 #include "bitplan/io/recipe.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/at_once.h"
+#include "bitplan/models/equalize.h"
 #include "bitplan/training/train.h"
 #include "bitplan/verify/evaluate.h"
 #include "io/json_text.h"
 #include "pipeline/checks.h"
 #include "pipeline/model_checks.h"
+#include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -64,7 +67,9 @@ bitplan::Network StageChain::Described(const torch::jit::Module& module, const s
 }
 
 std::string StageChain::TrainingInput() {
-  return Sha256OfParts({"model/2", Section("model"), Section("train"), DataHash(false), Seed()});
+  Recipe recipe = recipe_;
+  recipe.model.equalize = 0.0;
+  return Sha256OfParts({"model/2", DumpRecipeSection(recipe, "model"), Section("train"), DataHash(false), Seed()});
 }
 
 StageRecord StageChain::TrainModel(const std::string& input) {
@@ -88,10 +93,51 @@ StageRecord StageChain::TrainModel(const std::string& input) {
 
 const StageRecord& StageChain::ModelRecord() {
   if (model_record_) return *model_record_;
+  FindModel();
+  if (recipe_.model.equalize > 0.0) EqualizeModel();
+  LabelByModel();
+  return *model_record_;
+}
+
+void StageChain::EqualizeModel() {
+  const auto input = Sha256OfParts(
+      {"equalize/1", model_record_->content, DataHash(false), fmt::format("{}", recipe_.model.equalize), Seed()});
+  const auto record = Ensure("equalize", input, {"equalized.pt"}, [&]() -> StageRecord {
+    constexpr std::int64_t kImages = 1024;
+    const auto& train = Data().train;
+    const auto order = RandomStream(recipe_.seed, "pipeline/equalize").Permutation(train.size());
+    const auto count = static_cast<std::ptrdiff_t>(std::min(kImages, train.size()));
+    const auto some = torch::tensor(std::vector<std::int64_t>(order.begin(), order.begin() + count));
+    auto network = Model();
+    const auto changed = EqualizeRanges(network, normalizer_.Apply(train.images.index_select(0, some)),
+                                        recipe_.model.equalize, progress_);
+    auto facts = nlohmann::json::array();
+    for (const auto& tensor : changed) {
+      facts.push_back({{"made_by", tensor.made_by},
+                       {"read_by", tensor.read_by},
+                       {"spread_before", Rounded(tensor.before, 3)},
+                       {"spread_after", Rounded(tensor.after, 3)}});
+    }
+    if (changed.empty()) {
+      progress_.Warn(
+          "model.equalize: no tensor between two layers can be evened out; every one is read by something else, or "
+          "passes an operation that does not keep factors of channels");
+    } else {
+      progress_.Info(fmt::format("ranges of channels evened out in {}", Counted(std::ssize(changed), "tensor")));
+    }
+    folder_.Write("equalized.pt", [&](const std::filesystem::path& file) { SaveModule(network.module, file); });
+    return {.input = {}, .content = ModelHash(network.module), .facts = JsonText(facts)};
+  });
+  (void)Model();
+  network_->module = LoadModule(folder_.File("equalized.pt"));
+  model_record_->content = record.content;
+}
+
+void StageChain::FindModel() {
   if (recipe_.model.file.empty()) {
     const auto input = TrainingInput();
     model_record_ = Ensure("model", input, {"model.pt"}, [&] { return TrainModel(input); });
-    return *model_record_;
+    return;
   }
   const auto file = FindInFolders(recipe_.model.file, data_folders_, "model file");
   auto module = LoadModule(file);
@@ -122,8 +168,6 @@ const StageRecord& StageChain::ModelRecord() {
   if (!recipe_.data.task.empty()) SetNoise(facts.value("noise", 0.0));  // which loads the data
   model_note_ = facts.at("note").get<std::string>();
   if (!model_note_.empty()) progress_.Warn(model_note_);
-  LabelByModel();
-  return *model_record_;
 }
 
 void StageChain::LabelByModel() {

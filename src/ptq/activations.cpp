@@ -13,6 +13,7 @@
 #include "bitplan/models/tap.h"
 #include "models/inlined_graph.h"
 #include "models/layer_reads.h"
+#include "quantizers/activation_readers.h"
 
 namespace bitplan {
 namespace {
@@ -22,15 +23,18 @@ constexpr std::int64_t kRangeImages = 1024;
 
 // Of every tensor, at the place of the first layer that reads it.
 std::vector<ActivationSample> Samples(const Network& network, const std::vector<int>& bits,
-                                      const std::vector<std::size_t>& first, const torch::Tensor& images,
-                                      ProgressSink& progress) {
+                                      const std::vector<std::size_t>& first, bool with_readers,
+                                      const torch::Tensor& images, ProgressSink& progress) {
   std::vector<ActivationSample> samples(network.layers.size());
   torch::jit::Module module = network.module;
   const std::int64_t count = std::min(kRangeImages, images.size(0));
   progress.Begin("ranges of activations", count, "images");
+  at::Generator generator = at::detail::createCPUGenerator(1);
   TapHandlers handlers;
   handlers.on_layer_input = [&](std::size_t layer, const torch::Tensor& input) {
-    if (bits[layer] <= 16) samples[first[layer]].Add(input);
+    if (bits[layer] > 16) return;
+    samples[first[layer]].Add(input);
+    if (with_readers) AddReader(network, layer, input, generator, samples[first[layer]]);
   };
   const Tap tap(network, module, std::move(handlers));
   for (std::int64_t begin = 0; begin < count; begin += kImagesAtOnce) {
@@ -98,7 +102,7 @@ void QuantizeActivations(const Network& network, AppliedPlan& applied, const std
   const ReadValues values = ValuesOf(reads);
   const std::vector<std::size_t> first = FirstReaders(values, bits.size());
   const std::vector<int> widths = TensorWidths(network, bits, reads, first);
-  const std::vector<ActivationSample> samples = Samples(network, bits, first, images, progress);
+  const std::vector<ActivationSample> samples = Samples(network, bits, first, range == "output", images, progress);
   std::vector<AffineQuantizer> quantizers(bits.size());
   for (std::size_t l = 0; l < bits.size(); ++l) {
     if (widths[l] > 16) continue;

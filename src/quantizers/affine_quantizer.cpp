@@ -63,19 +63,55 @@ double SquaredError(const AffineQuantizer& quantizer, const torch::Tensor& value
   return sum;
 }
 
-AffineQuantizer LeastSquares(const ActivationSample& sample, int bits) {
+// With ever smaller shares of the whole range.
+std::vector<AffineQuantizer> Tried(const ActivationSample& sample, int bits) {
   std::vector<AffineQuantizer> tried;
   for (int step = 0; step < kSteps; ++step) {
     const double share = step == 0 ? 1.0 : std::pow(kLeastShare, static_cast<double>(step) / (kSteps - 1));
     tried.push_back(Between(share * sample.low, share * sample.high, bits));
   }
+  return tried;
+}
+
+// Which of `tried` has the least squared error.
+std::ptrdiff_t LeastSquares(const ActivationSample& sample, const std::vector<AffineQuantizer>& tried) {
   std::vector<double> errors(tried.size());
   at::parallel_for(0, kSteps, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t step = first; step < last; ++step) {
       errors[static_cast<std::size_t>(step)] = SquaredError(tried[static_cast<std::size_t>(step)], sample.values);
     }
   });
-  return tried[static_cast<std::size_t>(std::min_element(errors.begin(), errors.end()) - errors.begin())];
+  return std::min_element(errors.begin(), errors.end()) - errors.begin();
+}
+
+// Of the outputs of all layers that read the tensor, relative to their power.
+double OutputError(const AffineQuantizer& quantizer, const ActivationSample& sample) {
+  double sum = 0.0;
+  for (const auto& [layer, reader] : sample.readers) {
+    const double power = reader.inputs.matmul(reader.weights).square().sum(torch::kFloat64).item<double>();
+    if (!(power > 0.0)) continue;
+    const torch::Tensor error = (quantizer.Apply(reader.inputs) - reader.inputs).matmul(reader.weights);
+    sum += error.square().sum(torch::kFloat64).item<double>() / power;
+  }
+  return sum;
+}
+
+// Around the one of least squared error: products of matrices cost more than squares.
+AffineQuantizer LeastOutputError(const ActivationSample& sample, int bits) {
+  constexpr std::ptrdiff_t kAround = 10, kApart = 2;
+  const auto tried = Tried(sample, bits);
+  const std::ptrdiff_t middle = LeastSquares(sample, tried);
+  std::ptrdiff_t best = middle;
+  double least = OutputError(tried[static_cast<std::size_t>(middle)], sample);
+  for (std::ptrdiff_t step = -kAround; step <= kAround; step += kApart) {
+    const std::ptrdiff_t at = middle + step;
+    if (step == 0 || at < 0 || at >= std::ssize(tried)) continue;
+    const double error = OutputError(tried[static_cast<std::size_t>(at)], sample);
+    if (error >= least) continue;
+    least = error;
+    best = at;
+  }
+  return tried[static_cast<std::size_t>(best)];
 }
 
 AffineQuantizer Percentile(const ActivationSample& sample, int bits) {
@@ -165,8 +201,12 @@ AffineQuantizer FitActivation(const ActivationSample& sample, int bits, const st
   if (!sample.values.defined()) return {.bits = bits};
   if (range == "max") return Between(sample.low, sample.high, bits);
   if (range == "percentile") return Percentile(sample, bits);
-  if (range == "mse") return LeastSquares(sample, bits);
-  throw Error(ErrorKind::kUsage, "range of activations '" + range + "': unknown; known: max, percentile, mse");
+  if (range == "output" && !sample.readers.empty()) return LeastOutputError(sample, bits);
+  if (range == "mse" || range == "output") {
+    const auto tried = Tried(sample, bits);
+    return tried[static_cast<std::size_t>(LeastSquares(sample, tried))];
+  }
+  throw Error(ErrorKind::kUsage, "range of activations '" + range + "': unknown; known: max, percentile, mse, output");
 }
 
 }  // namespace bitplan

@@ -11,6 +11,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
 #include "models/layer_reads.h"
+#include "quantizers/activation_readers.h"
 #include "sensitivity/sketch_draws.h"
 
 namespace bitplan {
@@ -53,7 +54,18 @@ void ActivationMeter::FitWidths() {
   const torch::Tensor index = DrawSamples(inputs_.train, kActivationRanges, draws);
   std::vector<ActivationSample> samples(tensors_.size(),
                                         ActivationSample{.values = {}, .most_values = kRangeValues, .step = 1});
-  Watch();
+  at::Generator generator = at::detail::createCPUGenerator(1);
+  TapHandlers handlers = Handlers();
+  if (range_ == "output") {
+    handlers.on_layer_input = [&, before = std::move(handlers.on_layer_input)](std::size_t layer,
+                                                                               const torch::Tensor& input) {
+      if (inputs_.network.layers[layer].rounds_input()) {
+        AddReader(inputs_.network, layer, input, generator, samples[tensors_[layer]]);
+      }
+      before(layer, input);
+    };
+  }
+  tap_ = std::make_unique<Tap>(inputs_.network, inputs_.network.module, std::move(handlers));
   for (std::int64_t begin = 0; begin < index.size(0); begin += kSketchBatch) {
     ThrowIfInterrupted();
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + kSketchBatch, index.size(0)));

@@ -62,6 +62,31 @@ TEST_CASE("the range max holds every value, mse has the least squared error") {
   }
 }
 
+TEST_CASE("the range output has the least error of what layers make of the values") {
+  torch::manual_seed(6);
+  // One layer that reads large values only, one that reads small ones only: what each asks for.
+  const torch::Tensor small = torch::rand({1, 400, 4}), large = torch::rand({1, 400, 4}) * 20.0;
+  const torch::Tensor inputs = torch::cat({small, large}, 2);
+  const auto only = [&](double of_small, double of_large) {
+    ActivationSample sample = SampleOf(inputs);
+    const torch::Tensor weights = torch::cat({torch::full({4, 3}, of_small), torch::full({4, 3}, of_large)});
+    sample.readers[0] = {inputs, weights.unsqueeze(0)};
+    return sample;
+  };
+  const auto error_of = [&](const AffineQuantizer& quantizer, const ActivationSample& sample) {
+    const auto& reader = sample.readers.at(0);
+    return (quantizer.Apply(reader.inputs) - reader.inputs).matmul(reader.weights).square().mean().item<double>();
+  };
+  const ActivationSample of_small = only(1.0, 0.0), of_large = only(0.0, 1.0);
+  const auto by_values = FitActivation(of_small, 3, "mse"), by_small = FitActivation(of_small, 3, "output");
+  const auto by_large = FitActivation(of_large, 3, "output");
+  CHECK(by_small.scale < by_values.scale);
+  CHECK(error_of(by_small, of_small) < error_of(by_values, of_small));
+  CHECK(error_of(by_large, of_large) <= error_of(by_values, of_large));
+  CHECK(by_small.scale < by_large.scale);
+  CHECK(FitActivation(SampleOf(inputs), 3, "output").scale == by_values.scale);  // nobody reads it
+}
+
 TEST_CASE("the dots of rounding errors and a gradient are those of the rounded values") {
   torch::manual_seed(8);
   const torch::Tensor values = torch::randn({3, 5, 1001}).transpose(0, 2), gradient = torch::randn({1001, 5, 3});

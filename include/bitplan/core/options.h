@@ -17,6 +17,9 @@ struct ModelOptions {
   std::string architecture;       // built-in architecture, or
   std::string file;               // a TorchScript file, relative to the data folder or the recipe
   bool answers_may_vary = false;  // whether a network may answer an image by its batch or by chance (models/answers.h)
+  // Ranges of channels are evened out between layers (models/equalize.h): the share of activations in the factors, the
+  // rest is that of weights; 0: not at all.
+  double equalize = 0.0;
 };
 
 struct DataOptions {
@@ -76,10 +79,11 @@ struct QuantizerOptions {
   // Which corrections ranges, rounding and the predictive metric count on: off, batch-norm, outputs, both, auto (those
   // that are not off).
   std::string centring = "auto";
-  std::string batch_norm = "auto";         // off, re-estimate, transfer, auto
-  std::string output_correction = "auto";  // off, fit, auto: of layers that feed no batch norm
-  std::string activation_range = "mse";    // max, percentile, mse: ends of the levels of activations
-  int correction_samples = 4096;           // unlabelled training images for rounding and both corrections
+  std::string batch_norm = "auto";          // off, re-estimate, transfer, auto
+  std::string output_correction = "auto";   // off, fit, auto: of layers that feed no batch norm
+  std::string activation_range = "output";  // max, percentile, mse, output: ends of the levels of activations
+  int range_sweeps = 0;                     // over all of them, to refine them after weights are rounded; 0: none
+  int correction_samples = 4096;            // unlabelled training images for rounding and both corrections
   // Learned rounding (ptq/learn_rounding.h): minibatches, 0 for none; images to draw them from; steps in levels.
   int learned_steps = 0;
   int learned_samples = 16384;

@@ -7,7 +7,8 @@
 // float weight by at most 0.3 of a level; the network sees round(w), clamped to the grid, and the gradient passes as if
 // it were w (straight-through; Esser et al. 2020, "Learned step size quantization", for the scales). Scales move by a
 // factor, so none changes its sign. Biases, and what norms multiply with and add, move too: they are float anyway.
-// Widths, grids and bytes stay as they are. Running statistics stay those of the correction before.
+// Widths, grids and bytes stay as they are. Ranges of rounded activations stay too (ptq/refine_ranges.h). Running
+// statistics stay those of the correction before.
 #pragma once
 
 #include <cstdint>

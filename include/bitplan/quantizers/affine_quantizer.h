@@ -8,7 +8,9 @@
 
 #include <torch/types.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -29,10 +31,18 @@ struct AffineQuantizer {
 [[nodiscard]] std::vector<double> ErrorDots(const torch::Tensor& values, const torch::Tensor& gradient,
                                             const std::vector<AffineQuantizer>& quantizers);
 
+// What a layer makes of a tensor of activations: inputs of some of its output values, and its weights.
+struct ActivationReader {
+  torch::Tensor inputs;   // float32 [groups, positions, n]
+  torch::Tensor weights;  // float32 [groups, n, channels]
+};
+
 // What is known of a tensor of activations: its ends over all values, and some of its values.
 struct ActivationSample {
   float low = 0.0F, high = 0.0F;
   torch::Tensor values;  // float32 [n]; undefined until something was added
+
+  std::map<std::size_t, ActivationReader> readers{};  // by layer; empty unless the range looks at outputs
 
   std::int64_t most_values = std::int64_t{1} << 18;
   std::int64_t step = 1;  // between values that are kept; the same for all calls, and doubled as they become too many
@@ -42,8 +52,9 @@ struct ActivationSample {
 };
 
 // `range`: max, from the lowest to the highest value; percentile, without 1 in 10,000 values at both ends together;
-// mse, the share of the whole range, at most all of it, with the least squared error of `sample.values`. Error(kData)
-// for values that are not finite.
+// mse, the share of the whole range, at most all of it, with the least squared error of `sample.values`; output, that
+// with the least squared error of the outputs of `sample.readers`, relative to their power, and as mse without any.
+// Error(kData) for values that are not finite.
 [[nodiscard]] AffineQuantizer FitActivation(const ActivationSample& sample, int bits, const std::string& range);
 
 }  // namespace bitplan
