@@ -98,6 +98,7 @@ QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node)
   quantizer.batch_norm = choice("batch_norm");
   quantizer.output_correction = fields.Has("output_correction") ? choice("output_correction") : "off";
   if (fields.Has("activation_range")) quantizer.activation_range = choice("activation_range");
+  if (fields.Has("activation_sums")) quantizer.activation_sums = choice("activation_sums");
   if (fields.Has("learned_steps"))
     quantizer.learned_steps = static_cast<int>(fields.Integer("learned_steps", kAtLeastOne));
   if (fields.Has("learned_samples")) {

@@ -66,6 +66,7 @@ std::vector<PlanKey> MakeKeys() {
       {"quantizer", "batch_norm", kRequired, "the correction of batch norms; auto: chosen on calibration images"},
       {"quantizer", "output_correction", kOptional, "the correction of outputs (default off); auto: likewise"},
       {"quantizer", "activation_range", kOptional, "ends of the levels of activations (default mse)"},
+      {"quantizer", "activation_sums", kOptional, "float (the default), or rounded: terms of sums in 8 bits"},
       {"quantizer", "learned_steps", kOptional, "minibatches of learned rounding (default 0: none)"},
       {"quantizer", "learned_samples", kOptional, "images that they were drawn from"},
       {"quantizer", "learned_rate", kOptional, "its largest step, in levels"},

@@ -141,12 +141,13 @@ std::string DumpPlan(const Plan& plan) {
                                               [](const PlanLayer& layer) { return layer.activation_bits <= 16; });
   text += fmt::format(
       "quantizer: {{scheme: {}, granularity: {}, range: {}, rounding: {}{}, batch_norm: {}, output_correction: "
-      "{}{}{}}}\n",
+      "{}{}{}{}}}\n",
       FormatText(quantizer.scheme), FormatText(quantizer.granularity), FormatText(quantizer.range),
       FormatText(quantizer.rounding),
       quantizer.centring == "auto" ? "" : ", centring: " + FormatText(quantizer.centring),
       FormatText(quantizer.batch_norm), FormatText(quantizer.output_correction),
       rounds_activations ? ", activation_range: " + FormatText(quantizer.activation_range) : "",
+      rounds_activations && quantizer.activation_sums == "rounded" ? ", activation_sums: rounded" : "",
       quantizer.learned_steps == 0
           ? ""
           : fmt::format(", learned_steps: {}, learned_samples: {}, learned_rate: {}", quantizer.learned_steps,

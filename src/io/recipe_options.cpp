@@ -163,6 +163,9 @@ std::vector<RecipeOption> MakeOptions() {
           "quantizer.activation_range", FIELD(quantizer.activation_range), {"max", "percentile", "mse"},
           "ends of the levels of activations, on training images: the lowest and the highest value, the same without 1 "
           "in 10,000, or those of least squared error"),
+      OneOf("quantizer.activation_sums", FIELD(quantizer.activation_sums), {"float", "rounded"},
+            "where activations are rounded: what is added to another tensor, as behind a residual connection, stays as "
+            "it is, or is rounded to 8 bits, so that a runtime adds integers"),
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
             "unlabelled training images for compensated rounding and both corrections"),
       Number("quantizer.learned_steps", FIELD(quantizer.learned_steps), kNotNegative, "minibatches",

@@ -80,6 +80,7 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
   options.batch_norm = plan.batch_norm;
   options.output_correction = plan.output_correction;
   options.activation_range = plan.activation_range;
+  options.activation_sums = plan.activation_sums;
   options.learned_steps = plan.learned_steps;
   options.learned_samples = plan.learned_samples;
   options.learned_rate = plan.learned_rate;
@@ -91,6 +92,7 @@ std::string CodesKey(const Plan& plan) {
   std::vector<std::string> parts = {
       "codes/2",       plan.model.sha256,  plan.posterior_sha256, quantizer.scheme,     quantizer.granularity,
       quantizer.range, quantizer.rounding, quantizer.centring,    quantizer.batch_norm, quantizer.output_correction};
+  if (quantizer.activation_sums != "float") parts.push_back("sums " + quantizer.activation_sums);
   if (quantizer.learned_steps > 0) {
     parts.push_back(
         fmt::format("learned {} {} {}", quantizer.learned_steps, quantizer.learned_samples, quantizer.learned_rate));

@@ -152,6 +152,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   quantizer.output_correction = defaults.output_correction;
   quantizer.rounding = defaults.rounding;
   quantizer.activation_range = defaults.activation_range;
+  quantizer.activation_sums = defaults.activation_sums;
   quantizer.learned_steps = defaults.learned_steps;
   quantizer.learned_samples = defaults.learned_samples;
   quantizer.learned_rate = defaults.learned_rate;
