@@ -4,7 +4,7 @@
 //   node integer-speed.js --kernels MODEL                which kernels ONNX Runtime runs
 //
 // RUNS: measured runs of each model. Prints a line of JSON: the median microseconds of a run of each model with that
-// batch; or how many nodes of each operator ONNX Runtime's optimized graph has. One thread. ONNX Runtime is the npm
+// batch, in time of the processor, which does not grow when other programs want it too; or how many nodes of each operator ONNX Runtime's optimized graph has. One thread. ONNX Runtime is the npm
 // package onnxruntime-node; ONNXRUNTIME_NODE names its folder where node does not find it.
 'use strict';
 const os = require('os'), path = require('path');
@@ -43,9 +43,10 @@ async function speed(ort, runs, batch, files) {
   for (let run = 0; run < runs; run += kAtOnce) {
     for (const model of models) {
       for (let i = 0; i < kAtOnce; ++i) {
-        const begun = process.hrtime.bigint();
+        const begun = process.cpuUsage();
         await model.session.run(model.feeds);
-        model.times.push(Number(process.hrtime.bigint() - begun) / 1e3);
+        const spent = process.cpuUsage(begun);
+        model.times.push(spent.user + spent.system);
       }
     }
   }
