@@ -92,7 +92,6 @@ std::string CodesKey(const Plan& plan) {
   std::vector<std::string> parts = {
       "codes/2",       plan.model.sha256,  plan.posterior_sha256, quantizer.scheme,     quantizer.granularity,
       quantizer.range, quantizer.rounding, quantizer.centring,    quantizer.batch_norm, quantizer.output_correction};
-  if (quantizer.activation_sums != "float") parts.push_back("sums " + quantizer.activation_sums);
   if (quantizer.learned_steps > 0) {
     parts.push_back(
         fmt::format("learned {} {} {}", quantizer.learned_steps, quantizer.learned_samples, quantizer.learned_rate));
@@ -104,6 +103,7 @@ std::string CodesKey(const Plan& plan) {
     parts.insert(parts.end(), {layer.name, std::to_string(layer.bits), layer.grid, layer.range});
     if (layer.activation_bits <= 16) {
       parts.push_back(quantizer.activation_range + " " + std::to_string(layer.activation_bits));
+      if (quantizer.activation_sums != "float") parts.push_back("sums " + quantizer.activation_sums);
     }
   }
   Sha256 hash;
