@@ -60,6 +60,8 @@ class IntegerLayers {
     const std::size_t count = model_.operations.size();
     std::vector<std::pair<std::size_t, Operation>> added;  // before which operation
     for (std::size_t i = 0; i < count; ++i) RoundBias(i, added);
+    for (std::size_t i = 0; i < count; ++i) WidenWeights(i, added);
+    std::stable_sort(added.begin(), added.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::vector<Operation> operations;
     auto next = added.begin();
     for (std::size_t i = 0; i < count; ++i) {
@@ -190,6 +192,37 @@ class IntegerLayers {
     added.emplace_back(at, std::move(dequantize));
   }
 
+  // Integers of 2 and 4 bits behind a Cast, and a zero point for the weight of a Gemm. Both once for a shared weight.
+  void WidenWeights(std::size_t at, std::vector<std::pair<std::size_t, Operation>>& added) {
+    if (removed_.contains(at)) return;
+    const auto found = LayerAt(model_.operations[at]);
+    if (!found || !ReadsBytes(model_.operations[at])) return;
+    Operation& weights = *found->weights;
+    const std::string name = weights.inputs[0];
+    const Type type = ConstantOf(name)->type;
+    if (type == Type::kInt16) return;
+    const auto scales = ConstantOf(weights.inputs[1])->dims;
+    if (model_.operations[at].type == "Gemm" && weights.inputs.size() == 2) {
+      const std::string zeros(found->weight_scales.size(), '\0');
+      weights.inputs.push_back(Add({"", Type::kInt8, scales, zeros}, name + ":zero_points"));
+    }
+    if (type == Type::kInt8 || !widened_.insert(name).second) return;
+    Operation cast{.type = "Cast",
+                   .inputs = {name},
+                   .outputs = {Unique(name + ":int8")},
+                   .attributes = {{"to", static_cast<std::int64_t>(Type::kInt8)}},
+                   .name = Unique(name + "/Cast")};
+    weights.inputs[0] = cast.outputs[0];
+    added.emplace_back(makers_.at(weights.outputs[0]), std::move(cast));
+  }
+
+  // Whether the layer's input is uint8, which integer kernels are for.
+  bool ReadsBytes(const Operation& layer) {
+    const Operation* const input = MakerOf(layer.inputs[0]);
+    const Initializer* const zero = input->inputs.size() < 3 ? nullptr : ConstantOf(input->inputs[2]);
+    return zero != nullptr && zero->type == Type::kUint8;
+  }
+
   void RemoveUnread() {
     std::set<std::string> read;
     for (const auto& operation : model_.operations) read.insert(operation.inputs.begin(), operation.inputs.end());
@@ -200,6 +233,7 @@ class IntegerLayers {
   std::map<std::string, std::size_t> makers_, initializers_;
   std::map<std::string, int> readers_;
   std::set<std::string> names_;
+  std::set<std::string> widened_;
   std::set<std::size_t> removed_;
 };
 

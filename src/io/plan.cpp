@@ -97,10 +97,11 @@ QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node)
   if (fields.Has("centring")) quantizer.centring = choice("centring");
   quantizer.batch_norm = choice("batch_norm");
   quantizer.output_correction = fields.Has("output_correction") ? choice("output_correction") : "off";
-  if (fields.Has("activation_range")) quantizer.activation_range = choice("activation_range");
+  quantizer.activation_range = fields.Has("activation_range") ? choice("activation_range") : "mse";
   if (fields.Has("range_sweeps")) {
     quantizer.range_sweeps = static_cast<int>(fields.Integer("range_sweeps", kAtLeastOne));
   }
+  if (fields.Has("activation_sums")) quantizer.activation_sums = choice("activation_sums");
   if (fields.Has("learned_steps"))
     quantizer.learned_steps = static_cast<int>(fields.Integer("learned_steps", kAtLeastOne));
   if (fields.Has("learned_samples")) {

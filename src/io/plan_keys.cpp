@@ -67,6 +67,7 @@ std::vector<PlanKey> MakeKeys() {
       {"quantizer", "output_correction", kOptional, "the correction of outputs (default off); auto: likewise"},
       {"quantizer", "activation_range", kOptional, "ends of the levels of activations (default mse)"},
       {"quantizer", "range_sweeps", kOptional, "sweeps that refined them (default 0: none)"},
+      {"quantizer", "activation_sums", kOptional, "float (the default), or rounded: terms of sums in 8 bits"},
       {"quantizer", "learned_steps", kOptional, "minibatches of learned rounding (default 0: none)"},
       {"quantizer", "learned_samples", kOptional, "images that they were drawn from"},
       {"quantizer", "learned_rate", kOptional, "its largest step, in levels"},

@@ -148,6 +148,7 @@ std::string DumpPlan(const Plan& plan) {
       FormatText(quantizer.batch_norm), FormatText(quantizer.output_correction),
       rounds_activations ? ", activation_range: " + FormatText(quantizer.activation_range) : "",
       rounds_activations && quantizer.range_sweeps > 0 ? fmt::format(", range_sweeps: {}", quantizer.range_sweeps) : "",
+      rounds_activations && quantizer.activation_sums == "rounded" ? ", activation_sums: rounded" : "",
       quantizer.learned_steps == 0
           ? ""
           : fmt::format(", learned_steps: {}, learned_samples: {}, learned_rate: {}", quantizer.learned_steps,

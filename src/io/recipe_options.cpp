@@ -170,6 +170,9 @@ std::vector<RecipeOption> MakeOptions() {
       Number("quantizer.range_sweeps", FIELD(quantizer.range_sweeps), kNotNegative, "",
              "after weights are rounded: how often every range of activations is tried wider and narrower, and keeps "
              "what lowers the network's divergence from the float one on training images; 0: never"),
+      OneOf("quantizer.activation_sums", FIELD(quantizer.activation_sums), {"float", "rounded"},
+            "where activations are rounded: what is added to another tensor, as behind a residual connection, stays as "
+            "it is, or is rounded to 8 bits, so that a runtime adds integers"),
       Count("quantizer.correction_samples", FIELD(quantizer.correction_samples), "images",
             "unlabelled training images for compensated rounding and both corrections"),
       Number("quantizer.learned_steps", FIELD(quantizer.learned_steps), kNotNegative, "minibatches",

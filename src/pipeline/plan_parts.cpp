@@ -81,6 +81,7 @@ void FollowQuantizer(const QuantizerOptions& plan, QuantizerOptions& options) {
   options.output_correction = plan.output_correction;
   options.activation_range = plan.activation_range;
   options.range_sweeps = plan.range_sweeps;
+  options.activation_sums = plan.activation_sums;
   options.learned_steps = plan.learned_steps;
   options.learned_samples = plan.learned_samples;
   options.learned_rate = plan.learned_rate;
@@ -104,6 +105,7 @@ std::string CodesKey(const Plan& plan) {
     if (layer.activation_bits <= 16) {
       parts.push_back(quantizer.activation_range + " " + std::to_string(layer.activation_bits));
       if (quantizer.range_sweeps > 0) parts.push_back(fmt::format("refined {}", quantizer.range_sweeps));
+      if (quantizer.activation_sums != "float") parts.push_back("sums " + quantizer.activation_sums);
     }
   }
   Sha256 hash;

@@ -70,6 +70,7 @@ bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
            plan.quantizer.range == draft.quantizer.range && plan.quantizer.rounding == draft.quantizer.rounding &&
            plan.quantizer.granularity == draft.quantizer.granularity &&
            plan.quantizer.range_sweeps == draft.quantizer.range_sweeps &&
+           plan.quantizer.activation_sums == draft.quantizer.activation_sums &&
            plan.quantizer.learned_steps == draft.quantizer.learned_steps &&
            plan.quantizer.exportable == draft.quantizer.exportable &&
            std::equal(plan.layers.begin(), plan.layers.end(), draft.layers.begin(), draft.layers.end(), same);

@@ -68,7 +68,7 @@ Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bit
                                const Dataset& calibration) {
   if (!float_side_) float_side_.emplace(Model(), CorrectionImages(), several_plans_);
   QuantizeActivations(Model(), applied, ActivationBits(bits), options.activation_range, float_side_->images(),
-                      progress_);
+                      progress_, options.activation_sums == "rounded");
   if (options.rounding == "compensated") {
     CompensateRounding(Model(), applied, bits, options, *float_side_, progress_);
   }

@@ -153,6 +153,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   quantizer.rounding = defaults.rounding;
   quantizer.activation_range = defaults.activation_range;
   quantizer.range_sweeps = defaults.range_sweeps;
+  quantizer.activation_sums = defaults.activation_sums;
   quantizer.learned_steps = defaults.learned_steps;
   quantizer.learned_samples = defaults.learned_samples;
   quantizer.learned_rate = defaults.learned_rate;

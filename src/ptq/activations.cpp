@@ -13,6 +13,7 @@
 #include "bitplan/models/tap.h"
 #include "models/inlined_graph.h"
 #include "models/layer_reads.h"
+#include "ptq/activation_sums.h"
 #include "quantizers/activation_readers.h"
 
 namespace bitplan {
@@ -21,14 +22,29 @@ namespace {
 constexpr std::int64_t kImagesAtOnce = 128;
 constexpr std::int64_t kRangeImages = 1024;
 
+// The first images pass through the float network, a few at once; how many times it ran.
+std::size_t RunImages(torch::jit::Module module, const torch::Tensor& images, const std::string& title,
+                      ProgressSink& progress) {
+  const std::int64_t count = std::min(kRangeImages, images.size(0));
+  progress.Begin(title, count, "images");
+  std::size_t passes = 0;
+  for (std::int64_t begin = 0; begin < count; begin += kImagesAtOnce) {
+    ThrowIfInterrupted();
+    const std::int64_t end = std::min(begin + kImagesAtOnce, count);
+    (void)RunForward(module, images.slice(0, begin, end));
+    ++passes;
+    progress.Advance(end - begin);
+  }
+  progress.End("");
+  return passes;
+}
+
 // Of every tensor, at the place of the first layer that reads it.
 std::vector<ActivationSample> Samples(const Network& network, const std::vector<int>& bits,
                                       const std::vector<std::size_t>& first, bool with_readers,
                                       const torch::Tensor& images, ProgressSink& progress) {
   std::vector<ActivationSample> samples(network.layers.size());
   torch::jit::Module module = network.module;
-  const std::int64_t count = std::min(kRangeImages, images.size(0));
-  progress.Begin("ranges of activations", count, "images");
   at::Generator generator = at::detail::createCPUGenerator(1);
   TapHandlers handlers;
   handlers.on_layer_input = [&](std::size_t layer, const torch::Tensor& input) {
@@ -37,13 +53,7 @@ std::vector<ActivationSample> Samples(const Network& network, const std::vector<
     if (with_readers) AddReader(network, layer, input, generator, samples[first[layer]]);
   };
   const Tap tap(network, module, std::move(handlers));
-  for (std::int64_t begin = 0; begin < count; begin += kImagesAtOnce) {
-    ThrowIfInterrupted();
-    const std::int64_t end = std::min(begin + kImagesAtOnce, count);
-    (void)RunForward(module, images.slice(0, begin, end));
-    progress.Advance(end - begin);
-  }
-  progress.End("");
+  (void)RunImages(module, images, "ranges of activations", progress);
   return samples;
 }
 
@@ -73,21 +83,17 @@ std::vector<int> TensorWidths(const Network& network, const std::vector<int>& bi
 
 void Insert(torch::jit::Value* value, const AffineQuantizer& quantizer) {
   torch::jit::Node* const made_by = value->node();
-  torch::jit::Graph& graph = *value->owningGraph();
   torch::jit::Node* const next =
       made_by->kind() == c10::prim::Param ? *made_by->owningBlock()->nodes().begin() : made_by->next();
-  const torch::jit::WithInsertPoint here(next);
-  torch::jit::Value* const rounded = graph.insert(
-      c10::Symbol::fromQualString("aten::fake_quantize_per_tensor_affine"),
-      {value, static_cast<double>(quantizer.scale), quantizer.zero_point, std::int64_t{0}, quantizer.highest()});
-  rounded->copyMetadata(value);
+  torch::jit::Value* const rounded = InsertQuantizer(next, value, quantizer);
   value->replaceAllUsesAfterNodeWith(rounded->node(), rounded);
 }
 
 }  // namespace
 
 void QuantizeActivations(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
-                         const std::string& range, const torch::Tensor& images, ProgressSink& progress) {
+                         const std::string& range, const torch::Tensor& images, ProgressSink& progress,
+                         bool round_sums) {
   if (bits.size() != network.layers.size()) {
     throw Error(ErrorKind::kInternal, "activations: one width per layer expected");
   }
@@ -116,6 +122,9 @@ void QuantizeActivations(const Network& network, AppliedPlan& applied, const std
   for (const auto& [value, readers] : values) {
     const AffineQuantizer& quantizer = quantizers[first[readers.front()]];
     if (quantizer.rounds()) Insert(value, quantizer);
+  }
+  if (round_sums) {
+    RoundSums(network, graph, range, [&] { return RunImages(network.module, images, "ranges of sums", progress); });
   }
   applied.module = module;
 }

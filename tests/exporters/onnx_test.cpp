@@ -178,6 +178,51 @@ TEST_CASE("a weight that two layers share is in the ONNX file once") {
                       [](const ReadOperation& one) { return one.type == "DequantizeLinear"; }) == 1);
 }
 
+TEST_CASE(
+    "behind rounded activations weights become int8 by a Cast, weights of a Gemm have zero points, codes a limit") {
+  torch::manual_seed(5);
+  QuantizedNetwork network;
+  network.layers.push_back({"conv", "conv", {testing::RandomCodes(4, 0.0F, {3, 2, 3, 3}, 0, true)}});
+  network.layers.push_back({"fc", "fc", {testing::RandomCodes(8, 0.0F, {4, 3}, 0, true)}});
+  network.layers.push_back({"last", "last", {testing::RandomCodes(4, 0.0F, {5, 4}, 0, true)}});
+  torch::jit::Module module("rounded");
+  for (const auto& layer : network.layers) module.register_parameter(layer.parameter, layer.Values(), false);
+  module.define(
+      "def forward(self, x):\n"
+      "  x = torch.fake_quantize_per_tensor_affine(x, 0.1, 100, 0, 255)\n"
+      "  x = torch.relu(torch.conv2d(x, self.conv)).mean([2, 3])\n"
+      "  x = torch.fake_quantize_per_tensor_affine(x, 0.1, 0, 0, 15)\n"
+      "  return torch.linear(torch.linear(x, self.fc), self.last)\n");
+  const ReadModel model = ExportedAsOnnx(network, module, {2, 5, 5});
+  const auto weights_of = [&](const std::string& type, std::size_t which) {
+    for (const ReadOperation& operation : model.operations) {
+      if (operation.type == type && which-- == 0) return MakerOf(model, operation.inputs.at(1));
+    }
+    return static_cast<const ReadOperation*>(nullptr);
+  };
+  const ReadOperation *conv = weights_of("Conv", 0), *fc = weights_of("Gemm", 0), *last = weights_of("Gemm", 1);
+  REQUIRE((conv != nullptr && fc != nullptr && last != nullptr));
+  const ReadOperation* const cast = MakerOf(model, conv->inputs.at(0));
+  REQUIRE(cast != nullptr);
+  CHECK(cast->type == "Cast");
+  CHECK(model.initializers.at(cast->inputs.at(0)).type == kInt4Type);  // the file stays small
+  CHECK(conv->inputs.size() == 2);
+  REQUIRE(fc->inputs.size() == 3);
+  CHECK(model.initializers.at(fc->inputs[0]).type == kInt8Type);
+  CHECK(model.initializers.at(fc->inputs[2]).type == kInt8Type);
+  CHECK(last->inputs.size() == 2);  // it reads float
+  CHECK(model.initializers.at(last->inputs[0]).type == kInt4Type);
+  std::size_t limits = 0;
+  for (const ReadOperation& operation : model.operations) {
+    if (operation.type != "Clip") continue;
+    ++limits;
+    const ReadOperation* const codes = MakerOf(model, operation.inputs.at(0));
+    REQUIRE(codes != nullptr);
+    CHECK(codes->type == "QuantizeLinear");
+  }
+  CHECK(limits == 1);  // of 4 bits alone
+}
+
 TEST_CASE("what ONNX cannot hold is refused in one line that says which operator and where") {
   CHECK_THAT(RefusalOfOnnx("torch.asinh(torch.linear(x, self.weight))"),
              ContainsSubstring("aten::asinh in 'head'") && ContainsSubstring("docs/formats.md"));

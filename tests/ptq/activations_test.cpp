@@ -56,6 +56,42 @@ def forward(self, x):
   return DescribeNetwork(module, "residual", {4, 8, 8});
 }
 
+// What every sum of a module adds, call by call.
+std::vector<torch::Tensor> TermsOf(const Network& network, const torch::jit::Module& module,
+                                   const torch::Tensor& images) {
+  std::vector<torch::Tensor> terms;
+  TapHandlers handlers;
+  handlers.on_sum = [&](const torch::Tensor& left, const torch::Tensor& right) {
+    terms.insert(terms.end(), {left.clone(), right.clone()});
+  };
+  const Tap tap(network, module, std::move(handlers));
+  (void)RunForward(module, images);
+  return terms;
+}
+
+TEST_CASE("terms of sums are rounded to 8 bits when asked for; one that has levels already keeps them") {
+  const Network network = Residual();
+  const torch::Tensor images = torch::randn({30, 4, 8, 8});
+  const auto terms_with = [&](bool round_sums) {
+    AppliedPlan applied = ApplyBits(network, std::vector<int>(4, 32), {}, {}, {});
+    QuantizeActivations(network, applied, {8, 4, 4, 8}, "mse", images, SilentSink(), round_sums);
+    return TermsOf(network, applied.module, images);
+  };
+  const auto levels = [](const torch::Tensor& values) { return std::get<0>(at::_unique(values)).numel(); };
+  const auto before = terms_with(false), after = terms_with(true);
+  REQUIRE(before.size() == 4);  // left and right, their sum and x
+  REQUIRE(after.size() == 4);
+  for (const std::size_t term : {0, 1, 2}) {
+    INFO(term);
+    CHECK(levels(before[term]) > 256);
+    CHECK(levels(after[term]) <= 256);
+    CHECK(levels(after[term]) > 100);
+    CHECK((after[term] - before[term]).norm().item<double>() < 0.03 * before[term].norm().item<double>());
+  }
+  CHECK(levels(before[3]) <= 16);
+  CHECK(after[3].equal(before[3]));
+}
+
 TEST_CASE("every layer reads codes of its width: few values, zero among them, at equal steps") {
   const Network network = ConvBatchNorm();
   const torch::Tensor images = torch::randn({40, 1, 8, 8});

@@ -301,6 +301,22 @@ class ProjectedLstm(nn.Module):
         return self.fc(self.lstm(x.squeeze(1))[0][:, -1])
 
 
+class ResidualBlock(nn.Module):
+    """Convolutions with a sum, a pool and linear layers: all that integer kernels are for."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.left, self.right = (nn.Conv2d(c, 8, 3, padding=1, bias=False) for c in (1, 8, 8))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(3))
+        self.fc1, self.fc2 = nn.Linear(8 * 16, 24), nn.Linear(24, networks.CLASSES)
+
+    def forward(self, x):
+        x = F.relu(self.norms[0](self.stem(x)))
+        y = self.norms[2](self.right(F.relu(self.norms[1](self.left(x)))))
+        x = F.max_pool2d(F.relu(y + x), 2)
+        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
+
 KINDS = {"activations": ACTIVATIONS, "pools": POOLS, "elements": ELEMENTS, "shapes": SHAPES, "reductions": REDUCTIONS}
 # name: (model, how it is saved, words of the refusal or None)
 NETWORKS = {name: entry for name, entry in networks.NETWORKS.items() if entry[2] is None}
@@ -309,6 +325,7 @@ NETWORKS |= {"convolutions": (convolutions, networks.traced, None), "norms": (no
              "token transformer scripted": (Tokens, networks.scripted, None),
              "token transformer traced": (Tokens, networks.traced, None),
              "inverted residual scripted": (Inverted, networks.scripted, None),
+             "residual block scripted": (ResidualBlock, networks.scripted, None),
              "recurrent layers scripted": (RecurrentLayers, networks.scripted, None),
              "recurrent layers traced": (RecurrentLayers, networks.traced, None),
              "recurrent cells scripted": (RecurrentCells, networks.scripted, None),
@@ -320,12 +337,31 @@ NETWORKS |= {"convolutions": (convolutions, networks.traced, None), "norms": (no
 ROUNDED = {f"{network} with activations of {bits} bits": (network, bits)
            for network, bits in (("inverted residual scripted", 8), ("token transformer traced", 16),
                                  ("inverted residual scripted", 4))}
+# Of these ONNX Runtime computes every layer and sum with integers; so many nodes of each kernel. name: (bits, settings)
+INTEGER = {"residual block scripted with integers of 8 bits": (8, ["allocate.budget.average_bits=8"]),
+           "residual block scripted with weights of 4 and 2 bits": (8, ["allocate.bits=[2,4]", "quantizer.grid=zero"]),
+           "residual block scripted with activations of 4 bits": (4, ["allocate.bits=[4]"])}
+KERNELS = {"QLinearConv": 3, "QLinearAdd": 1, "QGemm": 2}
+IN_FLOAT = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "Add", "Sum", "Relu"}
+ROUNDED |= {name: ("residual block scripted", bits) for name, (bits, settings) in INTEGER.items()}
 NETWORKS |= {name: NETWORKS[network] for name, (network, bits) in ROUNDED.items()}
 
 
 def fail(text):
     print("FAILED:", text)
     sys.exit(1)
+
+
+def check_kernels(runtime, model):
+    """What ONNX Runtime makes of the graph has the integer kernels, and no layer in float."""
+    script = os.path.join(os.path.dirname(runtime), "onnx_kernels.js")
+    answer = subprocess.run(["node", script, model], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        fail(answer.stderr + answer.stdout)
+    kernels = json.loads(answer.stdout)
+    print("kernels:", kernels)
+    if {name: kernels.get(name, 0) for name in KERNELS} != KERNELS or IN_FLOAT & kernels.keys():
+        fail(f"expected {KERNELS} and none of {sorted(IN_FLOAT)}, ONNX Runtime runs {kernels}")
 
 
 def write(folder, name):
@@ -363,6 +399,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model, images, refusal = write(folder, name)
         rounded = [f"allocate.activation_bits=[{ROUNDED[name][1]}]"] if name in ROUNDED else []
+        if name in INTEGER:
+            rounded += ["quantizer.activation_sums=rounded", *INTEGER[name][1]]
         settings = [word for setting in SETTINGS + rounded for word in ("--set", setting)]
         run = subprocess.run([program, "run", "recipe.yaml", "--data", ".", "--out", "out", "--quiet", *settings],
                              cwd=folder, capture_output=True, text=True, check=False)
@@ -395,6 +433,8 @@ def main():
             sys.exit(77)
         if answer.returncode != 0:
             fail(answer.stderr + answer.stdout)
+        if name in INTEGER:
+            check_kernels(runtime, f"{folder}/out/quantized.onnx")
         report = json.loads(answer.stdout)
         print(f"{name}: {report}")
         tolerance, share = 1e-4, 1.0

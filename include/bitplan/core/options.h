@@ -83,7 +83,9 @@ struct QuantizerOptions {
   std::string output_correction = "auto";   // off, fit, auto: of layers that feed no batch norm
   std::string activation_range = "output";  // max, percentile, mse, output: ends of the levels of activations
   int range_sweeps = 0;                     // over all of them, to refine them after weights are rounded; 0: none
-  int correction_samples = 4096;            // unlabelled training images for rounding and both corrections
+  // float, rounded: both terms of a sum (ptq/activations.h), where activations are rounded.
+  std::string activation_sums = "float";
+  int correction_samples = 4096;  // unlabelled training images for rounding and both corrections
   // Learned rounding (ptq/learn_rounding.h): minibatches, 0 for none; images to draw them from; steps in levels.
   int learned_steps = 0;
   int learned_samples = 16384;

@@ -22,7 +22,13 @@ namespace bitplan {
 // aten::fake_quantize_per_tensor_affine behind the tensors that are read: PyTorch runs it as any other module, and
 // derivatives pass. applied.activations states the quantizers. Error(kData) for a layer whose place in the code is not
 // found, and for layers that share a tensor and not a width; both name the layer.
+//
+// `round_sums`: both terms of every sum of two tensors of one shape are rounded too, to 8 bits, as the integer kernels
+// of runtimes take them. A term whose values are levels of a quantizer already, sliced or padded with zeros, keeps that
+// quantizer. Nothing where no layer is rounded. Error(kData) where the sums that run are not those of the code in their
+// order: sums in branches and loops, or of tensors of different shapes.
 void QuantizeActivations(const Network& network, AppliedPlan& applied, const std::vector<int>& bits,
-                         const std::string& range, const torch::Tensor& images, ProgressSink& progress);
+                         const std::string& range, const torch::Tensor& images, ProgressSink& progress,
+                         bool round_sums = false);
 
 }  // namespace bitplan
