@@ -122,10 +122,10 @@ TEST_CASE("batch norms behind a rounded tensor follow in predictive and in the o
 }
 
 TEST_CASE("hawq and gradient of activations are the curvature and the slope of softmax regression at its inputs") {
-  const torch::NoGradGuard no_grad;
   const Network network = testing::SoftmaxRegression(12, 4, 0.6);
   const ActivationSetting setting(network, 400);
   const auto trace = TableBy("hawq", setting, network), slope = TableBy("gradient", setting, network);
+  const torch::NoGradGuard no_grad;
   const torch::Tensor weight = GetTensor(network.module, "fc.weight");
   const torch::Tensor images = setting.data.images.flatten(1);
   const torch::Tensor p = torch::linear(images, weight).softmax(1);
