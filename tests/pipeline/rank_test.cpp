@@ -54,7 +54,7 @@ TEST_CASE(
     CHECK(RowOf(report, metric).spearman_divergence > 0.75);
   }
 
-  auto options = SharedOptions(folder, {"sensitivity.metric=posterior", "allocate.activation_bits=[2, 4, 6]"});
+  auto options = SharedOptions(folder, {"sensitivity.metric=posterior", "allocate.activation_bits=[6, 2, 4]"});
   options.overrides.emplace_back("allocate.bits=[0, 1, 2, 3, 4, 5, 6, 7, 8]");
   pipeline::StageChain chain(options, SilentSink());
   const auto inputs = chain.Inputs("measured", "laplace", false);
