@@ -128,6 +128,10 @@ void DeclareCompare(CLI::App& app, Arguments& arguments) {
                  "with --sensitivity: how many (default: 200 random ones, 20 near a budget)")
       ->check(CLI::Range(3, 100000))
       ->needs(sensitivity);
+  app.add_option("--images", arguments.rank.samples,
+                 "with --sensitivity: training images that random plans are measured on (default: 2,000)")
+      ->check(CLI::Range(1, 1000000))
+      ->needs(sensitivity);
   app.add_option("--near", arguments.rank.near,
                  "with --sensitivity: instead, plans within 5 % of these average bits, as they are deployed")
       ->delimiter(',')

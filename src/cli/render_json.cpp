@@ -292,10 +292,13 @@ ordered_json Json(const pipeline::RankReport& report) {
                     {"seconds", row.seconds},
                     {"predicted", row.predicted}});
   }
-  return {{"model", report.model},         {"drawn", report.drawn},
-          {"bits", report.bits},           {"divergence", report.divergence},
-          {"loss_rise", report.loss_rise}, {"metrics", rows},
-          {"notes", report.notes}};
+  ordered_json json = {{"model", report.model}, {"drawn", report.drawn}, {"bits", report.bits}};
+  if (!report.activation_bits.empty()) json["activation_bits"] = report.activation_bits;
+  json["divergence"] = report.divergence;
+  json["loss_rise"] = report.loss_rise;
+  json["metrics"] = rows;
+  json["notes"] = report.notes;
+  return json;
 }
 
 ordered_json Json(const pipeline::ListReport& report) {

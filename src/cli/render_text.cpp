@@ -143,8 +143,9 @@ std::string Text(const pipeline::RankReport& report) {
                row.seconds > 0.0 ? fmt::format("{:.1f}", row.seconds) : "saved"});
   }
   return table.Render() +
-         fmt::format("\n{}: {} of {} drawn; Spearman's correlation of predicted and measured rise\n", report.model,
-                     Counted(std::ssize(report.bits), "random plan"), report.drawn) +
+         fmt::format("\n{}: {}{} of {} drawn; Spearman's correlation of predicted and measured rise\n", report.model,
+                     Counted(std::ssize(report.bits), "random plan"),
+                     report.activation_bits.empty() ? "" : " of weights and activations", report.drawn) +
          NotesText(report.notes);
 }
 

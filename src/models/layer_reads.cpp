@@ -7,6 +7,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "bitplan/core/error.h"
 #include "models/inlined_graph.h"
 
 namespace bitplan {
@@ -94,6 +95,18 @@ std::vector<LayerRead> FindLayerReads(torch::jit::Graph& graph, const torch::jit
     if (found != layers.end()) reads.push_back({found->second, node, places->input});
   });
   return reads;
+}
+
+void RequirePlace(const Network& network, const std::vector<LayerRead>& reads, std::size_t layer) {
+  if (std::any_of(reads.begin(), reads.end(), [&](const LayerRead& read) { return read.layer == layer; })) return;
+  throw Error(ErrorKind::kData, "the input of layer " + network.layers[layer].name +
+                                    " cannot be rounded: its weight is changed on the way to the operation, or "
+                                    "hidden behind an interface; leave the layer out (allocate.exclude)");
+}
+
+torch::jit::Node* NodeBehind(torch::jit::Value* value) {
+  torch::jit::Node* const made_by = value->node();
+  return made_by->kind() == c10::prim::Param ? *made_by->owningBlock()->nodes().begin() : made_by->next();
 }
 
 ReadValues ValuesOf(const std::vector<LayerRead>& reads) {

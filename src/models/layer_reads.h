@@ -28,6 +28,12 @@ struct LayerRead {
 [[nodiscard]] std::vector<LayerRead> FindLayerReads(torch::jit::Graph& graph, const torch::jit::Module& module,
                                                     const Network& network);
 
+// Error(kData) that names the layer where `reads` have no place for it.
+void RequirePlace(const Network& network, const std::vector<LayerRead>& reads, std::size_t layer);
+
+// Before this node stands what is inserted right behind the making of a value.
+[[nodiscard]] torch::jit::Node* NodeBehind(torch::jit::Value* value);
+
 // The values of a graph that layers read, each with the layers that read it.
 using ReadValues = std::vector<std::pair<torch::jit::Value*, std::vector<std::size_t>>>;
 [[nodiscard]] ReadValues ValuesOf(const std::vector<LayerRead>& reads);

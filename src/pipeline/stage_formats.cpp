@@ -10,6 +10,8 @@
 #include "pipeline/clock.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
+#include "sensitivity/activation_levels.h"
+#include "sensitivity/activation_tables.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -149,9 +151,13 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
 std::string StageChain::ActivationsInput() {
   // What is measured together with the weights hangs on how they are rounded.
   const auto& options = recipe_.sensitivity;
-  const bool with_weights = FindSensitivityMetric(options.metric).takes_activations && options.coherence;
-  return Sha256OfParts({"activations/3", ModelInput(), DataHash(false), Section("sensitivity"),
-                        recipe_.quantizer.activation_range, BitsText(recipe_.allocate.activation_bits),
+  const auto& metric = FindSensitivityMetric(options.metric);
+  const bool with_weights = metric.takes_activations && options.coherence;
+  auto widths = recipe_.allocate.activation_bits;
+  std::sort(widths.begin(), widths.end());
+  return Sha256OfParts({"activations/4", ModelInput(), DataHash(false), Section("sensitivity"),
+                        recipe_.quantizer.activation_range, BitsText(widths),
+                        metric.measure_activations != nullptr ? CentringName(CentringOf(recipe_.quantizer)) : "",
                         CalibrationSeed(), with_weights ? FitsInput() + " " + BitsText(Widths()) : std::string()});
 }
 
@@ -166,8 +172,14 @@ ActivationRises StageChain::ActivationTable() {
       Ensure("activations", ActivationsInput(), {CalibrationFile("activations.json")}, [&]() -> StageRecord {
         auto widths = recipe_.allocate.activation_bits;
         std::sort(widths.begin(), widths.end());
-        const auto inputs = Inputs(recipe_.sensitivity.metric, recipe_.posterior.estimator, false);
-        return KeepActivations(MeasureActivationRises(inputs, widths, recipe_.quantizer.activation_range, progress_));
+        const auto& metric = FindSensitivityMetric(recipe_.sensitivity.metric);
+        const auto inputs = Inputs(metric.name, recipe_.posterior.estimator, false);
+        const auto& range = recipe_.quantizer.activation_range;
+        // Rises that add up with those of the weights: nats, measured in the same way where the metric has one.
+        if (metric.measure_activations != nullptr && CountsNats(metric.name)) {
+          return KeepActivations(MeasureActivationTable(inputs, FitActivationLevels(inputs, widths, range), progress_));
+        }
+        return KeepActivations(MeasureActivationRises(inputs, widths, range, progress_));
       });
   return ParseActivationRises(ReadFile(folder_.File(record.files.front()), "sensitivity of activations"));
 }

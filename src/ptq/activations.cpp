@@ -64,11 +64,7 @@ std::vector<int> TensorWidths(const Network& network, const std::vector<int>& bi
   std::vector<std::size_t> by(bits.size());  // who said so
   for (std::size_t l = 0; l < bits.size(); ++l) {
     if (bits[l] > 16) continue;
-    if (std::none_of(reads.begin(), reads.end(), [&](const LayerRead& read) { return read.layer == l; })) {
-      throw Error(ErrorKind::kData, "the input of layer " + network.layers[l].name +
-                                        " cannot be rounded: its weight is changed on the way to the operation, or "
-                                        "hidden behind an interface; leave the layer out (allocate.exclude)");
-    }
+    RequirePlace(network, reads, l);
     int& width = widths[first[l]];
     if (width <= 16 && width != bits[l]) {
       throw Error(ErrorKind::kData, "layers " + network.layers[by[first[l]]].name + " and " + network.layers[l].name +
@@ -82,10 +78,7 @@ std::vector<int> TensorWidths(const Network& network, const std::vector<int>& bi
 }
 
 void Insert(torch::jit::Value* value, const AffineQuantizer& quantizer) {
-  torch::jit::Node* const made_by = value->node();
-  torch::jit::Node* const next =
-      made_by->kind() == c10::prim::Param ? *made_by->owningBlock()->nodes().begin() : made_by->next();
-  torch::jit::Value* const rounded = InsertQuantizer(next, value, quantizer);
+  torch::jit::Value* const rounded = InsertQuantizer(NodeBehind(value), value, quantizer);
   value->replaceAllUsesAfterNodeWith(rounded->node(), rounded);
 }
 

@@ -10,96 +10,43 @@
 
 #include "bitplan/core/error.h"
 #include "bitplan/core/interrupt.h"
-#include "models/layer_reads.h"
-#include "quantizers/activation_readers.h"
 #include "sensitivity/sketch_draws.h"
 
 namespace bitplan {
 namespace {
 
-constexpr std::int64_t kActivationRanges = 256;  // images that ranges are fitted to
-constexpr std::int64_t kRangeValues = 1 << 16;   // of a tensor, that they are fitted to
-constexpr double kErrors = 3.0;                  // standard errors from which on a joint cost counts
+constexpr double kErrors = 3.0;  // standard errors from which on a joint cost counts
 
 }  // namespace
 
 ActivationMeter::ActivationMeter(const SensitivityInputs& inputs, const std::vector<int>& widths,
                                  const std::string& range)
-    : inputs_(inputs), widths_(widths), range_(range), tensors_(SharedInputs(inputs.network)) {
-  FitWidths();
-  squares_.assign(tensors_.size() * widths_.size(), 0.0);
+    : inputs_(inputs), levels_(FitActivationLevels(inputs, widths, range)) {
+  squares_.assign(levels_.tensors.size() * widths.size(), 0.0);
 }
 
-TapHandlers ActivationMeter::Handlers() {
-  TapHandlers handlers;
-  handlers.on_layer_input = [this](std::size_t layer, const torch::Tensor& input) {
-    if (!input.is_floating_point() || !inputs_.network.layers[layer].rounds_input()) return;
-    const auto same = [&](const Read& read) {
-      return read.values.unsafeGetTensorImpl() == input.unsafeGetTensorImpl();
-    };
-    if (std::any_of(reads_.begin(), reads_.end(), same)) return;  // several layers read it, or one twice
-    if (torch::GradMode::is_enabled() && !input.requires_grad() && input.is_leaf()) {
-      input.set_requires_grad(true);  // the images themselves, or a tensor of the model
-      flagged_.push_back(input);
-    }
-    reads_.push_back({tensors_[layer], input});
-  };
-  return handlers;
-}
-
-void ActivationMeter::FitWidths() {
-  const torch::NoGradGuard no_grad;
-  const torch::jit::Module& module = inputs_.network.module;
-  RandomStream draws(inputs_.seed, "sensitivity/activation-ranges");
-  const torch::Tensor index = DrawSamples(inputs_.train, kActivationRanges, draws);
-  std::vector<ActivationSample> samples(tensors_.size(),
-                                        ActivationSample{.values = {}, .most_values = kRangeValues, .step = 1});
-  at::Generator generator = at::detail::createCPUGenerator(1);
-  TapHandlers handlers = Handlers();
-  if (range_ == "output") {
-    handlers.on_layer_input = [&, before = std::move(handlers.on_layer_input)](std::size_t layer,
-                                                                               const torch::Tensor& input) {
-      if (inputs_.network.layers[layer].rounds_input()) {
-        AddReader(inputs_.network, layer, input, generator, samples[tensors_[layer]]);
-      }
-      before(layer, input);
-    };
-  }
-  tap_ = std::make_unique<Tap>(inputs_.network, inputs_.network.module, std::move(handlers));
-  for (std::int64_t begin = 0; begin < index.size(0); begin += kSketchBatch) {
-    ThrowIfInterrupted();
-    const torch::Tensor rows = index.slice(0, begin, std::min(begin + kSketchBatch, index.size(0)));
-    (void)RunForward(module, inputs_.normalizer.Apply(inputs_.train.images.index_select(0, rows)));
-    for (const auto& [layer, values] : std::exchange(reads_, {})) samples[layer].Add(values);
-  }
-  tap_.reset();
-  quantizers_.resize(tensors_.size());
-  for (std::size_t l = 0; l < tensors_.size(); ++l) {
-    for (const int width : widths_) quantizers_[l].push_back(FitActivation(samples[l], width, range_));
-  }
-}
-
-void ActivationMeter::Watch() { tap_ = std::make_unique<Tap>(inputs_.network, inputs_.network.module, Handlers()); }
+void ActivationMeter::Watch() { watch_ = std::make_unique<ReadWatch>(inputs_.network, levels_.tensors); }
 
 std::vector<torch::Tensor> ActivationMeter::TakeReads() {
-  taken_ = std::exchange(reads_, {});
+  taken_ = watch_->Take();
   std::vector<torch::Tensor> values;
-  for (const Read& read : taken_) values.push_back(read.values);
+  for (const ReadWatch::Read& read : taken_) values.push_back(read.values);
   return values;
 }
 
 void ActivationMeter::Add(const std::vector<torch::Tensor>& gradients, std::int64_t images,
                           const std::vector<double>& weight_dots) {
-  const std::size_t layers = tensors_.size(), widths = widths_.size(), weight_widths = weight_dots.size() / layers;
+  const std::vector<std::size_t>& tensors = levels_.tensors;
+  const std::size_t layers = tensors.size(), widths = levels_.widths.size();
+  const std::size_t weight_widths = weight_dots.size() / layers;
   std::vector<double> dots(layers * widths, 0.0);
   for (std::size_t i = 0; i < taken_.size(); ++i) {
-    const std::size_t layer = taken_[i].layer;
-    const auto of_widths = ErrorDots(taken_[i].values.detach(), gradients[i], quantizers_[layer]);
+    const std::size_t layer = taken_[i].tensor;
+    const auto of_widths = ErrorDots(taken_[i].values.detach(), gradients[i], levels_.quantizers[layer]);
     for (std::size_t a = 0; a < widths; ++a) dots[layer * widths + a] += of_widths[a];
   }
   taken_.clear();
-  for (torch::Tensor& leaf : flagged_) leaf.set_requires_grad(false);
-  flagged_.clear();
+  watch_->Forget();
   if (!std::all_of(dots.begin(), dots.end(), [](double dot) { return std::isfinite(dot); })) {
     throw Error(ErrorKind::kData, "sensitivity of activations: a gradient is not finite on training images");
   }
@@ -111,7 +58,7 @@ void ActivationMeter::Add(const std::vector<torch::Tensor>& gradients, std::int6
   for (std::size_t l = 0; l < layers; ++l) {
     for (std::size_t k = 0; k < weight_widths; ++k) {
       for (std::size_t a = 0; a < widths; ++a) {
-        const double product = weight_dots[l * weight_widths + k] * dots[tensors_[l] * widths + a];
+        const double product = weight_dots[l * weight_widths + k] * dots[tensors[l] * widths + a];
         products_[(l * weight_widths + k) * widths + a] += product;
         spread_[(l * weight_widths + k) * widths + a] += product * product;
       }
@@ -120,10 +67,10 @@ void ActivationMeter::Add(const std::vector<torch::Tensor>& gradients, std::int6
 }
 
 ActivationRises ActivationMeter::Finish(const std::vector<int>& weight_widths) {
-  tap_.reset();
-  const std::size_t layers = tensors_.size(), widths = widths_.size();
+  watch_.reset();
+  const std::size_t layers = levels_.tensors.size(), widths = levels_.widths.size();
   const auto images = static_cast<double>(images_);
-  ActivationRises rises{.widths = widths_, .tensors = tensors_, .loss_rise = {}};
+  ActivationRises rises{.widths = levels_.widths, .tensors = levels_.tensors, .loss_rise = {}};
   for (std::size_t l = 0; l < layers; ++l) {
     auto& row = rises.loss_rise.emplace_back();
     for (std::size_t a = 0; a < widths; ++a) row.push_back(0.5 * squares_[l * widths + a] / images);

@@ -13,9 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "bitplan/models/tap.h"
-#include "bitplan/quantizers/affine_quantizer.h"
 #include "bitplan/sensitivity/sensitivity.h"
+#include "sensitivity/activation_levels.h"
+#include "sensitivity/read_watch.h"
 
 namespace bitplan {
 
@@ -49,21 +49,10 @@ class ActivationMeter {
   [[nodiscard]] ActivationRises Finish(const std::vector<int>& weight_widths);
 
  private:
-  struct Read {
-    std::size_t layer;  // the first one that reads the tensor
-    torch::Tensor values;
-  };
-  [[nodiscard]] TapHandlers Handlers();
-  void FitWidths();
-
   const SensitivityInputs& inputs_;
-  std::vector<int> widths_;
-  std::string range_;
-  std::vector<std::size_t> tensors_;
-  std::vector<std::vector<AffineQuantizer>> quantizers_;  // [layers][widths]; empty but for first readers
-  std::unique_ptr<Tap> tap_;
-  std::vector<Read> reads_, taken_;
-  std::vector<torch::Tensor> flagged_;  // leaves that record gradients for this minibatch alone
+  ActivationLevels levels_;
+  std::unique_ptr<ReadWatch> watch_;
+  std::vector<ReadWatch::Read> taken_;
   std::int64_t images_ = 0, batches_ = 0;
   std::vector<double> squares_;            // [layers][widths] sums of (g . da)^2
   std::vector<double> products_, spread_;  // [layers][weight widths][widths] sums of (g . dw)(g . da), and its square

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bitplan/core/likelihood_oracle.h"
 #include "bitplan/core/random.h"
 #include "posterior/finite.h"
+#include "sensitivity/activation_levels.h"
 #include "sensitivity/quantized_run.h"
 
 namespace bitplan {
@@ -31,22 +33,34 @@ std::vector<int> DrawColumns(std::size_t layers, std::size_t widths, RandomStrea
   return columns;
 }
 
+// Of every layer the column of the tensor that it reads.
+std::vector<int> DrawActivations(const ActivationLevels& levels, RandomStream& stream) {
+  const std::vector<int> drawn = DrawColumns(levels.tensors.size(), levels.widths.size(), stream);
+  std::vector<int> columns;
+  for (const std::size_t tensor : levels.tensors) {
+    columns.push_back(levels.rounds(tensor) ? drawn[tensor] : kFloatColumn);
+  }
+  return columns;
+}
+
 }  // namespace
 
 struct JointPlans::State {
-  explicit State(const SensitivityInputs& inputs)
-      : run(inputs, std::max(1, inputs.options.samples), "sensitivity/joint") {
+  State(const SensitivityInputs& inputs, const ActivationLevels* levels)
+      : activations(levels), run(inputs, std::max(1, inputs.options.samples), "sensitivity/joint", levels) {
     const torch::NoGradGuard no_grad;
     const torch::Tensor logits = run.Logits();
     run.RequireSound(logits);
     reference = logits.log_softmax(1);
   }
 
+  const ActivationLevels* activations;
   QuantizedRun run;
   torch::Tensor reference;  // log-probabilities of the float network [n, classes]
 };
 
-JointPlans::JointPlans(const SensitivityInputs& inputs) : state_(std::make_unique<State>(inputs)) {}
+JointPlans::JointPlans(const SensitivityInputs& inputs, const ActivationLevels* activations)
+    : state_(std::make_unique<State>(inputs, activations)) {}
 
 JointPlans::~JointPlans() = default;
 
@@ -60,10 +74,20 @@ JointRise JointPlans::Measure(const std::vector<int>& columns, std::int64_t samp
           (before.gather(1, labels) - now.gather(1, labels)).mean(torch::kFloat64).item<double>()};
 }
 
+JointRise JointPlans::Measure(const std::vector<int>& columns, const std::vector<int>& activation_columns,
+                              std::int64_t samples) {
+  if (state_->activations != nullptr) {
+    for (std::size_t l = 0; l < activation_columns.size(); ++l) {
+      if (state_->activations->rounds(l)) state_->run.SetActivation(l, activation_columns[l]);
+    }
+  }
+  return Measure(columns, samples);
+}
+
 RandomPlans DrawRandomPlans(const SensitivityInputs& inputs, int count, double limit, std::uint64_t seed,
-                            ProgressSink& progress) {
-  JointPlans measure(inputs);
-  RandomStream stream(seed, "sensitivity/random-plans");
+                            ProgressSink& progress, const ActivationLevels* activations) {
+  JointPlans measure(inputs, activations);
+  RandomStream stream(seed, "sensitivity/random-plans"), widths(seed, "sensitivity/random-activations");
   RandomPlans plans;
   const auto above = [](const JointRise& rise, double bound) {
     return !(rise.divergence <= bound && rise.loss_rise <= bound);  // also when it is not a number
@@ -71,11 +95,13 @@ RandomPlans DrawRandomPlans(const SensitivityInputs& inputs, int count, double l
   progress.Begin("random plans", count, "plans");
   while (static_cast<int>(plans.columns.size()) < count && plans.drawn < std::int64_t{kMostDrawsPerPlan} * count) {
     std::vector<int> columns = DrawColumns(inputs.network.layers.size(), inputs.widths.size(), stream);
+    std::vector<int> read = activations != nullptr ? DrawActivations(*activations, widths) : std::vector<int>();
     ++plans.drawn;
-    if (above(measure.Measure(columns, kScreened), kScreen * limit)) continue;
-    const JointRise rise = measure.Measure(columns);
+    if (above(measure.Measure(columns, read, kScreened), kScreen * limit)) continue;
+    const JointRise rise = measure.Measure(columns, read, 0);
     if (above(rise, limit)) continue;
     plans.columns.push_back(std::move(columns));
+    if (activations != nullptr) plans.activation_columns.push_back(std::move(read));
     plans.rises.push_back(rise);
     progress.Advance(1);
   }

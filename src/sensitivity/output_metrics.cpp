@@ -6,14 +6,14 @@
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <functional>
 #include <limits>
-#include <utility>
+#include <string>
 
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/models/tap.h"
 #include "posterior/batches.h"
 #include "posterior/finite.h"
+#include "sensitivity/activation_tables.h"
 #include "sensitivity/one_layer_runs.h"
 #include "sensitivity/units.h"
 
@@ -84,98 +84,175 @@ std::int64_t ImagesOfMinibatch(const Network& network) {
   return std::clamp<std::int64_t>(kOutputValues / std::max<std::int64_t>(1, values), 1, kOutputBatch);
 }
 
-// `distance(layer, quantized outputs)` summed over the minibatches, for every layer and width; `begin_batch` sees the
-// images of a minibatch, and their rows in the data, first. `reach`: whose outputs the distance looks at.
-AllocationProblem MeasureOutputs(
-    const char* name, const SensitivityInputs& inputs, ProgressSink& progress, OneLayerRuns::Reach reach,
-    const std::function<void(const torch::Tensor& images, const torch::Tensor& rows)>& begin_batch,
-    const std::function<double(std::size_t layer, const Outputs& quantized)>& distance) {
-  const QuantizedLayers quantized = FitAllWidths(inputs);
-  AllocationProblem problem = DescribeUnits(inputs, quantized);
-  problem.loss_rise.assign(problem.units.size(), std::vector<double>(inputs.widths.size(), 0.0));
+// What a metric makes of the outputs of a network with something quantized.
+class OutputComparison {
+ public:
+  OutputComparison(const SensitivityInputs& inputs, OneLayerRuns::Reach reach)
+      : inputs_(inputs), corrected_(CorrectedLayers(inputs)), reach_(reach) {}
+  virtual ~OutputComparison() = default;
+  OutputComparison(const OutputComparison&) = delete;
+  OutputComparison& operator=(const OutputComparison&) = delete;
+
+  // Whose outputs it looks at.
+  [[nodiscard]] OneLayerRuns::Reach reach() const { return reach_; }
+  // Sees the images of a minibatch, and their rows in the data, first.
+  virtual void Begin(const torch::Tensor& images, const torch::Tensor& rows) = 0;
+  // Mean over the minibatch; `layers`: those that are quantized, or read what is.
+  [[nodiscard]] virtual double Distance(const std::vector<std::size_t>& layers, const Outputs& quantized) const = 0;
+
+ protected:
+  const SensitivityInputs& inputs_;
+  std::vector<bool> corrected_;
+  Outputs reference_;
+
+ private:
+  OneLayerRuns::Reach reach_;
+};
+
+class RelativeErrors : public OutputComparison {
+ public:
+  explicit RelativeErrors(const SensitivityInputs& inputs) : OutputComparison(inputs, OneLayerRuns::Reach::kNetwork) {}
+
+  void Begin(const torch::Tensor& images, const torch::Tensor& rows) override {
+    const torch::NoGradGuard no_grad;
+    torch::jit::Module module = inputs_.network.module;
+    torch::Tensor logits;
+    reference_ = RunTapped(inputs_.network, module, images, &logits);
+    RequireSound(logits, module, inputs_.train, rows, inputs_.normalizer);
+  }
+
+  [[nodiscard]] double Distance(const std::vector<std::size_t>&, const Outputs& quantized) const override {
+    double total = 0.0, points = 0.0;
+    for (std::size_t l = 0; l < reference_.size(); ++l) {
+      for (std::size_t use = 0; use < reference_[l].size(); ++use, points += 1.0) {
+        const torch::Tensor& y = reference_[l][use];
+        const double power = WhereFinite(y, y).square().sum(torch::kFloat64).item<double>();
+        const double error =
+            WhereFinite(y, Change(quantized, l, use, y, corrected_)).square().sum(torch::kFloat64).item<double>();
+        if (power > 0.0) total += error / power;
+      }
+    }
+    return total / std::max(points, 1.0);
+  }
+};
+
+class FisherErrors : public OutputComparison {
+ public:
+  explicit FisherErrors(const SensitivityInputs& inputs) : OutputComparison(inputs, OneLayerRuns::Reach::kLayer) {}
+
+  void Begin(const torch::Tensor& images, const torch::Tensor& rows) override {
+    count_ = images.size(0);
+    torch::jit::Module module = inputs_.network.module;
+    const GradientScope scope(inputs_.network);
+    torch::Tensor logits;
+    reference_ = RunTapped(inputs_.network, module, images, &logits);
+    RequireSound(logits, module, inputs_.train, rows, inputs_.normalizer);
+    const torch::Tensor labels = inputs_.train.labels.index_select(0, rows);
+    const torch::Tensor loss = inputs_.train.Task().Loss(logits, labels, /*mean=*/false);
+    std::vector<torch::Tensor> flat;
+    for (const auto& uses : reference_) flat.insert(flat.end(), uses.begin(), uses.end());
+    const auto by_output = GradientsOf(loss, flat);
+    gradients_ = reference_;
+    std::size_t next = 0;
+    for (auto& uses : gradients_) {
+      for (torch::Tensor& gradient : uses) gradient = by_output[next++];
+    }
+    for (auto& uses : reference_) {
+      for (torch::Tensor& output : uses) output = output.detach();
+    }
+  }
+
+  [[nodiscard]] double Distance(const std::vector<std::size_t>& layers, const Outputs& quantized) const override {
+    double total = 0.0;
+    for (const std::size_t layer : layers) {
+      for (std::size_t use = 0; use < reference_[layer].size(); ++use) {
+        const torch::Tensor& y = reference_[layer][use];
+        const torch::Tensor change =
+            WhereFinite(y, Change(quantized, layer, use, y, corrected_) * gradients_[layer][use]);
+        total += 0.5 * change.square().sum(torch::kFloat64).item<double>() / static_cast<double>(count_);
+      }
+    }
+    return total;
+  }
+
+ private:
+  Outputs gradients_;
+  std::int64_t count_ = 0;  // images of the minibatch
+};
+
+// Adds to `table` the distances of all settings of `runs`, mean over the images. `read_by`: of every layer, or tensor
+// at its first reader, the layers that are quantized or read it.
+void MeasureOutputs(const std::string& name, const SensitivityInputs& inputs, OneLayerRuns& runs,
+                    const std::vector<std::vector<std::size_t>>& read_by, std::int64_t settings,
+                    OutputComparison& comparison, std::vector<std::vector<double>>& table, ProgressSink& progress) {
   RandomStream draws(inputs.seed, "sensitivity/samples");
   const torch::Tensor index = DrawSamples(inputs.train, std::max(1, inputs.options.samples), draws);
   const std::int64_t step = ImagesOfMinibatch(inputs.network), batches = (index.size(0) + step - 1) / step;
-  OneLayerRuns runs(inputs, quantized, Corrects(inputs));
-  progress.Begin(std::string("sensitivity ") + name,
-                 batches * static_cast<std::int64_t>(problem.units.size() * inputs.widths.size()), "settings");
+  progress.Begin("sensitivity " + name, batches * settings, "settings");
   for (std::int64_t begin = 0; begin < index.size(0); begin += step) {
     const torch::Tensor rows = index.slice(0, begin, std::min(begin + step, index.size(0)));
     const torch::Tensor images = inputs.normalizer.Apply(inputs.train.images.index_select(0, rows));
-    begin_batch(images, rows);
+    comparison.Begin(images, rows);
     const double share = static_cast<double>(rows.size(0)) / static_cast<double>(index.size(0));
-    runs.LayerOutputs(images, reach, [&](std::size_t l, std::size_t k, const Outputs& outputs) {
-      problem.loss_rise[l][k] += distance(l, outputs) * share;
+    runs.LayerOutputs(images, comparison.reach(), [&](std::size_t l, std::size_t k, const Outputs& outputs) {
+      table[l][k] += comparison.Distance(read_by[l], outputs) * share;
       progress.Advance(1);
     });
   }
   progress.End("");
+}
+
+AllocationProblem OutputTable(const char* name, const SensitivityInputs& inputs, OutputComparison& comparison,
+                              ProgressSink& progress) {
+  const QuantizedLayers quantized = FitAllWidths(inputs);
+  AllocationProblem problem = DescribeUnits(inputs, quantized);
+  const std::size_t layers = problem.units.size(), widths = inputs.widths.size();
+  problem.loss_rise.assign(layers, std::vector<double>(widths, 0.0));
+  std::vector<std::vector<std::size_t>> itself;
+  for (std::size_t l = 0; l < layers; ++l) itself.push_back({l});
+  OneLayerRuns runs(inputs, quantized, Corrects(inputs));
+  MeasureOutputs(name, inputs, runs, itself, static_cast<std::int64_t>(layers * widths), comparison, problem.loss_rise,
+                 progress);
   return problem;
+}
+
+ActivationRises OutputTableOfReads(const char* name, const SensitivityInputs& inputs, const ActivationLevels& levels,
+                                   OutputComparison& comparison, ProgressSink& progress) {
+  ActivationRises rises = NoRises(levels);
+  std::vector<std::vector<std::size_t>> read_by(levels.tensors.size());
+  std::int64_t settings = 0;
+  for (std::size_t l = 0; l < levels.tensors.size(); ++l) {
+    read_by[levels.tensors[l]].push_back(l);
+    settings += std::ssize(levels.quantizers[l]);
+  }
+  OneLayerRuns runs(inputs, levels, Corrects(inputs));
+  MeasureOutputs(std::string(name) + " of activations", inputs, runs, read_by, settings, comparison, rises.loss_rise,
+                 progress);
+  return rises;
 }
 
 }  // namespace
 
 AllocationProblem MeasureActivationDistance(const SensitivityInputs& inputs, ProgressSink& progress) {
-  const std::vector<bool> corrected = CorrectedLayers(inputs);
-  Outputs reference;
-  const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& rows) {
-    const torch::NoGradGuard no_grad;
-    torch::jit::Module module = inputs.network.module;
-    torch::Tensor logits;
-    reference = RunTapped(inputs.network, module, images, &logits);
-    RequireSound(logits, module, inputs.train, rows, inputs.normalizer);
-  };
-  const auto distance = [&](std::size_t, const Outputs& quantized) {
-    double total = 0.0, points = 0.0;
-    for (std::size_t l = 0; l < reference.size(); ++l) {
-      for (std::size_t use = 0; use < reference[l].size(); ++use, points += 1.0) {
-        const torch::Tensor& y = reference[l][use];
-        const double power = WhereFinite(y, y).square().sum(torch::kFloat64).item<double>();
-        const double error =
-            WhereFinite(y, Change(quantized, l, use, y, corrected)).square().sum(torch::kFloat64).item<double>();
-        if (power > 0.0) total += error / power;
-      }
-    }
-    return total / std::max(points, 1.0);
-  };
-  return MeasureOutputs("activation-distance", inputs, progress, OneLayerRuns::Reach::kNetwork, begin_batch, distance);
+  RelativeErrors comparison(inputs);
+  return OutputTable("activation-distance", inputs, comparison, progress);
 }
 
 AllocationProblem MeasureOutputFisher(const SensitivityInputs& inputs, ProgressSink& progress) {
-  const std::vector<bool> corrected = CorrectedLayers(inputs);
-  Outputs reference, gradients;
-  std::int64_t count = 0;  // images of the minibatch
-  const auto begin_batch = [&](const torch::Tensor& images, const torch::Tensor& rows) {
-    count = images.size(0);
-    torch::jit::Module module = inputs.network.module;
-    const GradientScope scope(inputs.network);
-    torch::Tensor logits;
-    reference = RunTapped(inputs.network, module, images, &logits);
-    RequireSound(logits, module, inputs.train, rows, inputs.normalizer);
-    const torch::Tensor labels = inputs.train.labels.index_select(0, rows);
-    const torch::Tensor loss = inputs.train.Task().Loss(logits, labels, /*mean=*/false);
-    std::vector<torch::Tensor> flat;
-    for (const auto& uses : reference) flat.insert(flat.end(), uses.begin(), uses.end());
-    const auto by_output = GradientsOf(loss, flat);
-    gradients = reference;
-    std::size_t next = 0;
-    for (auto& uses : gradients) {
-      for (torch::Tensor& gradient : uses) gradient = by_output[next++];
-    }
-    for (auto& uses : reference) {
-      for (torch::Tensor& output : uses) output = output.detach();
-    }
-  };
-  const auto distance = [&](std::size_t layer, const Outputs& quantized) {
-    double total = 0.0;
-    for (std::size_t use = 0; use < reference[layer].size(); ++use) {
-      const torch::Tensor& y = reference[layer][use];
-      const torch::Tensor change = WhereFinite(y, Change(quantized, layer, use, y, corrected) * gradients[layer][use]);
-      total += 0.5 * change.square().sum(torch::kFloat64).item<double>() / static_cast<double>(count);
-    }
-    return total;
-  };
-  return MeasureOutputs("fisher-output", inputs, progress, OneLayerRuns::Reach::kLayer, begin_batch, distance);
+  FisherErrors comparison(inputs);
+  return OutputTable("fisher-output", inputs, comparison, progress);
+}
+
+ActivationRises MeasureActivationDistanceOfReads(const SensitivityInputs& inputs, const ActivationLevels& levels,
+                                                 ProgressSink& progress) {
+  RelativeErrors comparison(inputs);
+  return OutputTableOfReads("activation-distance", inputs, levels, comparison, progress);
+}
+
+ActivationRises MeasureOutputFisherOfReads(const SensitivityInputs& inputs, const ActivationLevels& levels,
+                                           ProgressSink& progress) {
+  FisherErrors comparison(inputs);
+  return OutputTableOfReads("fisher-output", inputs, levels, comparison, progress);
 }
 
 }  // namespace bitplan

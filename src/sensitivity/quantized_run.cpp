@@ -26,10 +26,13 @@ std::int64_t ImagesKept(const SensitivityInputs& inputs) {
 
 }  // namespace
 
-QuantizedRun::QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples, const char* stream)
+QuantizedRun::QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples, const char* stream,
+                           const ActivationLevels* activations)
     : inputs_(inputs),
       quantized_(FitAllWidths(inputs)),
-      module_(CloneModule(inputs.network.module)),
+      activations_(activations),
+      reads_(activations != nullptr ? std::optional<RoundedReads>(inputs.network) : std::nullopt),
+      module_(reads_ ? reads_->module() : CloneModule(inputs.network.module)),
       columns_(inputs.network.layers.size(), kFloat),
       correct_(!inputs.network.batch_norms.empty() && CentringOf(inputs.quantizer).batch_norm),
       trained_(inputs.network, module_) {
@@ -53,6 +56,11 @@ void QuantizedRun::Set(std::size_t layer, int column) {
     slot.copy_(quantized_.Values(layer, static_cast<std::size_t>(column)));
   }
   columns_[layer] = column;
+}
+
+void QuantizedRun::SetActivation(std::size_t tensor, int column) {
+  reads_->Set(tensor, column == kFloat ? AffineQuantizer{}
+                                       : activations_->quantizers[tensor][static_cast<std::size_t>(column)]);
 }
 
 torch::Tensor QuantizedRun::Corrected(const torch::Tensor& images) {

@@ -1,4 +1,5 @@
-// A network whose layers can be quantized one by one and run on a fixed set of training images.
+// A network whose layers, and the tensors that they read, can be quantized one by one and run on a fixed set of
+// training images.
 #pragma once
 
 #include <map>
@@ -8,6 +9,8 @@
 #include "bitplan/models/batch_norm.h"
 #include "bitplan/sensitivity/sensitivity.h"
 #include "posterior/finite.h"
+#include "quantizers/rounded_reads.h"
+#include "sensitivity/activation_levels.h"
 #include "sensitivity/units.h"
 
 namespace bitplan {
@@ -17,11 +20,15 @@ namespace bitplan {
 // then all images go through at once. Otherwise minibatches of 128. `inputs` must outlive it.
 class QuantizedRun {
  public:
-  QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples, const char* stream);
+  // `activations`, which must outlive it: null where activations stay in float.
+  QuantizedRun(const SensitivityInputs& inputs, std::int64_t samples, const char* stream,
+               const ActivationLevels* activations = nullptr);
 
   static constexpr int kFloat = -1;
   // Quantizes a layer to inputs.widths[column], or back to float.
   void Set(std::size_t layer, int column);
+  // Rounds a tensor, named by its first reader, to activations->widths[column], or not.
+  void SetActivation(std::size_t tensor, int column);
   // [n, classes] of all images, or of the first `first`.
   [[nodiscard]] torch::Tensor Logits(std::int64_t first = 0);
   // Error(kData) that names the image unless all outputs of the network in float are sound.
@@ -39,6 +46,8 @@ class QuantizedRun {
 
   const SensitivityInputs& inputs_;
   QuantizedLayers quantized_;
+  const ActivationLevels* activations_;
+  std::optional<RoundedReads> reads_;  // where activations are rounded
   torch::jit::Module module_;
   torch::Tensor index_;  // rows of the training images
   torch::Tensor images_, labels_;

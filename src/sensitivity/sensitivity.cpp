@@ -9,6 +9,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/suggest.h"
 #include "posterior/batches.h"
+#include "sensitivity/activation_tables.h"
 #include "sensitivity/compensated_metric.h"
 #include "sensitivity/gradient_metric.h"
 #include "sensitivity/hawq_metric.h"
@@ -23,17 +24,20 @@ const std::vector<SensitivityMetric>& SensitivityMetrics() {
   static const std::vector<SensitivityMetric> list = {
       {"posterior", "likelihood information of the posterior along the actual rounding errors", true, MeasurePosterior,
        false, 0, false, true},
-      {"measured", "divergence of the predictions when one layer alone is quantized", false, MeasureByQuantizing},
+      {"measured", "divergence of the predictions when one layer alone is quantized", false, MeasureByQuantizing, false,
+       0, false, false, MeasureActivationsByRounding},
       {"predictive", "divergence of the corrected predictions, and how it adds up over layers", false,
-       MeasurePredictive, true, 512},
+       MeasurePredictive, true, 512, false, false, MeasureActivationsPredictive},
       {"compensated", "divergence of the corrected predictions, between nearest and compensated levels of a layer",
        false, MeasureCompensated, false, 512},
-      {"hawq", "mean Hessian trace times squared weight error (HAWQ-V2)", false, MeasureHessianTrace, false, 512, true},
+      {"hawq", "mean Hessian trace times squared weight error (HAWQ-V2)", false, MeasureHessianTrace, false, 512, true,
+       false, MeasureActivationTrace},
       {"activation-distance", "relative error of all layers' outputs when one is quantized (as MCT)", false,
-       MeasureActivationDistance, false, 256},
-      {"gradient", "sum of |gradient x weight error| (as AutoRound)", false, MeasureGradientProduct, false, 0, true},
+       MeasureActivationDistance, false, 256, false, false, MeasureActivationDistanceOfReads},
+      {"gradient", "sum of |gradient x weight error| (as AutoRound)", false, MeasureGradientProduct, false, 0, true,
+       false, MeasureActivationGradients},
       {"fisher-output", "squared gradient x output error of the quantized layer (as ModelOpt)", false,
-       MeasureOutputFisher, false, 256, true},
+       MeasureOutputFisher, false, 256, true, false, MeasureOutputFisherOfReads},
   };
   return list;
 }

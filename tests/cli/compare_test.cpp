@@ -164,6 +164,35 @@ TEST_CASE("compare --sensitivity ranks metrics by random plans") {
   CHECK(names == std::set<std::string>{"posterior-laplace", "measured", "hawq"});
 }
 
+TEST_CASE("compare --sensitivity draws widths of activations too where the recipe has several, and says so") {
+  const Workplace place;
+  const std::vector<std::string> asked = {"compare",
+                                          place.recipe(),
+                                          "--out",
+                                          "out",
+                                          "--set",
+                                          "allocate.activation_bits=[3, 8]",
+                                          "--sensitivity",
+                                          "--metrics",
+                                          "measured",
+                                          "--plans",
+                                          "6",
+                                          "--images",
+                                          "100"};
+  auto with_json = asked;
+  with_json.emplace_back("--json");
+  const auto outcome = place.Bitplan(with_json);
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const auto report = nlohmann::json::parse(outcome.out);
+  REQUIRE(report.at("activation_bits").size() == 6);
+  for (const auto& bits : report.at("activation_bits")) {
+    CHECK(bits.size() == report.at("bits").at(0).size());
+    for (const int width : bits) CHECK((width == 3 || width == 8));
+  }
+  CHECK_THAT(place.Bitplan(asked).out, ContainsSubstring("6 random plans of weights and activations"));
+}
+
 TEST_CASE("compare --sensitivity --near ranks metrics by deployed plans of one size") {
   const Workplace place;
   const auto outcome = place.Bitplan({"compare", place.recipe(), "--out", "out", "--json", "--sensitivity", "--metrics",

@@ -1,5 +1,8 @@
 // `bitplan compare RECIPE --sensitivity`: how well every sensitivity metric predicts what plans really cost: random
 // plans with nearest rounding, or with `near` plans worth choosing from, rounded and corrected as they are deployed.
+//
+// Where allocate.activation_bits has several widths, a random plan rounds the tensors that layers read too, each to one
+// of them, and a prediction is the sum of the metric's table of weights and its table of activations.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +23,8 @@ struct RankOptions {
   std::vector<std::string> metrics;  // "posterior", "posterior-svi", "hawq", ...; empty: all
   // Average bits: at each of them `plans` different plans within 5 % of it, measured on the calibration images. One in
   // turn is the exact solution of every metric's table, its rises each times exp(t z) with z standard normal and t
-  // drawn from [0, 1]: no metric is judged by its own plans alone. Error(kInfeasible) where there are less than three.
+  // drawn from [0, 1]: no metric is judged by its own plans alone. Error(kInfeasible) where there are less than three,
+  // Error(kUsage) where activations have several widths.
   std::vector<double> near;
 };
 
@@ -45,8 +49,10 @@ struct RankReport {
   std::string model;
   std::int64_t drawn = 0;              // plans that had to be drawn
   std::vector<std::vector<int>> bits;  // [plans][layers]
-  std::vector<double> divergence;      // [plans] measured, nats per sample
-  std::vector<double> loss_rise;       // [plans]
+  // [plans][layers], 32 where a layer's input stays in float; empty where activations do.
+  std::vector<std::vector<int>> activation_bits;
+  std::vector<double> divergence;  // [plans] measured, nats per sample
+  std::vector<double> loss_rise;   // [plans]
   std::vector<RankRow> rows;
   std::vector<NearBudget> near;    // instead of the above, where it was asked for
   std::vector<std::string> notes;  // figures that can hardly be right, and what they usually mean

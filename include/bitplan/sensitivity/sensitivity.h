@@ -18,6 +18,8 @@
 namespace bitplan {
 
 struct Displacements;
+struct ActivationLevels;  // src/sensitivity/activation_levels.h
+struct ActivationRises;   // src/sensitivity/activation_rises.h
 class ActivationMeter;
 
 // Every layer quantized at every width, [layers][widths].
@@ -50,6 +52,10 @@ struct SensitivityMetric {
   int most_samples = 0;  // no more images are looked at, whatever options.samples says; 0: no limit
   bool needs_gradients = false;
   bool takes_activations = false;  // SensitivityInputs::activations, unless options.coherence is off
+  // What rounding each tensor of activations alone costs, in the unit of `measure`; null: not known, or measured as
+  // `takes_activations` says (src/sensitivity/activation_tables.h).
+  ActivationRises (*measure_activations)(const SensitivityInputs& inputs, const ActivationLevels& levels,
+                                         ProgressSink& progress) = nullptr;
 };
 
 [[nodiscard]] const std::vector<SensitivityMetric>& SensitivityMetrics();
