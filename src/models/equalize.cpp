@@ -1,20 +1,16 @@
 #include "bitplan/models/equalize.h"
 
-#include <torch/csrc/jit/ir/ir.h>
 #include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <optional>
 #include <set>
-#include <unordered_map>
 #include <utility>
 
 #include "bitplan/core/interrupt.h"
 #include "bitplan/models/tap.h"
-#include "models/inlined_graph.h"
-#include "models/layer_reads.h"
+#include "models/equalizable.h"
 
 namespace bitplan {
 namespace {
@@ -25,68 +21,19 @@ constexpr std::int64_t kCheckedImages = 16;
 constexpr double kSameAnswers = 1e-4;  // of the largest answer
 constexpr double kLeastFactor = 1e-2;  // of a channel, and 1 over it the largest
 
-// What keeps factors of channels, and so may stand between who makes a tensor and who reads it.
-bool KeepsFactors(const torch::jit::Node& node) {
-  static const std::set<std::string> kinds = {"aten::relu",
-                                              "aten::relu_",
-                                              "aten::leaky_relu",
-                                              "aten::leaky_relu_",
-                                              "aten::max_pool1d",
-                                              "aten::max_pool2d",
-                                              "aten::max_pool3d",
-                                              "aten::avg_pool1d",
-                                              "aten::avg_pool2d",
-                                              "aten::avg_pool3d",
-                                              "aten::adaptive_avg_pool1d",
-                                              "aten::adaptive_avg_pool2d",
-                                              "aten::dropout",
-                                              "aten::dropout_",
-                                              "aten::feature_dropout",
-                                              "aten::adaptive_max_pool2d",
-                                              "aten::flatten",
-                                              "aten::view",
-                                              "aten::reshape",
-                                              "aten::contiguous",
-                                              "aten::mean"};
-  return kinds.contains(node.kind().toQualString());
-}
-
-// Where a node of a kind that can be divided by factors has its weight and its bias.
-struct MakerPlaces {
-  std::size_t weight, bias;
-  bool is_norm;
-};
-
-std::optional<MakerPlaces> PlacesOfMaker(const torch::jit::Node& node) {
-  static const std::map<std::string, MakerPlaces> known = {
-      {"aten::batch_norm", {1, 2, true}}, {"aten::layer_norm", {2, 3, true}}, {"aten::conv1d", {1, 2, false}},
-      {"aten::conv2d", {1, 2, false}},    {"aten::conv3d", {1, 2, false}},    {"aten::_convolution", {1, 2, false}},
-      {"aten::linear", {1, 2, false}}};
-  const auto found = known.find(node.kind().toQualString());
-  if (found == known.end()) return std::nullopt;
-  return found->second;
-}
-
-// A tensor that can be evened out.
-struct Candidate {
-  std::string weight, bias;  // of who makes it; no bias: empty
-  int output_dim = 0;        // of that weight
-  std::vector<std::size_t> readers;
-};
-
 class Equalizer {
  public:
   Equalizer(Network& network, double share) : network_(network), share_(share) {}
 
   std::vector<EqualizedTensor> Run(const torch::Tensor& images, ProgressSink& progress) {
     network_.module = CloneModule(network_.module);
-    const auto candidates = Find();
+    const auto candidates = FindEqualizable(network_);
     const auto ranges = Ranges(candidates, images, progress);
     const torch::Tensor some = images.slice(0, 0, kCheckedImages);
     const torch::Tensor answers = RunForward(network_.module, some).to(torch::kFloat64);
     const double bound = kSameAnswers * WhereFinite(answers).abs().max().item<double>();
     std::vector<EqualizedTensor> done;
-    for (const Candidate& candidate : candidates) {
+    for (const Equalizable& candidate : candidates) {
       ThrowIfInterrupted();
       const auto range = ranges.find(candidate.readers.front());
       if (range == ranges.end()) continue;
@@ -110,73 +57,12 @@ class Equalizer {
     return torch::where(values.isfinite(), values, torch::zeros_like(values));
   }
 
-  [[nodiscard]] std::vector<Candidate> Find() {
-    const auto graph = InlinedGraph(network_.module);
-    const torch::jit::Value* const self = graph->inputs()[0];
-    const auto reads = FindLayerReads(*graph, network_.module, network_);
-    std::unordered_map<const torch::jit::Node*, std::size_t> layers;
-    for (const LayerRead& read : reads) layers[read.node] = read.layer;
-    CountUses(*graph, self);
-    std::vector<Candidate> found;
-    for (const auto& [value, readers] : ValuesOf(reads)) {
-      Candidate candidate;
-      candidate.readers = readers;
-      const bool only_layers = value->uses().size() == readers.size() &&
-                               std::all_of(readers.begin(), readers.end(), [&](std::size_t l) { return Scales(l); });
-      if (!only_layers) continue;
-      const torch::jit::Value* made = value;
-      while (KeepsFactors(*made->node())) {
-        made = made->node()->input(0);
-        if (made->uses().size() != 1) break;
-      }
-      if (made->uses().size() != (made == value ? readers.size() : 1)) continue;
-      const auto places = PlacesOfMaker(*made->node());
-      if (!places) continue;
-      const torch::jit::Node& node = *made->node();
-      candidate.weight = ReadPath(node.input(places->weight), self);
-      candidate.bias = ReadPath(node.input(places->bias), self);
-      const bool has_bias = node.input(places->bias)->type() != torch::jit::NoneType::get();
-      if (candidate.weight.empty() || (has_bias && candidate.bias.empty())) continue;
-      if (!UsedOnce(candidate.weight) || (has_bias && !UsedOnce(candidate.bias))) continue;
-      if (!places->is_norm) {
-        const auto layer = layers.find(&node);
-        if (layer == layers.end()) continue;
-        candidate.output_dim = network_.layers[layer->second].output_dim;
-        if (candidate.output_dim != 0) continue;  // a transposed one, whose groups lie the other way
-      }
-      found.push_back(std::move(candidate));
-    }
-    return found;
-  }
-
-  [[nodiscard]] bool Scales(std::size_t index) const {
-    const Layer& layer = network_.layers[index];
-    return layer.uses == 1 && layer.puts_out_products() && layer.rounds_input();
-  }
-
-  void CountUses(torch::jit::Graph& graph, const torch::jit::Value* self) {
-    ForEachNode(*graph.block(), [&](const torch::jit::Node& node) {
-      for (const torch::jit::Value* input : node.inputs()) {
-        const std::string path =
-            input->type()->isSubtypeOf(*torch::jit::TensorType::get()) && input->node()->kind() == c10::prim::GetAttr
-                ? ReadPath(input, self)
-                : std::string();
-        if (!path.empty()) ++uses_[GetTensor(network_.module, path).data_ptr()];
-      }
-    });
-  }
-
-  [[nodiscard]] bool UsedOnce(const std::string& path) const {
-    const auto found = uses_.find(GetTensor(network_.module, path).data_ptr());
-    return found != uses_.end() && found->second == 1;
-  }
-
   // Of the first reader of every candidate the largest |value| of every channel, as the weights that read it count
   // channels: float64 [channels].
-  [[nodiscard]] std::map<std::size_t, torch::Tensor> Ranges(const std::vector<Candidate>& candidates,
+  [[nodiscard]] std::map<std::size_t, torch::Tensor> Ranges(const std::vector<Equalizable>& candidates,
                                                             const torch::Tensor& images, ProgressSink& progress) {
     std::set<std::size_t> wanted;
-    for (const Candidate& candidate : candidates) wanted.insert(candidate.readers.front());
+    for (const Equalizable& candidate : candidates) wanted.insert(candidate.readers.front());
     std::map<std::size_t, torch::Tensor> ranges;
     const std::int64_t count = std::min(kRangeImages, images.size(0));
     progress.Begin("ranges of channels", count, "images");
@@ -202,7 +88,7 @@ class Equalizer {
   }
 
   // The tensors that a candidate changes, as they are.
-  [[nodiscard]] std::map<std::string, torch::Tensor> Kept(const Candidate& candidate) const {
+  [[nodiscard]] std::map<std::string, torch::Tensor> Kept(const Equalizable& candidate) const {
     std::map<std::string, torch::Tensor> kept;
     const auto keep = [&](const std::string& path) {
       if (!path.empty()) kept[path] = GetTensor(network_.module, path).detach().clone();
@@ -227,7 +113,7 @@ class Equalizer {
   }
 
   // Divides what makes the tensor and multiplies what reads it; false where the numbers of channels do not fit.
-  [[nodiscard]] bool Divide(const Candidate& candidate, const torch::Tensor& range, EqualizedTensor& result) const {
+  [[nodiscard]] bool Divide(const Equalizable& candidate, const torch::Tensor& range, EqualizedTensor& result) const {
     const torch::Tensor weight = GetTensor(network_.module, candidate.weight).detach();
     const std::int64_t made = weight.size(0), read = range.size(0);
     if (made == 0 || read % made != 0) return false;
@@ -264,7 +150,6 @@ class Equalizer {
 
   Network& network_;
   double share_;
-  std::unordered_map<const void*, int> uses_;  // of every tensor of the module, in the graph
 };
 
 }  // namespace

@@ -65,9 +65,8 @@ bool HandsOn(const torch::jit::Node& node) {
   return kinds.contains(node.kind().toQualString());
 }
 
-}  // namespace
-
-std::string ReadPath(const torch::jit::Value* value, const torch::jit::Value* self) {
+// The attribute path that a value is read from; empty for anything else.
+std::string PathOf(const torch::jit::Value* value, const torch::jit::Value* self) {
   while (HandsOn(*value->node())) value = value->node()->input(0);
   std::string path;
   while (value != self) {
@@ -79,6 +78,8 @@ std::string ReadPath(const torch::jit::Value* value, const torch::jit::Value* se
   return path;
 }
 
+}  // namespace
+
 std::vector<LayerRead> FindLayerReads(torch::jit::Graph& graph, const torch::jit::Module& module,
                                       const Network& network) {
   std::unordered_map<const void*, std::size_t> layers;
@@ -89,7 +90,7 @@ std::vector<LayerRead> FindLayerReads(torch::jit::Graph& graph, const torch::jit
   VisitNodes(graph.block(), [&](torch::jit::Node* node) {
     const auto places = PlacesOf(*node);
     if (!places) return;
-    const std::string path = ReadPath(node->input(places->weight), graph.inputs()[0]);
+    const std::string path = PathOf(node->input(places->weight), graph.inputs()[0]);
     if (path.empty()) return;
     const auto found = layers.find(GetTensor(module, path).data_ptr());
     if (found != layers.end()) reads.push_back({found->second, node, places->input});

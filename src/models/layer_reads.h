@@ -5,17 +5,12 @@
 #include <torch/csrc/jit/ir/ir.h>
 
 #include <cstddef>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "bitplan/models/network.h"
 
 namespace bitplan {
-
-// The attribute path that a value of a graph is read from, views of it included; empty for anything else. `self`: the
-// module, the graph's first input.
-[[nodiscard]] std::string ReadPath(const torch::jit::Value* value, const torch::jit::Value* self);
 
 struct LayerRead {
   std::size_t layer;

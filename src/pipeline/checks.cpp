@@ -25,7 +25,7 @@ bool IsOutputName(const std::string& name) {
   static const std::set<std::string> fixed = {".lock",      "manifest.json", kPlanFile,          kNetworkFile,
                                               kCodesFile,   "report.html",   "compare.csv",      "compare.json",
                                               "bayes.json", "bayes.csv",     "model.checkpoint", "curve.csv",
-                                              "curve.json", "curve.html",    "activations.json"};
+                                              "curve.json", "curve.html",    "activations.json", "equalized.pt"};
   if (fixed.count(name) > 0) return true;
   for (const auto& exporter : Exporters()) {
     if (name == exporter.file || name == SecondFile(exporter, exporter.file)) return true;
@@ -80,6 +80,11 @@ RecipeNames KnownNames() {
 }
 
 void CheckNames(const Recipe& recipe) {
+  if (recipe.quantizer.range_sweeps > 0 && recipe.quantizer.activation_sums == "rounded") {
+    throw Error(ErrorKind::kUsage,
+                "quantizer.range_sweeps and activation_sums: rounded do not go together: terms of a sum would keep the "
+                "levels that a range had before; set one of them to its default");
+  }
   const bool brings_model = !recipe.model.file.empty() || !recipe.bayes.from.empty();
   if (!brings_model || !recipe.model.architecture.empty()) {
     (void)FindArchitecture(recipe.model.architecture);

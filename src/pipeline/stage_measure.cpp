@@ -13,6 +13,7 @@
 #include "bitplan/ptq/refine_ranges.h"
 #include "bitplan/verify/evaluate.h"
 #include "pipeline/checks.h"
+#include "ptq/integer_biases.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
 
@@ -76,6 +77,7 @@ Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bit
   if (!several_plans_) float_side_.reset();
   if (options.range_sweeps > 0) Refine(applied, options);
   if (options.learned_steps > 0) Learn(applied, options);
+  RoundBiases(Model(), applied);
   return correction;
 }
 

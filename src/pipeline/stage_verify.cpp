@@ -21,7 +21,7 @@ std::string BitsAndChoices(const Plan& plan) {
   std::string text;
   for (const auto& layer : plan.layers) {
     text += layer.name + " " + std::to_string(layer.bits) + " " + layer.grid + " " + layer.range;
-    if (layer.activation_bits <= 16) text += " activations/2 " + std::to_string(layer.activation_bits);
+    if (layer.activation_bits <= 16) text += " activations/3 " + std::to_string(layer.activation_bits);
     text += "\n";
   }
   return text;

@@ -1,0 +1,16 @@
+// Biases as integer kernels have them.
+#pragma once
+
+#include "bitplan/models/network.h"
+#include "bitplan/ptq/apply.h"
+
+namespace bitplan {
+
+// A kernel that multiplies integers adds its bias as a whole number of steps, each (scale of the input) x (scale of the
+// weights of the channel); a batch norm right behind the layer is part of both. So the biases of layers whose weights
+// and inputs are rounded to at most 8 bits move to the nearest step: the layer's own, or that of the batch norm behind
+// it. The network in `applied` then computes what the runtime computes. Changes `applied` in place, after all
+// corrections. Nothing happens where a step is too small for float32 to hold the bias in it.
+void RoundBiases(const Network& network, AppliedPlan& applied);
+
+}  // namespace bitplan
