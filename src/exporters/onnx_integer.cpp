@@ -32,6 +32,8 @@ std::string BytesOfValues(const std::vector<Value>& values) {
   return bytes;
 }
 
+constexpr double kOffStep = 0.1;  // what float32 makes of a bias of whole steps, and a little more
+
 // A layer that reads codes: where its parts stand.
 struct IntegerLayer {
   Operation* layer;
@@ -175,7 +177,9 @@ class IntegerLayers {
     for (std::size_t c = 0; c < values.size(); ++c) {
       const float scale = found->weight_scales[found->weight_scales.size() == 1 ? 0 : c];
       steps.push_back(found->input_scale * scale);
-      const double code = std::nearbyint(static_cast<double>(values[c]) / static_cast<double>(steps.back()));
+      const double exact = static_cast<double>(values[c]) / static_cast<double>(steps.back());
+      const double code = std::nearbyint(exact);
+      if (std::abs(exact - code) > kOffStep) return;
       if (!(std::abs(code) < static_cast<double>(std::numeric_limits<std::int32_t>::max()))) return;
       codes.push_back(static_cast<std::int32_t>(code));
     }

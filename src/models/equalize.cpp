@@ -49,6 +49,7 @@ class Equalizer {
         for (const auto& [path, values] : before) GetTensor(network_.module, path).copy_(values);
       }
     }
+    RestoreChangedByForward(network_, network_.module);
     return done;
   }
 
@@ -117,6 +118,10 @@ class Equalizer {
     const torch::Tensor weight = GetTensor(network_.module, candidate.weight).detach();
     const std::int64_t made = weight.size(0), read = range.size(0);
     if (made == 0 || read % made != 0) return false;
+    if (!candidate.bias.empty()) {
+      const torch::Tensor bias = GetTensor(network_.module, candidate.bias);
+      if (bias.size(0) != made || bias.dim() > weight.dim()) return false;
+    }
     torch::Tensor of_weights = torch::zeros({read}, torch::kFloat64);
     for (const std::size_t reader : candidate.readers) {
       const torch::Tensor by_input = ByInput(reader);
@@ -138,7 +143,10 @@ class Equalizer {
     std::vector<std::int64_t> along(static_cast<std::size_t>(weight.dim()), 1);
     along[0] = made;
     weight.div_(factors.reshape(along));
-    if (!candidate.bias.empty()) GetTensor(network_.module, candidate.bias).detach().div_(factors);
+    if (!candidate.bias.empty()) {
+      const torch::Tensor bias = GetTensor(network_.module, candidate.bias).detach();
+      bias.div_(factors.reshape(c10::IntArrayRef(along).slice(0, static_cast<std::size_t>(bias.dim()))));
+    }
     const torch::Tensor by_channel = factors.repeat_interleave(read / made);
     for (const std::size_t reader : candidate.readers) {
       const torch::Tensor by_input = ByInput(reader);

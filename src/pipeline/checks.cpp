@@ -33,7 +33,7 @@ bool IsOutputName(const std::string& name) {
   const std::filesystem::path path = name;
   const auto stage = path.stem().string().substr(0, path.stem().string().find('-'));
   const auto kind = path.extension();
-  if (stage == "sensitivity") return kind == ".json" || kind == ".pt";
+  if (stage == "sensitivity" || stage == "activations") return kind == ".json" || kind == ".pt";
   return ((stage == "posterior" || stage == "fits" || stage == "labels") && kind == ".pt") ||
          (stage == "draws" && kind == ".json");
 }

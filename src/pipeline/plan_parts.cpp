@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
@@ -46,6 +47,18 @@ void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices) {
     plan.layers[i].grid = choices[i].grid;
     plan.layers[i].range = choices[i].range;
   }
+}
+
+bool RoundsActivations(const Plan& plan) {
+  return std::any_of(plan.layers.begin(), plan.layers.end(),
+                     [](const PlanLayer& layer) { return layer.activation_bits <= 16; });
+}
+
+void ForgetActivations(QuantizerOptions& options) {
+  const QuantizerOptions defaults;
+  options.activation_range = defaults.activation_range;
+  options.activation_sums = defaults.activation_sums;
+  options.range_sweeps = defaults.range_sweeps;
 }
 
 bool CountsNats(const std::string& metric) {

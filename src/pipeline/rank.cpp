@@ -93,7 +93,7 @@ struct Predictor {
 // By the variant's own principle, on the images of its table of weights.
 ActivationRises ActivationsOf(StageChain& chain, const Variant& variant, const ActivationLevels& levels,
                               ProgressSink& progress) {
-  if (FindSensitivityMetric(variant.metric).takes_activations) return chain.ActivationTable();
+  if (FindSensitivityMetric(variant.metric).takes_activations) return chain.ActivationTable(variant.metric);
   return MeasureActivationTable(chain.Inputs(variant.metric, chain.recipe().posterior.estimator, false), levels,
                                 progress);
 }

@@ -69,8 +69,8 @@ bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
     return text == DumpPlan(plan) && plan.allocator == draft.allocator &&
            plan.quantizer.range == draft.quantizer.range && plan.quantizer.rounding == draft.quantizer.rounding &&
            plan.quantizer.granularity == draft.quantizer.granularity &&
-           plan.quantizer.range_sweeps == draft.quantizer.range_sweeps &&
-           plan.quantizer.activation_sums == draft.quantizer.activation_sums &&
+           (!RoundsActivations(draft) || (plan.quantizer.range_sweeps == draft.quantizer.range_sweeps &&
+                                          plan.quantizer.activation_sums == draft.quantizer.activation_sums)) &&
            plan.quantizer.learned_steps == draft.quantizer.learned_steps &&
            plan.quantizer.exportable == draft.quantizer.exportable &&
            std::equal(plan.layers.begin(), plan.layers.end(), draft.layers.begin(), draft.layers.end(), same);

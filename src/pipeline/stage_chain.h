@@ -134,7 +134,9 @@ class StageChain {
   [[nodiscard]] PairProblem Pairs(const AllocateOptions& options);
   [[nodiscard]] Solution SolvePairs(const AllocateOptions& options);
   // Measured together with the table of weights by a metric that does both in one pass.
-  [[nodiscard]] ActivationRises ActivationTable();
+  [[nodiscard]] ActivationRises ActivationTable() { return ActivationTable(recipe_.sensitivity.metric); }
+  // By another metric, kept in a file of its own.
+  [[nodiscard]] ActivationRises ActivationTable(const std::string& metric);
   // Bytes that are live at most with every layer that is planned reading at this width.
   [[nodiscard]] std::int64_t PeakAt(int activation_bits);
   // What of the network's activations is live at once.
@@ -311,8 +313,8 @@ class StageChain {
   // Gives the units of a table, those of the network's layers, what their costs depend on beside their sizes.
   void PriceUnits(std::vector<Unit>& units, const bitplan::Network& network);
   // What ActivationTable depends on besides the table of weights.
-  [[nodiscard]] std::string ActivationsInput();
-  [[nodiscard]] StageRecord KeepActivations(const ActivationRises& rises);
+  [[nodiscard]] std::string ActivationsInput(const std::string& metric);
+  [[nodiscard]] StageRecord KeepActivations(const std::string& stage, const ActivationRises& rises);
   // Scales and grids of every layer at the widths of the table, and at those that were asked for before: found once,
   // kept in the folder.
   [[nodiscard]] const LayerFits& Fits();

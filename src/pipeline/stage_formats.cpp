@@ -6,6 +6,7 @@
 #include "bitplan/core/constraints.h"
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
+#include "bitplan/io/recipe.h"
 #include "io/json_text.h"
 #include "pipeline/clock.h"
 #include "pipeline/plan_parts.h"
@@ -148,38 +149,43 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
 
 }  // namespace
 
-std::string StageChain::ActivationsInput() {
+std::string StageChain::ActivationsInput(const std::string& metric_name) {
   // What is measured together with the weights hangs on how they are rounded.
-  const auto& options = recipe_.sensitivity;
-  const auto& metric = FindSensitivityMetric(options.metric);
+  Recipe recipe = recipe_;
+  recipe.sensitivity.metric = metric_name;
+  const auto& options = recipe.sensitivity;
+  const auto& metric = FindSensitivityMetric(metric_name);
   const bool with_weights = metric.takes_activations && options.coherence;
   auto widths = recipe_.allocate.activation_bits;
   std::sort(widths.begin(), widths.end());
-  return Sha256OfParts({"activations/4", ModelInput(), DataHash(false), Section("sensitivity"),
+  return Sha256OfParts({"activations/4", ModelInput(), DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
                         recipe_.quantizer.activation_range, BitsText(widths),
                         metric.measure_activations != nullptr ? CentringName(CentringOf(recipe_.quantizer)) : "",
                         CalibrationSeed(), with_weights ? FitsInput() + " " + BitsText(Widths()) : std::string()});
 }
 
-StageRecord StageChain::KeepActivations(const ActivationRises& rises) {
+StageRecord StageChain::KeepActivations(const std::string& stage, const ActivationRises& rises) {
   const auto text = Dump(rises);
-  folder_.Write(CalibrationFile("activations.json"), text);
+  folder_.Write(CalibrationFile(stage + ".json"), text);
   return {.input = {}, .content = Sha256Hex(text), .facts = "{}"};
 }
 
-ActivationRises StageChain::ActivationTable() {
+ActivationRises StageChain::ActivationTable(const std::string& metric_name) {
+  const bool own = metric_name == recipe_.sensitivity.metric;
+  const std::string stage = own ? "activations" : "activations-" + metric_name;
   const auto record =
-      Ensure("activations", ActivationsInput(), {CalibrationFile("activations.json")}, [&]() -> StageRecord {
+      Ensure(stage, ActivationsInput(metric_name), {CalibrationFile(stage + ".json")}, [&]() -> StageRecord {
         auto widths = recipe_.allocate.activation_bits;
         std::sort(widths.begin(), widths.end());
-        const auto& metric = FindSensitivityMetric(recipe_.sensitivity.metric);
+        const auto& metric = FindSensitivityMetric(metric_name);
         const auto inputs = Inputs(metric.name, recipe_.posterior.estimator, false);
         const auto& range = recipe_.quantizer.activation_range;
         // Rises that add up with those of the weights: nats, measured in the same way where the metric has one.
         if (metric.measure_activations != nullptr && CountsNats(metric.name)) {
-          return KeepActivations(MeasureActivationTable(inputs, FitActivationLevels(inputs, widths, range), progress_));
+          return KeepActivations(stage,
+                                 MeasureActivationTable(inputs, FitActivationLevels(inputs, widths, range), progress_));
         }
-        return KeepActivations(MeasureActivationRises(inputs, widths, range, progress_));
+        return KeepActivations(stage, MeasureActivationRises(inputs, widths, range, progress_));
       });
   return ParseActivationRises(ReadFile(folder_.File(record.files.front()), "sensitivity of activations"));
 }
@@ -196,7 +202,7 @@ StageChain::PairProblem StageChain::Pairs(const AllocateOptions& options) {
   const auto& table = MeasuredTable(metric, recipe_.posterior.estimator).problem;
   const bool peaks = options.budget.Find(ActivationMemory()) != nullptr;
   PairProblem pairs;
-  pairs.problem = PairsOf(table, ActivationTable(), options, peaks ? &Timeline() : nullptr, pairs.limit_of);
+  pairs.problem = PairsOf(table, ActivationTable(metric), options, peaks ? &Timeline() : nullptr, pairs.limit_of);
   return pairs;
 }
 

@@ -13,9 +13,9 @@
 #include "bitplan/ptq/refine_ranges.h"
 #include "bitplan/verify/evaluate.h"
 #include "pipeline/checks.h"
-#include "ptq/integer_biases.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
+#include "ptq/integer_biases.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -91,7 +91,10 @@ Dataset StageChain::TeachingImages(std::int64_t count) {
 void StageChain::Refine(AppliedPlan& applied, const QuantizerOptions& options) {
   const auto refined = RefineRanges(Model(), applied, options.range_sweeps, TeachingImages(options.correction_samples),
                                     normalizer_, LearnedBatch(Model()), recipe_.CalibrationSeed(), progress_);
-  if (refined.held_out == 0) return;
+  if (refined.held_out == 0) {
+    progress_.Info("ranges of activations: nothing to refine, or fewer than 8 training images");
+    return;
+  }
   progress_.Info(fmt::format("ranges of {} activations: the divergence on {} held-out {}s {} {:.4f} to {:.4f} nats{}",
                              refined.ranges, refined.held_out, Data().train.RowWord(),
                              refined.kept ? "fell from" : "went from", refined.before, refined.after,

@@ -120,8 +120,8 @@ void StageChain::EqualizeModel() {
     }
     if (changed.empty()) {
       progress_.Warn(
-          "model.equalize: no tensor between two layers can be evened out; every one is read by something else, or "
-          "passes an operation that does not keep factors of channels");
+          "model.equalize: no tensor between two layers was evened out: each is read by something else, passes an "
+          "operation that does not keep factors of channels, or would have changed an answer");
     } else {
       progress_.Info(fmt::format("ranges of channels evened out in {}", Counted(std::ssize(changed), "tensor")));
     }

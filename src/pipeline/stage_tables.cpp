@@ -183,14 +183,15 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
     std::sort(activation_widths.begin(), activation_widths.end());
     std::optional<ActivationMeter> activations;  // in the same passes, where nobody has measured them yet
     if (activation_widths.size() > 1 && metric == recipe_.sensitivity.metric && known.takes_activations &&
-        inputs.options.coherence && inputs.options.samples > 0 && !folder_.Find("activations", ActivationsInput())) {
+        inputs.options.coherence && inputs.options.samples > 0 &&
+        !folder_.Find("activations", ActivationsInput(metric))) {
       activations.emplace(inputs, activation_widths, recipe_.quantizer.activation_range);
       inputs.activations = &*activations;
     }
     const auto text = DumpProblem(MeasureSensitivity(inputs, progress_));
     if (activations) {
-      auto measured = KeepActivations(activations->Finish(inputs.widths));
-      measured.input = ActivationsInput();
+      auto measured = KeepActivations("activations", activations->Finish(inputs.widths));
+      measured.input = ActivationsInput(metric);
       folder_.Complete("activations", measured, {CalibrationFile("activations.json")});
     }
     folder_.Write(file, text);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "bitplan/core/error.h"
 #include "bitplan/exporters/quantized_network.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/plan.h"
@@ -34,6 +35,7 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   Recipe recipe = recipe_;
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
+  if (!RoundsActivations(plan)) ForgetActivations(recipe.quantizer);
   return Sha256OfParts({"apply/17", ModelInput(), DataHash(false),
                         DumpRecipeSection(recipe, "quantizer") + LimitsText(recipe.quantizer.limits),
                         BitsAndChoices(plan), CalibrationSeed(), RangeEvidenceHash()});

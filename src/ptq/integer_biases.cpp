@@ -3,7 +3,7 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <cmath>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -15,22 +15,32 @@
 namespace bitplan {
 namespace {
 
-constexpr double kLargestBias = 1 << 22;  // beyond, float32 rounds a bias by more than a fraction of a step
+constexpr double kLargestBias = 1 << 20;  // steps; beyond, float32 holds no whole number of them well enough
+constexpr double kMostOfGamma = 0.05;     // of the deviation that a batch norm gives its channel
 
 struct NormBehind {
   std::size_t index;
   double eps;
 };
 
-// Of every layer the batch norm that its outputs go into as they are. By one pass of zeros.
+// Of every convolution the batch norm that its outputs go into as they are. By one pass of zeros.
 std::vector<std::optional<NormBehind>> NormsBehind(const Network& network, const torch::jit::Module& module) {
+  struct Output {
+    torch::Tensor tensor;
+    std::uint32_t version;  // another one once something was written into it
+  };
   std::vector<std::optional<NormBehind>> found(network.layers.size());
-  std::vector<torch::Tensor> outputs(network.layers.size());
+  std::vector<std::optional<Output>> outputs(network.layers.size());
   TapHandlers handlers;
-  handlers.on_layer_output = [&](std::size_t layer, const torch::Tensor& output) { outputs[layer] = output; };
+  handlers.on_layer_output = [&](std::size_t layer, const torch::Tensor& output) {
+    const Layer& described = network.layers[layer];
+    const bool folds = described.is_convolution() && !described.kind.starts_with("conv_transpose");
+    if (folds) outputs[layer] = Output{output, static_cast<std::uint32_t>(output._version())};
+  };
   handlers.on_batch_norm_output = [&](std::size_t norm, const torch::Tensor& input, const torch::Tensor&, double eps) {
     for (std::size_t l = 0; l < outputs.size(); ++l) {
-      const bool same = outputs[l].defined() && input.numel() > 0 && outputs[l].data_ptr() == input.data_ptr();
+      const bool same = outputs[l] && outputs[l]->tensor.unsafeGetTensorImpl() == input.unsafeGetTensorImpl() &&
+                        outputs[l]->version == input._version();
       if (same) found[l] = NormBehind{norm, eps};
     }
   };
@@ -41,12 +51,23 @@ std::vector<std::optional<NormBehind>> NormsBehind(const Network& network, const
   return found;
 }
 
-// Moves `bias` [channels] so that before + bias is a whole number of steps. float64.
-void MoveToSteps(const torch::Tensor& bias, const torch::Tensor& before, const torch::Tensor& steps) {
+// Moves `bias` [channels] so that before + bias is a whole number of steps, where all channels can: by at most `most`,
+// if it is defined. float64.
+void MoveToSteps(const torch::Tensor& bias, const torch::Tensor& before, const torch::Tensor& steps,
+                 const torch::Tensor& most) {
   const torch::Tensor now = bias.to(torch::kFloat64), counts = ((before + now) / steps).round();
-  const torch::Tensor held = counts.isfinite() & counts.abs().lt(kLargestBias) & ((before + now) / steps).isfinite() &
-                             (now / steps).abs().lt(kLargestBias);
-  bias.copy_(torch::where(held, counts * steps - before, now));
+  const torch::Tensor moved = counts * steps - before;
+  torch::Tensor held = counts.isfinite() & counts.abs().lt(kLargestBias) & (now / steps).abs().lt(kLargestBias);
+  if (most.defined()) held = held & (moved - now).abs().le(most);
+  if (held.all().item<bool>()) bias.copy_(moved);
+}
+
+// The parameter or buffer of one number for every channel; undefined where there is none.
+torch::Tensor OfChannels(const std::map<std::string, torch::Tensor>& tensors, const std::string& name,
+                         std::int64_t channels) {
+  const auto found = tensors.find(name);
+  const bool fits = found != tensors.end() && found->second.dim() == 1 && found->second.numel() == channels;
+  return fits ? found->second : torch::Tensor();
 }
 
 }  // namespace
@@ -55,36 +76,40 @@ void RoundBiases(const Network& network, AppliedPlan& applied) {
   if (applied.activations.empty()) return;
   const torch::NoGradGuard no_grad;
   const auto norms = NormsBehind(network, applied.module);
-  std::map<std::string, torch::Tensor> parameters;
-  for (const auto& parameter : applied.module.named_parameters()) parameters[parameter.name] = parameter.value;
-  for (const auto& buffer : applied.module.named_buffers()) parameters.try_emplace(buffer.name, buffer.value);
+  RestoreChangedByForward(network, applied.module);
+  std::map<std::string, torch::Tensor> tensors;
+  for (const auto& parameter : applied.module.named_parameters()) tensors[parameter.name] = parameter.value;
+  for (const auto& buffer : applied.module.named_buffers()) tensors.try_emplace(buffer.name, buffer.value);
   for (std::size_t l = 0; l < network.layers.size(); ++l) {
     const Layer& layer = network.layers[l];
     const QuantizedTensor& weight = applied.weights[l];
     const AffineQuantizer& input = applied.activations[l];
     if (!weight.defined() || weight.bits < 1 || input.bits > 8 || layer.uses > 1 || !layer.puts_out_products())
       continue;
+    const std::int64_t channels = layer.output_channels();
     torch::Tensor scales = weight.scales.to(torch::kFloat64);
-    if (scales.numel() == 1) scales = scales.expand({layer.output_channels()});
-    torch::Tensor bias = layer.bias.empty() ? torch::Tensor() : parameters[layer.bias];
+    if (scales.numel() == 1) scales = scales.expand({channels});
+    if (weight.offset != 0.0F) scales = scales / 2;  // stored as odd numbers of half a step
+    const torch::Tensor own = layer.bias.empty() ? torch::Tensor() : OfChannels(tensors, layer.bias, channels);
     if (!norms[l]) {
-      if (bias.defined()) {
-        MoveToSteps(bias, torch::zeros_like(scales), static_cast<double>(input.scale) * scales);
+      const bool zeros = input.scale == 1.0F;  // what a tensor of zeros gets
+      if (own.defined() && !zeros) {
+        MoveToSteps(own, torch::zeros_like(scales), static_cast<double>(input.scale) * scales, {});
       }
       continue;
     }
     const BatchNorm& norm = network.batch_norms[norms[l]->index];
-    const auto gamma = parameters.find(norm.name + ".weight"), beta = parameters.find(norm.name + ".bias");
-    if (beta == parameters.end() || beta->second.numel() != scales.numel()) continue;
-    const torch::Tensor variance = parameters.at(norm.running_var).to(torch::kFloat64);
-    torch::Tensor slope = (variance + norms[l]->eps).rsqrt();
-    if (gamma != parameters.end()) slope = slope * gamma->second.to(torch::kFloat64);
-    torch::Tensor mean = parameters.at(norm.running_mean).to(torch::kFloat64);
-    if (bias.defined()) mean = mean - bias.to(torch::kFloat64);
+    const torch::Tensor gamma = OfChannels(tensors, norm.name + ".weight", channels);
+    const torch::Tensor beta = OfChannels(tensors, norm.name + ".bias", channels);
+    if (!gamma.defined() || !beta.defined()) continue;
+    const torch::Tensor variance = tensors.at(norm.running_var).to(torch::kFloat64);
+    const torch::Tensor slope = gamma.to(torch::kFloat64) * (variance + norms[l]->eps).rsqrt();
+    torch::Tensor mean = tensors.at(norm.running_mean).to(torch::kFloat64);
+    if (own.defined()) mean = mean - own.to(torch::kFloat64);
     // As the exporter has them: float32 scales of the folded weights, and their product with that of the input.
     const torch::Tensor folded = (scales * slope).to(torch::kFloat32);
     const torch::Tensor steps = (folded * input.scale).to(torch::kFloat64);
-    MoveToSteps(beta->second, -mean * slope, steps);
+    MoveToSteps(beta, -mean * slope, steps, kMostOfGamma * gamma.abs().to(torch::kFloat64));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/utils.h>
 
+#include <exception>
 #include <map>
 #include <optional>
 #include <utility>
@@ -34,14 +35,15 @@ torch::jit::Module OwnGraph(const torch::jit::Module& module) {
 
 // Puts another quantizer in the place of each that layers read behind, as `make` says it: a node for the first layer
 // that reads it.
-template <typename Make>
-void Replace(const Network& network, torch::jit::Module& module, const c10::Symbol& kind, const Make& make) {
+template <typename Rounds, typename Make>
+void Replace(const Network& network, torch::jit::Module& module, const c10::Symbol& kind, const Rounds& rounds,
+             const Make& make) {
   torch::jit::Graph& graph = *module.get_method("forward").graph();
   const auto values = ValuesOf(FindLayerReads(graph, module, network));
   const auto first = FirstReaders(values, network.layers.size());
   for (const auto& [value, readers] : values) {
     torch::jit::Node* const node = value->node();
-    if (node->kind() != kind) continue;
+    if (node->kind() != kind || !rounds(first[readers.front()])) continue;  // one that the model has itself
     const torch::jit::WithInsertPoint here(node);
     torch::jit::Value* const other = make(graph, node, first[readers.front()]);
     other->copyMetadata(value);
@@ -56,20 +58,27 @@ MovingRanges::MovingRanges(const Network& network, AppliedPlan& applied) : netwo
   if (applied.activations.empty()) return;
   torch::jit::Module module = OwnGraph(applied.module);
   std::map<std::size_t, std::size_t> places;  // first reader -> range
-  Replace(network, module, NumbersKind(), [&](torch::jit::Graph& graph, torch::jit::Node* node, std::size_t layer) {
-    const AffineQuantizer& quantizer = applied.activations[layer];
-    const auto [place, fresh] = places.try_emplace(layer, ranges_.size());
-    if (fresh) ranges_.push_back({layer, torch::full({1}, quantizer.scale), quantizer});
-    // The graph holds the very tensor, so what is written there is what the next pass rounds with.
-    return graph.insert(TensorsKind(), {node->input(0), graph.insertConstant(ranges_[place->second].scale),
-                                        torch::full({1}, static_cast<float>(quantizer.zero_point)), std::int64_t{0},
-                                        quantizer.highest()});
-  });
+  const auto rounds = [&](std::size_t layer) { return applied.activations[layer].rounds(); };
+  Replace(network, module, NumbersKind(), rounds,
+          [&](torch::jit::Graph& graph, torch::jit::Node* node, std::size_t layer) {
+            const AffineQuantizer& quantizer = applied.activations[layer];
+            const auto [place, fresh] = places.try_emplace(layer, ranges_.size());
+            if (fresh) ranges_.push_back({layer, torch::full({1}, quantizer.scale), quantizer});
+            // The graph holds the very tensor, so what is written there is what the next pass rounds with.
+            return graph.insert(TensorsKind(), {node->input(0), graph.insertConstant(ranges_[place->second].scale),
+                                                torch::full({1}, static_cast<float>(quantizer.zero_point)),
+                                                std::int64_t{0}, quantizer.highest()});
+          });
   applied.module = module;
 }
 
 MovingRanges::~MovingRanges() {
-  if (!settled_) PutBack();
+  if (settled_) return;
+  try {
+    PutBack();
+  } catch (const std::exception&) {
+    // Another error is on its way, and the network is given up with it.
+  }
 }
 
 void MovingRanges::PutBack() {
@@ -91,11 +100,13 @@ void MovingRanges::Settle() {
     const auto range = by_layer.find(first[l]);
     if (range != by_layer.end()) applied_.activations[l].scale = range->second->scale.item<float>();
   }
-  Replace(network_, module, TensorsKind(), [&](torch::jit::Graph& graph, torch::jit::Node* node, std::size_t layer) {
-    const AffineQuantizer& quantizer = applied_.activations[layer];
-    return graph.insert(NumbersKind(), {node->input(0), static_cast<double>(quantizer.scale), quantizer.zero_point,
-                                        std::int64_t{0}, quantizer.highest()});
-  });
+  const auto rounds = [&](std::size_t layer) { return applied_.activations[layer].rounds(); };
+  Replace(network_, module, TensorsKind(), rounds,
+          [&](torch::jit::Graph& graph, torch::jit::Node* node, std::size_t layer) {
+            const AffineQuantizer& quantizer = applied_.activations[layer];
+            return graph.insert(NumbersKind(), {node->input(0), static_cast<double>(quantizer.scale),
+                                                quantizer.zero_point, std::int64_t{0}, quantizer.highest()});
+          });
   applied_.module = module;
 }
 

@@ -3,6 +3,7 @@
 #include <torch/csrc/jit/ir/ir.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -84,7 +85,11 @@ void RoundedReads::Locate(const std::function<void()>& pass, const std::function
   {
     OperationObserver observer(
         [&](std::string_view operation, Operands operands) {
-          if (operation == kFakeQuantize) visit(static_cast<std::size_t>(operands[1].toDouble()) - 1);
+          // A quantizer that the model has itself has another scale, or takes it from a tensor.
+          if (operation != kFakeQuantize || !operands[1].isDouble()) return false;
+          const double told = operands[1].toDouble() - 1.0;
+          const bool known = told >= 0.0 && told < static_cast<double>(rounds_.size()) && told == std::floor(told);
+          if (known && rounds_[static_cast<std::size_t>(told)]) visit(static_cast<std::size_t>(told));
           return false;
         },
         [](Operands) {});

@@ -39,7 +39,7 @@ TEST_CASE("one width of activations is in the plan, in its network and in its bi
     for (const PlanLayer& layer : report.plan.layers) CHECK(layer.activation_bits == width);
     const std::string text = ReadFile(folder.path / "out/plan.yaml", "plan");
     CHECK_THAT(text, ContainsSubstring("activation_bits: " + std::to_string(width)) &&
-                         ContainsSubstring("activation_range: mse"));
+                         ContainsSubstring("activation_range: output"));
     CHECK(DumpPlan(ParsePlan(text, "plan.yaml")) == text);
     CHECK(report.plan.verified->quantized.nll > last);
     last = report.plan.verified->quantized.nll;
@@ -88,6 +88,90 @@ TEST_CASE("widths of weights and activations are chosen together within the budg
   CHECK(pinned.plan.layers[2].bits == 7);
   CHECK(pinned.plan.layers[0].bits > 8);
   CHECK(pinned.plan.layers[0].activation_bits == 32);
+}
+
+TEST_CASE("several widths of activations are priced by the metric's own table where it counts nats") {
+  const Folder folder;
+  PrepareShared(folder);
+  const std::string several = "allocate.activation_bits=[2, 4, 8]";
+  const auto table = [&](const std::string& metric) {
+    pipeline::StageChain chain(SharedOptions(folder, {several, "sensitivity.metric=" + metric}), SilentSink());
+    return chain.ActivationTable();
+  };
+  const auto sketched = table("posterior"), measured = table("predictive");
+  CHECK(measured.widths == sketched.widths);
+  CHECK(measured.tensors == sketched.tensors);
+  CHECK(measured.loss_rise != sketched.loss_rise);
+  CHECK(measured.together.empty());
+  for (std::size_t l = 0; l < measured.tensors.size(); ++l) {
+    if (measured.tensors[l] != l) continue;
+    INFO(l);  // rounding to two bits costs more than to eight, and the one about what the other says
+    CHECK(measured.loss_rise[l][0] > measured.loss_rise[l][2]);
+    CHECK(measured.loss_rise[l][1] < 20.0 * sketched.loss_rise[l][1]);
+    CHECK(measured.loss_rise[l][1] > 0.05 * sketched.loss_rise[l][1]);
+  }
+  CHECK(table("predictive").loss_rise == measured.loss_rise);  // kept
+}
+
+TEST_CASE("an evened-out network is a network of its own, that answers as the model does") {
+  const Folder folder;
+  PrepareShared(folder);
+  const std::vector<std::string> plain = {"allocate.budget.average_bits=4", "allocate.activation_bits=[4]"};
+  auto evened = plain;
+  evened.emplace_back("model.equalize=0.5");
+  const auto before = pipeline::Run(SharedOptions(folder, plain), SilentSink());
+  const std::string plan_before = ReadFile(folder.path / "out/plan.yaml", "plan");
+  const auto after = pipeline::Run(SharedOptions(folder, evened), SilentSink());
+  CHECK(after.plan.model.sha256 != before.plan.model.sha256);
+  CHECK(after.plan.verified->float_model.accuracy == before.plan.verified->float_model.accuracy);
+  CHECK(after.plan.verified->float_model.nll == Approx(before.plan.verified->float_model.nll).epsilon(1e-4));
+  CHECK(after.plan.verified->quantized.nll != before.plan.verified->quantized.nll);
+  for (const auto& stage : pipeline::Run(SharedOptions(folder, evened), SilentSink()).stages) CHECK(stage.reused);
+  // A plan for the one is none for the other.
+  WriteFileAtomically(folder.path / "plain.yaml", plan_before);
+  pipeline::VerifyPlanOptions verify;
+  verify.recipe = SharedOptions(folder, evened);
+  verify.plan = folder.path / "plain.yaml";
+  try {
+    (void)pipeline::Verify(verify, SilentSink());
+    FAIL("a plan for another network was taken");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kData);
+    CHECK_THAT(error.what(), ContainsSubstring("other weights"));
+  }
+}
+
+TEST_CASE("refined ranges are in the plan, and the plan gives them again") {
+  const Folder folder;
+  PrepareShared(folder);
+  const std::vector<std::string> plain = {"allocate.budget.average_bits=4", "allocate.activation_bits=[3]",
+                                          "quantizer.activation_range=max"};
+  auto refined = plain;
+  refined.emplace_back("quantizer.range_sweeps=2");
+  const auto before = pipeline::Run(SharedOptions(folder, plain), SilentSink());
+  const std::string without = ReadFile(folder.path / "out/plan.yaml", "plan");
+  CHECK(without.find("range_sweeps") == std::string::npos);
+  const auto after = pipeline::Run(SharedOptions(folder, refined), SilentSink());
+  const std::string text = ReadFile(folder.path / "out/plan.yaml", "plan");
+  CHECK_THAT(text, ContainsSubstring("activation_range: max, range_sweeps: 2"));
+  CHECK(DumpPlan(ParsePlan(text, "plan.yaml")) == text);
+  CHECK(after.plan.verified->quantized.nll != before.plan.verified->quantized.nll);
+  // By the recipe without it: what the plan says counts.
+  pipeline::VerifyPlanOptions verify;
+  verify.recipe = SharedOptions(folder, plain);
+  verify.plan = folder.path / "refined.yaml";
+  WriteFileAtomically(folder.path / "refined.yaml", text);
+  const auto again = pipeline::Verify(verify, SilentSink());
+  CHECK(again.plan.verified->quantized.nll == after.plan.verified->quantized.nll);
+  try {
+    auto both = refined;
+    both.emplace_back("quantizer.activation_sums=rounded");
+    (void)pipeline::Run(SharedOptions(folder, both), SilentSink());
+    FAIL("both were taken");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kUsage);
+    CHECK_THAT(error.what(), ContainsSubstring("range_sweeps") && ContainsSubstring("activation_sums"));
+  }
 }
 
 TEST_CASE("what cannot choose pairs says so in one line") {
