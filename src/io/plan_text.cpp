@@ -141,7 +141,7 @@ std::string DumpPlan(const Plan& plan) {
                                               [](const PlanLayer& layer) { return layer.activation_bits <= 16; });
   text += fmt::format(
       "quantizer: {{scheme: {}, granularity: {}, range: {}, rounding: {}{}, batch_norm: {}, output_correction: "
-      "{}{}{}{}}}\n",
+      "{}{}{}{}{}}}\n",
       FormatText(quantizer.scheme), FormatText(quantizer.granularity), FormatText(quantizer.range),
       FormatText(quantizer.rounding),
       quantizer.centring == "auto" ? "" : ", centring: " + FormatText(quantizer.centring),

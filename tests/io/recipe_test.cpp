@@ -336,7 +336,7 @@ TEST_CASE("a dumped recipe has one stable form") {
                      "seed: 1\n"
                      "model:\n"
                      "  architecture: lenet5-caffe\n"
-                     "  answers_may_vary: false\n"
+                     "  answers_may_vary: false\n  equalize: 0.0\n"
                      "data:\n"
                      "  name: mnist\n"
                      "  normalize: {mean: [0.1307], std: [0.3081]}\n"
@@ -361,7 +361,8 @@ TEST_CASE("a section's text changes with its own keys only") {
   const Recipe before = Load(kSmall), after = Load(kSmall, {"train.epochs=3"});
   CHECK(DumpRecipeSection(before, "train") != DumpRecipeSection(after, "train"));
   CHECK(DumpRecipeSection(before, "data") == DumpRecipeSection(after, "data"));
-  CHECK(DumpRecipeSection(before, "model") == "model:\n  architecture: lenet5-caffe\n  answers_may_vary: false\n");
+  CHECK(DumpRecipeSection(before, "model") ==
+        "model:\n  architecture: lenet5-caffe\n  answers_may_vary: false\n  equalize: 0.0\n");
   CHECK(ErrorOf([&] { (void)DumpRecipeSection(before, "trian"); }).kind() == ErrorKind::kInternal);
 }
 

@@ -80,7 +80,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("one width of activations, or none, leaves random plans what they were; near plans take one at most") {
+TEST_CASE("one width of activations, or none, leaves random plans what they were, and near plans take one at most") {
   const Folder folder;
   PrepareShared(folder);
   auto rank = RankingOf(folder, "[4]");

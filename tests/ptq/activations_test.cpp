@@ -69,7 +69,7 @@ std::vector<torch::Tensor> TermsOf(const Network& network, const torch::jit::Mod
   return terms;
 }
 
-TEST_CASE("terms of sums are rounded to 8 bits when asked for; one that has levels already keeps them") {
+TEST_CASE("terms of sums are rounded to 8 bits when asked for, and one that has levels already keeps them") {
   const Network network = Residual();
   const torch::Tensor images = torch::randn({30, 4, 8, 8});
   const auto terms_with = [&](bool round_sums) {
