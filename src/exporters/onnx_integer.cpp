@@ -32,7 +32,8 @@ std::string BytesOfValues(const std::vector<Value>& values) {
   return bytes;
 }
 
-constexpr double kOffStep = 0.1;  // what float32 makes of a bias of whole steps, and a little more
+constexpr double kOffStep = 0.1;          // what float32 makes of a bias of whole steps, and a little more
+constexpr double kLargestBias = 1 << 20;  // steps; beyond, one of them is less than float32 can say
 
 // A layer that reads codes: where its parts stand.
 struct IntegerLayer {
@@ -179,7 +180,7 @@ class IntegerLayers {
       steps.push_back(found->input_scale * scale);
       const double exact = static_cast<double>(values[c]) / static_cast<double>(steps.back());
       const double code = std::nearbyint(exact);
-      if (std::abs(exact - code) > kOffStep) return;
+      if (std::abs(exact - code) > kOffStep && std::abs(code) < kLargestBias) return;
       if (!(std::abs(code) < static_cast<double>(std::numeric_limits<std::int32_t>::max()))) return;
       codes.push_back(static_cast<std::int32_t>(code));
     }

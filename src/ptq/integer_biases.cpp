@@ -15,7 +15,7 @@
 namespace bitplan {
 namespace {
 
-constexpr double kLargestBias = 1 << 20;  // steps; beyond, float32 holds no whole number of them well enough
+constexpr double kLargestBias = 1 << 20;  // steps; beyond, one of them is less than float32 can say
 constexpr double kMostOfGamma = 0.05;     // of the deviation that a batch norm gives its channel
 
 struct NormBehind {
@@ -57,9 +57,11 @@ void MoveToSteps(const torch::Tensor& bias, const torch::Tensor& before, const t
                  const torch::Tensor& most) {
   const torch::Tensor now = bias.to(torch::kFloat64), counts = ((before + now) / steps).round();
   const torch::Tensor moved = counts * steps - before;
-  torch::Tensor held = counts.isfinite() & counts.abs().lt(kLargestBias) & (now / steps).abs().lt(kLargestBias);
-  if (most.defined()) held = held & (moved - now).abs().le(most);
-  if (held.all().item<bool>()) bias.copy_(moved);
+  // A channel that its batch norm all but mutes has steps so small that its bias is as good as whole as it is.
+  const torch::Tensor whole = counts.abs().ge(kLargestBias) | (now / steps).abs().ge(kLargestBias);
+  torch::Tensor held = counts.isfinite();
+  if (most.defined()) held = held & (whole | (moved - now).abs().le(most));
+  if (held.all().item<bool>()) bias.copy_(torch::where(whole, now, moved));
 }
 
 // The parameter or buffer of one number for every channel; undefined where there is none.

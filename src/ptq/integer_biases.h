@@ -11,7 +11,7 @@ namespace bitplan {
 // weights and inputs are rounded to at most 8 bits move to the nearest step: the layer's own, or that of the batch norm
 // behind it. The network in `applied` then computes what the runtime computes. Changes `applied` in place, after all
 // corrections. A layer stays as it is where one of its channels would move by more than a twentieth of the deviation
-// that its batch norm gives it, as one that is dead on training images, or where float32 does not hold whole steps.
+// that its batch norm gives it, as one that is dead on training images.
 void RoundBiases(const Network& network, AppliedPlan& applied);
 
 }  // namespace bitplan
