@@ -9,11 +9,11 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "bitplan/bayes/activations.h"
 #include "bitplan/bayes/stored_network.h"
 #include "bitplan/core/error.h"
 #include "bitplan/core/one_line.h"
 #include "bitplan/io/files.h"
-#include "bitplan/models/activations.h"
 #include "bitplan/quantizers/packing.h"
 #include "io/json_text.h"
 #include "io/json_whole.h"

@@ -21,7 +21,7 @@ namespace {
 constexpr double kLeastSigma = 1e-10;
 constexpr double kFirstSpread = 4.0;             // nats of log sigma that the levels of a new network cover
 constexpr int kFitDraws = 4;                     // of the weights, for the grids of samples and activations
-constexpr std::int64_t kFitActivations = 40000;  // values of every layer that its step is fitted to
+constexpr std::int64_t kFitActivations = 40000;  // values of every layer that its step is fitted to, at most
 
 // Rounds towards the nearest whole number; the gradient passes as if nothing had been rounded.
 torch::Tensor StraightRound(const torch::Tensor& x) { return x + (x.round() - x).detach(); }
@@ -112,10 +112,8 @@ void VariationalNetwork::Quantize(const std::vector<BayesWidths>& widths, const 
 void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& images, std::uint64_t seed,
                                              double step_factor) {
   const torch::NoGradGuard no_grad;
-  std::vector<std::vector<torch::Tensor>> inputs(layers_.size());
-  std::vector<bool> is_signed(layers_.size());
-  auto generator = at::detail::createCPUGenerator(StreamSeed(seed, "bayes/activations"));
-  const std::int64_t share = kFitActivations / kFitDraws;
+  std::vector<ActivationSample> inputs(layers_.size());
+  for (ActivationSample& sample : inputs) sample.most_values = kFitActivations;
   const Rounded rounded = Round();
   for (int t = 0; t < kFitDraws; ++t) {
     std::vector<torch::Tensor> noise;
@@ -123,24 +121,20 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
       noise.push_back(DrawNoise(network_.layers[l], l, seed, -1 - t));
     }
     SetWeights(rounded, noise);
-    const auto keep = [&](std::size_t layer, const torch::Tensor& input) {
-      const torch::Tensor flat = input.detach().reshape(-1);
-      if (flat.numel() == 0) return;  // rows that none of the images has
-      const torch::Tensor index = torch::randint(flat.numel(), {share}, generator, torch::kInt64);
-      inputs[layer].push_back(flat.index_select(0, index));
-      if (flat.min().item<float>() < 0.0F) is_signed[layer] = true;
-    };
+    const auto keep = [&](std::size_t layer, const torch::Tensor& input) { inputs[layer].Add(input); };
     const Tap tap(network_, network_.module, {keep, nullptr, nullptr});
     (void)Forward(images);
   }
   for (std::size_t l = 1; l < inputs.size(); ++l) {  // inputs of the first are not rounded
-    if (!inputs[l].empty()) continue;
+    if (inputs[l].values.defined()) continue;
     throw Error(ErrorKind::kData,
                 fmt::format("layer {} of {} runs for none of the first {} training images, so the step of its inputs "
                             "cannot be fitted: leave inputs in float with bayes.activation_bits 32, or save the model "
                             "without the layer",
                             network_.layers[l].name, network_.name, images.size(0)));
   }
+  std::vector<bool> is_signed;
+  for (const ActivationSample& sample : inputs) is_signed.push_back(sample.low < 0.0F);
   std::vector<ActivationQuantizer> quantizers;
   const std::vector<std::string> names = [&] {
     std::vector<std::string> found;
@@ -159,8 +153,8 @@ void VariationalNetwork::QuantizeActivations(int bits, const torch::Tensor& imag
   for (const std::string& name : names) others_.push_back(GetTensor(network_.module, name));
   activations_.clear();
   for (const ActivationQuantizer& quantizer : quantizers) {
-    const double fitted = FitActivationStep(torch::cat(inputs[quantizer.layer]), bits, quantizer.is_signed);
-    activations_.push_back({quantizer, quantizer.is_signed ? fitted : fitted * step_factor, torch::zeros({})});
+    const double fitted = FitActivation(inputs[quantizer.layer], bits, "mse", "half").scale;
+    activations_.push_back({quantizer, quantizer.quantizer.half ? fitted : fitted * step_factor, torch::zeros({})});
   }
   FindSlots();
 }
@@ -283,10 +277,10 @@ StoredNetwork VariationalNetwork::Store() const {
   StoredNetwork stored;
   stored.network = network_;
   if (!activations_.empty()) {
-    stored.activation_bits = activations_.front().quantizer.bits;
+    stored.activation_bits = activations_.front().quantizer.quantizer.bits;
     stored.activation_signed = {false};  // the first layer's inputs are not rounded
     for (const Activation& activation : activations_) {
-      stored.activation_signed.push_back(activation.quantizer.is_signed);
+      stored.activation_signed.push_back(activation.quantizer.quantizer.half);
     }
   }
   // The slots may hold a draw with its history; a copy can be made of plain tensors only.

@@ -8,10 +8,10 @@
 #include <algorithm>
 
 #include "bitplan/allocators/allocator.h"
+#include "bitplan/bayes/activations.h"
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
-#include "bitplan/models/activations.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/pipeline/run_folder.h"
 #include "pipeline/checks.h"

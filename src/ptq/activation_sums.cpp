@@ -13,6 +13,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/models/tap.h"
 #include "models/inlined_graph.h"
+#include "quantizers/inserted_quantizers.h"
 
 namespace bitplan {
 namespace {
@@ -87,16 +88,6 @@ std::vector<TermSamples> SampledTerms(const Network& network, std::size_t sums,
 
 }  // namespace
 
-torch::jit::Value* InsertQuantizer(torch::jit::Node* before, torch::jit::Value* value,
-                                   const AffineQuantizer& quantizer) {
-  const torch::jit::WithInsertPoint here(before);
-  torch::jit::Value* const rounded = value->owningGraph()->insert(
-      c10::Symbol::fromQualString(kFakeQuantize),
-      {value, static_cast<double>(quantizer.scale), quantizer.zero_point, std::int64_t{0}, quantizer.highest()});
-  rounded->copyMetadata(value);
-  return rounded;
-}
-
 void RoundSums(const Network& network, torch::jit::Graph& graph, const std::string& range,
                const std::function<std::size_t()>& run) {
   std::vector<torch::jit::Node*> sums;
@@ -120,8 +111,10 @@ void RoundSums(const Network& network, torch::jit::Graph& graph, const std::stri
       const bool in_place = term == 0 && std::string_view(sum->kind().toQualString()) == "aten::add_";
       if (in_place && value->uses().size() > 1) continue;
       const auto known = QuantizerBehind(*value);
-      sum->replaceInput(term,
-                        InsertQuantizer(sum, value, known ? *known : FitActivation(samples[s][term], kSumBits, range)));
+      torch::jit::Value* const rounded =
+          InsertQuantizer(sum, value, known ? *known : FitActivation(samples[s][term], kSumBits, range));
+      rounded->copyMetadata(value);
+      sum->replaceInput(term, rounded);
     }
   }
 }

@@ -12,10 +12,6 @@
 
 namespace bitplan {
 
-// Puts a quantizer before a node; returns the rounded value, which nothing reads yet.
-torch::jit::Value* InsertQuantizer(torch::jit::Node* before, torch::jit::Value* value,
-                                   const AffineQuantizer& quantizer);
-
 // Puts quantizers before the terms of all sums (activations.h) of `graph`, the code of network.module with the
 // quantizers of the layers in it. `run` passes images through network.module; the terms are sampled meanwhile. It
 // returns how many times the network ran.

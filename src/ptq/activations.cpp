@@ -15,6 +15,7 @@
 #include "models/layer_reads.h"
 #include "ptq/activation_sums.h"
 #include "quantizers/activation_readers.h"
+#include "quantizers/inserted_quantizers.h"
 
 namespace bitplan {
 namespace {
@@ -79,6 +80,7 @@ std::vector<int> TensorWidths(const Network& network, const std::vector<int>& bi
 
 void Insert(torch::jit::Value* value, const AffineQuantizer& quantizer) {
   torch::jit::Value* const rounded = InsertQuantizer(NodeBehind(value), value, quantizer);
+  rounded->copyMetadata(value);
   value->replaceAllUsesAfterNodeWith(rounded->node(), rounded);
 }
 

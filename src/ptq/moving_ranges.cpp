@@ -11,6 +11,7 @@
 #include "bitplan/core/error.h"
 #include "models/inlined_graph.h"
 #include "models/layer_reads.h"
+#include "quantizers/inserted_quantizers.h"
 
 namespace bitplan {
 namespace {
@@ -20,7 +21,7 @@ const c10::Symbol& NumbersKind() {
   return kind;
 }
 
-// The same arithmetic.
+// The same arithmetic with a scale that moves (quantizers/inserted_quantizers.h).
 const c10::Symbol& TensorsKind() {
   static const c10::Symbol kind = c10::Symbol::fromQualString("aten::_fake_quantize_learnable_per_tensor_affine");
   return kind;
@@ -65,9 +66,7 @@ MovingRanges::MovingRanges(const Network& network, AppliedPlan& applied) : netwo
             const auto [place, fresh] = places.try_emplace(layer, ranges_.size());
             if (fresh) ranges_.push_back({layer, torch::full({1}, quantizer.scale), quantizer});
             // The graph holds the very tensor, so what is written there is what the next pass rounds with.
-            return graph.insert(TensorsKind(), {node->input(0), graph.insertConstant(ranges_[place->second].scale),
-                                                torch::full({1}, static_cast<float>(quantizer.zero_point)),
-                                                std::int64_t{0}, quantizer.highest()});
+            return InsertQuantizer(node, node->input(0), graph.insertConstant(ranges_[place->second].scale), quantizer);
           });
   applied.module = module;
 }
@@ -101,12 +100,9 @@ void MovingRanges::Settle() {
     if (range != by_layer.end()) applied_.activations[l].scale = range->second->scale.item<float>();
   }
   const auto rounds = [&](std::size_t layer) { return applied_.activations[layer].rounds(); };
-  Replace(network_, module, TensorsKind(), rounds,
-          [&](torch::jit::Graph& graph, torch::jit::Node* node, std::size_t layer) {
-            const AffineQuantizer& quantizer = applied_.activations[layer];
-            return graph.insert(NumbersKind(), {node->input(0), static_cast<double>(quantizer.scale),
-                                                quantizer.zero_point, std::int64_t{0}, quantizer.highest()});
-          });
+  Replace(network_, module, TensorsKind(), rounds, [&](torch::jit::Graph&, torch::jit::Node* node, std::size_t layer) {
+    return InsertQuantizer(node, node->input(0), applied_.activations[layer]);
+  });
   applied_.module = module;
 }
 

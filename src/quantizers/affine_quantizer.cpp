@@ -18,28 +18,48 @@ constexpr double kLeftOut = 1e-4;  // of the values, by percentile
 constexpr int kSteps = 80;         // shares of the range that mse tries
 constexpr double kLeastShare = 0.02;
 
-// Levels from `low` to `high`, both ends moved to hold zero.
-AffineQuantizer Between(double low, double high, int bits) {
+// Levels from `low` to `high`, both ends moved to hold zero; `half`: around zero, where there are negative values.
+AffineQuantizer Between(double low, double high, int bits, bool half) {
+  AffineQuantizer quantizer{.bits = bits, .half = half && low < 0.0};
+  const auto highest = static_cast<double>(quantizer.highest());
   low = std::min(low, 0.0);
   high = std::max(high, 0.0);
-  AffineQuantizer quantizer{.bits = bits};
-  const auto highest = static_cast<double>(quantizer.highest());
+  if (quantizer.half) {
+    high = std::max(-low, high);
+    low = -high;
+    quantizer.zero_point = (quantizer.highest() + 1) / 2;
+  }
   const double step = (high - low) / highest;
   const auto scale = static_cast<float>(step);
   if (!std::isnormal(scale) || !std::isfinite(1.0F / scale)) return quantizer;  // a tensor of zeros
   quantizer.scale = scale;
-  quantizer.zero_point = std::clamp<std::int64_t>(std::llround(-low / step), 0, quantizer.highest());
+  if (!quantizer.half) {
+    quantizer.zero_point = std::clamp<std::int64_t>(std::llround(-low / step), 0, quantizer.highest());
+  }
   return quantizer;
 }
 
+// The levels of a quantizer in units of its scale: whole numbers from `low` to `high`, `offset` above them.
+struct Levels {
+  float low, high, offset;
+};
+
+Levels LevelsOf(const AffineQuantizer& quantizer) {
+  return {static_cast<float>(-quantizer.zero_point), static_cast<float>(quantizer.highest() - quantizer.zero_point),
+          quantizer.half ? 0.5F : 0.0F};
+}
+
+inline float Rounded(float value, float inverse, const Levels& levels) {
+  return std::min(std::max(__builtin_rintf(value * inverse - levels.offset), levels.low), levels.high) + levels.offset;
+}
+
 // Of a part of a tensor.
-BITPLAN_VECTORIZED float SquaredErrors(const float* values, std::int64_t count, float scale, float low, float high) {
+BITPLAN_VECTORIZED float SquaredErrors(const float* values, std::int64_t count, float scale, Levels levels) {
   const float inverse = 1.0F / scale;
   float sum = 0.0F;
 #pragma omp simd reduction(+ : sum)
   for (std::int64_t i = 0; i < count; ++i) {
-    const float code = std::min(std::max(__builtin_rintf(values[i] * inverse), low), high);
-    const float error = code * scale - values[i];
+    const float error = Rounded(values[i], inverse, levels) * scale - values[i];
     sum += error * error;
   }
   return sum;
@@ -47,28 +67,23 @@ BITPLAN_VECTORIZED float SquaredErrors(const float* values, std::int64_t count, 
 
 constexpr std::int64_t kPart = 4096;  // values that stay in the cache for all quantizers; float sums within it
 
-// The lowest and the highest code, less the zero point.
-std::pair<float, float> CodeRange(const AffineQuantizer& quantizer) {
-  return {static_cast<float>(-quantizer.zero_point), static_cast<float>(quantizer.highest() - quantizer.zero_point)};
-}
-
 double SquaredError(const AffineQuantizer& quantizer, const torch::Tensor& values) {
   const torch::Tensor flat = values.contiguous();
   const auto* const x = flat.data_ptr<float>();
-  const auto [low, high] = CodeRange(quantizer);
+  const Levels levels = LevelsOf(quantizer);
   double sum = 0.0;
   for (std::int64_t begin = 0; begin < flat.numel(); begin += kPart) {
-    sum += SquaredErrors(x + begin, std::min(kPart, flat.numel() - begin), quantizer.scale, low, high);
+    sum += SquaredErrors(x + begin, std::min(kPart, flat.numel() - begin), quantizer.scale, levels);
   }
   return sum;
 }
 
 // With ever smaller shares of the whole range.
-std::vector<AffineQuantizer> Tried(const ActivationSample& sample, int bits) {
+std::vector<AffineQuantizer> Tried(const ActivationSample& sample, int bits, bool half) {
   std::vector<AffineQuantizer> tried;
   for (int step = 0; step < kSteps; ++step) {
     const double share = step == 0 ? 1.0 : std::pow(kLeastShare, static_cast<double>(step) / (kSteps - 1));
-    tried.push_back(Between(share * sample.low, share * sample.high, bits));
+    tried.push_back(Between(share * sample.low, share * sample.high, bits, half));
   }
   return tried;
 }
@@ -97,9 +112,9 @@ double OutputError(const AffineQuantizer& quantizer, const ActivationSample& sam
 }
 
 // Around the one of least squared error: products of matrices cost more than squares.
-AffineQuantizer LeastOutputError(const ActivationSample& sample, int bits) {
+AffineQuantizer LeastOutputError(const ActivationSample& sample, int bits, bool half) {
   constexpr std::ptrdiff_t kAround = 10, kApart = 2;
-  const auto tried = Tried(sample, bits);
+  const auto tried = Tried(sample, bits, half);
   const std::ptrdiff_t middle = LeastSquares(sample, tried);
   std::ptrdiff_t best = middle;
   double least = OutputError(tried[static_cast<std::size_t>(middle)], sample);
@@ -114,22 +129,21 @@ AffineQuantizer LeastOutputError(const ActivationSample& sample, int bits) {
   return tried[static_cast<std::size_t>(best)];
 }
 
-AffineQuantizer Percentile(const ActivationSample& sample, int bits) {
+AffineQuantizer Percentile(const ActivationSample& sample, int bits, bool half) {
   const torch::Tensor sorted = std::get<0>(sample.values.sort());
   const std::int64_t count = sorted.size(0);
   const auto out = static_cast<std::int64_t>(kLeftOut / 2 * static_cast<double>(count));
-  return Between(sorted[out].item<double>(), sorted[count - 1 - out].item<double>(), bits);
+  return Between(sorted[out].item<double>(), sorted[count - 1 - out].item<double>(), bits, half);
 }
 
 // Of a part of a tensor.
 BITPLAN_VECTORIZED float DotOfErrors(const float* values, const float* gradient, std::int64_t count, float scale,
-                                     float low, float high) {
+                                     Levels levels) {
   const float inverse = 1.0F / scale;
   float sum = 0.0F;
 #pragma omp simd reduction(+ : sum)
   for (std::int64_t i = 0; i < count; ++i) {
-    const float code = std::min(std::max(__builtin_rintf(values[i] * inverse), low), high);
-    sum += gradient[i] * (code * scale - values[i]);
+    sum += gradient[i] * (Rounded(values[i], inverse, levels) * scale - values[i]);
   }
   return sum;
 }
@@ -149,7 +163,10 @@ torch::Tensor OneOfEvery(std::int64_t step, std::int64_t count) {
 }  // namespace
 
 torch::Tensor AffineQuantizer::Apply(const torch::Tensor& values) const {
-  return rounds() ? torch::fake_quantize_per_tensor_affine(values, scale, zero_point, 0, highest()) : values;
+  if (!rounds()) return values;
+  if (!half) return torch::fake_quantize_per_tensor_affine(values, scale, zero_point, 0, highest());
+  const float middle = 0.5F * scale;
+  return torch::fake_quantize_per_tensor_affine(values - middle, scale, zero_point, 0, highest()) + middle;
 }
 
 std::vector<double> ErrorDots(const torch::Tensor& values, const torch::Tensor& gradient,
@@ -166,9 +183,8 @@ std::vector<double> ErrorDots(const torch::Tensor& values, const torch::Tensor& 
       for (std::int64_t k = 0; k < widths; ++k) {
         const AffineQuantizer& quantizer = quantizers[static_cast<std::size_t>(k)];
         if (!quantizer.rounds()) continue;
-        const auto [low, high] = CodeRange(quantizer);
         sums[static_cast<std::size_t>(part * widths + k)] =
-            DotOfErrors(x + begin, g + begin, size, quantizer.scale, low, high);
+            DotOfErrors(x + begin, g + begin, size, quantizer.scale, LevelsOf(quantizer));
       }
     }
   });
@@ -192,18 +208,21 @@ void ActivationSample::Add(const torch::Tensor& activations) {
   values = values.defined() ? torch::cat({values, some}) : some.clone();
 }
 
-AffineQuantizer FitActivation(const ActivationSample& sample, int bits, const std::string& range) {
+AffineQuantizer FitActivation(const ActivationSample& sample, int bits, const std::string& range,
+                              const std::string& grid) {
   const torch::NoGradGuard no_grad;
-  if (bits < 2 || bits > 16) throw Error(ErrorKind::kInternal, "activations take 2 to 16 bits");
+  if (bits < 1 || bits > 16) throw Error(ErrorKind::kInternal, "activations take 1 to 16 bits");
+  if (grid != "zero" && grid != "half") throw Error(ErrorKind::kInternal, "grid of activations: zero or half");
+  const bool half = grid == "half";
   if (!std::isfinite(sample.low) || !std::isfinite(sample.high)) {
     throw Error(ErrorKind::kData, "activations are not finite on training images");
   }
   if (!sample.values.defined()) return {.bits = bits};
-  if (range == "max") return Between(sample.low, sample.high, bits);
-  if (range == "percentile") return Percentile(sample, bits);
-  if (range == "output" && !sample.readers.empty()) return LeastOutputError(sample, bits);
+  if (range == "max") return Between(sample.low, sample.high, bits, half);
+  if (range == "percentile") return Percentile(sample, bits, half);
+  if (range == "output" && !sample.readers.empty()) return LeastOutputError(sample, bits, half);
   if (range == "mse" || range == "output") {
-    const auto tried = Tried(sample, bits);
+    const auto tried = Tried(sample, bits, half);
     return tried[static_cast<std::size_t>(LeastSquares(sample, tried))];
   }
   throw Error(ErrorKind::kUsage, "range of activations '" + range + "': unknown; known: max, percentile, mse, output");

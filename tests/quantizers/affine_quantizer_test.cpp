@@ -42,6 +42,32 @@ TEST_CASE("zero is a level of every quantizer of activations, and the only offse
   }
 }
 
+TEST_CASE("levels at odd halves stand around zero, where there are negative values") {
+  torch::manual_seed(4);
+  const AffineQuantizer quantizer{.bits = 2, .scale = 0.5F, .zero_point = 2, .half = true};
+  const torch::Tensor values = torch::tensor({-9.0F, -0.6F, -0.4F, -0.1F, 0.1F, 0.3F, 0.7F, 7.0F});
+  const torch::Tensor expected = torch::tensor({-0.75F, -0.75F, -0.25F, -0.25F, 0.25F, 0.25F, 0.75F, 0.75F});
+  CHECK(quantizer.Apply(values).equal(expected));
+  for (const int bits : {1, 2, 3, 8}) {
+    INFO(bits);
+    const torch::Tensor mixed = torch::randn(5000) + 0.2;
+    for (const char* range : {"max", "percentile", "mse", "output"}) {
+      const AffineQuantizer half = FitActivation(SampleOf(mixed), bits, range, "half");
+      CHECK(half.half);
+      CHECK(half.zero_point == 1 << (bits - 1));
+      CHECK(torch::allclose(-half.Apply(-mixed), half.Apply(mixed), 1e-4, 1e-6));
+      CHECK_FALSE(half.Apply(torch::zeros(1)).item<float>() == 0.0F);
+    }
+    const AffineQuantizer best = FitActivation(SampleOf(mixed), bits, "mse", "half");
+    for (const float factor : {0.85F, 1.18F}) {
+      AffineQuantizer other = best;
+      other.scale *= factor;
+      CHECK(Error2(best, mixed) < Error2(other, mixed));
+    }
+    CHECK_FALSE(FitActivation(SampleOf(mixed.relu()), bits, "mse", "half").half);
+  }
+}
+
 TEST_CASE("the range max holds every value, mse has the least squared error") {
   torch::manual_seed(5);
   const torch::Tensor values = torch::relu(torch::randn(20000)).pow(2);
@@ -92,6 +118,7 @@ TEST_CASE("the dots of rounding errors and a gradient are those of the rounded v
   const torch::Tensor values = torch::randn({3, 5, 1001}).transpose(0, 2), gradient = torch::randn({1001, 5, 3});
   std::vector<AffineQuantizer> quantizers = {AffineQuantizer{}};
   for (const int bits : {2, 5, 8, 16}) quantizers.push_back(FitActivation(SampleOf(values), bits, "mse"));
+  quantizers.push_back(FitActivation(SampleOf(values), 3, "mse", "half"));
   const auto dots = ErrorDots(values, gradient, quantizers);
   REQUIRE(dots.size() == quantizers.size());
   CHECK(dots[0] == 0.0);

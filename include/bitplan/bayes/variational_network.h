@@ -15,7 +15,7 @@
 #include "bitplan/bayes/stored_network.h"
 #include "bitplan/bayes/widths.h"
 #include "bitplan/core/options.h"
-#include "bitplan/models/activations.h"
+#include "bitplan/bayes/activations.h"
 #include "bitplan/models/network.h"
 
 namespace bitplan {

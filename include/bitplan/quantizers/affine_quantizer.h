@@ -2,8 +2,11 @@
 //
 //     code = clamp(round(x / scale) + zero_point, 0, 2^bits - 1)        value = scale * (code - zero_point)
 //
-// Ties go to the even code. Zero is always a level, so that padding and relu stay exact; the zero point of a tensor
-// without negative values is 0. It is what PyTorch calls fake_quantize_per_tensor_affine, and ONNX QuantizeLinear.
+// Ties go to the even code. Zero is a level, so that padding and relu stay exact; the zero point of a tensor without
+// negative values is 0. It is what PyTorch calls fake_quantize_per_tensor_affine, and ONNX QuantizeLinear.
+//
+// Networks that are trained with rounded inputs (bitplan/bayes) take levels at odd halves of the scale instead where a
+// tensor has negative values (mid-rise): value = scale * (code - zero_point + 1/2), symmetric, and no level at zero.
 #pragma once
 
 #include <torch/types.h>
@@ -17,9 +20,10 @@
 namespace bitplan {
 
 struct AffineQuantizer {
-  int bits = 32;  // 2..8 or 16; 32: the tensor stays in float
+  int bits = 32;  // 1..8 or 16; 32: the tensor stays in float
   float scale = 1.0F;
   std::int64_t zero_point = 0;  // 0 .. highest()
+  bool half = false;            // levels at odd halves; the zero point is half of all codes
 
   [[nodiscard]] bool rounds() const { return bits <= 16; }
   [[nodiscard]] std::int64_t highest() const { return (std::int64_t{1} << bits) - 1; }
@@ -54,7 +58,9 @@ struct ActivationSample {
 // `range`: max, from the lowest to the highest value; percentile, without 1 in 10,000 values at both ends together;
 // mse, the share of the whole range, at most all of it, with the least squared error of `sample.values`; output, that
 // with the least squared error of the outputs of `sample.readers`, relative to their power, and as mse without any.
-// Error(kData) for values that are not finite.
-[[nodiscard]] AffineQuantizer FitActivation(const ActivationSample& sample, int bits, const std::string& range);
+// `grid`: zero, or half for levels at odd halves where there are negative values. `bits`: 1 to 16. Error(kData) for
+// values that are not finite.
+[[nodiscard]] AffineQuantizer FitActivation(const ActivationSample& sample, int bits, const std::string& range,
+                                            const std::string& grid = "zero");
 
 }  // namespace bitplan

@@ -2,11 +2,12 @@
 // model contains it.
 #pragma once
 
-#include <cstdint>
+#include <cstddef>
 #include <string>
 #include <vector>
 
 #include "bitplan/models/network.h"
+#include "bitplan/quantizers/affine_quantizer.h"
 
 namespace bitplan {
 
@@ -14,7 +15,7 @@ struct ActivationFunction {
   const char* name;
   const char* description;
   double low, high;  // where the function is clipped; infinite: nowhere
-  int levels = 0;    // > 0: rounded to so many levels without a zero, evenly over [low, high]
+  int bits = 0;      // > 0: rounded to 2^bits levels without a zero, evenly over [low, high]
 };
 
 // relu, clipped-relu, hard-tanh, signed-levels.
@@ -28,20 +29,16 @@ struct ActivationFunction {
 // The quantizer in front of a layer. Its step is a scalar buffer of the root module, so that it can be trained
 // (SetTensor) and is saved with it.
 struct ActivationQuantizer {
-  std::size_t layer;  // of Network::layers
-  std::string step;   // buffer path
-  int bits;           // 1..8
-  bool is_signed;     // codes at odd halves, symmetric, no zero; otherwise 0 .. 2^bits - 1
+  std::size_t layer;          // of Network::layers
+  std::string step;           // buffer path of the scale
+  AffineQuantizer quantizer;  // 1..8 bits, at odd halves for inputs with a sign; its scale is the buffer
 };
 
 // A network of its own whose layers, all but the first, read inputs rounded to `bits`; the network's own inputs stay as
 // they are (8-bit pixels, usually). `is_signed`: one entry per layer. Steps are 1 until they are set. Rounding passes
-// gradients straight through within the levels, and gives the step the gradient of Esser et al. 2020 (LSQ).
+// gradients straight through where it does not clip, and gives the step that of Esser et al. 2020 (LSQ).
 // Error(kData) when a layer is not found in the graph.
 [[nodiscard]] Network WithQuantizedActivations(const Network& network, int bits, const std::vector<bool>& is_signed,
                                                std::vector<ActivationQuantizer>& quantizers);
-
-// The step with the least mean squared error of rounding `values` (any shape; 1 when all are zero), by a search.
-[[nodiscard]] double FitActivationStep(const torch::Tensor& values, int bits, bool is_signed);
 
 }  // namespace bitplan
