@@ -180,6 +180,13 @@ ordered_json Json(const pipeline::RunReport& report) {
     json["calibration"] = {{"images", plan.calibration->images}, {"source", plan.calibration->source}};
     if (report.calibration_asked > 0) json["calibration"]["asked"] = report.calibration_asked;
   }
+  if (plan.learned) {
+    json["learned_rounding"] = {{"images", plan.learned->images},
+                                {"divergence_before", plan.learned->before},
+                                {"divergence_after", plan.learned->after},
+                                {"codes_moved", plan.learned->moved},
+                                {"kept", plan.learned->kept}};
+  }
   if (plan.guard) {
     json["guard"] = {{"data", plan.guard->data},
                      {"plan_nll", plan.guard->plan_nll},

@@ -82,6 +82,13 @@ std::string AgainstText(const Verification& against, const std::string& file) {
       drop.drop > 0.0 ? "worse" : "better", low, high, drop.mcnemar_p, low <= 0.0 && high >= 0.0 ? ": a tie" : "");
 }
 
+std::string LearnedText(const PlanLearned& learned, const std::string& sample) {
+  return fmt::format(
+      "learned rounding   divergence {:.4g} to {:.4g} nats on {}; {}\n", learned.before, learned.after,
+      Counted(learned.images, sample),
+      learned.kept ? fmt::format("{:.2f} % of the codes moved", 100.0 * learned.moved) : "left as it was");
+}
+
 std::string CalibrationText(const PlanCalibration& calibration, const pipeline::RunReport& report) {
   const std::string images = Counted(calibration.images, report.sample), plural = report.sample + "s";
   const auto& source = calibration.source;
@@ -271,6 +278,7 @@ std::string Text(const pipeline::RunReport& report) {
   if (plan.calibration) text += CalibrationText(*plan.calibration, report);
   if (plan.guard) text += GuardText(*plan.guard);
   if (plan.drop) text += DropBoundText(*plan.drop);
+  if (plan.learned) text += LearnedText(*plan.learned, report.sample);
   if (plan.verified) text += VerifiedText(*plan.verified);
   if (report.against) text += AgainstText(*report.against, report.against_file.string());
   text += NotesText(report.notes);

@@ -21,7 +21,7 @@
 #include "bitplan/exporters/exporter.h"
 #include "bitplan/io/files.h"
 #include "exporters/onnx_weights.h"
-#include "exporters/safetensors.h"
+#include "io/safetensors.h"
 #include "io/json_text.h"
 
 namespace bitplan {

@@ -18,7 +18,7 @@
 #include "bitplan/exporters/quantized_network.h"
 #include "bitplan/io/files.h"
 #include "bitplan/quantizers/packing.h"
-#include "exporters/safetensors.h"
+#include "io/safetensors.h"
 #include "io/json_text.h"
 #include "io/json_whole.h"
 #include "quantizers/deflate.h"

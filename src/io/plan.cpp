@@ -342,6 +342,15 @@ PlanCalibration ReadCalibration(const YamlSource& source, const YAML::Node& node
   return calibration;
 }
 
+PlanLearned ReadLearned(const YamlSource& source, const YAML::Node& node) {
+  const Fields fields(source, node, "learned_rounding");
+  return {.images = fields.Integer("images", kAtLeastOne),
+          .before = fields.Number("divergence_before", kNotNegative),
+          .after = fields.Number("divergence_after", kNotNegative),
+          .moved = fields.Number("codes_moved", {.low = 0, .high = 1}),
+          .kept = source.Flag(fields.At("kept"), fields.Path("kept"))};
+}
+
 PlanGuard ReadGuard(const YamlSource& source, const YAML::Node& node) {
   const Fields fields(source, node, "guard");
   return {fields.Text("data"), fields.Number("plan_nll", kNotNegative), fields.Number("uniform_nll", kNotNegative),
@@ -431,6 +440,7 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   if (fields.Has("calibration")) plan.calibration = ReadCalibration(source, fields.At("calibration"));
   if (fields.Has("guard")) plan.guard = ReadGuard(source, fields.At("guard"));
   if (fields.Has("drop")) plan.drop = ReadDropBound(source, fields.At("drop"));
+  if (fields.Has("learned_rounding")) plan.learned = ReadLearned(source, fields.At("learned_rounding"));
   if (fields.Has("verified")) plan.verified = ReadVerification(source, fields.At("verified"));
   plan.provenance = ReadProvenance(source, fields.At("provenance"));
 

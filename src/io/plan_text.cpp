@@ -83,6 +83,13 @@ std::string DumpLeftInFloat(const LeftInFloat& left) {
   return text;
 }
 
+std::string DumpLearned(const PlanLearned& learned) {
+  return fmt::format(
+      "learned_rounding: {{images: {}, divergence_before: {}, divergence_after: {}, codes_moved: {}, kept: {}}}\n",
+      learned.images, FormatNumber(learned.before), FormatNumber(learned.after), FormatNumber(learned.moved),
+      learned.kept);
+}
+
 std::string DumpCalibration(const PlanCalibration& calibration) {
   return fmt::format("calibration: {{images: {}, source: {}{}}}\n", calibration.images, FormatText(calibration.source),
                      calibration.seed ? fmt::format(", seed: {}", *calibration.seed) : "");
@@ -174,6 +181,7 @@ std::string DumpPlan(const Plan& plan) {
   if (plan.calibration) text += DumpCalibration(*plan.calibration);
   if (plan.guard) text += DumpGuard(*plan.guard);
   if (plan.drop) text += DumpDropBound(*plan.drop);
+  if (plan.learned) text += DumpLearned(*plan.learned);
   if (plan.verified) text += DumpVerification(*plan.verified);
   const PlanProvenance& provenance = plan.provenance;
   text += fmt::format("provenance: {{bitplan: {}, libtorch: {}, recipe_sha256: {}}}\n", FormatText(provenance.bitplan),

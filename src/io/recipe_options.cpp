@@ -62,9 +62,13 @@ std::vector<RecipeOption> MakeOptions() {
              "corrections see, and which are the calibration images of a model from a file; the network stays; none: "
              "seed"),
 
-      Any("model.architecture", FIELD(model.architecture), "built-in architecture, trained by the run; this or file"),
+      Any("model.architecture", FIELD(model.architecture),
+          "built-in architecture, trained by the run or with weights; this or file"),
       Any("model.file", FIELD(model.file),
           "trained TorchScript or ONNX file (.onnx), relative to the data folder or the recipe; this or architecture"),
+      Any("model.weights", FIELD(model.weights),
+          "trained weights for the architecture or the file: safetensors, or a state dict of PyTorch (torch.save); "
+          "relative as file is; an architecture is not trained then"),
       Any("model.answers_may_vary", FIELD(model.answers_may_vary),
           "take a model whose answers depend on the other images of a batch or on chance; its figures then do too, and "
           "the plan says so in model.note"),

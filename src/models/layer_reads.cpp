@@ -98,6 +98,13 @@ std::vector<LayerRead> FindLayerReads(torch::jit::Graph& graph, const torch::jit
   return reads;
 }
 
+std::vector<bool> LayersRead(const Network& network) {
+  const auto graph = InlinedGraph(network.module);
+  std::vector<bool> found(network.layers.size(), false);
+  for (const LayerRead& read : FindLayerReads(*graph, network.module, network)) found[read.layer] = true;
+  return found;
+}
+
 void RequirePlace(const Network& network, const std::vector<LayerRead>& reads, std::size_t layer) {
   if (std::any_of(reads.begin(), reads.end(), [&](const LayerRead& read) { return read.layer == layer; })) return;
   throw Error(ErrorKind::kData, "the input of layer " + network.layers[layer].name +

@@ -23,6 +23,9 @@ struct LayerRead {
 [[nodiscard]] std::vector<LayerRead> FindLayerReads(torch::jit::Graph& graph, const torch::jit::Module& module,
                                                     const Network& network);
 
+// Of every layer whether the forward of network.module has a place for it.
+[[nodiscard]] std::vector<bool> LayersRead(const Network& network);
+
 // Error(kData) that names the layer where `reads` have no place for it.
 void RequirePlace(const Network& network, const std::vector<LayerRead>& reads, std::size_t layer);
 

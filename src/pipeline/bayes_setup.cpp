@@ -6,6 +6,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "bitplan/allocators/allocator.h"
 #include "bitplan/bayes/activations.h"
@@ -17,6 +18,7 @@
 #include "pipeline/checks.h"
 #include "pipeline/data_hash.h"
 #include "pipeline/model_checks.h"
+#include "pipeline/trained_model.h"
 
 namespace bitplan::pipeline {
 namespace {
@@ -138,10 +140,12 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
       throw Error(error.kind(), fmt::format("bayes.{}: {}", key, error.what()));
     }
   }
-  const auto& file = bayes.from.empty() ? recipe.model.file : bayes.from;
-  if (!file.empty()) model_file = FindInFolders(file, folders, "model file").string();
-  model_name = file.empty() ? recipe.model.architecture : ModelNameOf(file);
-  model_hash = file.empty() ? recipe.model.architecture : FileSha256(model_file);
+  ModelOptions model = recipe.model;
+  if (!bayes.from.empty()) model.file = bayes.from;
+  is_trained = model.is_trained();
+  const auto trained = is_trained ? std::optional(LoadTrainedModel(model, folders, recipe.seed)) : std::nullopt;
+  model_name = trained ? trained->name : model.architecture;
+  model_hash = trained ? trained->hash : model.architecture;
 
   auto loaded = std::make_shared<BayesData>();
   loaded->data = LoadData(recipe.data, folders, recipe.seed);
@@ -159,12 +163,12 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
   train_hash = DataHash(recipe, folders, false);
   const auto shape = data.train.images.sizes().slice(1).vec();
   Network described;
-  if (file.empty()) {
+  if (!trained) {
     auto module = BuildArchitecture(recipe.model.architecture, recipe.seed);
     SetDropout(module, 0.0);  // the draws of the weights are the noise
     described = DescribeNetwork(module, model_name, shape);
   } else {
-    described = DescribeNetwork(LoadModule(model_file), model_name, shape, DescribingImages(data.train, normalizer));
+    described = DescribeNetwork(trained->module, model_name, shape, DescribingImages(data.train, normalizer));
   }
   if (described.input_type != torch::kFloat) {
     throw Error(ErrorKind::kData, fmt::format("bayes: model {} takes integers, but fine-tuning blends and distorts "
@@ -259,7 +263,7 @@ std::vector<std::pair<std::string, std::string>> BayesSetup::Roles() const {
 }
 
 Network BayesSetup::First(std::uint64_t seed) const {
-  if (FromFile()) return base;
+  if (is_trained) return base;
   Network network = base;
   network.module = CloneModule(base.module);
   const auto initial = BuildArchitecture(recipe.model.architecture, seed);

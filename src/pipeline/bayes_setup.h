@@ -60,7 +60,6 @@ class BayesSetup {
   [[nodiscard]] bool OnCalibration() const { return recipe.verify.split == "calibration"; }
   // Where the means of a seed begin.
   [[nodiscard]] Network First(std::uint64_t seed) const;
-  [[nodiscard]] bool FromFile() const { return !model_file.empty(); }
 
   // Of the networks of a seed: what a run of that seed alone has. Calibration images, the order of the training images
   // and noise are by that seed. Loaded anew for every seed but the recipe's; callable from several threads.
@@ -73,8 +72,9 @@ class BayesSetup {
   Recipe recipe;
   std::vector<std::filesystem::path> folders;
   Normalizer normalizer;
-  std::string model_file, model_name;  // file: empty when an architecture is trained
-  Network base;                        // the graph of every network: the recipe's model with the recipe's activation
+  std::string model_name;
+  bool is_trained = false;  // the model begins with weights that it has; otherwise an architecture is trained
+  Network base;             // the graph of every network: the recipe's model with the recipe's activation
   std::shared_ptr<const BayesData> first;  // of the recipe's seed
   std::string train_hash, model_hash;
   std::vector<std::string> warnings;  // one line each

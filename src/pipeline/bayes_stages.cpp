@@ -111,7 +111,7 @@ const BayesSeed::Reference& BayesSeed::FloatNetwork(ProgressSink& progress) {
     const auto data = Data();
     (void)LearnBound(
         network, data->data.train, setup_.normalizer, b,
-        {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true, .training_mode = !setup_.FromFile()},
+        {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true, .training_mode = !setup_.is_trained},
         seed_, progress);
     return Save(network.Store(), "float");
   });
@@ -192,7 +192,7 @@ StoredNetwork BayesSeed::Quantized(const std::vector<BayesWidths>& widths, int a
   if (scratch) {
     (void)LearnBound(
         network, train, setup_.normalizer, b,
-        {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true, .training_mode = !setup_.FromFile()},
+        {.epochs = b.epochs, .learning_rate = b.learning_rate, .warm_up = true, .training_mode = !setup_.is_trained},
         seed_, progress);
   } else if (tuned && b.fine_tune == "bound") {
     (void)LearnBound(network, train, setup_.normalizer, b, fine, fine_seed, progress);

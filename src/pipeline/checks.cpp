@@ -85,7 +85,7 @@ void CheckNames(const Recipe& recipe) {
                 "quantizer.range_sweeps and activation_sums: rounded do not go together: terms of a sum would keep the "
                 "levels that a range had before; set one of them to its default");
   }
-  const bool brings_model = !recipe.model.file.empty() || !recipe.bayes.from.empty();
+  const bool brings_model = recipe.model.is_trained() || !recipe.bayes.from.empty();
   if (!brings_model || !recipe.model.architecture.empty()) {
     (void)FindArchitecture(recipe.model.architecture);
     for (const auto& name : recipe.train.augment) (void)FindAugmentation(name);
@@ -157,6 +157,7 @@ std::filesystem::path CheckedFolder(const RecipeOptions& options, const Recipe& 
   };
   in_the_way("recipe", options.recipe);
   const std::pair<const char*, std::string> inputs[] = {{"model.file", recipe.model.file},
+                                                        {"model.weights", recipe.model.weights},
                                                         {"bayes.from", recipe.bayes.from},
                                                         {"data.train_images", recipe.data.train_images},
                                                         {"data.train_labels", recipe.data.train_labels},

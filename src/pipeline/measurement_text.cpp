@@ -102,6 +102,10 @@ std::string FactsOf(const Correction& correction, std::optional<double> calibrat
   nlohmann::json facts = {
       {"batch_norm", correction.chosen.batch_norm}, {"outputs", correction.chosen.outputs}, {"candidates", candidates}};
   if (calibration_accuracy) facts["calibration_accuracy"] = *calibration_accuracy;
+  if (const auto& learned = correction.learned) {
+    facts["learned"] = {learned->held_out, learned->before, learned->after,
+                        learned->moved,    learned->codes,  learned->kept};
+  }
   return JsonText(facts);
 }
 
@@ -113,9 +117,14 @@ std::optional<double> CalibrationAccuracyOf(const std::string& text) {
 
 Correction CorrectionOf(const std::string& text) {
   const auto facts = nlohmann::json::parse(text);
-  Correction correction{{facts.at("batch_norm"), facts.at("outputs")}, {}};
+  Correction correction{.chosen = {facts.at("batch_norm"), facts.at("outputs")}, .candidates = {}, .learned = {}};
   for (const auto& candidate : facts.at("candidates")) {
     correction.candidates.push_back({{candidate.at(0), candidate.at(1)}, candidate.at(2)});
+  }
+  if (facts.contains("learned")) {
+    const auto& learned = facts.at("learned");
+    correction.learned =
+        LearnedRounding{learned.at(0), learned.at(1), learned.at(2), learned.at(3), learned.at(4), learned.at(5)};
   }
   return correction;
 }

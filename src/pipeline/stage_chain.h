@@ -337,7 +337,7 @@ class StageChain {
   // Ranges of activations, after the corrections.
   void Refine(AppliedPlan& applied, const QuantizerOptions& options);
   // Learned rounding, after these.
-  void Learn(AppliedPlan& applied, const QuantizerOptions& options);
+  std::optional<LearnedRounding> Learn(AppliedPlan& applied, const QuantizerOptions& options);
   // Of every layer's input, beside weights of these widths: as the plan that is followed says, else as the recipe does.
   [[nodiscard]] std::vector<int> ActivationBits(const std::vector<int>& bits);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);

@@ -189,7 +189,7 @@ Plan StageChain::Draft(const Solution& solution) {
 std::string StageChain::CalibrationSource() const {
   if (!recipe_.data.calibration_images.empty()) return "file";
   if (recipe_.data.calibration_from == "test") return "test";
-  return recipe_.model.file.empty() ? "split-off" : "training";
+  return recipe_.model.is_trained() ? "training" : "split-off";
 }
 
 OddityFacts StageChain::Facts() {

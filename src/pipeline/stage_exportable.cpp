@@ -144,7 +144,7 @@ void StageChain::Restrict() {
 // With the layers at one width: what the export refuses then - an operator, a type, a name - it refuses of every plan.
 void StageChain::TryExport(const bitplan::Network& network) {
   const Exporter& exporter = FindExporter(recipe_.quantizer.exportable);
-  const std::string model = recipe_.model.file.empty() ? Section("model") : ModelInput();
+  const std::string model = recipe_.model.is_trained() ? ModelInput() : Section("model");
   const auto input =
       Sha256OfParts({"exportable/1", exporter.name, BITPLAN_VERSION, model, Section("quantizer"),
                      BitsText(recipe_.allocate.bits), fmt::format("{}", fmt::join(recipe_.allocate.exclude, " "))});

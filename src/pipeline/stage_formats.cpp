@@ -8,6 +8,8 @@
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
 #include "io/json_text.h"
+#include "models/inlined_graph.h"
+#include "models/layer_reads.h"
 #include "pipeline/clock.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
@@ -41,6 +43,15 @@ std::vector<int> FixedBits(const AllocationProblem& table, const AllocateOptions
                 "activation width, or no groups");
   }
   return constrained.fixed_bits;
+}
+
+// Layers that are planned need a place where their inputs are rounded.
+void RequirePlaces(const Network& network, const std::vector<int>& fixed) {
+  const auto graph = InlinedGraph(network.module);
+  const auto reads = FindLayerReads(*graph, network.module, network);
+  for (std::size_t l = 0; l < fixed.size(); ++l) {
+    if (fixed[l] <= 8 && network.layers[l].rounds_input()) RequirePlace(network, reads, l);
+  }
 }
 
 // What a limit on the peak of activations asks of widths of tensors: a limit for every step that may exceed it.
@@ -200,6 +211,7 @@ StageChain::PairProblem StageChain::Pairs(const AllocateOptions& options) {
                     "allocate.allocator to exact, or give one activation width");
   }
   const auto& table = MeasuredTable(metric, recipe_.posterior.estimator).problem;
+  RequirePlaces(Model(), FixedBits(table, options));
   const bool peaks = options.budget.Find(ActivationMemory()) != nullptr;
   PairProblem pairs;
   pairs.problem = PairsOf(table, ActivationTable(metric), options, peaks ? &Timeline() : nullptr, pairs.limit_of);

@@ -73,10 +73,10 @@ Correction StageChain::Correct(AppliedPlan& applied, const std::vector<int>& bit
   if (options.rounding == "compensated") {
     CompensateRounding(Model(), applied, bits, options, *float_side_, progress_);
   }
-  const auto correction = CorrectNetwork(Model(), applied, options, *float_side_, calibration, normalizer_, progress_);
+  auto correction = CorrectNetwork(Model(), applied, options, *float_side_, calibration, normalizer_, progress_);
   if (!several_plans_) float_side_.reset();
   if (options.range_sweeps > 0) Refine(applied, options);
-  if (options.learned_steps > 0) Learn(applied, options);
+  if (options.learned_steps > 0) correction.learned = Learn(applied, options);
   RoundBiases(Model(), applied);
   return correction;
 }
@@ -101,12 +101,12 @@ void StageChain::Refine(AppliedPlan& applied, const QuantizerOptions& options) {
                              refined.kept ? "" : ", so they are left as they were"));
 }
 
-void StageChain::Learn(AppliedPlan& applied, const QuantizerOptions& options) {
+std::optional<LearnedRounding> StageChain::Learn(AppliedPlan& applied, const QuantizerOptions& options) {
   const auto learned = LearnRounding(Model(), applied, options, TeachingImages(options.learned_samples), normalizer_,
                                      LearnedBatch(Model()), recipe_.CalibrationSeed(), progress_);
   if (learned.codes == 0) {
     progress_.Info("learned rounding: nothing to learn, or fewer than 8 training images");
-    return;
+    return std::nullopt;
   }
   const std::string change =
       fmt::format("the divergence on {} held-out {}s {} {:.4f} to {:.4f} nats", learned.held_out,
@@ -116,6 +116,7 @@ void StageChain::Learn(AppliedPlan& applied, const QuantizerOptions& options) {
                      ? fmt::format("learned rounding: {}; scales, biases and norms moved, and {:.2f} % of the codes",
                                    change, moved)
                      : fmt::format("learned rounding: {}, so the network is left as it was", change));
+  return learned;
 }
 
 torch::jit::Module StageChain::Built(const Plan& plan) {

@@ -21,6 +21,7 @@
 #include "pipeline/model_checks.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
+#include "pipeline/trained_model.h"
 
 namespace bitplan::pipeline {
 
@@ -138,19 +139,18 @@ void StageChain::EqualizeModel() {
 }
 
 void StageChain::FindModel() {
-  if (recipe_.model.file.empty()) {
+  if (!recipe_.model.is_trained()) {
     const auto input = TrainingInput();
     model_record_ = Ensure("model", input, {"model.pt"}, [&] { return TrainModel(input); });
     return;
   }
-  const auto file = FindInFolders(recipe_.model.file, data_folders_, "model file");
-  auto module = LoadModule(file);
+  const auto [module, name, _] = LoadTrainedModel(recipe_.model, data_folders_, recipe_.seed);
   const auto content = ModelHash(module);
   const auto input = Sha256OfParts({"model/3", content, DataHash(false), recipe_.model.answers_may_vary ? "vary" : ""});
   const auto some_images = [&] { return DescribingImages(Data().train, normalizer_); };
   model_record_ = Ensure("model", input, {}, [&]() -> StageRecord {
     const auto shape = Data().train.images.sizes().slice(1).vec();
-    network_ = Described(module, ModelNameOf(file), shape, some_images());
+    network_ = Described(module, name, shape, some_images());
     const auto fit = CheckModelSuitsData(*network_);
     // Which layers there are must not depend on whether this stage is done.
     const nlohmann::json facts = {{"input_shape", shape},
@@ -165,7 +165,7 @@ void StageChain::FindModel() {
   });
   const auto facts = nlohmann::json::parse(model_record_->facts);
   if (!network_) {
-    network_ = Described(module, ModelNameOf(file), facts.at("input_shape").get<std::vector<std::int64_t>>(),
+    network_ = Described(module, name, facts.at("input_shape").get<std::vector<std::int64_t>>(),
                          facts.at("by_images").get<bool>() ? some_images() : torch::Tensor());
   }
   UseInputsOf(*network_);
@@ -231,7 +231,7 @@ void StageChain::SetNoise(double variance) {
 
 std::string StageChain::ModelInput() {
   std::string input = ModelRecord().content;
-  if (recipe_.model.file.empty()) return input;
+  if (!recipe_.model.is_trained()) return input;
   for (const Layer& layer : Model().layers) {
     const bool usual = (layer.kind == "conv2d" || layer.kind == "linear") && layer.meets_whole_input;
     if (!usual) input += " " + layer.kind + " " + layer.name;
@@ -255,7 +255,7 @@ std::string StageChain::ModelNote() {
 }
 
 bitplan::Network StageChain::Outline() {
-  if (!recipe_.model.file.empty() || folder_.Find("model", TrainingInput())) return Model();
+  if (recipe_.model.is_trained() || folder_.Find("model", TrainingInput())) return Model();
   const auto& name = recipe_.model.architecture;
   return DescribeNetwork(BuildArchitecture(name, recipe_.seed), name, Data().train.images.sizes().slice(1).vec());
 }

@@ -28,6 +28,18 @@ std::string BitsAndChoices(const Plan& plan) {
   return text;
 }
 
+void StateLearned(Plan& plan, const Correction& correction) {
+  plan.learned.reset();
+  if (const auto& learned = correction.learned) {
+    const double codes = static_cast<double>(std::max<std::int64_t>(1, learned->codes));
+    plan.learned = PlanLearned{.images = learned->held_out,
+                               .before = Rounded(learned->before, 6),
+                               .after = Rounded(learned->after, 6),
+                               .moved = Rounded(static_cast<double>(learned->moved) / codes, 6),
+                               .kept = learned->kept};
+  }
+}
+
 }  // namespace
 
 // The plan says how it is quantized, so `verify` of a plan that `run` made finds what `run` did.
@@ -96,7 +108,9 @@ bool StageChain::PutInPlace(Plan& plan) {
   if (apply) {
     PlaceNetwork(*apply, place);
     const auto verify = folder_.Find("verify", VerifyInput(*apply, plan));
-    SetCorrection(plan, CorrectionOf(apply->facts).chosen);
+    const auto correction = CorrectionOf(apply->facts);
+    SetCorrection(plan, correction.chosen);
+    StateLearned(plan, correction);
     if (verify) {
       calibration_accuracy_ = CalibrationAccuracyOf(apply->facts);
       plan.verified = VerificationOf(verify->facts);
@@ -138,6 +152,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edi
   StateCalibrationSeed(plan);
   const auto place = PlaceOf(plan, edited), network = place + "/" + kNetworkFile, codes = place + "/" + kCodesFile;
   plan.verified.reset();
+  plan.learned.reset();
   auto apply = Ensure("apply", ApplyInput(plan), {codes, network}, [&]() -> StageRecord {
     WritePlan(plan, place, edited);
     auto& applied = Quantized(BitsOf(plan), ChoicesOf(plan));
@@ -153,13 +168,14 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edi
   const auto correction = CorrectionOf(apply.facts);
   calibration_accuracy_ = CalibrationAccuracyOf(apply.facts);
   SetCorrection(plan, correction.chosen);
+  StateLearned(plan, correction);
   QuantizedNetwork stored = LoadQuantizedNetwork(folder_.File(codes));
   SetStoredBytes(plan, stored.payload_bytes());
   // Whoever asks for the corrections that "auto" chose gets the same network.
   if (const auto chosen = ApplyInput(plan); chosen != apply.input && !folder_.Find("apply", chosen)) {
     auto record = apply;
     record.input = chosen;
-    record.facts = FactsOf(Correction{correction.chosen, {}}, calibration_accuracy_);
+    record.facts = FactsOf(Correction{correction.chosen, {}, correction.learned}, calibration_accuracy_);
     folder_.Complete("apply", record, apply.files);
   }
   const auto module = LoadModule(folder_.File(network));
@@ -180,6 +196,7 @@ std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
   quantized_.reset();
   const auto correction = Correct(applied, BitsOf(plan));
   SetCorrection(plan, correction.chosen);
+  StateLearned(plan, correction);
   calibration_accuracy_ = CalibrationAccuracy();
   QuantizedNetwork stored = KeepCodes(plan, correction.chosen, applied);
   SetStoredBytes(plan, stored.payload_bytes());

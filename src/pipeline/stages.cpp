@@ -11,9 +11,10 @@ namespace bitplan::pipeline {
 
 ModelReport Train(const RecipeOptions& options, ProgressSink& progress) {
   StageChain chain(options, progress);
-  if (!chain.recipe().model.file.empty()) {
+  if (const auto& model = chain.recipe().model; model.is_trained()) {
     throw Error(ErrorKind::kUsage, "nothing to train: " + options.recipe.string() + " loads its model from " +
-                                       chain.recipe().model.file + "; name a model.architecture to train one");
+                                       (model.weights.empty() ? model.file : model.weights) +
+                                       "; name a model.architecture to train one");
   }
   const auto record = chain.ModelRecord();
   return {.folder = chain.folder().path(),

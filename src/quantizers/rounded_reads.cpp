@@ -56,11 +56,7 @@ RoundedReads::RoundedReads(const Network& network)
   CopyTensors(network.module, module_);  // a clone unties what submodules share
   torch::jit::Graph& graph = *module_.get_method("forward").graph();
   InlineCalls(graph);
-  const std::vector<LayerRead> reads = FindLayerReads(graph, module_, network);
-  for (std::size_t l = 0; l < network.layers.size(); ++l) {
-    if (network.layers[l].rounds_input()) RequirePlace(network, reads, l);
-  }
-  const ReadValues values = ValuesOf(reads);
+  const ReadValues values = ValuesOf(FindLayerReads(graph, module_, network));
   tensors_ = FirstReaders(values, network.layers.size());
   for (const auto& [value, readers] : values) {
     const std::size_t tensor = tensors_[readers.front()];
@@ -71,6 +67,7 @@ RoundedReads::RoundedReads(const Network& network)
 }
 
 void RoundedReads::Set(std::size_t tensor, const AffineQuantizer& quantizer) {
+  if (!rounds_[tensor] && !quantizer.rounds()) return;
   module_.setattr(AttributeOf("rounds", tensor), quantizer.rounds());
   if (!quantizer.rounds()) return;
   module_.setattr(AttributeOf("scale", tensor), static_cast<double>(quantizer.scale));

@@ -19,8 +19,8 @@ namespace bitplan {
 
 class RoundedReads {
  public:
-  // Nothing is rounded until Set asks for it. Error(kData) that names a layer whose input may be rounded and has no
-  // place in the graph.
+  // Nothing is rounded until Set asks for it. The input of a layer without a place in the graph cannot be
+  // (FindLayerReads).
   explicit RoundedReads(const Network& network);
 
   // The clone; its weights are its own.

@@ -43,10 +43,13 @@ ActivationLevels FitActivationLevels(const SensitivityInputs& inputs, const std:
     for (const auto& [tensor, values] : watch.Take()) samples[tensor].Add(values);
   }
   levels.quantizers.resize(levels.tensors.size());
+  const std::vector<bool> has_place = LayersRead(network);
   for (std::size_t l = 0; l < levels.tensors.size(); ++l) {
     std::vector<AffineQuantizer>& fits = levels.quantizers[levels.tensors[l]];
     if (!fits.empty() || !network.layers[l].rounds_input()) continue;
-    for (const int width : widths) fits.push_back(FitActivation(samples[levels.tensors[l]], width, range));
+    for (const int width : widths) {
+      fits.push_back(has_place[l] ? FitActivation(samples[levels.tensors[l]], width, range) : AffineQuantizer{});
+    }
   }
   return levels;
 }

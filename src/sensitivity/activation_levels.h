@@ -12,9 +12,10 @@
 namespace bitplan {
 
 struct ActivationLevels {
-  std::vector<int> widths;                               // ascending, each 2..8 or 16
-  std::vector<std::size_t> tensors;                      // of every layer the first one that reads the same tensor
-  std::vector<std::vector<AffineQuantizer>> quantizers;  // [layers][widths]; empty but for tensors at first readers
+  std::vector<int> widths;           // ascending, each 2..8 or 16
+  std::vector<std::size_t> tensors;  // of every layer the first one that reads the same tensor
+  // [layers][widths]; empty but for tensors at first readers. Those of a tensor that no graph can round do not round.
+  std::vector<std::vector<AffineQuantizer>> quantizers;
 
   // The tensors that can be rounded, by first readers.
   [[nodiscard]] bool rounds(std::size_t layer) const { return !quantizers[layer].empty(); }

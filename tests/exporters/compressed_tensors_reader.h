@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "exporters/safetensors.h"
+#include "io/safetensors.h"
 #include "support/catch_torch.h"
 
 namespace bitplan::testing {

@@ -4,7 +4,7 @@
 #include "bitplan/core/error.h"
 #include "exporters/codes.h"
 #include "exporters/compressed_tensors_reader.h"
-#include "exporters/safetensors.h"
+#include "io/safetensors.h"
 #include "support/catch_torch.h"
 
 namespace bitplan {

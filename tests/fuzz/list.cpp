@@ -24,6 +24,7 @@ const std::vector<FuzzTarget>& FuzzTargets() {
       {"onnx_file", FuzzOnnxFile, 2000},
       {"onnx_model", FuzzOnnxModel, 500},
       {"torchscript", FuzzTorchScript, 1000},
+      {"state_dict", FuzzStateDict, 2000},
   };
   return targets;
 }

@@ -11,6 +11,7 @@ import json
 import pathlib
 import shutil
 import struct
+import zipfile
 import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -227,10 +228,17 @@ def torchscript():
                           ('conv.pt', torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU()))):
         (SEEDS / 'torchscript').mkdir(parents=True, exist_ok=True)
         torch.jit.script(network.eval()).save(str(SEEDS / 'torchscript' / name))
+    norm = torch.nn.BatchNorm1d(2).half()
+    for name, made in (('state', torch.nn.Linear(3, 2).state_dict()),
+                       ('checkpoint', {'epoch': 70000, 'rate': 0.5, 'best': None, 'state_dict': norm.state_dict()}),
+                       ('parameters', {'w': torch.nn.Parameter(torch.ones(2, 2).t()), 'empty': torch.ones(0, 3)})):
+        file = io.BytesIO()
+        torch.save(made, file)
+        write('state_dict', name, zipfile.ZipFile(file).read('archive/data.pkl'))
 
 
 for made in SEEDS.glob('*'):
-    if made.name not in ('torchscript', 'pickled_tensor'):
+    if made.name not in ('torchscript', 'pickled_tensor', 'state_dict'):
         shutil.rmtree(made)
 for part in (texts, arrays, pictures, packed, onnx, torchscript):
     part()

@@ -2,7 +2,7 @@
 
 #include "bitplan/exporters/quantized_network.h"
 #include "bitplan/io/files.h"
-#include "exporters/safetensors.h"
+#include "io/safetensors.h"
 #include "fuzz/targets.h"
 
 #include <openssl/evp.h>

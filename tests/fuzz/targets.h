@@ -33,6 +33,8 @@ void FuzzBayesPacked(std::string_view bytes);
 void FuzzOnnxFile(std::string_view bytes);
 void FuzzOnnxModel(std::string_view bytes);
 void FuzzTorchScript(std::string_view bytes);
+// The bytes are the pickle in an archive of PyTorch; every storage has 64 bytes.
+void FuzzStateDict(std::string_view bytes);
 
 struct FuzzTarget {
   const char* name;  // of its folder of seeds too

@@ -45,6 +45,7 @@ TEST_CASE("range and confidence of a layer, and what guard and drop search found
   plan.layers[1].range = "mse";
   plan.layers[0].confidence = 0.9375;
   plan.guard = PlanGuard{"mnist/calibration", 0.25, 0.125, "random-bits"};
+  plan.learned = PlanLearned{.images = 2048, .before = 0.0021, .after = 0.0019, .moved = 0.0002, .kept = true};
   CHECK_FALSE(plan.drop);
   plan.drop = PlanDrop{0.005, "bytes", "mnist/calibration", 2500, 0.001, 0.004, 3, "ab12"};
   CHECK_FALSE(plan.calibration);
@@ -65,6 +66,10 @@ TEST_CASE("range and confidence of a layer, and what guard and drop search found
   REQUIRE(read.guard);
   CHECK(read.guard->replaced == "random-bits");
   CHECK(read.guard->uniform_nll == 0.125);
+  REQUIRE(read.learned);
+  CHECK(read.learned->images == 2048);
+  CHECK((read.learned->before == 0.0021 && read.learned->after == 0.0019 && read.learned->moved == 0.0002));
+  CHECK(read.learned->kept);
   REQUIRE(read.drop);
   CHECK(read.drop->at_most == 0.005);
   CHECK(read.drop->smallest == "bytes");

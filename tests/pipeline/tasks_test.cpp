@@ -247,6 +247,13 @@ TEST_CASE("learned rounding serves every task, and a plan states it") {
     const std::string text = ReadFile(folder.path / "out/plan.yaml", "plan");
     CHECK_THAT(text, ContainsSubstring("learned_steps: 8, learned_samples: 16384, learned_rate: 0.006"));
     CHECK(DumpPlan(ParsePlan(text, "plan.yaml")) == text);
+    REQUIRE(report.plan.learned);
+    CHECK(report.plan.learned->images > 0);
+    CHECK(report.plan.learned->kept == (report.plan.learned->after < report.plan.learned->before));
+    const auto again = pipeline::Run(Options(folder.path, {"quantizer.learned_steps=8"}), SilentSink());
+    REQUIRE(again.plan.learned);  // from the folder
+    CHECK(again.plan.learned->after == report.plan.learned->after);
+    CHECK_FALSE(pipeline::Run(Options(folder.path), SilentSink()).plan.learned);
   }
 }
 

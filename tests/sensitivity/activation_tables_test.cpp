@@ -143,5 +143,29 @@ TEST_CASE("hawq and gradient of activations are the curvature and the slope of s
   }
 }
 
+TEST_CASE("a tensor that has no place to be rounded at costs nothing, and the others cost what they do") {
+  torch::manual_seed(3);
+  torch::jit::Module module("hidden");
+  module.register_parameter("first", torch::randn({6, 5}), false);
+  module.register_parameter("second", torch::randn({3, 6}), false);
+  module.define(R"(
+def forward(self, x):
+  weights = [self.second]
+  return torch.linear(torch.relu(torch.linear(x, self.first)), weights[0])
+)");
+  module.eval();
+  const Network network = DescribeNetwork(module, "hidden", {5});
+  REQUIRE(network.layers.size() == 2);
+  const ActivationSetting setting(network, 60);
+  for (const char* metric : {"measured", "predictive", "hawq", "gradient", "activation-distance", "fisher-output"}) {
+    const ActivationRises rises = TableBy(metric, setting, network);
+    INFO(metric);
+    for (std::size_t a = 0; a < kTestedWidths.size(); ++a) {
+      CHECK(rises.loss_rise[0][a] > 0.0);
+      CHECK(rises.loss_rise[1][a] == 0.0);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bitplan

@@ -15,11 +15,15 @@ namespace bitplan {
 
 struct ModelOptions {
   std::string architecture;       // built-in architecture, or
-  std::string file;               // a TorchScript file, relative to the data folder or the recipe
+  std::string file;               // a TorchScript or ONNX file, relative to the data folder or the recipe
+  std::string weights;            // of either of them: a safetensors file or a state dict, found like `file`
   bool answers_may_vary = false;  // whether a network may answer an image by its batch or by chance (models/answers.h)
   // Ranges of channels are evened out between layers (models/equalize.h): the share of activations in the factors, the
   // rest is that of weights; 0: not at all.
   double equalize = 0.0;
+
+  // Whether the weights are there, and nothing is trained.
+  [[nodiscard]] bool is_trained() const { return !file.empty() || !weights.empty(); }
 };
 
 struct DataOptions {

@@ -95,6 +95,14 @@ struct PlanDrop {
 // quantizer.exportable: the plan keeps to what a format holds (its name is in the quantizer's options). The rises are
 // predictions in the unit of achieved.predicted_loss_rise, by the same allocator at the same budget for the same
 // layers; empty where that is not known: the allocator learns from the network, or the widths were edited since.
+// What learned rounding did to the network of the plan.
+struct PlanLearned {
+  std::int64_t images = 0;           // training images that did not teach
+  double before = 0.0, after = 0.0;  // mean divergence from the float network there, nats
+  double moved = 0.0;                // share of the codes that changed
+  bool kept = false;                 // false: it was no better, and the network was left as it was
+};
+
 struct PlanExportable {
   std::vector<int> bits;      // widths that the plan chose among
   std::vector<int> left_out;  // widths of the default allocate.bits that the format would store in a wider type
@@ -178,6 +186,7 @@ struct Plan {
   std::optional<PlanCalibration> calibration;
   std::optional<PlanGuard> guard;
   std::optional<PlanDrop> drop;
+  std::optional<PlanLearned> learned;
   std::optional<Verification> verified;
   PlanProvenance provenance;
 };

@@ -117,6 +117,12 @@ void SetTraining(torch::jit::Module& module, bool training);
 [[nodiscard]] torch::jit::Module LoadModule(const std::filesystem::path& file);
 void SaveModule(const torch::jit::Module& module, const std::filesystem::path& file);  // atomic
 
+// Puts the weights of a file into the parameters and buffers of the same names: float numbers of any width in a
+// safetensors file, or in a state dict that Python wrote with torch.save. A prefix "module." or "_orig_mod." of every
+// name is dropped. Tied weights need one of their names. Error(kNotFound) missing; Error(kData) damaged, a name that
+// the model has not or that the file lacks, another shape, integers in the place of floats, NaN or infinite numbers.
+void LayWeights(torch::jit::Module& module, const std::filesystem::path& file);
+
 // forward() of a batch [N, ...], of a network or a clone of it: its answers, usually [N, classes]. What it raises, or a
 // result that is no tensor, is Error(kData) in one line.
 [[nodiscard]] torch::Tensor RunForward(const torch::jit::Module& module, const torch::Tensor& images);

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include "bitplan/core/correction.h"
 #include "bitplan/core/options.h"
 #include "bitplan/core/progress.h"
 #include "bitplan/data/dataset.h"
@@ -20,13 +21,6 @@
 #include "bitplan/ptq/apply.h"
 
 namespace bitplan {
-
-struct LearnedRounding {
-  std::int64_t held_out = 0;          // images that did not teach
-  double before = 0.0, after = 0.0;   // mean divergence there, nats
-  std::int64_t moved = 0, codes = 0;  // codes that changed, of all
-  bool kept = false;                  // false: it was no better there, and the network is as it was before
-};
 
 // Changes `applied`, a corrected network, in place. `images`: training images, of which an eighth are held out; of
 // their labels only which positions count is read (likelihoods/likelihood.h). options.learned_steps minibatches of

@@ -1,4 +1,4 @@
-#include "exporters/safetensors.h"
+#include "io/safetensors.h"
 
 #include <algorithm>
 #include <bit>
