@@ -21,8 +21,8 @@
 #include "bitplan/exporters/exporter.h"
 #include "bitplan/io/files.h"
 #include "exporters/onnx_weights.h"
-#include "io/safetensors.h"
 #include "io/json_text.h"
+#include "io/safetensors.h"
 
 namespace bitplan {
 namespace {

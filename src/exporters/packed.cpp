@@ -18,9 +18,9 @@
 #include "bitplan/exporters/quantized_network.h"
 #include "bitplan/io/files.h"
 #include "bitplan/quantizers/packing.h"
-#include "io/safetensors.h"
 #include "io/json_text.h"
 #include "io/json_whole.h"
+#include "io/safetensors.h"
 #include "quantizers/deflate.h"
 
 namespace bitplan {

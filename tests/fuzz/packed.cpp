@@ -2,8 +2,8 @@
 
 #include "bitplan/exporters/quantized_network.h"
 #include "bitplan/io/files.h"
-#include "io/safetensors.h"
 #include "fuzz/targets.h"
+#include "io/safetensors.h"
 
 #include <openssl/evp.h>
 #include <zlib.h>

@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "bitplan/bayes/activations.h"
 #include "bitplan/bayes/stored_network.h"
 #include "bitplan/bayes/widths.h"
 #include "bitplan/core/options.h"
-#include "bitplan/bayes/activations.h"
 #include "bitplan/models/network.h"
 
 namespace bitplan {
