@@ -23,7 +23,6 @@ using torch::jit::Graph;
 using torch::jit::Node;
 using torch::jit::Value;
 
-const std::vector<std::int64_t> kOne = {1};  // the shape of a scale
 constexpr double kUnbounded = std::numeric_limits<double>::infinity();
 
 // A module with a type of its own. Networks that were copied from one share the unit their types live in, which no lock
@@ -81,7 +80,7 @@ Network WithActivation(const Network& network, const ActivationFunction& functio
       const AffineQuantizer quantizer = WithoutScale(function.bits, true);
       const double scale = (function.high - function.low) / static_cast<double>(quantizer.highest() + 1);
       output =
-          InsertQuantizer(node, output, graph->insertConstant(torch::full({1}, static_cast<float>(scale))), quantizer);
+          InsertQuantizer(node, output, graph->insertConstant(torch::tensor(static_cast<float>(scale))), quantizer);
     }
     node->output()->replaceAllUsesWith(output);
     node->destroy();
@@ -106,7 +105,7 @@ Network WithQuantizedActivations(const Network& network, int bits, const std::ve
     if (read.layer == 0) continue;
     const ActivationQuantizer& of_layer = of_layers[read.layer - 1];
     const torch::jit::WithInsertPoint here(read.node);
-    Value* step = graph->insert(c10::aten::reshape, {graph->insertGetAttr(graph->inputs()[0], of_layer.step), kOne});
+    Value* step = graph->insertGetAttr(graph->inputs()[0], of_layer.step);
     read.node->replaceInput(read.input,
                             InsertQuantizer(read.node, read.node->input(read.input), step, of_layer.quantizer));
     seen.insert(read.layer);

@@ -154,7 +154,12 @@ class RecipeReader {
   void Replace(const std::string& path) {
     std::vector<std::string> replaced = {path};
     if (path.starts_with("allocate.budget.")) replaced = ReplacedLimits(path);
-    if (path == "model.architecture" || path == "model.file") replaced = {"model.architecture", "model.file"};
+    if (path == "model.architecture" || path == "model.file") {
+      replaced = {"model.architecture", "model.file"};
+      // Weights of the file's model are not those of another one.
+      const Setting* const weights = Find("model.weights");
+      if (weights != nullptr && weights->source == &file_) replaced.push_back("model.weights");
+    }
     std::erase_if(settings_, [&](const auto& setting) {
       return std::any_of(replaced.begin(), replaced.end(), [&](const std::string& key) {
         return setting.first == key || setting.first.starts_with(key + ".");
@@ -214,6 +219,10 @@ class RecipeReader {
     }
     if (architecture != nullptr && file != nullptr) {
       file->Fail("model has both an architecture and a file; keep one");
+    }
+    const Setting* const weights = Find("model.weights");
+    if (weights != nullptr && architecture == nullptr && file == nullptr) {
+      weights->Fail("model.weights need an architecture or a file to lie over");
     }
   }
 

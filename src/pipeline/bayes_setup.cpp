@@ -141,7 +141,7 @@ BayesSetup::BayesSetup(const RecipeOptions& options)
     }
   }
   ModelOptions model = recipe.model;
-  if (!bayes.from.empty()) model.file = bayes.from;
+  if (!bayes.from.empty()) model = {.architecture = {}, .file = bayes.from, .weights = {}};
   is_trained = model.is_trained();
   const auto trained = is_trained ? std::optional(LoadTrainedModel(model, folders, recipe.seed)) : std::nullopt;
   model_name = trained ? trained->name : model.architecture;

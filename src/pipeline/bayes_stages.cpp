@@ -155,7 +155,7 @@ BayesSeedResult BayesSeed::Row(const RowSpec& spec, ProgressSink& progress) {
   const std::string description =
       fmt::format("{} {} {} {} {} {} {} {}", spec.name, spec.widths.mean, spec.widths.sigma, spec.widths.sample,
                   spec.activation_bits, spec.sigma_scale, recipe.quantizer.granularity, recipe.quantizer.grid);
-  const std::string input = Sha256OfParts({"row/6", FloatNetwork(progress).record.content, description,
+  const std::string input = Sha256OfParts({"row/7", FloatNetwork(progress).record.content, description,
                                            spec.stage == "fine-tuned" ? FineTuning() : std::string(),
                                            spec.stage == "fine-tuned" ? setup_.train_hash : std::string()});
   const auto record = folder_.Ensure(Name(spec.name + "-network"), input, {Name(spec.name + ".packed")}, [&] {
@@ -243,7 +243,7 @@ BayesSeedResult BayesSeed::Plan(const std::string& name, ProgressSink& progress)
                   b.activation_bits, capped ? b.draws : 0, recipe.quantizer.granularity, recipe.quantizer.grid);
   Recipe asked = recipe;
   asked.allocate.draws = AllocateOptions{}.draws;  // no confidence is stated here
-  const std::string input = Sha256OfParts({"plan/10", reference.record.content, table.content, description,
+  const std::string input = Sha256OfParts({"plan/11", reference.record.content, table.content, description,
                                            DumpRecipeSection(asked, "allocate"), FineTuning(), setup_.train_hash});
   const auto record = folder_.Ensure(Name(name + "-network"), input, {Name(name + ".packed")}, [&] {
     const auto problem = ParseProblem(ReadFile(folder_.File(Name("table.json")), "table"), "table.json");

@@ -33,9 +33,9 @@ void StateLearned(Plan& plan, const Correction& correction) {
   if (const auto& learned = correction.learned) {
     const double codes = static_cast<double>(std::max<std::int64_t>(1, learned->codes));
     plan.learned = PlanLearned{.images = learned->held_out,
-                               .before = Rounded(learned->before, 6),
-                               .after = Rounded(learned->after, 6),
-                               .moved = Rounded(static_cast<double>(learned->moved) / codes, 6),
+                               .before = RoundedToDigits(learned->before, 6),
+                               .after = RoundedToDigits(learned->after, 6),
+                               .moved = learned->kept ? Rounded(static_cast<double>(learned->moved) / codes, 6) : 0.0,
                                .kept = learned->kept};
   }
 }
@@ -50,7 +50,8 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   if (!RoundsActivations(plan)) ForgetActivations(recipe.quantizer);
   return Sha256OfParts({"apply/17", ModelInput(), DataHash(false),
                         DumpRecipeSection(recipe, "quantizer") + LimitsText(recipe.quantizer.limits),
-                        BitsAndChoices(plan), CalibrationSeed(), RangeEvidenceHash()});
+                        BitsAndChoices(plan), CalibrationSeed(),
+                        RangeEvidenceHash() + (plan.quantizer.learned_steps > 0 ? " learned/2" : "")});
 }
 
 std::string StageChain::VerifyInput(const StageRecord& apply, const Plan& plan) {

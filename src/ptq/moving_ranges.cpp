@@ -21,7 +21,7 @@ const c10::Symbol& NumbersKind() {
   return kind;
 }
 
-// The same arithmetic with a scale that moves (quantizers/inserted_quantizers.h).
+// The same arithmetic with a scale that can be written to.
 const c10::Symbol& TensorsKind() {
   static const c10::Symbol kind = c10::Symbol::fromQualString("aten::_fake_quantize_learnable_per_tensor_affine");
   return kind;
@@ -66,7 +66,9 @@ MovingRanges::MovingRanges(const Network& network, AppliedPlan& applied) : netwo
             const auto [place, fresh] = places.try_emplace(layer, ranges_.size());
             if (fresh) ranges_.push_back({layer, torch::full({1}, quantizer.scale), quantizer});
             // The graph holds the very tensor, so what is written there is what the next pass rounds with.
-            return InsertQuantizer(node, node->input(0), graph.insertConstant(ranges_[place->second].scale), quantizer);
+            return graph.insert(TensorsKind(), {node->input(0), graph.insertConstant(ranges_[place->second].scale),
+                                                torch::full({1}, static_cast<float>(quantizer.zero_point)),
+                                                std::int64_t{0}, quantizer.highest()});
           });
   applied.module = module;
 }

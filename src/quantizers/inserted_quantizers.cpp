@@ -21,16 +21,18 @@ torch::jit::Value* InsertQuantizer(torch::jit::Node* before, torch::jit::Value* 
 
 torch::jit::Value* InsertQuantizer(torch::jit::Node* before, torch::jit::Value* value, torch::jit::Value* scale,
                                    const AffineQuantizer& quantizer) {
+  namespace aten = c10::aten;
   torch::jit::Graph& graph = *value->owningGraph();
   const torch::jit::WithInsertPoint here(before);
-  torch::jit::Value* const half = quantizer.half ? graph.insert(c10::aten::mul, {scale, 0.5}) : nullptr;
-  torch::jit::Value* const moved = half != nullptr ? graph.insert(c10::aten::sub, {value, half}) : value;
-  torch::jit::Value* rounded = graph.insert(
-      c10::Symbol::fromQualString("aten::_fake_quantize_learnable_per_tensor_affine"),
-      {moved, scale, torch::full({1}, static_cast<float>(quantizer.zero_point)), std::int64_t{0}, quantizer.highest()});
-  if (half != nullptr) rounded = graph.insert(c10::aten::add, {rounded, half});
-  rounded->setType(value->type());
-  return rounded;
+  const double low = -static_cast<double>(quantizer.zero_point);
+  const double high = low + static_cast<double>(quantizer.highest()), offset = quantizer.half ? 0.5 : 0.0;
+  torch::jit::Value* scaled = graph.insert(aten::div, {value, scale});
+  if (quantizer.half) scaled = graph.insert(aten::sub, {scaled, offset});
+  torch::jit::Value* const clipped = graph.insert(aten::clamp, {scaled, low, high});
+  torch::jit::Value* const error = graph.insert(aten::sub, {graph.insert(aten::round, {clipped}), clipped});
+  torch::jit::Value* rounded = graph.insert(aten::add, {clipped, graph.insert(aten::detach, {error})});
+  if (quantizer.half) rounded = graph.insert(aten::add, {rounded, offset});
+  return graph.insert(aten::mul, {rounded, scale});
 }
 
 }  // namespace bitplan

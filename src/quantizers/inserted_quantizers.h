@@ -13,9 +13,10 @@ namespace bitplan {
 torch::jit::Value* InsertQuantizer(torch::jit::Node* before, torch::jit::Value* value,
                                    const AffineQuantizer& quantizer);
 
-// The same levels with a scale that moves: `scale` is a value of the graph, float32 [1]. Gradients
-// pass straight through where the value is not clipped, and the scale gets that of learned step size (LSQ; Esser et al.
-// 2020). quantizer.scale is not looked at.
+// The same levels with a scale that learns: `scale` is a value of the graph, a float32 tensor without dimensions.
+// Gradients pass straight through within the levels, and the scale gets that of learned step size (LSQ; Esser et al.
+// 2020). Made of plain operations: PyTorch's _fake_quantize_learnable_per_tensor_affine hands its scale on as the
+// gradient of an empty tensor. quantizer.scale is not looked at.
 torch::jit::Value* InsertQuantizer(torch::jit::Node* before, torch::jit::Value* value, torch::jit::Value* scale,
                                    const AffineQuantizer& quantizer);
 

@@ -3,16 +3,22 @@
 #include <algorithm>
 #include <utility>
 
+#include "models/layer_reads.h"
+
 namespace bitplan {
 
 ReadWatch::ReadWatch(const Network& network, const std::vector<std::size_t>& tensors,
                      std::function<void(std::size_t layer, const torch::Tensor& input)> on_input)
-    : network_(network), tensors_(tensors), on_input_(std::move(on_input)), tap_(network, network.module, Handlers()) {}
+    : network_(network),
+      tensors_(tensors),
+      has_place_(LayersRead(network)),
+      on_input_(std::move(on_input)),
+      tap_(network, network.module, Handlers()) {}
 
 TapHandlers ReadWatch::Handlers() {
   TapHandlers handlers;
   handlers.on_layer_input = [this](std::size_t layer, const torch::Tensor& input) {
-    if (!input.is_floating_point() || !network_.layers[layer].rounds_input()) return;
+    if (!input.is_floating_point() || !network_.layers[layer].rounds_input() || !has_place_[layer]) return;
     if (on_input_) on_input_(layer, input);
     const auto same = [&](const Read& read) {
       return read.values.unsafeGetTensorImpl() == input.unsafeGetTensorImpl();

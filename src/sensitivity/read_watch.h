@@ -22,7 +22,7 @@ class ReadWatch {
   };
 
   // `tensors`: of every layer the first one that reads the same tensor. `on_input` sees what every layer reads that
-  // rounds its input, shared or not.
+  // rounds its input, shared or not. Layers without a place in the graph (LayersRead) are passed over.
   ReadWatch(const Network& network, const std::vector<std::size_t>& tensors,
             std::function<void(std::size_t layer, const torch::Tensor& input)> on_input = {});
   ~ReadWatch() { Forget(); }
@@ -38,6 +38,7 @@ class ReadWatch {
 
   const Network& network_;
   const std::vector<std::size_t>& tensors_;
+  std::vector<bool> has_place_;  // of every layer
   std::vector<Read> reads_;
   std::function<void(std::size_t layer, const torch::Tensor& input)> on_input_;
   std::vector<torch::Tensor> flagged_;  // leaves that record gradients for this minibatch alone

@@ -226,6 +226,18 @@ TEST_CASE("an override of the model's file replaces its architecture") {
   CHECK(varying.model.answers_may_vary);
 }
 
+TEST_CASE("weights go with the model of the same file, and stay with one that is named beside them") {
+  const std::string text = "bitplan: 1\nname: a\nmodel: {architecture: b, weights: w.pth}\ndata: {name: mnist}\n";
+  CHECK(Load(text).model.weights == "w.pth");
+  CHECK(Load(text).model.is_trained());
+  CHECK(Load(text, {"model.file=c.pt"}).model.weights.empty());
+  CHECK(Load(text, {"model.file=c.pt", "model.weights=v.pth"}).model.weights == "v.pth");
+  CHECK(Load(text, {"model.weights=v.pth", "model.file=c.pt"}).model.weights == "v.pth");
+  CHECK_FALSE(Load(kSmall).model.is_trained());
+  CHECK_THAT(Complaint("bitplan: 1\nname: a\nmodel: {weights: w}\nbayes: {from: m.pt}\ndata: {name: mnist}\n"),
+             ContainsSubstring("model.weights need an architecture or a file"));
+}
+
 TEST_CASE("a wrong override is quoted") {
   CHECK(SetComplaint("allocate.bugdet=3") ==
         "--set allocate.bugdet=3: unknown key 'bugdet' in allocate; nearest known key: budget");

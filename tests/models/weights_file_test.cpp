@@ -60,12 +60,16 @@ TEST_CASE("weights of a safetensors file take the place of those of a network") 
   };
   Weights weights = WeightsOf(trained);
   CHECK(torch::equal(laid(weights), expected));
-  Weights wrapped, doubled;
+  Weights wrapped, compiled, both, doubled;
   for (const auto& [name, tensor] : weights) {
     wrapped["module." + name] = tensor.to(torch::kBFloat16);
+    compiled["_orig_mod." + name] = tensor;
+    both["_orig_mod.module." + name] = tensor;
     doubled[name] = tensor.is_floating_point() ? tensor.to(torch::kDouble) : tensor;
   }
   CHECK(torch::allclose(laid(wrapped), expected, 0.05, 0.05));
+  CHECK(torch::equal(laid(compiled), expected));
+  CHECK(torch::equal(laid(both), expected));
   CHECK(torch::equal(laid(doubled), expected));
 }
 
@@ -78,10 +82,13 @@ TEST_CASE("tied weights need one of their names, statistics of batch norms are n
   module.register_module("b", b);
   module.register_buffer("mask", torch::ones({2}));
   module.register_buffer("running_mean", torch::ones({2}));
-  LayWeights(module, Safetensors(folder, {{"b.weight", 3.0 * shared}, {"running_mean", torch::zeros({2})}}));
-  CHECK(GetTensor(module, "a.weight").equal(3.0 * shared));
+  LayWeights(module,
+             Safetensors(folder, {{"b.weight", torch::full({2, 2}, 3.0)}, {"running_mean", torch::zeros({2})}}));
+  CHECK(GetTensor(module, "a.weight").equal(torch::full({2, 2}, 3.0)));
   CHECK(GetTensor(module, "running_mean").equal(torch::zeros({2})));
   CHECK(GetTensor(module, "mask").equal(torch::ones({2})));
+  CHECK_THROWS_WITH(LayWeights(module, Safetensors(folder, {{"a.weight", shared}, {"b.weight", 2.0 * shared}})),
+                    ContainsSubstring("'a.weight' and 'b.weight' differ, and are one tensor in the model"));
   CHECK_THROWS_WITH(LayWeights(module, Safetensors(folder, {{"b.weight", shared}})),
                     ContainsSubstring("lacks 'running_mean' of the model"));
 }
@@ -104,7 +111,8 @@ TEST_CASE("weights that are not those of the network are refused by name") {
   refused("'fc3.weight' holds Byte, in the model Float; give the weights of the float network", [](Weights& w) {
     w["fc3.weight"] = torch::ones({10, 84}, torch::kByte);
   });
-  refused("'fc3.bias' holds NaN or infinite values", [](Weights& w) { w["fc3.bias"][2] = NAN; });
+  refused("'fc3.bias' holds NaN", [](Weights& w) { w["fc3.bias"][2] = NAN; });
+  refused("infinite in float32", [](Weights& w) { w["fc3.bias"] = torch::full({10}, 1e300, torch::kDouble); });
 
   torch::jit::Module module = BuildArchitecture("lenet5", 1);
   CHECK_THROWS_WITH(LayWeights(module, folder / "none"), ContainsSubstring("not found"));

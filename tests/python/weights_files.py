@@ -51,7 +51,8 @@ class WeightsFiles(Case):
         self.assertNotEqual(expected, fresh)
         wrapped = {"module." + name: value for name, value in state.items()}
         for name, saved in (("state", state), ("wrapped", wrapped), ("double", self.network.double().state_dict()),
-                            ("checkpoint", {"epoch": 2, "best": 0.5, "optimizer": {"lr": [1e-3]}, "state_dict": state})):
+                            ("checkpoint", {"epoch": 2, "best": torch.tensor(0.5), "seed": 2 ** 80, "optimizer": {"lr": [1e-3]},
+                                            "state_dict": state})):
             torch.save(saved, self.folder / (name + ".pth"))
             self.assertEqual(self.figures(f"{{file: fresh.pt, weights: {name}.pth}}", name), expected, name)
 

@@ -157,12 +157,28 @@ def forward(self, x):
   const Network network = DescribeNetwork(module, "hidden", {5});
   REQUIRE(network.layers.size() == 2);
   const ActivationSetting setting(network, 60);
+  // A layer without a place and one with a place read one tensor, the former first.
+  torch::jit::Module both("both");
+  both.register_parameter("hidden", torch::randn({4, 5}), false);
+  both.register_parameter("plain", torch::randn({4, 5}), false);
+  both.define(R"(
+def forward(self, x):
+  weights = [self.hidden]
+  return torch.linear(x, weights[0]) + torch.linear(x, self.plain)
+)");
+  both.eval();
+  const Network shared = DescribeNetwork(both, "both", {5});
+  REQUIRE(shared.layers.size() == 2);
+  REQUIRE(shared.layers[0].name == "hidden");
+  const ActivationSetting other(shared, 60);
   for (const char* metric : {"measured", "predictive", "hawq", "gradient", "activation-distance", "fisher-output"}) {
-    const ActivationRises rises = TableBy(metric, setting, network);
+    const ActivationRises rises = TableBy(metric, setting, network), of_shared = TableBy(metric, other, shared);
     INFO(metric);
     for (std::size_t a = 0; a < kTestedWidths.size(); ++a) {
       CHECK(rises.loss_rise[0][a] > 0.0);
       CHECK(rises.loss_rise[1][a] == 0.0);
+      CHECK(of_shared.loss_rise[0][a] == 0.0);
+      CHECK(of_shared.loss_rise[1][a] > 0.0);
     }
   }
 }

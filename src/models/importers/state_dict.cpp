@@ -8,7 +8,9 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -21,6 +23,8 @@ namespace bitplan {
 namespace {
 
 constexpr std::size_t kMostPickle = std::size_t{1} << 24;  // bytes: names and shapes, not numbers
+constexpr std::size_t kMostValues = std::size_t{1} << 21;
+constexpr std::size_t kLongestName = 200;  // of what is called, and of a storage
 
 using TensorsByName = std::map<std::string, torch::Tensor>;
 
@@ -81,6 +85,9 @@ class Unpickler {
         {0x8a, [](Unpickler& u) { u.Long(u.Number<std::uint8_t>()); }},     // LONG1
         {'G', [](Unpickler& u) { u.Other(8); }},                            // BINFLOAT
         {'B', [](Unpickler& u) { u.Other(u.Number<std::uint32_t>()); }},    // BINBYTES
+        {0x8b, [](Unpickler& u) { u.Long(u.Number<std::uint32_t>()); }},    // LONG4
+        {0x8d, [](Unpickler& u) { u.Text(u.Number<std::uint64_t>()); }},    // BINUNICODE8
+        {0x8e, [](Unpickler& u) { u.Other(u.Number<std::uint64_t>()); }},   // BINBYTES8
         {'C', [](Unpickler& u) { u.Other(u.Number<std::uint8_t>()); }},     // SHORT_BINBYTES
         {'N', [](Unpickler& u) { u.Other(0); }},                            // NONE
         {0x88, [](Unpickler& u) { u.Other(0); }},                           // NEWTRUE
@@ -136,6 +143,7 @@ class Unpickler {
   }
 
   Value& Push(Value::Kind kind) {
+    if (values_.size() >= kMostValues) throw Fault{"its pickle holds more than any network"};
     values_.emplace_back().kind = kind;
     stack_.push_back(&values_.back());
     return values_.back();
@@ -170,11 +178,18 @@ class Unpickler {
   }
   void Global() {
     const std::string_view module = Line(), name = Line();
-    Push(Value::Kind::kGlobal).text = fmt::format("{} {}", module, name);
+    Name(fmt::format("{} {}", module, name));
   }
   void GlobalOfStack() {
     const Values names = Last(2);
-    Push(Value::Kind::kGlobal).text = names[0]->text + " " + names[1]->text;
+    Name(fmt::format("{} {}", Short(*names[0], Value::Kind::kText), Short(*names[1], Value::Kind::kText)));
+  }
+  void Name(const std::string& name) { Push(Value::Kind::kGlobal).text = name; }
+  // The text of a value of a kind: what is copied is short.
+  static const std::string& Short(const Value& value, Value::Kind kind) {
+    if (value.kind != kind) throw Fault{"its pickle names something by what is no name"};
+    if (value.text.size() > kLongestName) throw Fault{"its pickle holds a name that is too long"};
+    return value.text;
   }
   void Text(std::uint64_t length) {
     const std::string_view text = Take(length);
@@ -182,8 +197,11 @@ class Unpickler {
   }
   void Integer(std::int64_t integer) { Push(Value::Kind::kInteger).integer = integer; }
   void Long(std::uint64_t bytes) {
-    if (bytes > 8) throw Fault{"its pickle holds an integer of more than 64 bits"};
     const std::string_view digits = Take(bytes);
+    if (bytes > 8) {  // no shape: the state of a generator of random numbers
+      Other(0);
+      return;
+    }
     std::uint64_t number = !digits.empty() && (digits.back() & 0x80) != 0 ? ~std::uint64_t{0} : 0;
     std::memcpy(&number, digits.data(), bytes);
     Integer(static_cast<std::int64_t>(number));
@@ -211,10 +229,10 @@ class Unpickler {
   void Storage(const Value& id) {
     if (id.kind != Value::Kind::kTuple || id.items.size() < 5) throw Fault{"it names no storage for a tensor"};
     Value& storage = Push(Value::Kind::kStorage);
-    storage.text = id.items[1]->text;
+    storage.text = Short(*id.items[1], Value::Kind::kGlobal);
     const auto type = TypeOfStorage(storage.text);
     if (!type) return;
-    const std::string& key = id.items[2]->text;
+    const std::string& key = Short(*id.items[2], Value::Kind::kText);
     torch::Tensor& known = storages_[key];
     if (!known.defined()) known = numbers_(key);
     const auto bytes = static_cast<std::int64_t>(c10::elementSize(*type));
@@ -260,7 +278,11 @@ class Unpickler {
 
   void Call() {
     const Values made = Last(2);
-    const std::string& function = made[0]->text;
+    if (made[0]->kind != Value::Kind::kGlobal) {  // a method that was made by another call
+      Push(Value::Kind::kOther);
+      return;
+    }
+    const std::string& function = Short(*made[0], Value::Kind::kGlobal);
     const Value& arguments = *made[1];
     if (function == "torch._utils _rebuild_tensor_v2") {
       Tensor(arguments);
@@ -312,11 +334,12 @@ TensorsByName Unpickled(std::string_view pickle, const Numbers& numbers) {
     const std::string held = top.text.empty() ? "no dictionary" : "an object of Python (" + top.text + ")";
     throw Fault{"it holds " + held + "; write torch.save(model.state_dict(), path)"};
   }
-  TensorsByName tensors = TensorsOf(top);
+  TensorsByName tensors;
   for (const char* key : {"state_dict", "model_state_dict", "model"}) {
     const Value* const inner = Entry(top, key);
     if (tensors.empty() && inner != nullptr && inner->kind == Value::Kind::kDictionary) tensors = TensorsOf(*inner);
   }
+  if (tensors.empty()) tensors = TensorsOf(top);
   if (tensors.empty()) throw Fault{"it holds no tensors; write torch.save(model.state_dict(), path)"};
   return tensors;
 }
@@ -334,9 +357,15 @@ TensorsByName Read(const std::filesystem::path& file) {
   if (reader.hasRecord("constants.pkl")) {
     throw Fault{"it is a TorchScript program; name it in model.file, which needs no weights beside it"};
   }
-  const torch::Tensor pickle = Record(reader, "data.pkl");
+  const auto records = reader.getAllRecords();
+  const std::set<std::string> names(records.begin(), records.end());  // the reader itself does not mind capitals
+  const auto record = [&](const std::string& name) {
+    if (!names.contains(name)) throw Fault{fmt::format("it has no entry '{}'", name)};
+    return Record(reader, name);
+  };
+  const torch::Tensor pickle = record("data.pkl");
   return Unpickled({static_cast<const char*>(pickle.data_ptr()), static_cast<std::size_t>(pickle.numel())},
-                   [&](const std::string& name) { return Record(reader, "data/" + name); });
+                   [&](const std::string& name) { return record("data/" + name); });
 }
 
 template <typename Make>

@@ -4,6 +4,7 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -64,12 +65,13 @@ TensorsByName ReadWeights(const std::filesystem::path& file, const std::string& 
 
 // Prefixes that wrappers put before every name.
 void RemoveWrappers(TensorsByName& tensors, const std::set<std::string>& known) {
-  for (const std::string prefix : {"module.", "_orig_mod."}) {
+  for (const std::string prefix : {"module.", "_orig_mod.", "module."}) {  // in any order
+    const bool everywhere = std::all_of(tensors.begin(), tensors.end(), [&](const auto& tensor) {
+      return tensor.first.starts_with(prefix) && !known.contains(tensor.first);
+    });
+    if (!everywhere) continue;
     TensorsByName shorter;
-    for (const auto& [name, tensor] : tensors) {
-      if (!name.starts_with(prefix) || known.contains(name)) return;
-      shorter[name.substr(prefix.size())] = tensor;
-    }
+    for (const auto& [name, tensor] : tensors) shorter[name.substr(prefix.size())] = tensor;
     tensors = std::move(shorter);
   }
 }
@@ -95,10 +97,11 @@ void Lay(const torch::Tensor& from, const torch::Tensor& to, const std::string& 
                 OneLine(fmt::format("{}: '{}' holds {}, in the model {}; give the weights of the float network", what,
                                     name, c10::toString(from.scalar_type()), c10::toString(to.scalar_type()))));
   }
-  if (from.is_floating_point() && !from.isfinite().all().item<bool>()) {
-    throw Error(ErrorKind::kData, OneLine(fmt::format("{}: '{}' holds NaN or infinite values", what, name)));
-  }
   to.copy_(from);
+  if (to.is_floating_point() && !to.isfinite().all().item<bool>()) {
+    throw Error(ErrorKind::kData,
+                OneLine(fmt::format("{}: '{}' holds NaN, or values that are infinite in float32", what, name)));
+  }
 }
 
 }  // namespace
@@ -124,15 +127,21 @@ void LayWeights(torch::jit::Module& module, const std::filesystem::path& file) {
   RemoveWrappers(tensors, known);
 
   std::vector<std::string> strange, missing;
-  std::set<const void*> laid;  // what is tied is in the file under one of its names
+  std::map<const void*, std::string> laid;  // what is tied may be in the file under one of its names
   for (const auto& [name, tensor] : tensors) {
     const auto place = places.find(name);
     if (place == places.end()) {
       if (!name.ends_with("num_batches_tracked")) strange.push_back(name);
       continue;
     }
+    const auto [first, fresh] = laid.try_emplace(place->second.data_ptr(), name);
+    const torch::Tensor before = fresh ? torch::Tensor() : place->second.clone();
     Lay(tensor, place->second, name, what);
-    laid.insert(place->second.data_ptr());
+    if (fresh || before.equal(place->second)) continue;
+    throw Error(ErrorKind::kData,
+                OneLine(fmt::format("{}: '{}' and '{}' differ, and are one tensor in the model; give a model in which "
+                                    "they are two",
+                                    what, first->second, name)));
   }
   if (!strange.empty()) {
     const auto nearest = NearestName(strange.front(), {known.begin(), known.end()});
