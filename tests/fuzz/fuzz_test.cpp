@@ -161,6 +161,7 @@ TEST_CASE("damaged packed Bayesian networks end in an error") { CheckTarget("bay
 TEST_CASE("damaged ONNX files end in an error when they are read") { CheckTarget("onnx_file"); }
 TEST_CASE("damaged ONNX models end in an error when they are translated") { CheckTarget("onnx_model"); }
 TEST_CASE("damaged TorchScript archives end in an error") { CheckTarget("torchscript"); }
+TEST_CASE("damaged state dicts of torch.save end in an error") { CheckTarget("state_dict"); }
 
 TEST_CASE("a flipped bit of a weight in a TorchScript archive is seen, LibTorch would take it") {
   const auto seeds = FilesIn("seeds", "torchscript");
@@ -173,7 +174,7 @@ TEST_CASE("a flipped bit of a weight in a TorchScript archive is seen, LibTorch 
   CHECK_THROWS_WITH(FuzzTorchScript(archive), ContainsSubstring("entry '" + entry + "' is damaged: its checksum"));
 }
 
-TEST_CASE("every target of the fuzzer has a test") { CHECK(FuzzTargets().size() == 20); }
+TEST_CASE("every target of the fuzzer has a test") { CHECK(FuzzTargets().size() == 21); }
 
 }  // namespace
 }  // namespace bitplan::fuzz
