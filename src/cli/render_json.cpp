@@ -172,6 +172,7 @@ ordered_json Json(const pipeline::RunReport& report) {
       {"width_probabilities", report.width_probabilities},
       {"stages", StagesJson(report.stages)}};
   if (!plan.model.note.empty()) json["model"]["note"] = plan.model.note;
+  if (!report.weights_file.empty()) json["model"]["weights_file"] = report.weights_file;
   if (!report.classes.empty()) json["classes"] = report.classes;
   if (plan.transferred) {
     json["transferred"] = {{"model", plan.transferred->model}, {"sha256", plan.transferred->sha256}};

@@ -242,6 +242,7 @@ std::string Text(const pipeline::RunReport& report) {
   const std::string scale = RiseScale(plan.allocator);
   text += fmt::format("model              {}, {} in {}\n", plan.model.name, Counted(plan.model.weights, "weight"),
                       Counted(std::ssize(plan.layers), "layer"));
+  if (!report.weights_file.empty()) text += fmt::format("weights            {}\n", report.weights_file);
   text += ClassesText(report.classes);
   text += ActivationsText(plan);
   if (plan.transferred) {

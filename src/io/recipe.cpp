@@ -154,12 +154,7 @@ class RecipeReader {
   void Replace(const std::string& path) {
     std::vector<std::string> replaced = {path};
     if (path.starts_with("allocate.budget.")) replaced = ReplacedLimits(path);
-    if (path == "model.architecture" || path == "model.file") {
-      replaced = {"model.architecture", "model.file"};
-      // Weights of the file's model are not those of another one.
-      const Setting* const weights = Find("model.weights");
-      if (weights != nullptr && weights->source == &file_) replaced.push_back("model.weights");
-    }
+    if (path == "model.architecture" || path == "model.file") replaced = {"model.architecture", "model.file"};
     std::erase_if(settings_, [&](const auto& setting) {
       return std::any_of(replaced.begin(), replaced.end(), [&](const std::string& key) {
         return setting.first == key || setting.first.starts_with(key + ".");
@@ -223,6 +218,12 @@ class RecipeReader {
     const Setting* const weights = Find("model.weights");
     if (weights != nullptr && architecture == nullptr && file == nullptr) {
       weights->Fail("model.weights need an architecture or a file to lie over");
+    }
+    const Setting* const model = architecture != nullptr ? architecture : file;
+    if (weights != nullptr && weights->source == &file_ && model->source != &file_) {
+      model->Fail(
+          "the recipe's model.weights are those of the model that is replaced; set model.weights too, or the "
+          "whole section: --set 'model={file: my_model.pt}'");
     }
   }
 

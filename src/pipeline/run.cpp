@@ -51,6 +51,7 @@ std::vector<std::string> StaleExports(StageChain& chain, const Plan& plan) {
 void Describe(RunReport& report, StageChain& chain) {
   report.classes = chain.ClassNames();
   report.sample = chain.SampleWord();
+  report.weights_file = chain.recipe().model.weights;
   report.calibration_asked = chain.CalibrationAsked();
   report.notes = chain.Notes(report.plan);
   if (!SameFile(report.plan_file, chain.folder().File(kPlanFile))) return;

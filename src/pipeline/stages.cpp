@@ -12,9 +12,12 @@ namespace bitplan::pipeline {
 ModelReport Train(const RecipeOptions& options, ProgressSink& progress) {
   StageChain chain(options, progress);
   if (const auto& model = chain.recipe().model; model.is_trained()) {
-    throw Error(ErrorKind::kUsage, "nothing to train: " + options.recipe.string() + " loads its model from " +
-                                       (model.weights.empty() ? model.file : model.weights) +
-                                       "; name a model.architecture to train one");
+    const std::string recipe = "nothing to train: " + options.recipe.string();
+    throw Error(ErrorKind::kUsage,
+                model.file.empty()
+                    ? recipe + " takes the weights of " + model.architecture + " from " + model.weights +
+                          "; leave model.weights out to train it"
+                    : recipe + " loads its model from " + model.file + "; name a model.architecture to train one");
   }
   const auto record = chain.ModelRecord();
   return {.folder = chain.folder().path(),

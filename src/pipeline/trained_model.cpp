@@ -1,5 +1,6 @@
 #include "pipeline/trained_model.h"
 
+#include "bitplan/core/error.h"
 #include "bitplan/models/architectures.h"
 #include "bitplan/models/network.h"
 #include "bitplan/pipeline/run_folder.h"
@@ -21,6 +22,12 @@ TrainedModel LoadTrainedModel(const ModelOptions& options, const std::vector<std
     model.hash = FileSha256(file);
   }
   if (options.weights.empty()) return model;
+  if (std::filesystem::path(options.file).extension() == ".onnx") {
+    throw Error(ErrorKind::kUsage,
+                "model.weights cannot lie over the ONNX file " + options.file +
+                    ": it may hold weights transposed or folded; export the network again with these weights, or give "
+                    "it as TorchScript");
+  }
   const auto weights = FindInFolders(options.weights, folders, "weights");
   LayWeights(model.module, weights);
   model.hash += " " + FileSha256(weights);

@@ -154,6 +154,13 @@ std::string RunPageHtml(const RunPage& page, const std::filesystem::path& plots)
     html += Entry("optimality gap",
                   achieved.optimality_gap == 0.0 ? "0, proven" : fmt::format("{:.3g}", achieved.optimality_gap));
   }
+  if (const auto& learned = plan.learned) {
+    html += Entry("learned rounding",
+                  fmt::format("divergence {:.4g} to {:.4g} nats on {} training samples that did not teach; {}",
+                              learned->before, learned->after, learned->images,
+                              learned->kept ? fmt::format("{:.2f} % of the codes moved", 100.0 * learned->moved)
+                                            : "left as it was"));
+  }
   html += Entry("correction",
                 fmt::format("batch norm {}, outputs {}", plan.quantizer.batch_norm, plan.quantizer.output_correction));
   if (plan.drop) {

@@ -226,11 +226,13 @@ TEST_CASE("an override of the model's file replaces its architecture") {
   CHECK(varying.model.answers_may_vary);
 }
 
-TEST_CASE("weights go with the model of the same file, and stay with one that is named beside them") {
+TEST_CASE("weights of a recipe are not laid over another model without a word") {
   const std::string text = "bitplan: 1\nname: a\nmodel: {architecture: b, weights: w.pth}\ndata: {name: mnist}\n";
   CHECK(Load(text).model.weights == "w.pth");
   CHECK(Load(text).model.is_trained());
-  CHECK(Load(text, {"model.file=c.pt"}).model.weights.empty());
+  CHECK_THAT(Complaint(text, {"model.file=c.pt"}), ContainsSubstring("set model.weights too"));
+  CHECK_THAT(Complaint(text, {"model.architecture=c"}), ContainsSubstring("set model.weights too"));
+  CHECK(Load(text, {"model={file: c.pt}"}).model.weights.empty());
   CHECK(Load(text, {"model.file=c.pt", "model.weights=v.pth"}).model.weights == "v.pth");
   CHECK(Load(text, {"model.weights=v.pth", "model.file=c.pt"}).model.weights == "v.pth");
   CHECK_FALSE(Load(kSmall).model.is_trained());

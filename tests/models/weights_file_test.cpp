@@ -112,13 +112,19 @@ TEST_CASE("weights that are not those of the network are refused by name") {
     w["fc3.weight"] = torch::ones({10, 84}, torch::kByte);
   });
   refused("'fc3.bias' holds NaN", [](Weights& w) { w["fc3.bias"][2] = NAN; });
+  torch::jit::Module norm("norm");
+  norm.register_buffer("running_var", torch::ones({2}));
+  norm.register_buffer("num_batches_tracked", torch::zeros({}, torch::kLong));
+  CHECK_THROWS_WITH(LayWeights(norm, Safetensors(folder, {{"running_var", torch::tensor({1.0F, -1.0F})}})),
+                    ContainsSubstring("'running_var' holds a variance below zero"));
+  LayWeights(norm, Safetensors(folder, {{"running_var", torch::ones({2})}, {"num_batches_tracked", torch::ones({})}}));
   refused("infinite in float32", [](Weights& w) { w["fc3.bias"] = torch::full({10}, 1e300, torch::kDouble); });
 
   torch::jit::Module module = BuildArchitecture("lenet5", 1);
   CHECK_THROWS_WITH(LayWeights(module, folder / "none"), ContainsSubstring("not found"));
   for (const auto& [bytes, why] :
        std::map<std::string, std::string>{{"", "is empty"},
-                                          {"{\"a\": 1}", "cannot be read as safetensors"},
+                                          {"{\"a\": 1}", "neither safetensors nor a state dict"},
                                           {std::string("\x80\x02\x8a\n", 4), "before 1.6"},
                                           {"PK\3\4 and no more", "cannot be read: it is cut off"}}) {
     const auto file = folder / "broken";

@@ -70,6 +70,7 @@ class WeightsFiles(Case):
         done = self.run_recipe("{architecture: lenet5, weights: lenet.pth}", "lenet")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(json.loads(done.stdout)["model"]["name"], "lenet5")
+        self.assertEqual(json.loads(done.stdout)["model"]["weights_file"], "lenet.pth")
         plan = (self.folder / "lenet" / "plan.yaml").read_text()
         self.assertFalse(re.search("split-off", plan))
         torch.save({**state, "fc4.bias": torch.ones(2)}, self.folder / "lenet.pth")
@@ -83,11 +84,16 @@ class WeightsFiles(Case):
         torch.save({"epoch": 3}, self.folder / "none.pth")
         torch.save(self.network.state_dict(), self.folder / "old.pth", _use_new_zipfile_serialization=False)
         for name, words in (("object.pth", "an object of Python (package_support Cnn)"), ("list.pth", "no dictionary"),
-                            ("none.pth", "no tensors"), ("old.pth", "before 1.6"), ("trained.pt", "TorchScript program")):
+                            ("none.pth", "no tensors, neither itself nor under state_dict"), ("old.pth", "before 1.6"), ("trained.pt", "TorchScript program")):
             done = self.run_recipe(f"{{file: fresh.pt, weights: {name}}}", "bad")
             self.assertEqual(done.returncode, 65, name)
             self.assertIn(words, done.stderr)
             self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
+        torch.onnx.export(self.network, torch.zeros(1, 1, 8, 8), str(self.folder / "net.onnx"), opset_version=13)
+        torch.save(self.network.state_dict(), self.folder / "state.pth")
+        done = self.run_recipe("{file: net.onnx, weights: state.pth}", "bad")
+        self.assertEqual(done.returncode, 64, done.stderr)
+        self.assertIn("cannot lie over the ONNX file net.onnx", done.stderr)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ struct RunReport {
   std::filesystem::path folder;
   std::filesystem::path plan_file;
   std::filesystem::path quantized_file;  // TorchScript; empty when none was written
+  std::string weights_file;              // model.weights as the recipe names it, or empty
   std::filesystem::path page_file;       // report.html; empty when none was written
   std::int64_t packed_bytes = 0;         // of the file of `export --to packed`; 0: not applied
   std::vector<StageStatus> stages;       // in the order in which they were looked at

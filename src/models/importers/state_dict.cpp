@@ -18,6 +18,7 @@
 #include "bitplan/core/error.h"
 #include "bitplan/core/one_line.h"
 #include "data/archive.h"
+#include "io/json_text.h"
 
 namespace bitplan {
 namespace {
@@ -340,7 +341,10 @@ TensorsByName Unpickled(std::string_view pickle, const Numbers& numbers) {
     if (tensors.empty() && inner != nullptr && inner->kind == Value::Kind::kDictionary) tensors = TensorsOf(*inner);
   }
   if (tensors.empty()) tensors = TensorsOf(top);
-  if (tensors.empty()) throw Fault{"it holds no tensors; write torch.save(model.state_dict(), path)"};
+  if (tensors.empty())
+    throw Fault{
+        "it holds no tensors, neither itself nor under state_dict, model_state_dict or model; write "
+        "torch.save(model.state_dict(), path)"};
   return tensors;
 }
 
@@ -378,7 +382,7 @@ TensorsByName InOneLine(const std::string& before, const Make& make) {
   } catch (const c10::Error& error) {
     why = error.what_without_backtrace();
   }
-  throw Error(ErrorKind::kData, OneLine(before + why));
+  throw Error(ErrorKind::kData, ValidUtf8(OneLine(before + why)));
 }
 
 }  // namespace

@@ -18,11 +18,15 @@
 #include "bitplan/core/suggest.h"
 #include "bitplan/io/files.h"
 #include "bitplan/models/network.h"
+#include "io/json_text.h"
 #include "io/safetensors.h"
 #include "models/importers/state_dict.h"
 
 namespace bitplan {
 namespace {
+
+// As a message shows it: names of a file may hold any bytes.
+std::string Shown(const std::string& text) { return ValidUtf8(OneLine(text)); }
 
 using TensorsByName = std::map<std::string, torch::Tensor>;
 
@@ -45,7 +49,8 @@ TensorsByName ReadSafetensors(const std::filesystem::path& file, const std::stri
       tensors[name] = tensor;
     }
   } catch (const Error& error) {
-    throw Error(ErrorKind::kData, OneLine(what + " cannot be read as safetensors: " + error.what()));
+    throw Error(ErrorKind::kData,
+                Shown(what + " are neither safetensors nor a state dict of torch.save: " + error.what()));
   }
   return tensors;
 }
@@ -89,18 +94,21 @@ std::string Some(const std::vector<std::string>& names) {
 
 void Lay(const torch::Tensor& from, const torch::Tensor& to, const std::string& name, const std::string& what) {
   if (from.sizes() != to.sizes()) {
-    throw Error(ErrorKind::kData, OneLine(fmt::format("{}: '{}' has the shape {}, in the model {}", what, name,
-                                                      ShapeText(from), ShapeText(to))));
+    throw Error(ErrorKind::kData, Shown(fmt::format("{}: '{}' has the shape {}, in the model {}", what, name,
+                                                    ShapeText(from), ShapeText(to))));
   }
   if (from.is_floating_point() != to.is_floating_point()) {
     throw Error(ErrorKind::kData,
-                OneLine(fmt::format("{}: '{}' holds {}, in the model {}; give the weights of the float network", what,
-                                    name, c10::toString(from.scalar_type()), c10::toString(to.scalar_type()))));
+                Shown(fmt::format("{}: '{}' holds {}, in the model {}; give the weights of the float network", what,
+                                  name, c10::toString(from.scalar_type()), c10::toString(to.scalar_type()))));
   }
   to.copy_(from);
   if (to.is_floating_point() && !to.isfinite().all().item<bool>()) {
     throw Error(ErrorKind::kData,
-                OneLine(fmt::format("{}: '{}' holds NaN, or values that are infinite in float32", what, name)));
+                Shown(fmt::format("{}: '{}' holds NaN, or values that are infinite in float32", what, name)));
+  }
+  if (name.ends_with("running_var") && to.lt(0.0).any().item<bool>()) {
+    throw Error(ErrorKind::kData, Shown(fmt::format("{}: '{}' holds a variance below zero", what, name)));
   }
 }
 
@@ -110,7 +118,8 @@ void LayWeights(torch::jit::Module& module, const std::filesystem::path& file) {
   const std::string what = "weights '" + file.string() + "'";
   std::error_code status;
   if (!std::filesystem::is_regular_file(file, status)) {
-    throw Error(ErrorKind::kNotFound, what + " not found; give the path of a safetensors file or of a state dict");
+    const char* const why = std::filesystem::exists(file, status) ? " is no file" : " not found";
+    throw Error(ErrorKind::kNotFound, what + why + "; give the path of a safetensors file or of a state dict");
   }
   if (std::filesystem::file_size(file, status) == 0) throw Error(ErrorKind::kData, what + " is empty");
   TensorsByName tensors = ReadWeights(file, what);
@@ -129,9 +138,10 @@ void LayWeights(torch::jit::Module& module, const std::filesystem::path& file) {
   std::vector<std::string> strange, missing;
   std::map<const void*, std::string> laid;  // what is tied may be in the file under one of its names
   for (const auto& [name, tensor] : tensors) {
+    if (name.ends_with("num_batches_tracked")) continue;  // a counter of training
     const auto place = places.find(name);
     if (place == places.end()) {
-      if (!name.ends_with("num_batches_tracked")) strange.push_back(name);
+      strange.push_back(name);
       continue;
     }
     const auto [first, fresh] = laid.try_emplace(place->second.data_ptr(), name);
@@ -139,16 +149,15 @@ void LayWeights(torch::jit::Module& module, const std::filesystem::path& file) {
     Lay(tensor, place->second, name, what);
     if (fresh || before.equal(place->second)) continue;
     throw Error(ErrorKind::kData,
-                OneLine(fmt::format("{}: '{}' and '{}' differ, and are one tensor in the model; give a model in which "
-                                    "they are two",
-                                    what, first->second, name)));
+                Shown(fmt::format("{}: '{}' and '{}' differ, and are one tensor in the model; give a model in which "
+                                  "they are two",
+                                  what, first->second, name)));
   }
   if (!strange.empty()) {
     const auto nearest = NearestName(strange.front(), {known.begin(), known.end()});
-    throw Error(
-        ErrorKind::kData,
-        OneLine(fmt::format("{} holds {}, which the model has not{}; `bitplan inspect` lists the model's layers", what,
-                            Some(strange), nearest.empty() ? "" : " (nearest: '" + nearest + "')")));
+    throw Error(ErrorKind::kData,
+                Shown(fmt::format("{} holds {}, which the model has not{}; `bitplan inspect` lists the model's layers",
+                                  what, Some(strange), nearest.empty() ? "" : " (nearest: '" + nearest + "')")));
   }
   for (const auto& [name, tensor] : places) {
     // A buffer may be one that Python computes and does not save; statistics of batch norms are saved.
@@ -156,8 +165,8 @@ void LayWeights(torch::jit::Module& module, const std::filesystem::path& file) {
     if (needed && !laid.contains(tensor.data_ptr())) missing.push_back(name);
   }
   if (!missing.empty()) {
-    throw Error(ErrorKind::kData, OneLine(fmt::format("{} lacks {} of the model; give the weights of the whole network",
-                                                      what, Some(missing))));
+    throw Error(ErrorKind::kData, Shown(fmt::format("{} lacks {} of the model; give the weights of the whole network",
+                                                    what, Some(missing))));
   }
 }
 
