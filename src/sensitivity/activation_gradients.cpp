@@ -58,7 +58,7 @@ ActivationRises MeasureActivationTrace(const SensitivityInputs& inputs, const Ac
         traces[tensor] += SumOf(gradient.square());
         numbers[tensor] += static_cast<double>(values.numel());
         for (std::size_t a = 0; a < levels.widths.size(); ++a) {
-          rises.loss_rise[tensor][a] += SumOf(levels.quantizers[tensor][a].Apply(values).sub(values).square_());
+          rises.loss_rise[tensor][a] += SumOf(levels.quantizers[tensor][a].Apply(values).sub_(values).square_());
         }
       });
   const auto images = static_cast<double>(draws.samples());
@@ -83,7 +83,7 @@ ActivationRises MeasureActivationGradients(const SensitivityInputs& inputs, cons
       },
       [&](std::size_t tensor, const torch::Tensor& values, const torch::Tensor& gradient) {
         for (std::size_t a = 0; a < levels.widths.size(); ++a) {
-          const torch::Tensor error = levels.quantizers[tensor][a].Apply(values).sub(values);
+          const torch::Tensor error = levels.quantizers[tensor][a].Apply(values).sub_(values);
           rises.loss_rise[tensor][a] += SumOf(error.mul_(gradient).abs_()) / images;
         }
       });

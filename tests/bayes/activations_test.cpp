@@ -31,6 +31,14 @@ Network TwoLayers() {
   return DescribeNetwork(module, "two", {3});
 }
 
+// The same with the inputs of its second layer at two bits, in this step.
+Network TwoBits(bool is_signed, const torch::Tensor& step) {
+  std::vector<ActivationQuantizer> quantizers;
+  Network rounded = WithQuantizedActivations(TwoLayers(), 2, {false, is_signed}, quantizers);
+  SetTensor(rounded.module, quantizers.at(0).step, step);
+  return rounded;
+}
+
 torch::Tensor Run(const Network& network, const torch::Tensor& images) {
   const torch::NoGradGuard no_grad;
   torch::jit::Module module = network.module;
@@ -120,11 +128,8 @@ TEST_CASE("a weight that two submodules share stays one, and its inputs are roun
 }
 
 TEST_CASE("rounding passes gradients within the levels and gives the step that of learned step size") {
-  const Network network = TwoLayers();
-  std::vector<ActivationQuantizer> quantizers;
-  Network rounded = WithQuantizedActivations(network, 2, {false, false}, quantizers);
   const torch::Tensor step = torch::tensor(0.5F).set_requires_grad(true);
-  SetTensor(rounded.module, quantizers.at(0).step, step);
+  Network rounded = TwoBits(false, step);
   const torch::Tensor x = torch::tensor({{0.6F, 0.9F, 7.0F}}).set_requires_grad(true);
   rounded.module.forward({x}).toTensor().sum().backward();
   CHECK(torch::equal(x.grad(), torch::tensor({{1.0F, 1.0F, 0.0F}})));
@@ -133,11 +138,8 @@ TEST_CASE("rounding passes gradients within the levels and gives the step that o
 }
 
 TEST_CASE("inputs with a sign get levels at odd halves, with the gradients of those") {
-  const Network network = TwoLayers();
-  std::vector<ActivationQuantizer> quantizers;
-  Network rounded = WithQuantizedActivations(network, 2, {false, true}, quantizers);
   const torch::Tensor step = torch::tensor(0.5F).set_requires_grad(true);
-  SetTensor(rounded.module, quantizers.at(0).step, step);
+  Network rounded = TwoBits(true, step);
   const torch::Tensor x = torch::tensor({{0.1F, -0.45F, 7.0F}}).set_requires_grad(true);
   const torch::Tensor sum = rounded.module.forward({x}).toTensor().sum();
   CHECK(sum.item<float>() == Approx(0.25 - 0.25 + 0.75));

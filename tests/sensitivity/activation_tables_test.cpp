@@ -143,31 +143,25 @@ TEST_CASE("hawq and gradient of activations are the curvature and the slope of s
   }
 }
 
-TEST_CASE("a tensor that has no place to be rounded at costs nothing, and the others cost what they do") {
+// Two linear layers of five inputs; what `forward` reads as weights[0] has no place in the graph.
+Network WithHiddenWeight(const std::vector<std::int64_t>& plain, const std::vector<std::int64_t>& hidden,
+                         const std::string& forward) {
   torch::manual_seed(3);
   torch::jit::Module module("hidden");
-  module.register_parameter("first", torch::randn({6, 5}), false);
-  module.register_parameter("second", torch::randn({3, 6}), false);
-  module.define(R"(
-def forward(self, x):
-  weights = [self.second]
-  return torch.linear(torch.relu(torch.linear(x, self.first)), weights[0])
-)");
+  module.register_parameter("plain", torch::randn(plain), false);
+  module.register_parameter("hidden", torch::randn(hidden), false);
+  module.define("def forward(self, x):\n  weights = [self.hidden]\n  return " + forward + "\n");
   module.eval();
-  const Network network = DescribeNetwork(module, "hidden", {5});
+  return DescribeNetwork(module, "hidden", {5});
+}
+
+TEST_CASE("a tensor that has no place to be rounded at costs nothing, and the others cost what they do") {
+  const Network network =
+      WithHiddenWeight({6, 5}, {3, 6}, "torch.linear(torch.relu(torch.linear(x, self.plain)), weights[0])");
   REQUIRE(network.layers.size() == 2);
   const ActivationSetting setting(network, 60);
   // A layer without a place and one with a place read one tensor, the former first.
-  torch::jit::Module both("both");
-  both.register_parameter("hidden", torch::randn({4, 5}), false);
-  both.register_parameter("plain", torch::randn({4, 5}), false);
-  both.define(R"(
-def forward(self, x):
-  weights = [self.hidden]
-  return torch.linear(x, weights[0]) + torch.linear(x, self.plain)
-)");
-  both.eval();
-  const Network shared = DescribeNetwork(both, "both", {5});
+  const Network shared = WithHiddenWeight({4, 5}, {4, 5}, "torch.linear(x, weights[0]) + torch.linear(x, self.plain)");
   REQUIRE(shared.layers.size() == 2);
   REQUIRE(shared.layers[0].name == "hidden");
   const ActivationSetting other(shared, 60);
