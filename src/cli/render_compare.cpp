@@ -51,11 +51,11 @@ std::string RecommendationText(const Comparison& comparison) {
   std::string text;
   for (const auto index : recommended.budgets) {
     text += fmt::format("{:<18} {}: {}\n", index == recommended.budgets.front() ? "recommended" : "",
-                        Quantity(comparison.plans[index].budget, "bit"), line(index));
+                        comparison.plans[index].budget.Words(), line(index));
   }
   text += recommended.overall
               ? fmt::format("                   over all: {}, {}\n",
-                            Quantity(comparison.plans[*recommended.overall].budget, "bit"), line(*recommended.overall))
+                            comparison.plans[*recommended.overall].budget.Words(), line(*recommended.overall))
               : fmt::format("                   over all: none is surely within {} of float\n",
                             Quantity(100.0 * recommended.tolerance, "point"));
   text += Labelled("rule", RecommendationRule(comparison));
@@ -86,12 +86,13 @@ std::string Text(const pipeline::CompareReport& report) {
   if (!corrected.empty()) columns.insert(columns.begin() + kAfterDrop, ">drop, corrected");
   if (repeated) columns.insert(columns.begin() + kAfterAccuracy, ">sd");
   Table table(columns);
-  double budget = -1.0;
+  const ComparedBudget* budget = nullptr;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
     const auto& plan = comparison.plans[i];
-    if (budget >= 0.0 && plan.budget != budget) table.Rule();
-    const auto shown = plan.budget == budget ? std::string() : fmt::format("{:g}", plan.budget);
-    budget = plan.budget;
+    const bool same = budget != nullptr && plan.budget == *budget;
+    if (budget != nullptr && !same) table.Rule();
+    const auto shown = same ? std::string() : plan.budget.Name();
+    budget = &plan.budget;
     const auto name = plan.Name();
     if (!plan.failure.empty()) {
       table.Row({shown, name, "no plan"});
@@ -145,15 +146,15 @@ std::string Text(const pipeline::CompareReport& report) {
   }
   for (const auto& lead : comparison.leads) {
     text += fmt::format("{:<18} {}: {} {:+.2f} over {}, p {:.2g}\n",
-                        &lead == comparison.leads.data() ? "ours, baselines" : "", Quantity(lead.budget, "bit"),
-                        lead.ours, 100.0 * lead.lead + 0.0, lead.baseline, lead.p);
+                        &lead == comparison.leads.data() ? "ours, baselines" : "", lead.budget.Words(), lead.ours,
+                        100.0 * lead.lead + 0.0, lead.baseline, lead.p);
   }
   if (!comparison.leads.empty())
     text += "                   (best against best; p corrected for choosing the one ahead and its rival)\n";
   text += RecommendationText(comparison) + NotesText(comparison.notes);
   for (const auto& plan : comparison.plans) {
     if (!plan.failure.empty())
-      text += fmt::format("no plan            {} at {:g}: {}\n", plan.allocator, plan.budget, plan.failure);
+      text += fmt::format("no plan            {} at {}: {}\n", plan.allocator, plan.budget.Name(), plan.failure);
   }
   text += StagesText(StagesOfFirstSeed(report));
   if (!report.files.plots)

@@ -26,6 +26,13 @@ Budget Budget::WithAverageBits(double value) const {
   return budget;
 }
 
+Budget Budget::WithBops(double value) const {
+  Budget budget = *this;
+  std::erase_if(budget.limits, [](const Limit& limit) { return &limit.resource.get() == &AverageBits(); });
+  budget.Set(FindResource("bops"), value);
+  return budget;
+}
+
 std::string LimitName(const Limit& limit) { return limit.resource.get().name; }
 
 std::string BudgetText(const Budget& budget) {

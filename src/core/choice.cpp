@@ -1,5 +1,9 @@
 #include "bitplan/core/choice.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "bitplan/core/counted.h"
@@ -24,7 +28,31 @@ void ValidateChoice(const Choice& choice, std::size_t limits, const std::string&
   }
 }
 
+// Of "4" or "16", else -1.
+int WidthIn(const std::string& digits) {
+  const bool number = !digits.empty() && digits.size() <= 2 &&
+                      std::all_of(digits.begin(), digits.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
+  return number ? std::stoi(digits) : -1;
+}
+
 }  // namespace
+
+std::string FormatName(const Format& format) { return fmt::format("W{}A{}", format.weights, format.activations); }
+
+Format ParseFormat(const std::string& name, const std::string& key) {
+  const std::size_t middle = name.find('A');
+  Format format{-1, -1};
+  if (name.starts_with('W') && middle != std::string::npos) {
+    format = {WidthIn(name.substr(1, middle - 1)), WidthIn(name.substr(middle + 1))};
+  }
+  if (format.weights < 0 || format.weights > 8 || format.activations < 2 || format.activations > 16) {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("{} has '{}'; a pair of widths is written W4A8, weights in 0..8 bits and "
+                            "activations in 2..16",
+                            key, name));
+  }
+  return format;
+}
 
 void ChoiceProblem::Validate() const {
   if (units.empty()) Contradicts("units is empty");

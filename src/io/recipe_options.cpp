@@ -243,6 +243,9 @@ std::vector<RecipeOption> MakeOptions() {
       Any("compare.allocators", FIELD(compare.allocators), "which allocators to compare; none named: all"),
       Number("compare.budgets", FIELD(compare.budgets), {.low = 0, .high = 32, .low_is_open = true}, "bits per weight",
              "budgets to compare at, average bits; of a recipe with several limits the others hold at each"),
+      Any("compare.pairs", FIELD(compare.pairs),
+          "where allocate.activation_bits has several widths: compare at the bit operations of these widths for all "
+          "weights and all activations, [W4A4, W2A4]; in the place of compare.budgets"),
       Number("compare.calibration_seeds", FIELD(compare.calibration_seeds), {.low = 0}, "seeds",
              "repetitions of the whole comparison with other calibration data, calibration_seed, calibration_seed + 1, "
              "...; figures are means, intervals hold for other seeds and images; 0: 5 where one pass of verify and "

@@ -1,5 +1,7 @@
 #include "pipeline/checks.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 #include <utility>
@@ -94,6 +96,7 @@ void CheckNames(const Recipe& recipe) {
   (void)FindSensitivityMetric(recipe.sensitivity.metric);
   (void)FindAllocator(recipe.allocate.allocator);
   for (const auto& name : recipe.compare.allocators) (void)FindAllocator(name);
+  for (const auto& name : recipe.compare.pairs) (void)ParseFormat(name, "compare.pairs");
   (void)FindDatasetSource(recipe.data.name);
   const auto& format = recipe.quantizer.exportable;
   const auto formats = NamesOfFormats();
@@ -120,6 +123,16 @@ void RequireOneActivationWidth(const Recipe& recipe, const std::string& what) {
   if (recipe.allocate.activation_bits.size() < 2) return;
   throw Error(ErrorKind::kUsage, "allocate.activation_bits has several widths, among which run and allocate choose; " +
                                      what + " needs one of them");
+}
+
+void RequirePair(const Format& pair, const AllocateOptions& options) {
+  const auto require = [&](const std::vector<int>& widths, int width, const char* key) {
+    if (std::find(widths.begin(), widths.end(), width) != widths.end()) return;
+    throw Error(ErrorKind::kUsage, fmt::format("{} asks for {} bits, and {} has {}", FormatName(pair), width, key,
+                                               fmt::join(widths, ", ")));
+  };
+  require(options.bits, pair.weights, "allocate.bits");
+  require(options.activation_bits, pair.activations, "allocate.activation_bits");
 }
 
 std::filesystem::path FindInFolders(const std::string& file, const std::vector<std::filesystem::path>& folders,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "bitplan/core/choice.h"
 #include "bitplan/core/options.h"
 #include "bitplan/pipeline/options.h"
 
@@ -20,6 +21,8 @@ void CheckNames(const Recipe& recipe);
 void RequireClassification(const Recipe& recipe, const std::string& command);
 // Error(kUsage) where the recipe has several widths of activations, among which only SolvePairs chooses. `what`: asks.
 void RequireOneActivationWidth(const Recipe& recipe, const std::string& what);
+// Error(kUsage) where the options do not have both widths of the pair.
+void RequirePair(const Format& pair, const AllocateOptions& options);
 
 // The first folder that holds the file; an absolute path is taken as it is. Error(kNotFound) that says where `what` was
 // looked for.

@@ -16,6 +16,7 @@
 #include "bitplan/io/plan.h"
 #include "pipeline/checks.h"
 #include "pipeline/compare_figures.h"
+#include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
 
 namespace bitplan::pipeline {
@@ -24,11 +25,16 @@ namespace {
 constexpr int kManySeeds = 5;       // of a network that is measured fast
 constexpr double kFastMacs = 1e12;  // of one pass of the images that plans are measured on
 
+// Of every layer's weights, and of its activations where these have widths of their own.
+using Widths = std::pair<std::vector<int>, std::vector<int>>;
+
+Widths WidthsOf(const SeedPlan& plan) { return {plan.bits, plan.activation_bits}; }
+
 // Everything that one calibration seed gave.
 struct SeedRun {
   std::uint64_t seed = 1;
   PlanMeasurement reference;  // the float network
-  std::map<std::vector<int>, PlanMeasurement> measurements;
+  std::map<Widths, PlanMeasurement> measurements;
   std::vector<std::optional<Plan>> plans;  // of every row
   // Of every row the float network with the plan's correction; null where that is the float network itself.
   std::vector<const SplitMeasurement*> corrected;
@@ -40,13 +46,20 @@ class Comparer {
     const auto& wanted = chain_.recipe().compare.allocators;
     for (const auto& allocator : Allocators()) {
       const bool named = std::find(wanted.begin(), wanted.end(), allocator.name) != wanted.end();
+      const bool known = chain_.recipe().compare.pairs.empty() || ChoosesPairs(allocator);
+      if (named && !known) {
+        throw Error(ErrorKind::kUsage,
+                    fmt::format("compare.allocators: {} does not choose pairs of widths; take exact, "
+                                "lagrangian, greedy or random for compare.pairs",
+                                allocator.name));
+      }
       // Every gain is stated against uniform, so it is always there.
-      if (wanted.empty() || named || std::string(allocator.name) == "uniform") allocators_.push_back(&allocator);
+      if ((wanted.empty() && known) || named || IsUniform(allocator.name)) allocators_.push_back(&allocator);
     }
   }
 
   CompareReport Run() {
-    RequireOneActivationWidth(chain_.recipe(), "compare");
+    CheckPairs();
     CompareReport report;
     auto& comparison = report.comparison;
     comparison.name = chain_.recipe().name;
@@ -85,10 +98,58 @@ class Comparer {
     return seeds;
   }
 
+  // Those that take a list of choices, in nats.
+  static bool ChoosesPairs(const Allocator& allocator) {
+    const std::string metric = allocator.metric;
+    return !allocator.needs_widths && (metric.empty() || CountsNats(metric));
+  }
+  static bool IsUniform(const std::string& name) { return name == "uniform"; }
+
+  void CheckPairs() const {
+    const Recipe& recipe = chain_.recipe();
+    const std::size_t widths = recipe.allocate.activation_bits.size();
+    if (recipe.compare.pairs.empty() && widths > 1) {
+      throw Error(ErrorKind::kUsage,
+                  "allocate.activation_bits has several widths, and average bits say nothing of them: give pairs to "
+                  "compare at, as in compare.pairs=[W4A4], or one activation width");
+    }
+    if (!recipe.compare.pairs.empty() && widths < 2) {
+      throw Error(ErrorKind::kUsage,
+                  "compare.pairs compares plans of weights and activations: give several widths in "
+                  "allocate.activation_bits, as [2, 3, 4, 5, 6, 7, 8]");
+    }
+    for (const auto& name : recipe.compare.pairs) RequirePair(ParseFormat(name, "compare.pairs"), recipe.allocate);
+  }
+
+  [[nodiscard]] std::vector<ComparedBudget> Budgets() {
+    const CompareOptions& options = chain_.recipe().compare;
+    std::vector<ComparedBudget> budgets;
+    for (const std::string& pair : options.pairs) {
+      budgets.push_back({chain_.BopsOfPair(ParseFormat(pair, "compare.pairs")), pair});
+    }
+    if (!budgets.empty()) return budgets;
+    for (const double average_bits : options.budgets) budgets.push_back({average_bits});
+    return budgets;
+  }
+
+  // What a row may spend, and of uniform at a pair the only widths that it may take.
+  [[nodiscard]] AllocateOptions OptionsOf(const ComparedPlan& plan) const {
+    AllocateOptions options = chain_.recipe().allocate;
+    options.allocator = plan.allocator;
+    options.budget = plan.budget.IsPair() ? options.budget.WithBops(plan.budget.amount)
+                                          : options.budget.WithAverageBits(plan.budget.amount);
+    if (plan.budget.IsPair() && IsUniform(plan.allocator)) {
+      const Format pair = ParseFormat(plan.budget.pair, "compare.pairs");
+      options.bits = {pair.weights};
+      options.activation_bits = {pair.activations};
+    }
+    return options;
+  }
+
   // Several plans of an allocator whose answer depends on the seed, unless every calibration seed brings one.
-  void AddRows(Comparison& comparison) const {
+  void AddRows(Comparison& comparison) {
     const auto& recipe = chain_.recipe();
-    for (const double budget : recipe.compare.budgets) {
+    for (const ComparedBudget& budget : Budgets()) {
       for (const Allocator* allocator : allocators_) {
         const int seeds = allocator->random && comparison.calibration_seeds.size() == 1 ? recipe.compare.seeds : 1;
         for (int s = 0; s < seeds; ++s) {
@@ -122,7 +183,9 @@ class Comparer {
     }
     const auto& plans = comparison.plans;
     if (std::all_of(plans.begin(), plans.end(), [](const ComparedPlan& plan) { return !plan.failure.empty(); })) {
-      throw Error(ErrorKind::kInfeasible, "none of compare.budgets can be met: " + plans.front().failure);
+      throw Error(ErrorKind::kInfeasible,
+                  fmt::format("none of compare.{} can be met: {}", plans.front().budget.IsPair() ? "pairs" : "budgets",
+                              plans.front().failure));
     }
     run.reference = chain_.MeasureFloat();
     Measure(comparison, run, report.measured);
@@ -133,17 +196,26 @@ class Comparer {
   void Solve(ComparedPlan& plan, std::uint64_t calibration_seed, CompareReport& report) {
     SeedPlan one;
     one.calibration_seed = calibration_seed;
-    auto options = chain_.recipe().allocate;
-    options.allocator = plan.allocator;
-    options.budget = options.budget.WithAverageBits(plan.budget);
+    const AllocateOptions options = OptionsOf(plan);
+    const std::uint64_t seed = AllocatorSeed(plan, calibration_seed);
     try {
-      bool learned = false;
-      const auto answer = chain_.Solve(options, AllocatorSeed(plan, calibration_seed), one.allocate_ms, learned);
-      report.learned += learned ? 1 : 0;
-      one.bits = answer.bits;
-      one.note = answer.note;
+      Solution answer;
+      if (plan.budget.IsPair()) {
+        answer = chain_.SolvePairs(options, seed);
+        one.allocate_ms = answer.allocate_ms;
+      } else {
+        bool learned = false;
+        auto allocation = chain_.Solve(options, seed, one.allocate_ms, learned);
+        report.learned += learned ? 1 : 0;
+        answer.bits = std::move(allocation.bits);
+        answer.predicted_loss_rise = allocation.predicted_loss_rise;
+        answer.note = std::move(allocation.note);
+      }
       one.achieved = chain_.Achieved(answer.bits, answer.predicted_loss_rise);
-      one.common_rise = chain_.PredictedLossRise(answer.bits);
+      one.common_rise = chain_.PredictedLossRise(answer.bits) + chain_.ActivationRise(answer.activation_bits);
+      one.bits = std::move(answer.bits);
+      one.activation_bits = std::move(answer.activation_bits);
+      one.note = std::move(answer.note);
       plan.seeds.push_back(std::move(one));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kInfeasible) throw;
@@ -158,13 +230,13 @@ class Comparer {
 
   void Measure(Comparison& comparison, SeedRun& run, std::int64_t& measured) {
     for (const ComparedPlan& plan : comparison.plans) {
-      if (plan.failure.empty()) run.measurements.try_emplace(plan.seeds.back().bits);
+      if (plan.failure.empty()) run.measurements.try_emplace(WidthsOf(plan.seeds.back()));
     }
     std::int64_t done = 0;
-    for (auto& [bits, measurement] : run.measurements) {
+    for (auto& [widths, measurement] : run.measurements) {
       progress_.Info("plan " + std::to_string(++done) + " of " + std::to_string(run.measurements.size()));
       bool reused = false;
-      measurement = chain_.MeasureBits(bits, reused);
+      measurement = chain_.MeasureBits(widths.first, widths.second, reused);
       if (!reused) ++measured;
     }
     for (ComparedPlan& plan : comparison.plans) {
@@ -172,21 +244,26 @@ class Comparer {
       auto& corrected = run.corrected.emplace_back(nullptr);
       if (!plan.failure.empty()) continue;
       SeedPlan& one = plan.seeds.back();
-      const auto& measurement = run.measurements.at(one.bits);
+      const auto& measurement = run.measurements.at(WidthsOf(one));
       one.metrics = measurement.verify.metrics;
       one.choice = measurement.calibration.metrics;
       one.correction = measurement.correction;
       corrected = chain_.MeasureFloatCorrected(one.correction, one.bits);
       if (corrected != nullptr) one.float_corrected = corrected->metrics;
       made = PlanOf(plan, one, measurement, run.reference, corrected);
+      if (!one.activation_bits.empty()) one.bops = Spent(*made, FindResource("bops"));
     }
   }
 
   [[nodiscard]] Plan PlanOf(const ComparedPlan& plan, const SeedPlan& one, const PlanMeasurement& measurement,
                             const PlanMeasurement& reference, const SplitMeasurement* corrected) {
     const Verification verified = chain_.PairedVerification(reference.verify, measurement.verify, corrected);
-    return chain_.MeasuredPlan(plan.allocator, plan.budget, AllocatorSeed(plan, one.calibration_seed), one.bits,
-                               one.achieved.predicted_loss_rise, measurement, verified);
+    Solution solution;
+    solution.bits = one.bits;
+    solution.activation_bits = one.activation_bits;
+    solution.predicted_loss_rise = one.achieved.predicted_loss_rise;
+    return chain_.MeasuredPlan(plan.allocator, OptionsOf(plan).budget, AllocatorSeed(plan, one.calibration_seed),
+                               std::move(solution), measurement, verified);
   }
 
   // What is the same for all seeds, and the layers as the first seed sees them.
@@ -230,7 +307,7 @@ class Comparer {
     std::vector<NamedPlan> plans;
     for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
       const ComparedPlan& plan = comparison.plans[i];
-      if (run.plans[i]) plans.push_back({fmt::format("{} at {:g} bits", plan.allocator, plan.budget), *run.plans[i]});
+      if (run.plans[i]) plans.push_back({fmt::format("{} at {}", plan.allocator, plan.budget.Words()), *run.plans[i]});
     }
     for (const auto& note : OdditiesOfMany(plans, chain_.Facts())) {
       const bool first = &run == &runs_.front();
@@ -253,7 +330,7 @@ class Comparer {
       if (!plan.failure.empty()) continue;
       for (std::size_t s = 0; s < runs_.size(); ++s) {
         const SeedRun& run = runs_[s];
-        add(row, run.measurements.at(plan.seeds[s].bits));
+        add(row, run.measurements.at(WidthsOf(plan.seeds[s])));
         row.float_corrected.push_back(run.corrected[i] == nullptr ? run.reference.verify.outcomes()
                                                                   : run.corrected[i]->outcomes());
       }
@@ -272,7 +349,7 @@ class Comparer {
         SeedPlan& one = plan.seeds[s];
         std::string seed = plan.random && runs_.size() == 1 ? fmt::format("-seed{}", plan.seed) : "";
         if (s > 0) seed = fmt::format("-calibration{}", one.calibration_seed);
-        one.file = (folder / fmt::format("{}-{:g}{}.yaml", plan.allocator, plan.budget, seed)).string();
+        one.file = (folder / fmt::format("{}-{}{}.yaml", plan.allocator, plan.budget.Name(), seed)).string();
         WriteFileAtomically(place / one.file, DumpPlan(*runs_[s].plans[i]));
       }
       plan.file = plan.seeds.front().file;

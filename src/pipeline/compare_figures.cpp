@@ -19,7 +19,7 @@ PairedComparison PairedOver(const SeedOutcomes& better, const SeedOutcomes& wors
 }
 
 // Plans at `budget`, by their index.
-std::vector<std::size_t> PlansAt(const Comparison& comparison, double budget) {
+std::vector<std::size_t> PlansAt(const Comparison& comparison, const ComparedBudget& budget) {
   std::vector<std::size_t> indices;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
     if (comparison.plans[i].budget == budget && comparison.plans[i].failure.empty()) indices.push_back(i);
@@ -50,7 +50,10 @@ struct Side {
 
   void Add(const ComparedPlan& plan, const SeedOutcomes& outcomes) {
     std::vector<std::vector<int>> widths;
-    for (const SeedPlan& seed : plan.seeds) widths.push_back(seed.bits);
+    for (const SeedPlan& seed : plan.seeds) {
+      widths.push_back(seed.bits);
+      widths.back().insert(widths.back().end(), seed.activation_bits.begin(), seed.activation_bits.end());
+    }
     if (!seen.insert(std::move(widths)).second) return;
     names.push_back(plan.allocator);
     correct.push_back(outcomes);
@@ -79,6 +82,8 @@ Metrics MeanOf(const std::vector<Metrics>& of_seeds) {
 void SumUpSeeds(ComparedPlan& plan) {
   const SeedPlan& first = plan.seeds.front();
   plan.bits = first.bits;
+  plan.activation_bits = first.activation_bits;
+  plan.bops = first.bops;
   plan.achieved = first.achieved;
   plan.common_rise = first.common_rise;
   plan.allocate_ms = first.allocate_ms;
@@ -98,7 +103,7 @@ void SumUpSeeds(ComparedPlan& plan) {
 }
 
 void Judge(Comparison& comparison, const MeasuredRows& rows, const Recipe& recipe) {
-  for (const double budget : recipe.compare.budgets) {
+  for (const ComparedBudget& budget : comparison.Budgets()) {
     const auto indices = PlansAt(comparison, budget);
     if (indices.empty()) continue;
     std::size_t best = indices.front();
@@ -127,7 +132,7 @@ void Judge(Comparison& comparison, const MeasuredRows& rows, const Recipe& recip
 }
 
 void AddLeads(Comparison& comparison, const MeasuredRows& rows, const Recipe& recipe) {
-  for (const double budget : recipe.compare.budgets) {
+  for (const ComparedBudget& budget : comparison.Budgets()) {
     Side ours, baselines;
     for (const std::size_t i : PlansAt(comparison, budget)) {
       (comparison.plans[i].baseline ? baselines : ours).Add(comparison.plans[i], rows.plans[i].verify);
@@ -143,7 +148,7 @@ void Recommend(Comparison& comparison, const MeasuredRows& rows, const Recipe& r
   if (recommended.samples < 2) return;  // no choice on one image
   const RandomStream stream(recipe.seed, "verify/bootstrap");
   std::vector<ShipCandidate> picks;
-  for (const double budget : recipe.compare.budgets) {
+  for (const ComparedBudget& budget : comparison.Budgets()) {
     std::vector<ShipCandidate> candidates;
     std::vector<std::size_t> indices;
     for (const std::size_t i : PlansAt(comparison, budget)) {

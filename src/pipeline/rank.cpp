@@ -221,7 +221,7 @@ RankReport RankNear(const RankOptions& options, const std::vector<Variant>& vari
     for (const auto& bits : near.bits) {
       progress.Info(fmt::format("plan {} of {} near {:g} bits", near.loss_rise.size() + 1, near.bits.size(), budget));
       bool reused = false;
-      const auto metrics = chain.MeasureBits(bits, reused).calibration.metrics;
+      const auto metrics = chain.MeasureBits(bits, {}, reused).calibration.metrics;
       near.loss_rise.push_back(metrics.nll - float_nll);
       near.accuracy.push_back(metrics.accuracy);
     }

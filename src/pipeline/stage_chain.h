@@ -132,7 +132,11 @@ class StageChain {
     std::vector<std::size_t> limit_of;  // [limits of the problem] the limit of the budget that each comes from
   };
   [[nodiscard]] PairProblem Pairs(const AllocateOptions& options);
-  [[nodiscard]] Solution SolvePairs(const AllocateOptions& options);
+  // By the recipe's calibration seed, or by a seed of its own.
+  [[nodiscard]] Solution SolvePairs(const AllocateOptions& options, std::optional<std::uint64_t> seed = std::nullopt);
+  // Bit operations of one input with this pair of widths for everything that is free to choose. Error(kUsage) where the
+  // recipe does not have these widths.
+  [[nodiscard]] double BopsOfPair(const Format& pair);
   // Measured together with the table of weights by a metric that does both in one pass.
   [[nodiscard]] ActivationRises ActivationTable() { return ActivationTable(recipe_.sensitivity.metric); }
   // By another metric, kept in a file of its own.
@@ -217,11 +221,12 @@ class StageChain {
   [[nodiscard]] Verification PairedVerification(const SplitMeasurement& reference, const SplitMeasurement& quantized,
                                                 const SplitMeasurement* corrected) const;
   // The plan of one measured row of a comparison, as `verify --plan` takes it. `name`: of the allocator.
-  [[nodiscard]] Plan MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
-                                  const std::vector<int>& bits, double predicted_loss_rise,
+  [[nodiscard]] Plan MeasuredPlan(const std::string& name, const Budget& budget, std::uint64_t seed, Solution solution,
                                   const PlanMeasurement& measurement, const Verification& verified);
   // Quantizes, corrects and evaluates; kept in the folder under compare/ by the hash of everything that it depends on.
-  [[nodiscard]] PlanMeasurement MeasureBits(const std::vector<int>& bits, bool& reused);
+  // `activation_bits`: of every layer; empty: as the recipe says, one width for all.
+  [[nodiscard]] PlanMeasurement MeasureBits(const std::vector<int>& bits, const std::vector<int>& activation_bits,
+                                            bool& reused);
   // The same of a plan that Draft made.
   [[nodiscard]] PlanMeasurement MeasureDraft(const Plan& plan, bool& reused);
   // Of such a plan on the calibration images alone (both splits of the result); an "auto" correction is chosen on the

@@ -10,6 +10,7 @@
 #include "io/json_text.h"
 #include "models/inlined_graph.h"
 #include "models/layer_reads.h"
+#include "pipeline/checks.h"
 #include "pipeline/clock.h"
 #include "pipeline/plan_parts.h"
 #include "pipeline/stage_chain.h"
@@ -130,6 +131,8 @@ ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& ris
       const bool allowed = std::find(options.bits.begin(), options.bits.end(), bits) != options.bits.end();
       if (left_alone ? k > 0 : fixed[l] >= 0 ? bits != fixed[l] : !allowed) continue;
       for (std::size_t a = 0; a < rises.widths.size(); ++a) {
+        const auto& activations = options.activation_bits;
+        if (std::find(activations.begin(), activations.end(), rises.widths[a]) == activations.end()) continue;
         Choice choice{.format = {left_alone ? kFloatBits : bits, rises.widths[a]}, .part = static_cast<int>(a)};
         if (!left_alone) choice.loss_rise = table.loss_rise[l][k];
         if (rounded[tensor]) choice.loss_rise += rises.loss_rise[l][a];
@@ -233,10 +236,24 @@ double StageChain::ActivationRise(const std::vector<int>& activation_bits) {
   return sum;
 }
 
-Solution StageChain::SolvePairs(const AllocateOptions& options) {
+double StageChain::BopsOfPair(const Format& pair) {
+  AllocateOptions options = recipe_.allocate;
+  RequirePair(pair, options);
+  const Resource& bops = FindResource("bops");
+  options.bits = {pair.weights};
+  options.activation_bits = {pair.activations};
+  options.budget = {bops, 9e15 / bops.scale};
+  const ChoiceProblem problem = Pairs(options).problem;
+  std::int64_t cost = 0;
+  for (const ChoiceUnit& unit : problem.units) cost += unit.choices.front().cost.front();
+  return static_cast<double>(cost) / bops.scale;
+}
+
+Solution StageChain::SolvePairs(const AllocateOptions& options, std::optional<std::uint64_t> seed) {
   const auto [problem, limit_of] = Pairs(options);
   const auto start = Clock::now();
-  const auto answer = SolveChoices(problem, {.method = options.allocator, .seed = recipe_.CalibrationSeed()});
+  const auto answer =
+      SolveChoices(problem, {.method = options.allocator, .seed = seed.value_or(recipe_.CalibrationSeed())});
   Solution solution;
   solution.allocate_ms = 1e3 * SecondsSince(start);
   for (std::size_t l = 0; l < problem.units.size(); ++l) {

@@ -269,16 +269,12 @@ PlanMeasurement StageChain::MeasureFloat() {
   return measured;
 }
 
-Plan StageChain::MeasuredPlan(const std::string& name, double average_bits, std::uint64_t seed,
-                              const std::vector<int>& bits, double predicted_loss_rise,
+Plan StageChain::MeasuredPlan(const std::string& name, const Budget& budget, std::uint64_t seed, Solution solution,
                               const PlanMeasurement& measurement, const Verification& verified) {
   const auto kept = recipe_.allocate;
   recipe_.allocate.allocator = name;
-  recipe_.allocate.budget = kept.budget.WithAverageBits(average_bits);
-  Solution solution;
-  solution.bits = bits;
+  recipe_.allocate.budget = budget;
   solution.choices = measurement.choices;
-  solution.predicted_loss_rise = predicted_loss_rise;
   Plan plan = Draft(solution);
   recipe_.allocate = kept;
   plan.seed = seed;
@@ -297,7 +293,9 @@ AppliedPlan StageChain::AppliedOfMany(const Plan& plan, const Dataset& calibrati
   return applied;
 }
 
-PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, bool& reused) {
+PlanMeasurement StageChain::MeasureBits(const std::vector<int>& bits, const std::vector<int>& activation_bits,
+                                        bool& reused) {
+  if (!activation_bits.empty()) followed_activations_ = activation_bits;
   Plan plan;
   plan.quantizer = recipe_.quantizer;
   for (const int width : bits) plan.layers.push_back({.bits = width, .grid = "auto", .range = "auto"});

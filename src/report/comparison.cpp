@@ -36,6 +36,10 @@ nlohmann::ordered_json PairedJson(const PairedComparison& paired, const Compared
   return json;
 }
 
+nlohmann::ordered_json BudgetJson(const ComparedBudget& budget) {
+  return budget.IsPair() ? nlohmann::ordered_json(budget.pair) : nlohmann::ordered_json(budget.amount);
+}
+
 nlohmann::ordered_json MetricsJson(const Metrics& metrics) {
   if (metrics.figures.empty()) {
     return {{"accuracy", metrics.accuracy}, {"nll", metrics.nll}, {"brier", metrics.brier}, {"ece", metrics.ece}};
@@ -64,6 +68,8 @@ nlohmann::ordered_json SeedsJson(const ComparedPlan& plan) {
          {"choice", MetricsJson(seed.choice)},
          {"plan", seed.file},
          {"note", seed.note}});
+    if (!seed.activation_bits.empty())
+      list.back().update({{"activation_bits", seed.activation_bits}, {"bops", seed.bops}});
   }
   return list;
 }
@@ -82,7 +88,7 @@ std::string CorrectedCsv(const ComparedPlan& plan) {
 nlohmann::ordered_json LeadsJson(const std::vector<BudgetLead>& leads) {
   auto list = nlohmann::ordered_json::array();
   for (const BudgetLead& lead : leads) {
-    list.push_back({{"budget", lead.budget},
+    list.push_back({{"budget", BudgetJson(lead.budget)},
                     {"ours", lead.ours},
                     {"baseline", lead.baseline},
                     {"lead", lead.lead},
@@ -100,7 +106,7 @@ nlohmann::ordered_json RecommendationsJson(const Comparison& comparison) {
   const Recommendations& recommended = comparison.recommended;
   const auto entry = [&](std::size_t index) -> nlohmann::ordered_json {
     const ComparedPlan& plan = comparison.plans.at(index);
-    return {{"budget", plan.budget},
+    return {{"budget", BudgetJson(plan.budget)},
             {"allocator", plan.allocator},
             {"seed", plan.seed},
             {"stored_bytes", plan.achieved.stored_bytes},
@@ -123,6 +129,17 @@ nlohmann::ordered_json RecommendationsJson(const Comparison& comparison) {
 }
 
 }  // namespace
+
+std::string ComparedBudget::Name() const { return IsPair() ? pair : fmt::format("{:g}", amount); }
+std::string ComparedBudget::Words() const { return IsPair() ? pair : Quantity(amount, "bit"); }
+
+std::vector<ComparedBudget> Comparison::Budgets() const {
+  std::vector<ComparedBudget> budgets;
+  for (const ComparedPlan& plan : plans) {
+    if (std::find(budgets.begin(), budgets.end(), plan.budget) == budgets.end()) budgets.push_back(plan.budget);
+  }
+  return budgets;
+}
 
 bool Recommendations::Holds(std::size_t plan) const {
   return std::find(budgets.begin(), budgets.end(), plan) != budgets.end();
@@ -210,14 +227,14 @@ std::string ComparisonCsv(const Comparison& comparison) {
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
     const ComparedPlan& plan = comparison.plans[i];
     if (!plan.failure.empty()) {
-      text += fmt::format("{},{},{}{}{}\n", plan.budget, plan.allocator, plan.seed, std::string(commas - 2, ','),
+      text += fmt::format("{},{},{}{}{}\n", plan.budget.Name(), plan.allocator, plan.seed, std::string(commas - 2, ','),
                           CsvText(plan.failure));
       continue;
     }
     text += fmt::format(
         "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{},{},{"
         "}\n",
-        plan.budget, plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
+        plan.budget.Name(), plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
         plan.achieved.network_bytes, plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low,
         plan.drop.ci_high, PText(plan.drop, plan), CorrectedCsv(plan), plan.below_uniform.drop,
         plan.below_uniform.ci_low, plan.below_uniform.ci_high, PText(plan.below_uniform, plan), plan.below_best.drop,
@@ -235,8 +252,10 @@ std::string ComparisonJson(const Comparison& comparison) {
   for (const LayerSummary& layer : comparison.layers)
     layers.push_back({{"name", layer.name}, {"weights", layer.weights}});
   for (const ComparedPlan& plan : comparison.plans) {
-    nlohmann::ordered_json entry = {
-        {"budget", plan.budget}, {"allocator", plan.allocator}, {"seed", plan.seed}, {"baseline", plan.baseline}};
+    nlohmann::ordered_json entry = {{"budget", BudgetJson(plan.budget)},
+                                    {"allocator", plan.allocator},
+                                    {"seed", plan.seed},
+                                    {"baseline", plan.baseline}};
     if (!plan.failure.empty()) {
       entry["failure"] = plan.failure;
       plans.push_back(std::move(entry));
@@ -266,6 +285,7 @@ std::string ComparisonJson(const Comparison& comparison) {
                   {"plan", plan.file},
                   {"seeds", SeedsJson(plan)},
                   {"note", plan.note}});
+    if (!plan.activation_bits.empty()) entry.update({{"activation_bits", plan.activation_bits}, {"bops", plan.bops}});
     plans.push_back(std::move(entry));
   }
   const LeftInFloat& left = comparison.left_in_float;

@@ -128,7 +128,7 @@ std::string Recommended(const Comparison& comparison) {
                        Points(plan.choice_drop, 1.0));
   };
   for (const std::size_t index : recommended.budgets)
-    html += "<tr>" + row(index, Quantity(comparison.plans[index].budget, "bit"));
+    html += "<tr>" + row(index, comparison.plans[index].budget.Words());
   html += recommended.overall
               ? "<tr class=best>" + row(*recommended.overall, "over all")
               : fmt::format("<tr><td>over all</td><td class=note colspan={}>no plan is surely within {}</td></tr>\n",
@@ -175,22 +175,22 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Drawn
   for (const auto& note : comparison.notes) html += fmt::format("<p><b>Note:</b> {}</p>\n", HtmlText(note));
   html += Recommended(comparison) + HtmlFigures(figures);
   const bool corrected = !PlansOfCorrectedFloats(comparison).empty();
-  double budget = -1.0;
+  const ComparedBudget* budget = nullptr;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
     const ComparedPlan& plan = comparison.plans[i];
-    if (plan.budget != budget) {
-      if (budget >= 0.0) html += "</table></div>\n";
-      budget = plan.budget;
+    if (budget == nullptr || plan.budget != *budget) {
+      if (budget != nullptr) html += "</table></div>\n";
+      budget = &plan.budget;
       html += fmt::format(
           "<h2>Budget {}</h2><div class=scroll><table><tr><th>allocator</th><th>bits used</th><th>bytes</th>"
           "<th>bytes of the whole network</th><th>{}</th><th>NLL</th><th>drop from float</th>{}<th>over "
           "uniform</th><th>below the best</th>"
           "<th class=note>note</th></tr>\n",
-          Quantity(budget, "bit"), FigureTitle(comparison.score), CorrectedHeader(corrected));
+          budget->Words(), FigureTitle(comparison.score), CorrectedHeader(corrected));
     }
     html += Row(plan, comparison.recommended.Holds(i), corrected);
   }
-  if (budget >= 0.0) html += "</table></div>\n";
+  if (budget != nullptr) html += "</table></div>\n";
   if (!comparison.leads.empty()) {
     html += "<h2>Ours against the baselines</h2>\n<p>The best plan of either side. p: " +
             std::string(comparison.calibration_seeds.size() > 1  ? "Student's t, as the intervals,"
@@ -200,8 +200,8 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Drawn
             "<table><tr><th>budget</th><th>ours</th><th>baseline</th><th>lead, points</th><th>p</th></tr>\n";
     for (const BudgetLead& lead : comparison.leads) {
       html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{:+.2f}</td><td>{:.2g}</td></tr>\n",
-                          Quantity(lead.budget, "bit"), HtmlText(lead.ours), HtmlText(lead.baseline),
-                          100.0 * lead.lead + 0.0, lead.p);
+                          lead.budget.Words(), HtmlText(lead.ours), HtmlText(lead.baseline), 100.0 * lead.lead + 0.0,
+                          lead.p);
     }
     html += "</table>\n";
   }

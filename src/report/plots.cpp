@@ -18,19 +18,26 @@ std::vector<std::string> Allocators(const Comparison& comparison) {
 }
 
 // What stands along the axes of a drawing of curves.
-enum class Spent { kAverageBits, kBytes };
+enum class Axis { kAverageBits, kBytes, kBops };
+constexpr const char* kSpentWords[] = {"average bits", "stored bytes", "bit operations"};
+
+double SpentBy(const ComparedPlan& plan, Axis axis) {
+  if (axis == Axis::kBytes) return static_cast<double>(plan.achieved.stored_bytes);
+  return axis == Axis::kBops ? plan.bops : plan.achieved.average_bits;
+}
+
 enum class Gained { kAccuracy, kNll };
 
 // One block of data per allocator, separated by two empty lines as gnuplot wants it; the best seed is not picked: every
 // seed is a point. A ring marks the plans that are recommended.
-Drawing Curves(const Comparison& comparison, const std::string& name, Spent spent, Gained gained) {
+Drawing Curves(const Comparison& comparison, const std::string& name, Axis axis, Gained gained) {
   Drawing drawing{name, "", "", ""};
-  const bool accuracy = gained == Gained::kAccuracy, bytes = spent == Spent::kBytes;
+  const bool accuracy = gained == Gained::kAccuracy, counted = axis != Axis::kAverageBits;
+  const char* const words = kSpentWords[static_cast<int>(axis)];
   const std::string score = FigureTitle(comparison.score);
   const auto point = [&](const ComparedPlan& plan) {
     const double float_accuracy = 100.0 * comparison.float_model.accuracy;
-    const std::string x =
-        bytes ? fmt::format("{}", plan.achieved.stored_bytes) : fmt::format("{}", plan.achieved.average_bits);
+    const std::string x = counted ? fmt::format("{:.0f}", SpentBy(plan, axis)) : fmt::format("{}", SpentBy(plan, axis));
     return accuracy ? fmt::format("{} {} {} {}\n", x, 100.0 * plan.metrics.accuracy,
                                   float_accuracy - 100.0 * plan.drop.ci_high, float_accuracy - 100.0 * plan.drop.ci_low)
                     : fmt::format("{} {}\n", x, plan.metrics.nll);
@@ -38,14 +45,14 @@ Drawing Curves(const Comparison& comparison, const std::string& name, Spent spen
   double least = 0.0, most = 0.0;  // on the x axis
   for (const ComparedPlan& plan : comparison.plans) {
     if (!plan.failure.empty()) continue;
-    const double x = bytes ? static_cast<double>(plan.achieved.stored_bytes) : plan.achieved.average_bits;
+    const double x = SpentBy(plan, axis);
     least = most > 0.0 ? std::min(least, x) : x;
     most = std::max(most, x);
   }
   const auto names = Allocators(comparison);
   std::string lines;
   for (std::size_t i = 0; i < names.size(); ++i) {
-    drawing.data += fmt::format("# {}: {}, value, low, high\n", names[i], bytes ? "stored bytes" : "average bits");
+    drawing.data += fmt::format("# {}: {}, value, low, high\n", names[i], words);
     for (const ComparedPlan& plan : comparison.plans) {
       if (plan.allocator == names[i] && plan.failure.empty()) drawing.data += point(plan);
     }
@@ -70,22 +77,22 @@ Drawing Curves(const Comparison& comparison, const std::string& name, Spent spen
   }
   drawing.script =
       GnuplotHeader(name) +
-      (bytes ? "set logscale x 2\nset format x '%.1s %cB'\nset xlabel 'stored bytes'\n"
-             : "set xlabel 'average bits per weight'\n") +
-      (bytes ? fmt::format("set xrange [{}:{}]\n", 0.9 * least, 1.1 * most)
-             : fmt::format("set xrange [{}:{}]\n", least - 0.1, most + 0.1)) +
+      (counted ? fmt::format("set logscale x 2\nset format x '%.1s %c{}'\nset xlabel '{}'\n",
+                             axis == Axis::kBytes ? "B" : "", words)
+               : "set xlabel 'average bits per weight'\n") +
+      (counted ? fmt::format("set xrange [{}:{}]\n", 0.9 * least, 1.1 * most)
+               : fmt::format("set xrange [{}:{}]\n", least - 0.1, most + 0.1)) +
       "set ylabel " +
       GnuplotText(accuracy ? score + (FindFigureKind(comparison.score).share ? ", %" : "") : "NLL, nats per sample") +
       "\n";
   const double level = accuracy ? 100.0 * comparison.float_model.accuracy : comparison.float_model.nll;
   drawing.script += fmt::format("plot {} with lines lc rgb '#888888' dt 3 title 'float', \\\n  {}\n", level, lines);
-  const char* against = bytes ? "stored bytes" : "average bits";
   drawing.caption =
       accuracy ? fmt::format(
                      "{} against {}; bars are paired 95 % intervals of the drop from the float "
                      "network, over seeds too where there are several. Baselines are dashed; rings: recommended.",
-                     score, against)
-               : fmt::format("Negative log-likelihood against {}. Baselines are dashed; rings: recommended.", against);
+                     score, words)
+               : fmt::format("Negative log-likelihood against {}. Baselines are dashed; rings: recommended.", words);
   return drawing;
 }
 
@@ -146,7 +153,7 @@ Drawing Bits(const Comparison& comparison) {
     if (!plan.failure.empty() || (plan.random && plan.seed != comparison.plans.front().seed)) continue;
     for (std::size_t l = 0; l < plan.bits.size(); ++l) drawing.data += fmt::format("{} {} {}\n", l, row, plan.bits[l]);
     rows += fmt::format("{}{} {}", row == 0 ? "" : ", ",
-                        GnuplotText(fmt::format("{} {:g}", plan.allocator, plan.budget)), row);
+                        GnuplotText(fmt::format("{} {}", plan.allocator, plan.budget.Name())), row);
     ++row;
   }
   for (std::size_t l = 0; l < comparison.layers.size(); ++l) {
@@ -170,11 +177,13 @@ Drawing Bits(const Comparison& comparison) {
 std::vector<DrawnFigure> DrawFigures(const Comparison& comparison, const std::filesystem::path& folder) {
   const bool planned = std::any_of(comparison.plans.begin(), comparison.plans.end(),
                                    [](const ComparedPlan& plan) { return plan.failure.empty(); });
+  const bool pairs = planned && comparison.plans.front().budget.IsPair();
+  const Axis axis = pairs ? Axis::kBops : Axis::kAverageBits;
   std::vector<Drawing> drawings = {Sigmas(comparison)};
   if (planned) {
-    drawings = {Curves(comparison, "accuracy", Spent::kAverageBits, Gained::kAccuracy),
-                Curves(comparison, "accuracy-bytes", Spent::kBytes, Gained::kAccuracy),
-                Curves(comparison, "nll", Spent::kAverageBits, Gained::kNll),
+    drawings = {Curves(comparison, "accuracy", axis, Gained::kAccuracy),
+                Curves(comparison, "accuracy-bytes", Axis::kBytes, Gained::kAccuracy),
+                Curves(comparison, "nll", axis, Gained::kNll),
                 Bits(comparison),
                 drawings.front(),
                 Prediction(comparison)};

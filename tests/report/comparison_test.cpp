@@ -35,7 +35,7 @@ Comparison Small() {
   comparison.model = "resnet20_cifar10";
   ComparedPlan plan;
   plan.allocator = "quantile-inform";
-  plan.budget = 3.0;
+  plan.budget = {3.0};
   plan.bits = {8, 2};
   plan.note = std::string(600, 'n') + " pins {\"fc*\": 4} <b>";
   comparison.plans = {plan};
@@ -173,7 +173,7 @@ TEST_CASE("drops from the corrected float network stand beside the others where 
 TEST_CASE("one bit, one sample and one point are counted in the singular in a report") {
   Comparison comparison = Small();
   comparison.samples = 1;
-  comparison.plans[0].budget = 1.0;
+  comparison.plans[0].budget = {1.0};
   comparison.recommended.samples = 1;
   comparison.recommended.tolerance = 0.01;
   comparison.recommended.budgets = {0};

@@ -28,6 +28,8 @@ struct Budget {
   // With average bits limited to `value`: in the place of the only limit, or of average bits beside other limits, which
   // hold. What `compare`, `sure` and curves ask for.
   [[nodiscard]] Budget WithAverageBits(double value) const;
+  // With bit operations limited to `value`, in the place of average bits; other limits hold.
+  [[nodiscard]] Budget WithBops(double value) const;
 };
 
 // The resource's name: "average_bits".

@@ -23,6 +23,11 @@ struct Format {
   friend bool operator==(const Format&, const Format&) = default;
 };
 
+// "W4A8".
+[[nodiscard]] std::string FormatName(const Format& format);
+// Of such a name. Error(kUsage) for anything else, and for widths outside 0..8 and 2..16; `key`: where it stands.
+[[nodiscard]] Format ParseFormat(const std::string& name, const std::string& key);
+
 struct Choice {
   Format format{};
   double loss_rise = 0.0;            // nats per sample, finite, of any sign

@@ -151,6 +151,8 @@ struct VerifyOptions {
 struct CompareOptions {
   std::vector<std::string> allocators;                            // empty: all; uniform is always among them
   std::vector<double> budgets = {1.25, 1.5, 2.0, 2.5, 3.0, 4.0};  // average bits per weight
+  // "W4A4", ...: plans of weights and activations at the bit operations of one pair for all, in the place of `budgets`.
+  std::vector<std::string> pairs;
   int calibration_seeds = 0;  // repetitions with other calibration data; 0: as many as the network's cost allows
   int seeds = 3;              // of allocators whose answer depends on the seed, where there is one calibration seed
   double tolerance = 0.01;    // accuracy that a plan recommended over all budgets may cost, a share

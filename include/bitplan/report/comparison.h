@@ -12,12 +12,24 @@
 
 namespace bitplan {
 
+// What a row was allowed: average bits per weight, or the bit operations of one pair of widths for everything.
+struct ComparedBudget {
+  double amount = 0.0;
+  std::string pair{};  // "W4A4"; empty: `amount` is average bits
+
+  [[nodiscard]] bool IsPair() const { return !pair.empty(); }
+  [[nodiscard]] std::string Name() const;   // "1.5", "W4A4"
+  [[nodiscard]] std::string Words() const;  // "1.5 bits", "W4A4"
+  friend bool operator==(const ComparedBudget&, const ComparedBudget&) = default;
+};
+
 // What an allocator gave at a budget with one calibration seed.
 struct SeedPlan {
   std::uint64_t calibration_seed = 1;
-  std::vector<int> bits;
-  PlanAchieved achieved;     // the predicted rise is the allocator's own
-  double common_rise = 0.0;  // the rise that the recipe's sensitivity metric predicts, nats per sample
+  std::vector<int> bits, activation_bits;  // of every layer; the second empty where the recipe has one width for all
+  PlanAchieved achieved;                   // the predicted rise is the allocator's own
+  double common_rise = 0.0;                // the rise that the recipe's sensitivity metric predicts, nats per sample
+  double bops = 0.0;                       // bit operations of one input, where activations have widths of their own
   double allocate_ms = 0.0;
   std::string note;
   CorrectionMethod correction;
@@ -31,14 +43,15 @@ struct SeedPlan {
 // and images (CompareOverSeeds), and the plan is that of the first.
 struct ComparedPlan {
   std::string allocator;
-  double budget = 0.0;  // average bits per weight
+  ComparedBudget budget;
   std::uint64_t seed = 1;
   bool random = false;  // the allocator's answer depends on the seed
   bool baseline = false;
   std::string failure;  // why there is no plan (the budget cannot be met); everything below is empty then
-  std::vector<int> bits;
+  std::vector<int> bits, activation_bits;
   PlanAchieved achieved;     // the predicted rise is the allocator's own
   double common_rise = 0.0;  // the rise that the recipe's sensitivity metric predicts, nats per sample
+  double bops = 0.0;
   double allocate_ms = 0.0;
   std::string note;
   CorrectionMethod correction;
@@ -62,7 +75,7 @@ struct ComparedPlan {
 // The best of our allocators against the best baseline at one budget; see CompareFamilies. Plans with the same widths
 // count once.
 struct BudgetLead {
-  double budget = 0.0;
+  ComparedBudget budget;
   std::string ours, baseline;  // allocators
   double lead = 0.0, p = 1.0;
 };
@@ -99,6 +112,9 @@ struct Comparison {
   std::vector<ComparedPlan> plans;  // by budget, then in the order of the allocators
   std::vector<BudgetLead> leads;    // of the budgets where both sides have a plan
   Recommendations recommended;
+  // Of the plans, each once, in their order.
+  [[nodiscard]] std::vector<ComparedBudget> Budgets() const;
+
   std::vector<std::string> notes;  // figures that can hardly be right, and what they usually mean
 };
 

@@ -1,0 +1,112 @@
+// `bitplan compare` of plans of weights and activations: at the bit operations of one pair of widths.
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "cli/program.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan::test;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+Words Asked(const Workplace& place, const std::string& compare, const Words& more = {}) {
+  Words words = {"compare", place.recipe(),
+                 "--out",   "out",
+                 "--set",   compare,
+                 "--set",   "allocate.activation_bits=[2, 4, 8]",
+                 "--set",   "allocate.bits=[1, 2, 4, 8]"};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+nlohmann::json ReportOf(const Workplace& place, Words words) {
+  words.emplace_back("--json");
+  const auto outcome = place.Bitplan(words);
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return nlohmann::json::parse(outcome.out);
+}
+
+}  // namespace
+
+TEST_CASE("compare at a pair of widths sets plans of weights and activations against that pair") {
+  const Workplace place;
+  const auto report =
+      ReportOf(place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
+  std::set<std::string> files;
+  for (const std::string pair : {"W4A4", "W2A4"}) {
+    double of_pair = 0.0, of_uniform = 0.0, rise_of_uniform = 0.0;
+    for (const auto& plan : report.at("plans")) {
+      if (plan.at("budget") != pair || plan.at("allocator") != "uniform") continue;
+      of_pair = plan.at("bops");
+      of_uniform = plan.at("metrics").at("accuracy");
+      rise_of_uniform = plan.at("common_loss_rise");
+      for (const int bits : plan.at("bits")) CHECK(bits == (pair == "W4A4" ? 4 : 2));
+      for (const int bits : plan.at("activation_bits")) CHECK(bits == 4);
+    }
+    REQUIRE(of_pair > 0.0);
+    int rows = 0;
+    for (const auto& plan : report.at("plans")) {
+      if (plan.at("budget") != pair) continue;
+      ++rows;
+      CHECK(plan.at("bops").get<double>() <= of_pair);
+      CHECK(plan.at("common_loss_rise").get<double>() <= rise_of_uniform);
+      CHECK(plan.at("below_uniform").at("value").get<double>() ==
+            Approx(of_uniform - plan.at("metrics").at("accuracy").get<double>()).margin(1e-9));
+      REQUIRE(plan.at("seeds").size() == 2);
+      for (const auto& seed : plan.at("seeds")) {
+        CHECK(seed.at("bops").get<double>() <= of_pair);
+        CHECK(seed.at("activation_bits").size() == seed.at("bits").size());
+        CHECK(files.insert(seed.at("plan")).second);
+      }
+    }
+    CHECK(rows == 3);
+  }
+  CHECK(files.contains("compare-plans/exact-W4A4.yaml"));
+  CHECK(report.at("leads").at(0).at("budget") == "W4A4");
+  CHECK(report.at("recommended").at("budgets").at(0).at("budget") == "W4A4");
+
+  // Stopped and asked again it measures nothing twice, and says the same.
+  const auto again =
+      ReportOf(place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
+  CHECK(again.at("measured") == 0);
+  CHECK(again.at("plans").at(0).at("metrics") == report.at("plans").at(0).at("metrics"));
+  CHECK_THAT(ReadText(place / "out/compare.csv"), ContainsSubstring("\nW4A4,exact,"));
+  CHECK_THAT(ReadText(place / "out/report.html"), ContainsSubstring("<h2>Budget W4A4</h2>"));
+  CHECK_THAT(ReadText(place / "out/plots/accuracy.dat"), ContainsSubstring("bit operations"));
+}
+
+TEST_CASE("the plan file of a row of pairs measures as the row does, with learned rounding too") {
+  const Workplace place;
+  const Words learned = {"--set", "quantizer.learned_steps=3"};
+  const auto report =
+      ReportOf(place, Asked(place, "compare={pairs: [W2A4], calibration_seeds: 2, allocators: [exact]}", learned));
+  for (const auto& plan : report.at("plans")) {
+    for (const auto& seed : plan.at("seeds")) {
+      const auto verified = ReportOf(
+          place, {"verify", place.recipe(), "--out", "out", "--plan", "out/" + seed.at("plan").get<std::string>()});
+      CHECK(verified.at("verified").at("quantized").at("nll") ==
+            Approx(seed.at("metrics").at("nll").get<double>()).epsilon(1e-5));
+    }
+  }
+}
+
+TEST_CASE("pairs of widths that cannot be compared are refused in one line before anything is measured") {
+  const Workplace place;
+  const auto refused = [&](const std::string& compare, const Words& more, const std::string& word) {
+    const auto outcome = place.Bitplan(Asked(place, compare, more));
+    CHECK(outcome.code == 64);
+    CHECK_THAT(ErrorLine(outcome), ContainsSubstring(word));
+  };
+  refused("compare={pairs: [W4A3]}", {}, "allocate.activation_bits has 2, 4, 8");
+  refused("compare={pairs: [W3A4]}", {}, "allocate.bits has 1, 2, 4, 8");
+  for (const char* name : {"4x4", "W4", "W9A4", "W4A1", "W4A4 ", "W-1A4", "A4W4", "W4A4A4"}) {
+    refused(std::string("compare={pairs: ['") + name + "']}", {}, "compare.pairs");
+  }
+  refused("compare={pairs: [W4A4], allocators: [quantile-inform]}", {}, "quantile-inform does not choose pairs");
+  refused("compare={pairs: [W4A4], allocators: [hawq]}", {}, "hawq does not choose pairs");
+  refused("compare={pairs: [W4A4]}", {"--set", "allocate.activation_bits=[4]"}, "allocate.activation_bits");
+  refused("compare={budgets: [3]}", {}, "compare.pairs");
+}
