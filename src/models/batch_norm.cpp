@@ -132,13 +132,17 @@ void BatchNormTransfer::Write(std::size_t index, const ChannelStatistics& statis
 std::vector<bool> FeedsBatchNorm(const Network& network) {
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> outputs(network.layers.size());
+  std::vector<std::int64_t> versions(network.layers.size(), 0);  // an operation in place leaves the memory, not these
   std::vector<bool> feeds(network.layers.size(), false);
   const auto keep = [&](std::size_t layer, const torch::Tensor& output) {
-    if (network.layers[layer].puts_out_products()) outputs[layer] = output;
+    if (!network.layers[layer].puts_out_products()) return;
+    outputs[layer] = output;
+    versions[layer] = output._version();
   };
   const auto find = [&](std::size_t, const torch::Tensor& input) {
     for (std::size_t l = 0; l < outputs.size(); ++l) {
-      if (input.numel() > 0 && outputs[l].defined() && outputs[l].data_ptr() == input.data_ptr()) feeds[l] = true;
+      if (input.numel() == 0 || !outputs[l].defined() || outputs[l].data_ptr() != input.data_ptr()) continue;
+      if (outputs[l]._version() == versions[l]) feeds[l] = true;
     }
   };
   std::vector<std::int64_t> shape = network.input_shape;

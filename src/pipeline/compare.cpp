@@ -73,7 +73,7 @@ class Comparer {
     comparison.float_model = MeanFloat();
     const auto rows = Rows(comparison);
     Judge(comparison, rows, chain_.recipe());
-    AddLeads(comparison, rows, chain_.recipe());
+    AddLeads(comparison, rows);
     Recommend(comparison, rows, chain_.recipe());
     if (auto fewer = chain_.FewerCalibration(); !fewer.empty()) comparison.notes.push_back(std::move(fewer));
     chain_.folder().WriteTogether([&](const std::filesystem::path& place) {

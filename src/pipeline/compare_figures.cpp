@@ -131,7 +131,7 @@ void Judge(Comparison& comparison, const MeasuredRows& rows, const Recipe& recip
   }
 }
 
-void AddLeads(Comparison& comparison, const MeasuredRows& rows, const Recipe& recipe) {
+void AddLeads(Comparison& comparison, const MeasuredRows& rows) {
   for (const ComparedBudget& budget : comparison.Budgets()) {
     Side ours, baselines;
     for (const std::size_t i : PlansAt(comparison, budget)) {

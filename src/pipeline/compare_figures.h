@@ -34,7 +34,7 @@ void SumUpSeeds(ComparedPlan& plan);
 void Judge(Comparison& comparison, const MeasuredRows& rows, const Recipe& recipe);
 
 // Comparison::leads.
-void AddLeads(Comparison& comparison, const MeasuredRows& rows, const Recipe& recipe);
+void AddLeads(Comparison& comparison, const MeasuredRows& rows);
 
 // The plans of Comparison::recommended, by its rule.
 void Recommend(Comparison& comparison, const MeasuredRows& rows, const Recipe& recipe);

@@ -45,18 +45,17 @@ CostRange RangeOfWidths(const AllocationProblem& table, AllocateOptions options,
 
 CostRange RangeOfPairs(StageChain& chain, AllocateOptions options, const Resource& resource) {
   options.budget = {resource, Unlimited(resource)};
-  const ChoiceProblem problem = chain.Pairs(options).problem;
+  const StageChain::PairProblem pairs = chain.Pairs(options);
   CostRange range;
-  const auto& layers = chain.Model().layers;
-  for (std::size_t l = 0; l < layers.size(); ++l) {
+  for (std::size_t u = 0; u < pairs.layers.size(); ++u) {
     std::vector<std::int64_t> costs;
     bool left_alone = true;
-    for (const Choice& choice : problem.units[l].choices) {
+    for (const Choice& choice : pairs.problem.units[u].choices) {
       costs.push_back(choice.cost.front());
       left_alone = left_alone && choice.format.weights > 8;
     }
     range.Add(costs);
-    if (!left_alone) range.weights += layers[l].weights();
+    for (const std::size_t l : pairs.layers[u]) range.weights += left_alone ? 0 : chain.Model().layers[l].weights();
   }
   return range;
 }

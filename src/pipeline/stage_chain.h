@@ -129,7 +129,8 @@ class StageChain {
   // the answer of `options.allocator`. The table is that of `options.allocator` too.
   struct PairProblem {
     ChoiceProblem problem;
-    std::vector<std::size_t> limit_of;  // [limits of the problem] the limit of the budget that each comes from
+    std::vector<std::size_t> limit_of;             // [limits of the problem] the limit of the budget behind each
+    std::vector<std::vector<std::size_t>> layers;  // [units of the problem] those of a group, or one
   };
   [[nodiscard]] PairProblem Pairs(const AllocateOptions& options);
   // By the recipe's calibration seed, or by a seed of its own.
@@ -346,6 +347,13 @@ class StageChain {
   // Of every layer's input, beside weights of these widths: as the plan that is followed says, else as the recipe does.
   [[nodiscard]] std::vector<int> ActivationBits(const std::vector<int>& bits);
   [[nodiscard]] torch::jit::Module Built(const Plan& plan);
+  struct MadeNetwork {
+    torch::jit::Module module;
+    QuantizedNetwork codes;
+    Correction correction;
+  };
+  // The network of a plan that is followed, applied and corrected: as the folder keeps it, or made in memory.
+  [[nodiscard]] MadeNetwork KeptOrMade(const Plan& plan);
   // Of the float network on the first calibration images, when it has probably seen them.
   [[nodiscard]] std::optional<double> CalibrationAccuracy();
   [[nodiscard]] Verification Measure(const torch::jit::Module& reference, const torch::jit::Module& quantized,

@@ -34,16 +34,36 @@ ActivationRises ParseActivationRises(const std::string& text) {
   return {json.at("widths"), json.at("tensors"), json.at("loss_rise"), json.at("weight_widths"), json.at("together")};
 }
 
-// What decisions of the user leave of every layer: a width of its weights, float, or -1 where it is free.
-std::vector<int> FixedBits(const AllocationProblem& table, const AllocateOptions& options) {
-  const ConstrainedProblem constrained = Constrain(table, options);
-  if (std::any_of(constrained.layers.begin(), constrained.layers.end(),
-                  [](const auto& members) { return members.size() > 1; })) {
-    throw Error(ErrorKind::kUsage,
-                "allocate.groups and several widths in allocate.activation_bits do not go together yet; give one "
-                "activation width, or no groups");
+// What decides together: the layers of a group, and every other layer by itself. In the order of the first of each.
+std::vector<std::vector<std::size_t>> LayersOfUnits(const ConstrainedProblem& constrained) {
+  std::vector<std::vector<std::size_t>> units = constrained.layers;
+  for (std::size_t l = 0; l < constrained.fixed_bits.size(); ++l) {
+    if (constrained.fixed_bits[l] >= 0) units.push_back({l});
   }
-  return constrained.fixed_bits;
+  for (auto& layers : units) std::sort(layers.begin(), layers.end());
+  std::sort(units.begin(), units.end());
+  return units;
+}
+
+// Of every unit the tensor that stands for all that it reads: units with the same one agree on its width. The layers of
+// a group share a width of activations too, so what they read goes together, and with it what others read of that.
+std::vector<std::size_t> TensorsOfUnits(const std::vector<std::vector<std::size_t>>& units,
+                                        const std::vector<std::size_t>& tensors) {
+  std::vector<std::size_t> same(tensors.size());
+  for (std::size_t t = 0; t < same.size(); ++t) same[t] = t;
+  const auto first = [&](std::size_t tensor) {
+    while (same[tensor] != tensor) tensor = same[tensor];
+    return tensor;
+  };
+  for (const auto& layers : units) {
+    for (const std::size_t l : layers) {
+      const auto [low, high] = std::minmax({first(tensors[layers.front()]), first(tensors[l])});
+      same[high] = low;
+    }
+  }
+  std::vector<std::size_t> of_units;
+  for (const auto& layers : units) of_units.push_back(first(tensors[layers.front()]));
+  return of_units;
 }
 
 // Layers that are planned need a place where their inputs are rounded.
@@ -93,72 +113,84 @@ std::vector<bool> RoundedTensors(const AllocationProblem& table, const Activatio
   return rounded;
 }
 
-// One unit per layer; its choices are the pairs of `table.widths` and `rises.widths` that are left to it. `limit_of`
-// gets the limit of the budget behind every limit of the problem.
-ChoiceProblem PairsOf(const AllocationProblem& table, const ActivationRises& rises, const AllocateOptions& options,
-                      const ActivationTimeline* timeline, std::vector<std::size_t>& limit_of) {
-  const std::vector<int> fixed = FixedBits(table, options);
-  ChoiceProblem problem;
+// A unit per layer or group; its choices are the pairs of `table.widths` and `rises.widths` that are left to it.
+StageChain::PairProblem PairsOf(const AllocationProblem& table, const ActivationRises& rises,
+                                const AllocateOptions& options, const ActivationTimeline* timeline) {
+  const ConstrainedProblem constrained = Constrain(table, options);
+  const std::vector<int>& fixed = constrained.fixed_bits;
+  StageChain::PairProblem pairs;
+  pairs.layers = LayersOfUnits(constrained);
+  ChoiceProblem& problem = pairs.problem;
   std::int64_t weights = 0;
   for (std::size_t l = 0; l < table.units.size(); ++l) weights += fixed[l] > 8 ? 0 : table.units[l].weights;
   const std::vector<bool> rounded = RoundedTensors(table, rises, fixed);
   PeakLimits peaks;
-  limit_of.clear();
   for (std::size_t r = 0; r < options.budget.limits.size(); ++r) {
     const Limit& limit = options.budget.limits[r];
     const Resource& resource = limit.resource;
     if (resource.kind == ResourceKind::kPeak) continue;
     problem.limits.push_back(ChoiceLimitOf(limit, Capacity(weights, limit)));
-    limit_of.push_back(r);
+    pairs.limit_of.push_back(r);
   }
   for (std::size_t r = 0; r < options.budget.limits.size(); ++r) {
     const Limit& limit = options.budget.limits[r];
     if (limit.resource.get().kind != ResourceKind::kPeak) continue;
     peaks = PeakLimitsOf(*timeline, rounded, rises.widths.back(), limit);
     problem.limits.insert(problem.limits.end(), peaks.limits.begin(), peaks.limits.end());
-    limit_of.insert(limit_of.end(), peaks.limits.size(), r);
+    pairs.limit_of.insert(pairs.limit_of.end(), peaks.limits.size(), r);
   }
-  const bool unlimited = problem.limits.empty();
-  if (unlimited) problem.limits.push_back({"nothing", 0});
-  for (std::size_t l = 0; l < table.units.size(); ++l) {
+  if (problem.limits.empty()) problem.limits.push_back({"nothing", 0});
+
+  // What a pair of widths adds of one layer.
+  const auto add = [&](std::size_t l, std::size_t k, std::size_t a, Choice& choice) {
+    const bool left_alone = fixed[l] > 8;
+    const int bits = left_alone ? kFloatBits : table.widths[k];
+    if (!left_alone) choice.loss_rise += table.loss_rise[l][k];
+    if (rounded[rises.tensors[l]]) choice.loss_rise += rises.loss_rise[l][a];
+    Unit priced = table.units[l];
+    if (left_alone) {
+      priced.activation_bits = kFloatBits;
+    } else if (priced.macs > 0) {
+      priced.activation_bits = rises.widths[a];  // what is looked up is not rounded
+    }
+    std::size_t r = 0;
+    for (const Limit& limit : options.budget.limits) {
+      const Resource& resource = limit.resource;
+      if (resource.kind == ResourceKind::kPeak) continue;
+      const bool takes = !left_alone || resource.kind == ResourceKind::kTimed;
+      choice.cost[r++] += takes ? Cost(priced, bits, resource) : 0;
+    }
+    for (const auto& tensors : peaks.tensors) {  // the first layer that reads a tensor answers for it
+      for (const LiveTensor& live : tensors) {
+        if (live.tensor == l) choice.cost[r] += BytesAt(live.elements, rises.widths[a]);
+      }
+      ++r;
+    }
+  };
+  const std::vector<std::size_t> tensors = TensorsOfUnits(pairs.layers, rises.tensors);
+  for (std::size_t u = 0; u < pairs.layers.size(); ++u) {
+    const std::vector<std::size_t>& layers = pairs.layers[u];
+    const int decided = fixed[layers.front()];
     ChoiceUnit unit;
-    unit.name = table.units[l].name;
-    const std::size_t tensor = rises.tensors[l];
-    if (std::count(rises.tensors.begin(), rises.tensors.end(), tensor) > 1) unit.shared = table.units[tensor].name;
+    unit.name = table.units[layers.front()].name;
+    if (std::count(tensors.begin(), tensors.end(), tensors[u]) > 1) unit.shared = table.units[tensors[u]].name;
     for (std::size_t k = 0; k < table.widths.size(); ++k) {
       const int bits = table.widths[k];
-      const bool left_alone = fixed[l] > 8;
       const bool allowed = std::find(options.bits.begin(), options.bits.end(), bits) != options.bits.end();
-      if (left_alone ? k > 0 : fixed[l] >= 0 ? bits != fixed[l] : !allowed) continue;
+      if (decided > 8 ? k > 0 : decided >= 0 ? bits != decided : !allowed) continue;
       for (std::size_t a = 0; a < rises.widths.size(); ++a) {
-        const auto& activations = options.activation_bits;
-        if (std::find(activations.begin(), activations.end(), rises.widths[a]) == activations.end()) continue;
-        Choice choice{.format = {left_alone ? kFloatBits : bits, rises.widths[a]}, .part = static_cast<int>(a)};
-        if (!left_alone) choice.loss_rise = table.loss_rise[l][k];
-        if (rounded[tensor]) choice.loss_rise += rises.loss_rise[l][a];
-        Unit priced = table.units[l];
-        if (table.units[l].macs > 0) priced.activation_bits = rises.widths[a];  // what is looked up is not rounded
-        for (const Limit& limit : options.budget.limits) {
-          const Resource& resource = limit.resource;
-          if (resource.kind == ResourceKind::kPeak) continue;
-          if (left_alone) priced.activation_bits = kFloatBits;
-          const bool takes = !left_alone || resource.kind == ResourceKind::kTimed;
-          choice.cost.push_back(takes ? Cost(priced, left_alone ? kFloatBits : bits, resource) : 0);
-        }
-        for (const auto& tensors : peaks.tensors) {  // the first layer that reads a tensor answers for it
-          std::int64_t bytes = 0;
-          for (const LiveTensor& live : tensors) {
-            if (live.tensor == l) bytes += BytesAt(live.elements, rises.widths[a]);
-          }
-          choice.cost.push_back(bytes);
-        }
-        if (unlimited) choice.cost.push_back(0);
-        unit.choices.push_back(std::move(choice));
+        const auto& asked = options.activation_bits;
+        if (std::find(asked.begin(), asked.end(), rises.widths[a]) == asked.end()) continue;
+        Choice& choice = unit.choices.emplace_back();
+        choice.format = {decided > 8 ? kFloatBits : bits, rises.widths[a]};
+        choice.part = static_cast<int>(a);
+        choice.cost.assign(problem.limits.size(), 0);
+        for (const std::size_t l : layers) add(l, k, a, choice);
       }
     }
     problem.units.push_back(std::move(unit));
   }
-  return problem;
+  return pairs;
 }
 
 }  // namespace
@@ -199,6 +231,14 @@ ActivationRises StageChain::ActivationTable(const std::string& metric_name) {
           return KeepActivations(stage,
                                  MeasureActivationTable(inputs, FitActivationLevels(inputs, widths, range), progress_));
         }
+        if (metric.takes_activations && inputs.options.coherence && inputs.options.samples > 0) {
+          // The table of weights was there already. Once more, for what both cost together.
+          auto both = Inputs(metric.name, recipe_.posterior.estimator, NeedsPosterior() || metric.needs_posterior);
+          ActivationMeter meter(both, widths, range);
+          both.activations = &meter;
+          (void)MeasureSensitivity(both, progress_);
+          return KeepActivations(stage, meter.Finish(both.widths));
+        }
         return KeepActivations(stage, MeasureActivationRises(inputs, widths, range, progress_));
       });
   return ParseActivationRises(ReadFile(folder_.File(record.files.front()), "sensitivity of activations"));
@@ -214,11 +254,9 @@ StageChain::PairProblem StageChain::Pairs(const AllocateOptions& options) {
                     "allocate.allocator to exact, or give one activation width");
   }
   const auto& table = MeasuredTable(metric, recipe_.posterior.estimator).problem;
-  RequirePlaces(Model(), FixedBits(table, options));
+  RequirePlaces(Model(), Constrain(table, options).fixed_bits);
   const bool peaks = options.budget.Find(ActivationMemory()) != nullptr;
-  PairProblem pairs;
-  pairs.problem = PairsOf(table, ActivationTable(metric), options, peaks ? &Timeline() : nullptr, pairs.limit_of);
-  return pairs;
+  return PairsOf(table, ActivationTable(metric), options, peaks ? &Timeline() : nullptr);
 }
 
 double StageChain::ActivationRise(const std::vector<int>& activation_bits) {
@@ -250,16 +288,20 @@ double StageChain::BopsOfPair(const Format& pair) {
 }
 
 Solution StageChain::SolvePairs(const AllocateOptions& options, std::optional<std::uint64_t> seed) {
-  const auto [problem, limit_of] = Pairs(options);
+  const auto [problem, limit_of, layers] = Pairs(options);
   const auto start = Clock::now();
   const auto answer =
       SolveChoices(problem, {.method = options.allocator, .seed = seed.value_or(recipe_.CalibrationSeed())});
   Solution solution;
   solution.allocate_ms = 1e3 * SecondsSince(start);
-  for (std::size_t l = 0; l < problem.units.size(); ++l) {
-    const Format format = problem.units[l].choices[static_cast<std::size_t>(answer.chosen[l])].format;
-    solution.bits.push_back(format.weights);
-    solution.activation_bits.push_back(format.activations);
+  solution.bits.resize(Model().layers.size());
+  solution.activation_bits.resize(Model().layers.size());
+  for (std::size_t u = 0; u < layers.size(); ++u) {
+    const Format format = problem.units[u].choices[static_cast<std::size_t>(answer.chosen[u])].format;
+    for (const std::size_t l : layers[u]) {
+      solution.bits[l] = format.weights;
+      solution.activation_bits[l] = format.activations;
+    }
   }
   solution.predicted_loss_rise = answer.loss_rise;
   solution.optimality_gap = answer.gap();

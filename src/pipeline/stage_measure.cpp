@@ -121,15 +121,7 @@ std::optional<LearnedRounding> StageChain::Learn(AppliedPlan& applied, const Qua
 
 torch::jit::Module StageChain::Built(const Plan& plan) {
   Follow(plan);
-  if (const auto kept = folder_.Find("apply", ApplyInput(plan))) {
-    const auto network = std::find_if(kept->files.begin(), kept->files.end(),
-                                      [](const std::string& file) { return file.ends_with(kNetworkFile); });
-    if (network != kept->files.end()) return LoadModule(folder_.File(*network));
-  }
-  auto applied = Quantized(BitsOf(plan), ChoicesOf(plan));
-  quantized_.reset();
-  (void)Correct(applied, BitsOf(plan));
-  return applied.module;
+  return KeptOrMade(plan).module;
 }
 
 Verification StageChain::Compare(const Plan& plan, const Plan& other) {

@@ -191,18 +191,33 @@ std::vector<CorrectionCandidate> StageChain::VerifyInFolder(Plan& plan, bool edi
   return correction.candidates;
 }
 
-std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
-  StateCalibrationSeed(plan);
+StageChain::MadeNetwork StageChain::KeptOrMade(const Plan& plan) {
+  if (const auto kept = folder_.Find("apply", ApplyInput(plan))) {
+    const auto file = [&](const std::string& name) {
+      const auto named = [&](const std::string& one) { return one.ends_with(name); };
+      const auto found = std::find_if(kept->files.begin(), kept->files.end(), named);
+      return found == kept->files.end() ? std::filesystem::path() : folder_.File(*found);
+    };
+    if (const auto network = file(kNetworkFile), codes = file(kCodesFile); !network.empty() && !codes.empty()) {
+      calibration_accuracy_ = CalibrationAccuracyOf(kept->facts);
+      return {LoadModule(network), LoadQuantizedNetwork(codes), CorrectionOf(kept->facts)};
+    }
+  }
   auto applied = Quantized(BitsOf(plan), ChoicesOf(plan));
   quantized_.reset();
-  const auto correction = Correct(applied, BitsOf(plan));
+  auto correction = Correct(applied, BitsOf(plan));
+  calibration_accuracy_ = CalibrationAccuracy();
+  return {applied.module, KeepCodes(plan, correction.chosen, applied), std::move(correction)};
+}
+
+std::vector<CorrectionCandidate> StageChain::VerifyInMemory(Plan& plan) {
+  StateCalibrationSeed(plan);
+  auto [module, codes, correction] = KeptOrMade(plan);
   SetCorrection(plan, correction.chosen);
   StateLearned(plan, correction);
-  calibration_accuracy_ = CalibrationAccuracy();
-  QuantizedNetwork stored = KeepCodes(plan, correction.chosen, applied);
-  SetStoredBytes(plan, stored.payload_bytes());
-  plan.verified = MeasurePlan(plan, applied.module);
-  packed_bytes_ = PackedBytesWith(std::move(stored), applied.module, plan);
+  SetStoredBytes(plan, codes.payload_bytes());
+  plan.verified = MeasurePlan(plan, module);
+  packed_bytes_ = PackedBytesWith(std::move(codes), module, plan);
   return correction.candidates;
 }
 

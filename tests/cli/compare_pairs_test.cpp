@@ -9,19 +9,19 @@ using namespace bitplan::test;
 
 namespace {
 
-using Words = std::vector<std::string>;
+using PairWords = std::vector<std::string>;
 
-Words Asked(const Workplace& place, const std::string& compare, const Words& more = {}) {
-  Words words = {"compare", place.recipe(),
-                 "--out",   "out",
-                 "--set",   compare,
-                 "--set",   "allocate.activation_bits=[2, 4, 8]",
-                 "--set",   "allocate.bits=[1, 2, 4, 8]"};
+PairWords Asked(const Workplace& place, const std::string& compare, const PairWords& more = {}) {
+  PairWords words = {"compare", place.recipe(),
+                     "--out",   "out",
+                     "--set",   compare,
+                     "--set",   "allocate.activation_bits=[2, 4, 8]",
+                     "--set",   "allocate.bits=[1, 2, 4, 8]"};
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }
 
-nlohmann::json ReportOf(const Workplace& place, Words words) {
+nlohmann::json PairsReport(const Workplace& place, PairWords words) {
   words.emplace_back("--json");
   const auto outcome = place.Bitplan(words);
   INFO(outcome.err);
@@ -33,8 +33,8 @@ nlohmann::json ReportOf(const Workplace& place, Words words) {
 
 TEST_CASE("compare at a pair of widths sets plans of weights and activations against that pair") {
   const Workplace place;
-  const auto report =
-      ReportOf(place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
+  const auto report = PairsReport(
+      place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
   std::set<std::string> files;
   for (const std::string pair : {"W4A4", "W2A4"}) {
     double of_pair = 0.0, of_uniform = 0.0, rise_of_uniform = 0.0;
@@ -69,8 +69,8 @@ TEST_CASE("compare at a pair of widths sets plans of weights and activations aga
   CHECK(report.at("recommended").at("budgets").at(0).at("budget") == "W4A4");
 
   // Stopped and asked again it measures nothing twice, and says the same.
-  const auto again =
-      ReportOf(place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
+  const auto again = PairsReport(
+      place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
   CHECK(again.at("measured") == 0);
   CHECK(again.at("plans").at(0).at("metrics") == report.at("plans").at(0).at("metrics"));
   CHECK_THAT(ReadText(place / "out/compare.csv"), ContainsSubstring("\nW4A4,exact,"));
@@ -80,12 +80,12 @@ TEST_CASE("compare at a pair of widths sets plans of weights and activations aga
 
 TEST_CASE("the plan file of a row of pairs measures as the row does, with learned rounding too") {
   const Workplace place;
-  const Words learned = {"--set", "quantizer.learned_steps=3"};
+  const PairWords learned = {"--set", "quantizer.learned_steps=3"};
   const auto report =
-      ReportOf(place, Asked(place, "compare={pairs: [W2A4], calibration_seeds: 2, allocators: [exact]}", learned));
+      PairsReport(place, Asked(place, "compare={pairs: [W2A4], calibration_seeds: 2, allocators: [exact]}", learned));
   for (const auto& plan : report.at("plans")) {
     for (const auto& seed : plan.at("seeds")) {
-      const auto verified = ReportOf(
+      const auto verified = PairsReport(
           place, {"verify", place.recipe(), "--out", "out", "--plan", "out/" + seed.at("plan").get<std::string>()});
       CHECK(verified.at("verified").at("quantized").at("nll") ==
             Approx(seed.at("metrics").at("nll").get<double>()).epsilon(1e-5));
@@ -95,7 +95,7 @@ TEST_CASE("the plan file of a row of pairs measures as the row does, with learne
 
 TEST_CASE("pairs of widths that cannot be compared are refused in one line before anything is measured") {
   const Workplace place;
-  const auto refused = [&](const std::string& compare, const Words& more, const std::string& word) {
+  const auto refused = [&](const std::string& compare, const PairWords& more, const std::string& word) {
     const auto outcome = place.Bitplan(Asked(place, compare, more));
     CHECK(outcome.code == 64);
     CHECK_THAT(ErrorLine(outcome), ContainsSubstring(word));
@@ -109,4 +109,51 @@ TEST_CASE("pairs of widths that cannot be compared are refused in one line befor
   refused("compare={pairs: [W4A4], allocators: [hawq]}", {}, "hawq does not choose pairs");
   refused("compare={pairs: [W4A4]}", {"--set", "allocate.activation_bits=[4]"}, "allocate.activation_bits");
   refused("compare={budgets: [3]}", {}, "compare.pairs");
+}
+
+TEST_CASE("what weights and activations cost is the same whether the weights were measured before or not") {
+  const Workplace place;
+  const auto rises = [&](const std::string& folder, const std::vector<std::string>& widths) {
+    for (const auto& bits : widths) {
+      (void)PairsReport(place, {"allocate", place.recipe(), "--out", folder, "--set", "allocate.allocator=exact",
+                                "--set", "allocate.draws=0", "--set", "allocate.activation_bits=" + bits});
+    }
+    return nlohmann::json::parse(ReadText(place / (folder + "/activations.json")));
+  };
+  const auto at_once = rises("once", {"[2, 4, 8]"}), later = rises("later", {"[8]", "[2, 4, 8]"});
+  REQUIRE(at_once.at("together").size() == at_once.at("tensors").size());
+  CHECK(at_once == later);
+}
+
+TEST_CASE("layers of a group share both widths where activations are chosen too") {
+  const Workplace place;
+  const auto run = [&](const PairWords& more) {
+    PairWords words = {
+        "run",
+        place.recipe(),
+        "--out",
+        "out",
+        "--set",
+        "allocate={allocator: exact, bits: [1, 2, 4, 8], activation_bits: [2, 4, 8], budget: {bops: 3000000}}"};
+    words.insert(words.end(), more.begin(), more.end());
+    return PairsReport(place, words);
+  };
+  const auto free = run({}), grouped = run({"--set", "allocate.groups=[[fc1, fc3]]"});
+  const auto& layers = grouped.at("layers");
+  CHECK(layers.at(0).at("bits") == layers.at(2).at("bits"));
+  CHECK(layers.at(0).at("activation_bits") == layers.at(2).at("activation_bits"));
+  const auto& apart = free.at("layers");
+  CHECK((apart.at(0).at("bits") != apart.at(2).at("bits") ||
+         apart.at(0).at("activation_bits") != apart.at(2).at("activation_bits")));
+  CHECK(grouped.at("achieved").at("predicted_loss_rise") >= free.at("achieved").at("predicted_loss_rise"));
+  const auto bops = [](const nlohmann::json& report) {
+    double sum = 0.0;
+    for (const auto& layer : report.at("layers")) {
+      sum +=
+          layer.at("macs").get<double>() * layer.at("bits").get<double>() * layer.at("activation_bits").get<double>();
+    }
+    return sum;
+  };
+  CHECK(bops(grouped) <= 3e6);
+  CHECK(bops(free) <= 3e6);
 }

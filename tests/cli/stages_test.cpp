@@ -156,6 +156,27 @@ TEST_CASE("two plans are compared on the same samples") {
                        fmt::format("95 % interval [{:.2f}, {:.2f}]", better ? low : -high, better ? high : -low)));
 }
 
+TEST_CASE("a plan whose network the folder has is measured as it is, wherever its file lies") {
+  const Workplace place;
+  REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);
+  const auto plan = ReadText(place / "out/plan.yaml");
+  WriteText(place / "copy.yaml", plan);
+  WriteText(place / "other.yaml", Replaced(plan, "bits: 3, grid", "bits: 2, grid"));
+  const auto verify = [&](const char* file) {
+    const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "out", "--plan", file});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return outcome.err;
+  };
+  CHECK_THAT(verify("other.yaml"), ContainsSubstring("rounding: "));
+  CHECK_THAT(verify("copy.yaml"), !ContainsSubstring("rounding: "));
+  const auto figures = [](const std::string& text) {
+    const auto begin = text.find("verified:");
+    return text.substr(begin, text.find("provenance:") - begin);
+  };
+  CHECK(figures(ReadText(place / "copy.yaml")) == figures(plan));
+}
+
 TEST_CASE("verify --guard falls back to one width for all layers when the plan is worse on calibration images") {
   const Workplace place;
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);

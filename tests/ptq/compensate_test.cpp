@@ -298,6 +298,9 @@ TEST_CASE(
 TEST_CASE("the mean of an output counts unless a correction that is counted on takes it away") {
   const Network network = ConvBatchNorm();  // conv1 and conv2 feed a batch norm; fc feeds none and has no bias
   CHECK(FeedsBatchNorm(network) == std::vector<bool>{true, true, false});
+  // An operation in place leaves the tensor where it was, and yet the batch norm does not see the layer's outputs.
+  const Network in_place = ConvBatchNorm(7, "torch.relu_(torch.conv2d(x, self.conv1.weight))");
+  CHECK(FeedsBatchNorm(in_place) == std::vector<bool>{false, true, false});
   QuantizerOptions options;
   CHECK(CentredLayers(network, options) == std::vector<bool>{true, true, false});
   options.batch_norm = "off";

@@ -19,8 +19,9 @@ inline Network SoftmaxRegression(std::int64_t features, std::int64_t classes, do
   return DescribeNetwork(module, "softmax-regression", {1, 1, features});
 }
 
-// conv 8 - bn - relu - conv 8 - bn - relu - mean - fc, batch-norm buffers far from those of N(0, 1) inputs.
-inline Network ConvBatchNorm(std::uint64_t seed = 7) {
+// conv 8 - bn - relu - conv 8 - bn - relu - mean - fc, batch-norm buffers far from those of N(0, 1) inputs. `first`:
+// what the first batch norm sees.
+inline Network ConvBatchNorm(std::uint64_t seed = 7, const std::string& first = "torch.conv2d(x, self.conv1.weight)") {
   torch::manual_seed(seed);
   torch::jit::Module module("conv_batch_norm");
   const auto add = [&](const char* name, const std::vector<std::pair<const char*, torch::Tensor>>& parameters,
@@ -39,9 +40,7 @@ inline Network ConvBatchNorm(std::uint64_t seed = 7) {
   add("conv2", {{"weight", torch::randn({8, 8, 3, 3}) * 0.15}}, {});
   norm("bn2");
   add("fc", {{"weight", torch::randn({4, 8})}}, {});
-  module.define(R"(
-def forward(self, x):
-  x = torch.conv2d(x, self.conv1.weight)
+  module.define("def forward(self, x):\n  x = " + first + R"(
   x = torch.batch_norm(x, self.bn1.weight, self.bn1.bias, self.bn1.running_mean, self.bn1.running_var, False, 0.1, 1e-5, True)
   x = torch.conv2d(torch.relu(x), self.conv2.weight)
   x = torch.batch_norm(x, self.bn2.weight, self.bn2.bias, self.bn2.running_mean, self.bn2.running_var, False, 0.1, 1e-5, True)
