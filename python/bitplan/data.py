@@ -14,7 +14,8 @@ from .models import answers
 _BATCH = 256  # inputs of a batch where the user's data have none
 _HEADER_BYTES = 256  # of an npy file, so that the number of rows fits in when it is known
 
-_WANTED = "give a DataLoader, a Dataset, (inputs, labels) as arrays, or an iterable of (inputs, labels) batches"
+_WANTED = ("give a DataLoader, a Dataset, (inputs, labels) as arrays, or an iterable of (inputs, labels) batches; data "
+           "without labels are inputs alone in each of these")
 
 
 def _is_array(value):
@@ -29,17 +30,17 @@ def _chosen(count, limit, seed):
 
 
 def _of_arrays(inputs, labels, name, limit, seed):
-    for value in (inputs, labels):
+    for value in (inputs,) if labels is None else (inputs, labels):
         if not len(getattr(value, "shape", ())):
             raise Error(f"{name}: (inputs, labels) are arrays with a row for every sample", BAD_DATA)
-    if len(inputs) != len(labels):
+    if labels is not None and len(inputs) != len(labels):
         raise Error(f"{name}: {len(inputs)} inputs, but {len(labels)} labels", BAD_DATA)
     rows = _chosen(len(inputs), limit, seed)
     rows = range(len(inputs)) if rows is None else rows
     for begin in range(0, len(rows), _BATCH):
         part = rows[begin:begin + _BATCH]
         part = slice(part[0], part[-1] + 1) if isinstance(part, range) else part
-        yield inputs[part], labels[part]
+        yield inputs[part] if labels is None else (inputs[part], labels[part])
 
 
 def _in_order(loader):
@@ -67,17 +68,23 @@ def _batches(data, name, limit, seed):
     if isinstance(data, (tuple, list)) and len(data) == 2 and (_is_array(data[0]) or _is_array(data[1])):
         inputs, labels = (value if _is_array(value) else np.asarray(value) for value in data)
         return _of_arrays(inputs, labels, name, limit, seed)
+    if _is_array(data):
+        return _of_arrays(data, None, name, limit, seed)
     if isinstance(data, IterableDataset):
         return iter(DataLoader(data, batch_size=_BATCH))
     if isinstance(data, Dataset):
         return _of_loader(DataLoader(data, batch_size=_BATCH), limit, seed)
-    if _is_array(data) or isinstance(data, (str, bytes, dict, os.PathLike)) or not hasattr(data, "__iter__"):
+    if isinstance(data, (str, bytes, dict, os.PathLike)) or not hasattr(data, "__iter__"):
         raise Error(f"{name} is a {type(data).__name__}; {_WANTED}", USAGE)
     return iter(data)
 
 
 def _pair(batch, name):
-    """(inputs, labels) of one batch, as tensors."""
+    """(inputs, labels) of one batch, as tensors; labels are None where the batch is inputs alone."""
+    if _is_array(batch):
+        batch = (batch, None)
+    if isinstance(batch, list) and len(batch) == 1 and _is_array(batch[0]):  # as a TensorDataset of inputs gives them
+        batch = (batch[0], None)
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         kind = type(batch).__name__ + (f" of {len(batch)}" if hasattr(batch, "__len__") else "")
         raise Error(f"{name}: a batch is a {kind}; a pair (inputs, labels) is wanted: for other batches give a "
@@ -87,7 +94,7 @@ def _pair(batch, name):
         raise Error(f"{name}: the inputs of a batch are a {type(inputs).__name__}; one tensor is wanted: a module of "
                     "several inputs needs a module around it that takes one", BAD_DATA)
     try:
-        return _tensor(inputs), _tensor(labels)
+        return _tensor(inputs), None if labels is None else _tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
         raise Error(f"{name}: a batch is no pair of arrays: {one_line(error)}", BAD_DATA) from error
 
@@ -102,7 +109,7 @@ def _tensor(value):
 
 
 def batches(data, name, limit, seed):
-    """(inputs, labels) of every batch as tensors on the CPU, at most `limit` samples; `name` is what errors call the
+    """(inputs, labels or None) of every batch as tensors on the CPU, at most `limit` samples; `name` is what errors call the
     data. Of arrays and data sets the samples are drawn by seed, of everything else they are the first."""
     left = float("inf") if limit is None else limit
     try:
@@ -112,11 +119,12 @@ def batches(data, name, limit, seed):
             if batch is None:
                 return
             inputs, labels = _pair(batch, name)
-            if inputs.dim() == 0 or labels.dim() == 0 or len(inputs) != len(labels):
-                raise Error(f"{name}: a batch of inputs {list(inputs.shape)} and labels {list(labels.shape)}; "
+            shape = None if labels is None else list(labels.shape)
+            if inputs.dim() == 0 or shape == [] or (shape and len(inputs) != shape[0]):
+                raise Error(f"{name}: a batch of inputs {list(inputs.shape)} and labels {shape}; "
                             "the first dimension counts samples", BAD_DATA)
             if left < len(inputs):
-                inputs, labels = inputs[:int(left)], labels[:int(left)]
+                inputs, labels = inputs[:int(left)], None if labels is None else labels[:int(left)]
             left -= len(inputs)
             yield inputs, labels
     except (Error, MemoryError):
@@ -135,6 +143,7 @@ class Feed:
     dtype: str  # of the npy file
     classes: int
     scale: float = 1.0  # what the program divides by
+    task: str = "classification"
 
     def stored(self, inputs):
         return inputs.to(torch.float32).numpy() if self.dtype == "float32" else inputs.numpy().astype(self.dtype)
@@ -151,8 +160,8 @@ def _tried(module, x):
         return None, error
 
 
-def feed(module, inputs, name, check):
-    """The Feed for a module and its first batch. `check(output, count)` refuses what are no logits.
+def feed(module, inputs, name, check, task="classification"):
+    """The Feed for a module and its first batch. `check(output, count, task)` refuses what are no answers to it.
 
     Floats are stored as they are. Integers and bytes that the module takes itself are stored as floats of the same
     value, or as integers where it takes no floats. Bytes that it does not take are divided by 255.
@@ -180,8 +189,9 @@ def feed(module, inputs, name, check):
     if answer is None:
         raise Error(f"{name}: the module fails on inputs of {inputs.dtype} and shape {list(inputs.shape)}: "
                     f"{one_line(why)}", BAD_DATA) from why
-    check(answer, len(inputs))
-    stored.classes = answer.shape[1]
+    check(answer, len(inputs), task)
+    stored.classes = answer.shape[-1 if task == "tokens" else 1] if answer.dim() > 1 else 1
+    stored.task = task
     return stored
 
 
@@ -211,8 +221,24 @@ def class_numbers(labels, classes, name, first):
     return labels.to(torch.int64)
 
 
+def answers_wanted(labels, stored, name, first):
+    """Labels of any task as the program reads them: class numbers of inputs or of positions as int64, numbers as
+    float32; `first`: number of their first sample."""
+    if stored.task == "classification":
+        return class_numbers(labels, stored.classes, name, first)
+    if labels.is_complex():
+        raise Error(f"{name}: labels are {labels.dtype}; plain integers or floats are wanted", BAD_DATA)
+    if stored.task in ("segmentation", "tokens"):
+        if labels.is_floating_point() and not torch.equal(labels, labels.floor()):
+            raise Error(f"{name}: labels are {labels.dtype} that are no whole numbers; class numbers of every position "
+                        "are wanted", BAD_DATA)
+        return labels.to(torch.int64)
+    return labels.to(torch.float32)
+
+
 class NpyWriter:
-    """An npy file (version 1.0) that grows by rows: with NpyWriter(path) as file: file.append(array)."""
+    """An npy file (version 1.0) that grows by rows: with NpyWriter(path) as file: file.append(array). Without rows there
+    is no file."""
 
     def __init__(self, path):
         self.path, self.rows, self.shape, self.dtype = path, 0, None, None
@@ -229,7 +255,7 @@ class NpyWriter:
         self.file.write(np.ascontiguousarray(array).tobytes())
 
     def __exit__(self, kind, *_):
-        if kind is None:
+        if kind is None and self.dtype is not None:
             header = str({"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False,
                           "shape": (self.rows, *self.shape)})
             self.file.seek(0)
@@ -237,20 +263,24 @@ class NpyWriter:
             self.file.write(b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little"))
             self.file.write(header.encode("latin1").ljust(length - 1) + b"\n")
         self.file.close()
-        if kind is None:
+        if kind is None and self.dtype is not None:
             os.replace(self.partial, self.path)
         else:
             os.unlink(self.partial)
 
 
 def write(source, stored, name, files):
-    """Writes batches (inputs, labels) into the files for inputs and labels; returns the number of samples."""
-    shape, kind = None, None
+    """Writes batches (inputs, labels) into the files for inputs and labels; returns the number of samples, and whether
+    they have labels. Without them there is no second file."""
+    shape, kind, labelled = None, None, None
     with NpyWriter(files[0]) as inputs_file, NpyWriter(files[1]) as labels_file:
         for inputs, labels in source:
-            first = labels_file.rows
+            first = inputs_file.rows
             if shape is None:
-                shape, kind = inputs.shape[1:], inputs.dtype
+                shape, kind, labelled = inputs.shape[1:], inputs.dtype, labels is not None
+            if labelled != (labels is not None):
+                raise Error(f"{name}: samples before {first} {'have' if labelled else 'lack'} labels, those from there "
+                            f"on {'lack' if labelled else 'have'} them; all or none have labels", BAD_DATA)
             if inputs.shape[1:] != shape or inputs.is_floating_point() != kind.is_floating_point:
                 raise Error(f"{name}: inputs from sample {first} on are {inputs.dtype} of shape "
                             f"{list(inputs.shape[1:])}, those before {kind} of {list(shape)}; all inputs are of one "
@@ -259,8 +289,13 @@ def write(source, stored, name, files):
             finite = np.isfinite(values.reshape(len(values), -1)).all(1)
             if not finite.all():
                 raise Error(f"{name}: sample {first + int(finite.argmin())} holds NaN or infinite values", BAD_DATA)
-            labels_file.append(class_numbers(labels, stored.classes, name, first).numpy())
+            if labelled:
+                wanted = answers_wanted(labels, stored, name, first).numpy()
+                if labels_file.rows and wanted.shape[1:] != labels_file.shape:
+                    raise Error(f"{name}: labels from sample {first} on have shape {list(wanted.shape[1:])}, those "
+                                f"before {list(labels_file.shape)}; all labels are of one shape", BAD_DATA)
+                labels_file.append(wanted)
             inputs_file.append(values)
-        if labels_file.rows == 0:
+        if inputs_file.rows == 0:
             raise Error(f"{name} holds no samples", BAD_DATA)
-    return labels_file.rows
+    return inputs_file.rows, labelled

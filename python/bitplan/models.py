@@ -59,8 +59,8 @@ def answers(module, x):
         return module(x)
 
 
-def check_answers(output, count):
-    """Refuses what are no logits [N, classes]; `count`: inputs of the batch."""
+def check_answers(output, count, task="classification"):
+    """Refuses what are no answers of the task, logits [N, classes]; `count`: inputs of the batch."""
     if isinstance(output, dict) or hasattr(output, "keys"):
         keys = ", ".join(map(str, list(output.keys())[:5]))
         raise Error(f"the module returns a dictionary ({keys}); " + _TAKE_LOGITS.format("output['logits']"), BAD_DATA)
@@ -70,6 +70,11 @@ def check_answers(output, count):
     if not isinstance(output, torch.Tensor):
         raise Error(f"the module returns a {type(output).__name__}; logits [N, classes] are wanted", BAD_DATA)
     shape = list(output.shape)
+    if task != "classification":
+        if not shape or shape[0] != count or not output.is_floating_point():
+            raise Error(f"the module returns {output.dtype} of shape {shape} for {count} inputs; floats [{count}, ...] "
+                        "are wanted", BAD_DATA)
+        return
     if len(shape) <= 1 or shape[1:] == [1]:
         raise Error(f"the module returns one number for every input (shape {shape}); a classifier of two classes needs "
                     "two logits: return torch.cat([torch.zeros_like(y), y], 1) of a [N, 1] output y", BAD_DATA)

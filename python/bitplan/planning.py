@@ -46,10 +46,8 @@ def _tree(name, settings, arguments, splits):
     for split in ("train", "test", "calibration"):
         if split in splits:
             given[f"data.{split}_images"] = f"{split}-images.npy"
-            given[f"data.{split}_labels"] = f"{split}-labels.npy"
     if "test" not in splits:  # nothing to measure on but what choices were made on
-        given.update({"data.test_images": "train-images.npy", "data.test_labels": "train-labels.npy",
-                      "verify.split": "calibration"})
+        given.update({"data.test_images": "train-images.npy", "verify.split": "calibration"})
     tree = recipe.merge(given, settings)
     budget = tree.setdefault("allocate", {}).setdefault("budget", {})
     if isinstance(budget, dict) and not set(budget) - {"smallest"}:
@@ -62,7 +60,8 @@ def _write(folder, module, sources, tree, train_samples):
     copied = models.evaluation_copy(module)
     may_vary = bool(tree.get("model", {}).get("answers_may_vary"))
     seed = int(tree.get("seed", 1))
-    feed, counts = None, {}
+    task = tree["data"].get("task", "classification")
+    feed, counts, labelled = None, {}, {}
     with torch.random.fork_rng(devices=[]):  # loaders draw from the generator of the user's training
         torch.default_generator.manual_seed(seed)
         for split, source in sources.items():
@@ -72,12 +71,20 @@ def _write(folder, module, sources, tree, train_samples):
                 first = next(batches, None)
                 if first is None:
                     raise Error(f"{split} holds no samples", BAD_DATA)
-                feed = data.feed(copied, first[0], split, models.check_answers)
+                feed = data.feed(copied, first[0], split, models.check_answers, task)
                 graph = models.torchscript(copied, feed.seen(first[0]), may_vary)
                 torch.jit.save(graph, str(folder / "model.pt"))
                 batches = _again(first, batches)
             files = [folder / f"{split}-{what}.npy" for what in ("images", "labels")]
-            counts[split] = data.write(batches, feed, split, files)
+            counts[split], labelled[split] = data.write(batches, feed, split, files)
+            if labelled[split]:
+                tree["data"].setdefault(f"{split}_labels", files[1].name)
+            elif task != "classification":
+                raise Error(f"{split} has no labels; {task} needs them", BAD_DATA)
+            else:
+                files[1].unlink(missing_ok=True)  # of an earlier call
+    if "test" not in sources and labelled["train"]:
+        tree["data"].setdefault("test_labels", "train-labels.npy")
     if "calibration" not in sources:
         count = counts.get(tree["data"].get("calibration_from"), counts["train"])
         tree["data"].setdefault("calibration", max(1, min(_CALIBRATION, count // _CALIBRATION_PART)))
@@ -99,15 +106,17 @@ def _arguments(threads, device, quiet):
 
 def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes=None, bops=None,
          activation_bytes=None, drop=None, smallest=None, allocator=None,
-         metric=None, bits=None, pins=None, groups=None, exclude=None, exportable=None, seed=None, settings=None,
+         metric=None, task=None, bits=None, pins=None, groups=None, exclude=None, exportable=None, seed=None, settings=None,
          train_samples=20_000, folder=None,
          program=None, threads=None, device=None, quiet=False):
-    """Decides how many bits every layer of a trained classifier gets; returns the Plan.
+    """Decides how many bits every layer of a trained network gets; returns the Plan.
 
-    module         torch.nn.Module or ScriptModule: inputs [N, ...] -> logits [N, classes]. It is not changed; a copy in
-                   evaluation mode and float32 is scripted, else traced, and compared with it
+    module         torch.nn.Module or ScriptModule: inputs [N, ...] -> logits [N, classes], or the answers of another
+                   task. It is not changed; a copy in evaluation mode and float32 is scripted, else traced, and compared
+                   with it
     train          what the network was trained on: a DataLoader, a Dataset, (inputs, labels) as arrays, or an iterable
-                   of (inputs, labels) batches. Labels are class numbers, or one-hot
+                   of (inputs, labels) batches. Labels are class numbers, or one-hot. Inputs alone are enough: then the
+                   network's own answers stand in for labels
     test           samples that nothing before has seen, in the same forms; None: no accuracy is measured
     calibration    samples that choices are made on, in the same forms; None: taken off train
     average_bits, bytes, bops, activation_bytes
@@ -116,6 +125,7 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
     drop, smallest
                    instead, or within these: the plan that takes least of `smallest` ("average_bits", "bytes", ...) and
                    of which calibration samples make 95 % sure that it loses at most so many points of accuracy
+    task           what the labels are: classification, segmentation, tokens, regression, multi-label (docs/models.md)
     allocator, metric, bits, pins, groups, exclude, seed
                    as the recipe's allocate.allocator, sensitivity.metric, allocate.bits, ..., seed (docs/recipe.md)
     exportable     a format of Plan.export, "onnx", "gguf", ...: the plan keeps to what that holds; None: anything
@@ -143,7 +153,7 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
         "allocate.budget.activation_bytes": activation_bytes, "allocate.budget.drop": drop,
         "allocate.budget.smallest": smallest,
         "allocate.allocator": allocator,
-        "sensitivity.metric": metric, "allocate.bits": bits, "allocate.pins": pins, "allocate.groups": groups,
+        "sensitivity.metric": metric, "data.task": task, "allocate.bits": bits, "allocate.pins": pins, "allocate.groups": groups,
         "allocate.exclude": exclude, "quantizer.exportable": exportable, "seed": seed}, sources)
     recipe.text(tree)  # refuses settings before anything is written
     if not isinstance(tree.get("seed", 1), (int, np.integer)) or not 0 <= tree.get("seed", 1) < 2 ** 63:

@@ -18,6 +18,7 @@ from .program import find, run
 _NOTE = "python"  # key of the file's metadata under which save() keeps what plan.yaml has no place for
 _OF_THE_GRAPH = re.compile(r"constant \d+")  # names of tensors that no module holds
 _EXACT = (torch.float32, torch.float64)  # types that hold every quantized weight
+_OWN_LABELS = " labelled by the float network"  # as the program names such data
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Plan:
     predicted_rise   nats per sample, by the sensitivity table
     accuracy, float_accuracy, drop, drop_corrected
                      shares and Drops, on the test data; None where none were given
+    agreement        of test data without labels: the share answered as by the float network; None otherwise
+    figures          all that was measured on them, of any task (docs/models.md#tasks)
     drop_bound       what a plan that was asked for with drop= surely keeps, a dict (docs/plan.md); None otherwise
     notes            what the program remarks about its figures
     record           the whole plan.yaml as nested dicts (docs/plan.md)
@@ -103,25 +106,42 @@ class Plan:
     def _measured(self):
         """What was measured on test data; None where there were none, or where it is not measured yet."""
         verified = self.record.get("verified")
-        return None if verified is None or verified["data"].endswith("/calibration") else verified
+        return None if verified is None or "/calibration" in verified["data"] else verified
+
+    @property
+    def _labelled(self):
+        """What was measured on test data with labels: without them the float network's own answers stand in."""
+        return None if self._measured is None or self._measured["data"].endswith(_OWN_LABELS) else self._measured
+
+    @property
+    def agreement(self):
+        """The share of test data for which float and quantized network answer alike, where these have no labels; None
+        where they have."""
+        return None if self._labelled or not self._measured else self._measured["quantized"]["accuracy"]
 
     @property
     def accuracy(self):
-        """Of the quantized network on the test data."""
-        return self._measured and self._measured["quantized"].get("accuracy")
+        """Of the quantized network on the test data; None without test data, or without their labels."""
+        return self._labelled and self._labelled["quantized"].get("accuracy")
 
     @property
     def float_accuracy(self):
-        return self._measured and self._measured["float"].get("accuracy")
+        return self._labelled and self._labelled["float"].get("accuracy")
+
+    @property
+    def figures(self):
+        """{"float": {"accuracy": ..., ...}, "quantized": ...}: all that was measured, of any task; None without test
+        data with labels."""
+        return self._labelled and {name: dict(self._labelled[name]) for name in ("float", "quantized")}
 
     def _drop(self, key):
-        drop = (self._measured or {}).get(key)
+        drop = (self._labelled or {}).get(key)
         return drop and Drop(drop["value"], *drop["ci95"], drop.get("mcnemar_p"))
 
     @property
     def drop(self):
-        """What quantization costs: float minus quantized accuracy."""
-        return self._drop("accuracy_drop")
+        """What quantization costs: float minus quantized accuracy, or score of another task."""
+        return self._drop("accuracy_drop") or self._drop("drop")
 
     @property
     def drop_corrected(self):
@@ -207,6 +227,9 @@ class Plan:
             drop = self._measured["drop"]
             low, high = drop["ci95"]
             lines.append((f"drop of {drop['figure']}", f"{drop['value']:.4g}, 95 % interval [{low:.4g}, {high:.4g}]"))
+        elif self._measured and not self._labelled:
+            lines += [("measured on", f"{self._measured['samples']:,} samples without labels"),
+                      ("agreement with float", f"{100 * self.agreement:.2f} %")]
         elif self._measured:
             lines += [("measured on", f"{self._measured['samples']:,} samples"),
                       ("float accuracy", f"{100 * self.float_accuracy:.2f} %"),

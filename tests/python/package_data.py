@@ -56,7 +56,7 @@ class Data(Case):
         module = models.evaluation_copy(module or Mlp())
         first = next(data.batches(source, name, limit, 1))
         feed = data.feed(module, first[0], name, models.check_answers)
-        count = data.write(data.batches(source, name, limit, 1), feed, name, self.files)
+        count, _ = data.write(data.batches(source, name, limit, 1), feed, name, self.files)
         inputs, labels = (np.load(file) for file in self.files)
         self.assertEqual((count, count), (len(inputs), len(labels)))
         self.assertEqual(labels.dtype, np.int64)
@@ -174,7 +174,7 @@ class Data(Case):
 
     def test_data_that_are_none(self):
         module, program = Mlp(), support.PROGRAM
-        for source in (self.x, "train.npy", 7, {"x": self.x}):
+        for source in ("train.npy", 7, {"x": self.x}):
             with self.refused(64, "train is a", "DataLoader"):
                 bitplan.plan(module, source, program=program)
         with self.refused(64, "train is None"):
@@ -184,6 +184,26 @@ class Data(Case):
                 bitplan.plan(module, source, program=program)
         with self.refused(65, "test holds no samples"):
             bitplan.plan(module, (self.x, self.y), [], program=program)
+
+    def test_inputs_alone_in_every_form(self):
+        x = self.x
+        module = models.evaluation_copy(Mlp())
+        forms = {"tensor": x, "array": x.numpy(), "data set": TensorDataset(x), "batches": x.split(9),
+                 "loader": DataLoader(TensorDataset(x), batch_size=7), "stream": Stream(list(x)),
+                 "generator": (part for part in x.split(30)), "limit": x}
+        for name, source in forms.items():
+            with self.subTest(name):
+                batches = list(data.batches(source, "train", 40 if name == "limit" else None, 1))
+                feed = data.feed(module, batches[0][0], "train", models.check_answers)
+                count, labelled = data.write(iter(batches), feed, "train", self.files)
+                self.assertFalse(labelled)
+                self.assertFalse(self.files[1].exists())
+                self.assertEqual(count, 40 if name == "limit" else 100)
+                if name != "limit":
+                    self.assertTrue(np.array_equal(np.load(self.files[0]), x.numpy()))
+        with self.refused(65, "samples before 50 have labels", "lack"):
+            self.written([(x[:50], self.y[:50]), x[50:75], x[75:]])
+        self.assertFalse(self.files[1].exists())
 
     def test_an_error_of_the_loader_is_told(self):
         def broken():

@@ -8,8 +8,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import package_support as support
-from package_support import (Case, Cnn, Mlp, Transformer, accuracy, bitplan, logits, np, pictures, sentences, state,
-                             table, torch, trained)
+from package_support import (Case, Cnn, F, Mlp, Transformer, accuracy, bitplan, logits, nn, np, pictures, sentences,
+                             state, table, torch, trained)
 from torch.utils.data import DataLoader, TensorDataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,6 +167,55 @@ class Networks(Case):
         shown = page.split("prints:")[1].split("```")[1].splitlines()[1:]
         words = [[line.split("  ")[0] for line in lines if not line.startswith("note")] for lines in (printed, shown)]
         self.assertEqual(*[[re.sub(r"[\d.,-]+", "#", word) for word in column] for column in words])
+
+    def test_inputs_alone_are_enough_for_a_plan(self):
+        train, test = table(900, 1), table(400, 2)
+        module = trained(Mlp, train)
+        plan = self.plan(module, train[0], test, average_bits=3)
+        self.assertLessEqual(plan.average_bits, 3)
+        self.assertGreater(plan.accuracy, 0.8)
+        again = self.plan(module, train[0], average_bits=3)
+        self.assertIsNone(again.accuracy)
+        alike = self.plan(module, train[0], test[0], average_bits=3)
+        self.assertIsNone(alike.accuracy, "without labels there is none")
+        self.assertIn("agreement", str(alike))
+        self.assertEqual([layer.bits for layer in again.layers], [layer.bits for layer in plan.layers])
+
+    def test_another_task_has_its_own_figures(self):
+        rng = np.random.default_rng(3)
+        x = torch.from_numpy(rng.normal(size=(900, 6)).astype("f4"))
+        y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].abs()], 1) + 0.05 * torch.randn(900, 2)
+        torch.manual_seed(1)
+        net = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 2))
+        optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+        for _ in range(200):
+            optimizer.zero_grad()
+            F.mse_loss(net(x[:600]), y[:600]).backward()
+            optimizer.step()
+        plan = self.plan(net, (x[:600], y[:600]), (x[600:], y[600:]), task="regression", average_bits=4)
+        residual = ((net(x[600:]) - y[600:]) ** 2).sum() / ((y[600:] - y[600:].mean(0)) ** 2).sum()
+        self.assertAlmostEqual(plan.figures["float"]["r2"], 1 - float(residual.detach()), places=4)
+        self.assertAlmostEqual(plan.drop.value, plan.figures["float"]["r2"] - plan.figures["quantized"]["r2"], places=5)
+        self.assertIsNone(plan.accuracy)
+        with self.refused(65, "train has no labels", "regression"):
+            self.plan(net, x[:600], task="regression")
+        with self.refused(64, "regresion"):
+            self.plan(net, (x[:600], y[:600]), task="regresion")
+
+    def test_positions_of_a_picture_have_classes(self):
+        train, test = pictures(500, 1), pictures(200, 2)
+        masks = [(x[:, 0] > 1).long() for x, _ in (train, test)]
+        torch.manual_seed(1)
+        net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+        optimizer = torch.optim.Adam(net.parameters(), 2e-2)
+        for _ in range(60):
+            optimizer.zero_grad()
+            F.cross_entropy(net(train[0]), masks[0]).backward()
+            optimizer.step()
+        plan = self.plan(net, (train[0], masks[0]), (test[0], masks[1]), task="segmentation", average_bits=4)
+        right = (net(test[0]).argmax(1) == masks[1]).double().mean()
+        self.assertAlmostEqual(plan.float_accuracy, float(right), places=5)
+        self.assertGreater(plan.figures["quantized"]["accuracy"], 0.9)
 
     def test_without_test_data_no_accuracy_is_stated(self):
         train = table(300, 1)
