@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "bitplan/bayes/activations.h"
@@ -272,18 +273,22 @@ StoredNetwork LoadPacked(const std::filesystem::path& file, const Network& netwo
         layer.sigma_codes = reader.Codes(entry.at("sigma"), layer.sigma_bits);
       } else {
         layer.sigma = reader.Floats(entry.at("sigma"));
+        const bool positive = layer.sigma.ge(0.0).all().item<bool>() && layer.sigma.isfinite().all().item<bool>();
+        if (!positive) throw fail("a standard deviation of " + known.name + " is negative or not finite");
       }
       if (entry.contains("samples")) layer.sample_grid = TakeGrid(reader, entry.at("samples"), known.output_channels());
       stored.layers.push_back(std::move(layer));
     }
-    if (reader.header.at("others").size() != Others(stored.network).size())
-      throw fail("parameters of the model are missing");
+    std::set<std::string> missing;
+    for (const auto& [name, tensor] : Others(stored.network)) missing.insert(name);
     for (const Json& entry : reader.header.at("others")) {
       const auto name = entry.at("name").get<std::string>();
+      if (missing.erase(name) == 0) throw fail(name + " is stated twice, or is none of the model's other parameters");
       const torch::Tensor value = reader.Floats(entry);
       if (GetTensor(stored.network.module, name).sizes() != value.sizes()) throw fail(name + " has another shape");
       SetTensor(stored.network.module, name, value);
     }
+    if (!missing.empty()) throw fail("parameter " + *missing.begin() + " of the model is missing");
     if (!reader.AtEnd()) throw fail("something follows its last tensor");
     return stored;
   } catch (const Error& error) {

@@ -308,8 +308,9 @@ QuantizedNetwork Parsed(const std::string& bytes) {
     const auto shape = WholeNumbers(entry.at("shape"));
     std::int64_t size = 0;
     if (__builtin_mul_overflow(CountOf(shape), safetensors::TypeBytes(type.dtype), &size)) Damaged("a shape is wrong");
-    network.others.emplace_back(entry.at("name").get<std::string>(),
-                                TensorOf(by_type.at(name).Take(size), type.type, shape));
+    const auto tensor = entry.at("name").get<std::string>();
+    if (!known.insert(tensor).second) Damaged("its index names tensor '" + tensor + "' twice");
+    network.others.emplace_back(tensor, TensorOf(by_type.at(name).Take(size), type.type, shape));
   }
   for (const auto& [name, numbers] : by_type) numbers.RequireEnd();
   network.tied = index.at("tied").get<std::map<std::string, std::string>>();

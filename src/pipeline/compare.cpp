@@ -76,6 +76,7 @@ class Comparer {
     AddLeads(comparison, rows);
     Recommend(comparison, rows, chain_.recipe());
     if (auto fewer = chain_.FewerCalibration(); !fewer.empty()) comparison.notes.push_back(std::move(fewer));
+    if (auto fused = chain_.FusedNote(); !fused.empty()) comparison.notes.push_back(std::move(fused));
     chain_.folder().WriteTogether([&](const std::filesystem::path& place) {
       WritePlans(comparison, place);
       report.files = WriteComparison(comparison, place);

@@ -180,6 +180,7 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   report.quantized_file = chain.folder().File("quantized.pt");
   report.packed_bytes = chain.packed_bytes();
   Describe(report, chain);
+  if (auto fused = chain.FusedNote(); !fused.empty()) report.notes.push_back(std::move(fused));
   report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;
@@ -194,6 +195,7 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
     progress.Warn("quantized.pt is the network of the plan before; `bitplan verify` writes that of this one");
   }
   Describe(report, chain);
+  if (auto fused = chain.FusedNote(); !fused.empty()) report.notes.push_back(std::move(fused));
   report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;

@@ -8,8 +8,8 @@
 // give. A chain can go from one calibration seed to another (UseCalibrationSeed): the network stays, the stages below
 // it are those of that seed, in files of their own where it is not the recipe's `seed` (calibration-seeds/N/).
 //
-// Bodies in the order of the stages: stage_model.cpp, stage_tables.cpp, stage_solve.cpp, stage_draft.cpp,
-// stage_measure.cpp, stage_reference.cpp, stage_verify.cpp; what they share is in stage_chain.cpp.
+// Bodies in the order of the stages: stage_model.cpp, stage_groups.cpp, stage_tables.cpp, stage_solve.cpp,
+// stage_draft.cpp, stage_measure.cpp, stage_reference.cpp, stage_verify.cpp; what they share is in stage_chain.cpp.
 #pragma once
 
 #include <functional>
@@ -177,6 +177,9 @@ class StageChain {
   // Grids and ranges that the quantizer makes of the file's: at 0 and 1 bits there is only one grid.
   void RefreshChoices(Plan& plan);
 
+  // Which layers share a width because they read one tensor; one line, empty where none do.
+  [[nodiscard]] std::string FusedNote() const;
+
   // Where the calibration images come from: PlanCalibration::source.
   [[nodiscard]] std::string CalibrationSource() const;
 
@@ -247,6 +250,8 @@ class StageChain {
     std::optional<bitplan::Displacements> displacements;  // of a metric that keeps them
   };
 
+  // Makes groups of linear layers that read one tensor, where the recipe does not decide about them.
+  void GroupFused(const bitplan::Network& network);
   // Keeps quantizer and allocation to what the format of quantizer.exportable holds of the network: its limits, widths
   // among those of allocate.bits, layers that it has no place for excluded. Error(kUsage) of one line where the recipe
   // asks for something else, and the format's own where no plan of this network could be exported.
@@ -415,6 +420,8 @@ class StageChain {
   std::optional<StageRecord> model_record_;
   std::string model_note_;
   std::optional<bitplan::Network> network_;
+  bool groups_are_known_ = false;
+  std::vector<std::vector<std::string>> fused_;  // groups of layers that the recipe does not name
   std::optional<ActivationTimeline> timeline_;
   std::vector<LatencyRow> latency_;
   std::string latency_hash_;

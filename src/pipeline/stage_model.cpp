@@ -246,6 +246,7 @@ const bitplan::Network& StageChain::Model() {
     network_ = DescribeNetwork(LoadModule(folder_.File("model.pt")), recipe_.model.architecture, shape);
     LabelByModel();
   }
+  GroupFused(*network_);
   return *network_;
 }
 

@@ -53,13 +53,21 @@ void FitLayers(Plan& plan, const Network& network, bool with_macs) {
   if (!differences.empty()) throw Error(ErrorKind::kData, "the plan is for another model: " + differences);
 }
 
+// The first digits of two hashes, or all of them where these are the same.
+std::pair<std::string, std::string> Shortened(const std::string& a, const std::string& b) {
+  constexpr std::size_t kDigits = 12;
+  const bool differ = a.compare(0, kDigits, b, 0, kDigits) != 0;
+  return {differ ? a.substr(0, kDigits) : a, differ ? b.substr(0, kDigits) : b};
+}
+
 }  // namespace
 
 Plan FitPlan(Plan plan, const Network& network, const std::string& model_hash) {
   FitLayers(plan, network, true);
   if (plan.model.sha256 != model_hash) {
+    const auto [planned, found] = Shortened(plan.model.sha256, model_hash);
     throw Error(ErrorKind::kData, "the plan is for other weights or another forward of the same layers (plan: sha256 " +
-                                      plan.model.sha256.substr(0, 12) + ", model: " + model_hash.substr(0, 12) +
+                                      planned + ", model: " + found +
                                       "); take its widths with `bitplan verify --transfer`, or make a plan for this "
                                       "model with `bitplan run`");
   }

@@ -172,6 +172,14 @@ TEST_CASE("a damaged or foreign packed file is refused") {
   CHECK(refused(bytes + "x"));
   CHECK(refused("x" + bytes));
   CHECK_THROWS_AS(LoadPacked(folder / "none.packed", network), Error);
+
+  StoredNetwork negative = Float(network);
+  (void)SavePacked(negative, folder / "float.packed");
+  CHECK_NOTHROW(LoadPacked(folder / "float.packed", network));
+  negative.layers[0].sigma = negative.layers[0].sigma.clone();
+  negative.layers[0].sigma.view(-1)[2] = -0.1F;
+  (void)SavePacked(negative, folder / "negative.packed");
+  CHECK_THROWS_WITH(LoadPacked(folder / "negative.packed", network), ContainsSubstring("standard deviation of fc"));
 }
 
 TEST_CASE("the divergence is that of Gaussians, and its fitted prior is the best one") {

@@ -221,6 +221,17 @@ TEST_CASE("a packed file that ends anywhere, or with a flipped bit anywhere, is 
   }
 }
 
+TEST_CASE("a file that states a tensor twice, or a weight beside its codes, is refused") {
+  QuantizedNetwork network = SmallFile();
+  REQUIRE(MessageOf(PackNetwork(network)).empty());
+  network.others.emplace_back("extra", torch::ones(3));
+  REQUIRE(MessageOf(PackNetwork(network)).empty());
+  network.others.emplace_back("extra", torch::zeros(3));
+  CHECK_THAT(MessageOf(PackNetwork(network)), ContainsSubstring("'extra' twice"));
+  network.others.back().first = network.layers.front().parameter;
+  CHECK_THAT(MessageOf(PackNetwork(network)), ContainsSubstring("twice"));
+}
+
 TEST_CASE("a foreign or hostile file asks for no memory before its lengths are checked") {
   const auto file = [](const std::string& header, const std::string& body) {
     const std::uint64_t length = header.size();

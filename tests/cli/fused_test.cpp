@@ -1,0 +1,80 @@
+// Linear layers that read one tensor share a width, unless the recipe says otherwise.
+#include <nlohmann/json.hpp>
+
+#include "cli/program.h"
+#include "support/catch_torch.h"
+
+using namespace bitplan::test;
+
+namespace {
+
+// Attention over the 28 rows of a picture. Queries and keys are fine as they are; the values are large, so that alone
+// they would get more bits.
+torch::jit::Module Attention() {
+  torch::manual_seed(3);
+  torch::jit::Module module("Net");
+  for (const char* name : {"q", "k", "v"}) {
+    torch::jit::Module child(name);
+    child.register_parameter("weight", torch::randn({16, 28}) * (name[0] == 'v' ? 0.6 : 0.02), false);
+    module.register_module(name, child);
+  }
+  torch::jit::Module head("head");
+  head.register_parameter("weight", torch::randn({4, 16}), false);
+  module.register_module("head", head);
+  module.define(R"(
+def forward(self, x):
+    x = x.squeeze(1)
+    q = torch.linear(x, self.q.weight)
+    k = torch.linear(x, self.k.weight)
+    h = torch.matmul(torch.softmax(torch.matmul(q, k.transpose(1, 2)), 2), torch.linear(x, self.v.weight))
+    return torch.linear(h.mean(1), self.head.weight)
+)");
+  return module;
+}
+
+}  // namespace
+
+TEST_CASE("linear layers that read one tensor share a width, unless the recipe decides about them") {
+  const Workplace place;
+  Attention().save((place / "model.pt").string());
+  place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
+  const auto allocated = [&](const std::vector<std::string>& settings) {
+    std::vector<std::string> words = {"allocate",
+                                      place.recipe(),
+                                      "--out",
+                                      "out",
+                                      "--json",
+                                      "--set",
+                                      "allocate.draws=0",
+                                      "--set",
+                                      "allocate.allocator=exact"};
+    words.insert(words.end(), settings.begin(), settings.end());
+    const auto outcome = place.Bitplan(words);
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return nlohmann::json::parse(outcome.out);
+  };
+  const auto bits = [](const nlohmann::json& report) {
+    std::vector<int> widths;
+    for (const auto& layer : report.at("layers")) widths.push_back(layer.at("bits"));
+    return widths;
+  };
+  const auto said = [](const nlohmann::json& report) { return report.at("notes").dump(); };
+
+  const auto together = allocated({});
+  const auto shared = bits(together);
+  REQUIRE(shared.size() == 4);
+  CHECK((shared[0] == shared[1] && shared[1] == shared[2]));
+  CHECK_THAT(said(together), ContainsSubstring("q, k, v read one tensor and share a width"));
+
+  const auto apart = allocated({"allocate.groups=[[q], [k], [v]]"});
+  const auto free = bits(apart);
+  CHECK(free[2] > free[0]);
+  CHECK_THAT(said(apart), !ContainsSubstring("share a width"));
+  CHECK(apart.at("achieved").at("predicted_loss_rise") <= together.at("achieved").at("predicted_loss_rise"));
+
+  const auto pinned = bits(allocated({"allocate.pins={v: 5}"}));
+  CHECK((pinned[0] == pinned[1] && pinned[2] == 5));
+  const auto excluded = bits(allocated({"allocate.exclude=[q]"}));
+  CHECK((excluded[0] == 32 && excluded[1] == excluded[2]));
+}
