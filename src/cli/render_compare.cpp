@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -15,7 +16,7 @@
 namespace bitplan::cli {
 namespace {
 
-constexpr std::ptrdiff_t kAfterAccuracy = 6, kAfterDrop = 8;  // columns
+constexpr std::ptrdiff_t kAfterUsed = 3, kAfterAccuracy = 6, kAfterDrop = 8;  // columns
 
 // Sentences below one another, every line behind an empty label but the first.
 std::string Labelled(const std::string& label, const std::string& sentences) {
@@ -85,6 +86,8 @@ std::string Text(const pipeline::CompareReport& report) {
                                       ">NLL",    ">drop",     ">over uniform", "best",   "choice"};
   if (!corrected.empty()) columns.insert(columns.begin() + kAfterDrop, ">drop, corrected");
   if (repeated) columns.insert(columns.begin() + kAfterAccuracy, ">sd");
+  const bool pairs = !comparison.plans.empty() && comparison.plans.front().budget.IsPair();
+  if (pairs) columns.insert(columns.begin() + kAfterUsed, ">bit operations");
   Table table(columns);
   const ComparedBudget* budget = nullptr;
   for (std::size_t i = 0; i < comparison.plans.size(); ++i) {
@@ -118,6 +121,7 @@ std::string Text(const pipeline::CompareReport& report) {
       row.insert(row.begin() + kAfterDrop, against ? PointsText(against->accuracy_drop, 1.0) : "the same");
     }
     if (repeated) row.insert(row.begin() + kAfterAccuracy, fmt::format("{:.2f}", 100.0 * plan.accuracy_spread));
+    if (pairs) row.insert(row.begin() + kAfterUsed, Grouped(static_cast<std::int64_t>(std::llround(plan.bops))));
     table.Row(row);
   }
   auto text = table.Render() + "\n";

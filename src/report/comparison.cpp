@@ -217,7 +217,7 @@ std::string ComparisonCsv(const Comparison& comparison) {
       "float_corrected,drop_corrected,drop_corrected_low,drop_corrected_high,drop_corrected_p,below_uniform,"
       "below_uniform_low,below_uniform_high,below_uniform_p,below_best,below_best_low,below_best_high,predicted_rise,"
       "common_rise,allocate_ms,batch_norm,outputs,bits,choice_accuracy,choice_nll,choice_drop,choice_drop_low,"
-      "choice_drop_high,recommended,plan,calibration_seeds,accuracy_sd,note\n";
+      "choice_drop_high,recommended,plan,calibration_seeds,accuracy_sd,bops,activation_bits,note\n";
   for (const auto* column : {"accuracy", "choice_accuracy", "accuracy_sd"}) {
     const auto at = header.find(fmt::format(",{},", column));
     header.replace(header.find("accuracy", at), std::string("accuracy").size(), comparison.score);
@@ -233,7 +233,7 @@ std::string ComparisonCsv(const Comparison& comparison) {
     }
     text += fmt::format(
         "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{},{},{"
-        "}\n",
+        "},{},{}\n",
         plan.budget.Name(), plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
         plan.achieved.network_bytes, plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low,
         plan.drop.ci_high, PText(plan.drop, plan), CorrectedCsv(plan), plan.below_uniform.drop,
@@ -242,6 +242,7 @@ std::string ComparisonCsv(const Comparison& comparison) {
         plan.allocate_ms, plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits),
         plan.choice.accuracy, plan.choice.nll, plan.choice_drop.drop, plan.choice_drop.ci_low, plan.choice_drop.ci_high,
         Pick(comparison, i), CsvText(plan.file), std::max<std::size_t>(1, plan.seeds.size()), plan.accuracy_spread,
+        plan.activation_bits.empty() ? "" : fmt::format("{:.0f}", plan.bops), BitsText(plan.activation_bits),
         CsvText(plan.note));
   }
   return text;

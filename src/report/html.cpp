@@ -144,17 +144,19 @@ std::string Accuracy(const ComparedPlan& plan) {
 }
 
 std::string Row(const ComparedPlan& plan, bool recommended, bool corrected) {
+  const bool pairs = plan.budget.IsPair();
   const std::string name = Linked(plan) + (recommended ? "<br><strong>recommended</strong>" : "");
   if (!plan.failure.empty()) {
-    return fmt::format("<tr><td>{}</td><td class=note colspan={}>{}</td></tr>\n", name, corrected ? 10 : 9,
-                       HtmlText(plan.failure));
+    return fmt::format("<tr><td>{}</td><td class=note colspan={}>{}</td></tr>\n", name,
+                       9 + (corrected ? 1 : 0) + (pairs ? 1 : 0), HtmlText(plan.failure));
   }
   const char* kind = plan.tie_with_best ? "best" : plan.baseline ? "baseline" : "";
   return fmt::format(
-      "<tr class=\"{}\"><td>{}</td><td>{:.3f}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.4f}</td><td>{}</td>"
+      "<tr class=\"{}\"><td>{}</td><td>{:.3f}</td>{}<td>{}</td><td>{}</td><td>{}</td><td>{:.4f}</td><td>{}</td>"
       "{}<td>{}</td><td>{}</td><td class=note>{}</td></tr>\n",
-      kind, name, plan.achieved.average_bits, plan.achieved.stored_bytes, plan.achieved.network_bytes, Accuracy(plan),
-      plan.metrics.nll, Points(plan.drop, 1.0), AgainstCorrected(plan, corrected), Points(plan.below_uniform, -1.0),
+      kind, name, plan.achieved.average_bits, pairs ? fmt::format("<td>{:.0f}</td>", plan.bops) : std::string(),
+      plan.achieved.stored_bytes, plan.achieved.network_bytes, Accuracy(plan), plan.metrics.nll, Points(plan.drop, 1.0),
+      AgainstCorrected(plan, corrected), Points(plan.below_uniform, -1.0),
       plan.tie_with_best ? (plan.below_best.drop == 0.0 ? "best" : "tie") : Points(plan.below_best, 1.0),
       HtmlText(plan.note));
 }
@@ -182,11 +184,12 @@ std::string ComparisonHtml(const Comparison& comparison, const std::vector<Drawn
       if (budget != nullptr) html += "</table></div>\n";
       budget = &plan.budget;
       html += fmt::format(
-          "<h2>Budget {}</h2><div class=scroll><table><tr><th>allocator</th><th>bits used</th><th>bytes</th>"
+          "<h2>Budget {}</h2><div class=scroll><table><tr><th>allocator</th><th>bits used</th>{}<th>bytes</th>"
           "<th>bytes of the whole network</th><th>{}</th><th>NLL</th><th>drop from float</th>{}<th>over "
           "uniform</th><th>below the best</th>"
           "<th class=note>note</th></tr>\n",
-          budget->Words(), FigureTitle(comparison.score), CorrectedHeader(corrected));
+          budget->Words(), budget->IsPair() ? "<th>bit operations</th>" : "", FigureTitle(comparison.score),
+          CorrectedHeader(corrected));
     }
     html += Row(plan, comparison.recommended.Holds(i), corrected);
   }

@@ -73,8 +73,10 @@ TEST_CASE("compare at a pair of widths sets plans of weights and activations aga
       place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
   CHECK(again.at("measured") == 0);
   CHECK(again.at("plans").at(0).at("metrics") == report.at("plans").at(0).at("metrics"));
-  CHECK_THAT(ReadText(place / "out/compare.csv"), ContainsSubstring("\nW4A4,exact,"));
-  CHECK_THAT(ReadText(place / "out/report.html"), ContainsSubstring("<h2>Budget W4A4</h2>"));
+  const auto csv = ReadText(place / "out/compare.csv"), html = ReadText(place / "out/report.html");
+  CHECK_THAT(csv, ContainsSubstring("\nW4A4,exact,") && ContainsSubstring(",bops,activation_bits,note\n"));
+  CHECK_THAT(csv, ContainsSubstring(",4 4 4,\""));  // the activations of uniform, before its note
+  CHECK_THAT(html, ContainsSubstring("<h2>Budget W4A4</h2>") && ContainsSubstring("<th>bit operations</th>"));
   CHECK_THAT(ReadText(place / "out/plots/accuracy.dat"), ContainsSubstring("bit operations"));
 }
 

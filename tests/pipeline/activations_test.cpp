@@ -192,7 +192,7 @@ TEST_CASE("what cannot choose pairs says so in one line") {
   };
   const std::string several = "allocate.activation_bits=[4, 8]";
   CHECK_THAT(refusal({several, "allocate.allocator=quantile-inform"}), ContainsSubstring("quantile-inform"));
-  CHECK_THAT(refusal({several, "allocate.groups=[[b, c]]"}), ContainsSubstring("allocate.groups"));
+  CHECK_THAT(refusal({several, "allocate.groups=[[b, c], [c, fc]]"}), ContainsSubstring("in two groups"));
   try {
     (void)pipeline::SolveCurve(SharedOptions(folder, {several}), 3, SilentSink());
     FAIL("a curve of pairs was drawn");
