@@ -13,18 +13,22 @@ def _short(name):
 
 def _rows(plan):
     for layer in plan.layers:
-        yield (_short(layer.name), layer.kind, "x".join(map(str, layer.shape)), f"{layer.weights:,}", str(layer.bits),
+        row = (_short(layer.name), layer.kind, "x".join(map(str, layer.shape)), f"{layer.weights:,}", str(layer.bits),
                layer.grid, "" if layer.predicted_rise is None else f"{layer.predicted_rise:.2g}")
+        inputs = "float" if layer.activation_bits > 16 else str(layer.activation_bits)
+        yield row[:6] + (inputs,) * plan.rounds_activations + row[6:]
 
 
 def text(plan):
     head = ("layer", "kind", "shape", "weights", "bits", "grid", "rise")
+    if plan.rounds_activations:
+        head = head[:6] + ("input bits",) + head[6:]
     rows = [head, *_rows(plan)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     rows.insert(1, tuple("-" * width for width in widths))
 
     def line(row):
-        cells = [cell.rjust(width) if name in ("weights", "bits", "rise") else cell.ljust(width)
+        cells = [cell.rjust(width) if name in ("weights", "bits", "input bits", "rise") else cell.ljust(width)
                  for cell, width, name in zip(row, widths, head)]
         return "  ".join(cells).rstrip()
 

@@ -145,6 +145,9 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
         raise Error(f"train_samples is {train_samples}; it is at least 1, or None for all", USAGE)
     sources = {name: source for name, source in (("train", train), ("test", test), ("calibration", calibration))
                if source is not None}
+    if isinstance(test, (np.ndarray, torch.Tensor)) and test.ndim <= 1:
+        raise Error("test is one row of numbers: it is test data, and labels go with their inputs: plan(module, (x, y))",
+                    USAGE)
     if train is None:
         raise Error("train is None; the plan is made from training data", USAGE)
     name = type(models.unwrap(module)).__name__
@@ -167,6 +170,8 @@ def plan(module, train, test=None, *, calibration=None, average_bits=None, bytes
             reason = error.strerror or one_line(error)
             raise Error(f"folder {folder}: cannot be written: {reason}", CANNOT_WRITE) from error
         made = _run(found, folder, _arguments(threads, device, quiet), quiet)
+        if "test" not in sources:  # the program was given training data in their place, and nothing is stated of them
+            made.notes = [note for note in made.notes if not note.startswith("the test files are training files")]
     except BaseException:
         if temporary:
             shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,7 @@ from .program import find, run
 _NOTE = "python"  # key of the file's metadata under which save() keeps what plan.yaml has no place for
 _OF_THE_GRAPH = re.compile(r"constant \d+")  # names of tensors that no module holds
 _EXACT = (torch.float32, torch.float64)  # types that hold every quantized weight
+_SHARES = ("accuracy", "miou", "f1")  # scores that are shares
 _OWN_LABELS = " labelled by the float network"  # as the program names such data
 
 
@@ -46,8 +47,11 @@ class Drop:
     low: float  # paired bootstrap interval of 95 %
     high: float
     mcnemar_p: Optional[float]  # None: of another task than classification
+    share: bool = True  # of samples or positions; else in the unit of the score
 
     def __str__(self):
+        if not self.share:
+            return f"{self.value:.4g}, 95 % interval [{self.low:.4g}, {self.high:.4g}]"
         return f"{100 * self.value:.2f} points, 95 % interval [{100 * self.low:.2f}, {100 * self.high:.2f}]"
 
 
@@ -136,7 +140,8 @@ class Plan:
 
     def _drop(self, key):
         drop = (self._labelled or {}).get(key)
-        return drop and Drop(drop["value"], *drop["ci95"], drop.get("mcnemar_p"))
+        share = drop and drop.get("figure", "accuracy") in _SHARES
+        return drop and Drop(drop["value"], *drop["ci95"], drop.get("mcnemar_p"), share)
 
     @property
     def drop(self):
@@ -147,6 +152,16 @@ class Plan:
     def drop_corrected(self):
         """The same against the float network with the correction of batch norms that the plan got; None without one."""
         return self._drop("accuracy_drop_corrected")
+
+    @property
+    def rounds_activations(self):
+        """Whether the input of any layer is rounded."""
+        return any(layer.activation_bits <= 16 for layer in self.layers)
+
+    @property
+    def bops(self):
+        """Bit operations of one input: multiply-accumulates times the bits of both sides, 32 where one is float."""
+        return sum(layer.macs * layer.bits * layer.activation_bits for layer in self.layers if layer.bits <= 8)
 
     @property
     def drop_bound(self):
@@ -213,8 +228,11 @@ class Plan:
     def summary(self):
         """[(what, value)] of the figures that stand below the table of layers."""
         lines = [("average bits", f"{self.average_bits:.3f} ({self.average_bits_with_overhead:.3f} with scales)"),
-                 ("planned layers", f"{self.stored_bytes:,} bytes ({self.compression:.1f} times smaller)"),
-                 ("predicted rise", f"{self.predicted_rise:.3g} nats per sample")]
+                 ("planned layers", f"{self.stored_bytes:,} bytes ({self.compression:.1f} times smaller)")]
+        if self.rounds_activations:
+            lines.append(("bit operations", f"{self.bops:,}"))
+        lines.append(("predicted rise", f"{self.predicted_rise:.3g} nats per sample"
+                                        + (", activations included" if self.rounds_activations else "")))
         bound = self.drop_bound
         if bound:
             lines.append(("drop bound", f"{100 * bound['at_most']:g} points, 95 % sure: at most "

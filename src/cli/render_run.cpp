@@ -225,19 +225,38 @@ std::string ActivationsText(const Plan& plan) {
   return parts.empty() ? "" : fmt::format("activations        {}\n", fmt::join(parts, ", "));
 }
 
+// A column for what only some plans have: widths of inputs where any is rounded, confidence where some is stated.
+std::string LayersText(const Plan& plan) {
+  const auto any = [&](const auto& has) { return std::any_of(plan.layers.begin(), plan.layers.end(), has); };
+  const bool rounds = any([](const PlanLayer& layer) { return layer.activation_bits <= 16; });
+  const bool states = any([](const PlanLayer& layer) { return layer.confidence >= 0.0; });
+  std::vector<std::string> columns = {"layer", "kind", "shape", ">weights", ">bits", "grid"};
+  if (rounds) columns.emplace_back(">input bits");
+  if (states) columns.emplace_back(">sure");
+  Table table(columns);
+  for (const auto& layer : plan.layers) {
+    const bool excluded = layer.bits > 8;
+    std::vector<std::string> row = {layer.name,
+                                    layer.kind,
+                                    ShapeText(layer.shape),
+                                    Grouped(layer.weights()),
+                                    excluded ? "float" : std::to_string(layer.bits),
+                                    layer.bits == 0 || excluded ? "" : layer.grid};
+    if (rounds) row.push_back(layer.activation_bits > 16 ? "float" : std::to_string(layer.activation_bits));
+    if (states) {
+      row.push_back(layer.confidence < 0.0 || excluded ? "" : fmt::format("{:.0f} %", 100.0 * layer.confidence));
+    }
+    table.Row(row);
+  }
+  return table.Render();
+}
+
 }  // namespace
 
 std::string Text(const pipeline::RunReport& report) {
   constexpr double kRounding = 1e-12;  // nats; differences of sums below it are noise
   const auto& plan = report.plan;
-  Table table({"layer", "kind", "shape", ">weights", ">bits", "grid", ">sure"});
-  for (const auto& layer : plan.layers) {
-    const bool excluded = layer.bits > 8;
-    table.Row({layer.name, layer.kind, ShapeText(layer.shape), Grouped(layer.weights()),
-               excluded ? "float" : std::to_string(layer.bits), layer.bits == 0 || excluded ? "" : layer.grid,
-               layer.confidence < 0.0 || excluded ? "" : fmt::format("{:.0f} %", 100.0 * layer.confidence)});
-  }
-  auto text = table.Render() + "\n";
+  auto text = LayersText(plan) + "\n";
   const auto& achieved = plan.achieved;
   const std::string scale = RiseScale(plan.allocator);
   text += fmt::format("model              {}, {} in {}\n", plan.model.name, Counted(plan.model.weights, "weight"),

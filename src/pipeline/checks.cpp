@@ -113,6 +113,13 @@ void CheckNames(const Recipe& recipe) {
   if (!brings_model) RequireClassification(recipe, "training of model.architecture");
 }
 
+Recipe LoadCheckedRecipe(const RecipeOptions& options) {
+  Recipe recipe = LoadRecipe(options.recipe, options.overrides, CheckNames);
+  if (recipe.data.task == Classification().name()) recipe.data.task.clear();  // the same recipe
+  if (recipe.quantizer.exportable == kNoFormat) recipe.quantizer.exportable.clear();
+  return recipe;
+}
+
 void RequireClassification(const Recipe& recipe, const std::string& command) {
   if (recipe.data.task.empty() || recipe.data.task == Classification().name()) return;
   throw Error(ErrorKind::kUsage, command + " is for classification, and data.task is " + recipe.data.task +

@@ -17,6 +17,9 @@ inline constexpr char kNoFormat[] = "none";
 // Looks up every name in the recipe: Error(kUsage) with the known names and the nearest one.
 void CheckNames(const Recipe& recipe);
 
+// With every name looked up, and what says the same as a default left out.
+[[nodiscard]] Recipe LoadCheckedRecipe(const RecipeOptions& options);
+
 // Error(kUsage) that names `command` when the recipe's task is not classification.
 void RequireClassification(const Recipe& recipe, const std::string& command);
 // Error(kUsage) where the recipe has several widths of activations, among which only SolvePairs chooses. `what`: asks.

@@ -126,6 +126,8 @@ class Comparer {
     const CompareOptions& options = chain_.recipe().compare;
     std::vector<ComparedBudget> budgets;
     for (const std::string& pair : options.pairs) {
+      const auto same = [&](const ComparedBudget& known) { return known.pair == pair; };
+      if (std::any_of(budgets.begin(), budgets.end(), same)) continue;
       budgets.push_back({chain_.BopsOfPair(ParseFormat(pair, "compare.pairs")), pair});
     }
     if (!budgets.empty()) return budgets;

@@ -223,7 +223,17 @@ class DropSearch {
       if (tried.confirming.upper() > bound_) break;
       found = &tried;
     }
-    if (found != nullptr) return *found;
+    if (found != nullptr) {
+      if (found == &tried_.front() && tried_.size() > 1) {
+        progress_.Warn(fmt::format(
+            "the widest of the measured plans is taken: of the next, with {} {}, {} do not make sure that it loses at "
+            "most {:g} points (at most {:.2f}); more calibration images may",
+            FormatSpent(tried_[1].point), resource_.words,
+            Counted(static_cast<std::int64_t>(in_float_.correct.size() - choosing_), "calibration image"),
+            100.0 * bound_, 100.0 * tried_[1].confirming.upper()));
+      }
+      return *found;
+    }
     throw Error(
         ErrorKind::kInfeasible,
         fmt::format("no plan surely loses at most {:g} points on {}: the widest of {} with {} {} may lose {:.2f}; ask "

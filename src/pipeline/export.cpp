@@ -58,49 +58,15 @@ Exported LoadExported(const fs::path& plan_file, const std::string& verify) {
   return result;
 }
 
-// Which part of the recipe, with the settings of the command, is not what the plan was made with; empty: none that the
-// plan states.
-std::string OtherThanPlan(const Recipe& recipe, const Plan& plan) {
-  QuantizerOptions asked = recipe.quantizer, made = recipe.quantizer;
-  FollowQuantizer(plan.quantizer, made);
-  made.centring = asked.centring;  // of these the plan states what became of them
-  made.batch_norm = asked.batch_norm;
-  made.output_correction = asked.output_correction;
-  if (asked.exportable == kNoFormat) asked.exportable.clear();
-  if (!RoundsActivations(plan)) {
-    ForgetActivations(asked);
-    ForgetActivations(made);
-  }
-  Recipe sections[2];
-  sections[0].quantizer = asked;
-  sections[1].quantizer = made;
-  const bool guarded = plan.guard && !plan.guard->replaced.empty();
-  if (plan.allocator != recipe.allocate.allocator && !guarded) return "allocate.allocator";
-  if (!recipe.allocate.drop && BudgetText(plan.budget) != BudgetText(recipe.allocate.budget)) return "allocate.budget";
-  return DumpRecipeSection(sections[0], "quantizer") == DumpRecipeSection(sections[1], "quantizer") ? "" : "quantizer";
-}
-
-// Settings change nothing about a plan that is there: those that it was not made with are refused, and of those that it
-// does not state a line says so.
-void CheckSettings(const RecipeOptions& options, const Plan& plan, const std::string& run, ProgressSink& progress) {
-  std::string unstated;
-  bool asked = false;
-  for (const std::string& setting : options.overrides) {
-    const std::string key = setting.substr(0, setting.find('='));
-    asked = asked || key.starts_with("allocate") || key.starts_with("quantizer");
-    const bool stated = key.starts_with("quantizer") || key == "allocate" || key == "allocate.allocator" ||
-                        key.starts_with("allocate.budget");
-    if (!stated && key != "name") unstated += (unstated.empty() ? "" : ", ") + key;
-  }
-  if (options.recipe.empty()) return;
-  const std::string differs = asked ? OtherThanPlan(LoadRecipe(options.recipe, options.overrides), plan) : "";
-  if (!differs.empty()) {
-    throw Error(ErrorKind::kUsage,
-                fmt::format("export writes the plan that is there (budget {}, allocator {}), and --set "
-                            "asks for another {}: {} with these settings makes that plan",
-                            BudgetText(plan.budget), plan.allocator, differs, run));
-  }
-  if (!unstated.empty()) progress.Warn("export writes the plan that is there: --set " + unstated + " changes nothing");
+// Settings change nothing about a plan that is there: those that it was not made with are refused.
+void RequireOwnSettings(const RecipeOptions& options, const Plan& plan, const std::string& run) {
+  if (options.overrides.empty() || options.recipe.empty()) return;
+  if (Sha256Hex(DumpRecipe(LoadCheckedRecipe(options))) == plan.provenance.recipe_sha256) return;
+  throw Error(
+      ErrorKind::kUsage,
+      fmt::format("export writes the plan that is there (budget {}, allocator {}), and that was not made by this "
+                  "recipe with --set {}: leave --set out, or make that plan with {}",
+                  BudgetText(plan.budget), plan.allocator, fmt::join(options.overrides, " "), run));
 }
 
 // A file of the run must not be overwritten by a name that was meant for something else.
@@ -162,8 +128,9 @@ ExportReport Export(const ExportOptions& options, ProgressSink& progress) {
   const std::string verify =
       options.plan.empty() ? "`bitplan verify " + recipe + where + "`" : "`bitplan run` with its budget and allocator";
   const Exported exported = LoadExported(plan_file, verify);
-  if (options.plan.empty())
-    CheckSettings(options.recipe, exported.plan, "`bitplan run " + recipe + where + "`", progress);
+  if (options.plan.empty()) {
+    RequireOwnSettings(options.recipe, exported.plan, "`bitplan run " + recipe + where + "` and these settings");
+  }
 
   ExportReport report{.format = exporter.name,
                       .plan_file = plan_file,

@@ -20,13 +20,6 @@ namespace {
 
 constexpr std::int64_t kRangePositions = 2048;  // inputs of every layer that ranges are fitted to
 
-Recipe LoadCheckedRecipe(const RecipeOptions& options) {
-  Recipe recipe = LoadRecipe(options.recipe, options.overrides, CheckNames);
-  if (recipe.data.task == Classification().name()) recipe.data.task.clear();  // the same recipe
-  if (recipe.quantizer.exportable == kNoFormat) recipe.quantizer.exportable.clear();
-  return recipe;
-}
-
 }  // namespace
 
 StageChain::StageChain(const RecipeOptions& options, ProgressSink& progress)

@@ -102,22 +102,31 @@ std::string Bar(const char* kind, double share, const std::string& text) {
 std::string LayerTable(const RunPage& page) {
   double most = 0.0;
   for (const RunPageLayer& layer : page.layers) most = std::max(most, layer.predicted_rise.value_or(0.0));
+  const auto& layers = page.plan.layers;
+  const bool rounds =
+      std::any_of(layers.begin(), layers.end(), [](const PlanLayer& layer) { return layer.activation_bits <= 16; });
   std::string html =
       "<h2>Layers</h2>\n<div class=scroll><table><tr><th>layer</th><th>kind</th><th>weights</th><th "
-      "class=drawn>bits</th>"
-      "<th>grid</th><th>log2 sigma, median</th><th class=drawn>predicted rise, " +
-      HtmlText(page.rise_unit) + "</th><th>sure</th></tr>\n";
+      "class=drawn>bits</th>" +
+      std::string(rounds ? "<th>bits of the input</th>" : "") +
+      "<th>grid</th><th>log2 sigma, median</th><th class=drawn>predicted rise" + (rounds ? " of the weights" : "") +
+      ", " + HtmlText(page.rise_unit) + "</th><th>sure</th></tr>\n";
   for (std::size_t l = 0; l < page.plan.layers.size(); ++l) {
     const PlanLayer& layer = page.plan.layers[l];
     const RunPageLayer& facts = page.layers.at(l);
     html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td>", HtmlText(layer.name), HtmlText(layer.kind),
                         Grouped(layer.weights()));
     if (layer.bits > 8) {
-      html += "<td class=drawn>float</td><td></td><td></td><td></td><td></td></tr>\n";
+      html += std::string("<td class=drawn>float</td>") + (rounds ? "<td>float</td>" : "") +
+              "<td></td><td></td><td></td><td></td></tr>\n";
       continue;
     }
-    html += Bar("", layer.bits / 8.0, std::to_string(layer.bits)) +
-            fmt::format("<td>{}</td>", layer.bits == 0 ? "" : HtmlText(layer.grid));
+    html += Bar("", layer.bits / 8.0, std::to_string(layer.bits));
+    if (rounds) {
+      html += fmt::format("<td>{}</td>",
+                          layer.activation_bits > 16 ? std::string("float") : std::to_string(layer.activation_bits));
+    }
+    html += fmt::format("<td>{}</td>", layer.bits == 0 ? "" : HtmlText(layer.grid));
     html += facts.log2_sigma ? fmt::format("<td>{:.2f}</td>", *facts.log2_sigma) : "<td></td>";
     html += facts.predicted_rise ? Bar(" rise", most > 0.0 ? *facts.predicted_rise / most : 0.0,
                                        fmt::format("{:.3g}", *facts.predicted_rise))
@@ -148,6 +157,12 @@ std::string RunPageHtml(const RunPage& page, const std::filesystem::path& plots)
   if (achieved.network_bytes > 0) {
     html += Entry("whole network", fmt::format("{}, {:.2f} times smaller", Counted(achieved.network_bytes, "byte"),
                                                achieved.network_compression));
+  }
+  if (std::any_of(plan.layers.begin(), plan.layers.end(),
+                  [](const PlanLayer& layer) { return layer.activation_bits <= 16; })) {
+    html += Entry("bit operations",
+                  Grouped(static_cast<std::int64_t>(Spent(plan, FindResource("bops")))) + " for one input");
+    if (achieved.activation_bytes) html += Entry("peak activations", Counted(*achieved.activation_bytes, "byte"));
   }
   html += Entry("predicted rise", fmt::format("{:.4g} {}", achieved.predicted_loss_rise, page.rise_unit));
   if (achieved.optimality_gap >= 0.0) {
