@@ -295,8 +295,18 @@ ChoiceSolution SolveByWalk(const ChoiceProblem& problem, const ChoiceOptions& op
   return SolutionOf(problem, std::move(chosen));
 }
 
-bool HasFormat(const ChoiceUnit& unit, const Format& format) {
-  return std::any_of(unit.choices.begin(), unit.choices.end(), [&](const Choice& c) { return c.format == format; });
+// Whether the weights of a unit have no choice: pinned, or left in float.
+bool IsFixed(const ChoiceUnit& unit) {
+  return std::all_of(unit.choices.begin(), unit.choices.end(),
+                     [&](const Choice& c) { return c.format.weights == unit.choices.front().format.weights; });
+}
+
+// The choice of a format; of a unit whose weights have no choice that with the format's activations.
+std::vector<Choice>::const_iterator ChoiceOf(const ChoiceUnit& unit, const Format& format) {
+  const bool fixed = IsFixed(unit);
+  return std::find_if(unit.choices.begin(), unit.choices.end(), [&](const Choice& choice) {
+    return fixed ? choice.format.activations == format.activations : choice.format == format;
+  });
 }
 
 // Of the choices with a format the first, as a plan; nothing where linked units would not agree.
@@ -304,9 +314,8 @@ std::optional<std::vector<int>> AllWith(const ChoiceProblem& problem, const Form
   std::vector<int> chosen;
   std::vector<std::pair<std::string, int>> parts;
   for (const ChoiceUnit& unit : problem.units) {
-    if (!HasFormat(unit, format)) return std::nullopt;
-    const auto found = std::find_if(unit.choices.begin(), unit.choices.end(),
-                                    [&](const Choice& choice) { return choice.format == format; });
+    const auto found = ChoiceOf(unit, format);
+    if (found == unit.choices.end()) return std::nullopt;
     chosen.push_back(static_cast<int>(found - unit.choices.begin()));
     if (unit.shared.empty()) continue;
     const auto same =
@@ -321,8 +330,11 @@ std::optional<std::vector<int>> AllWith(const ChoiceProblem& problem, const Form
 }
 
 ChoiceSolution SolveUniformly(const ChoiceProblem& problem) {
+  const auto& units = problem.units;
+  auto first = std::find_if(units.begin(), units.end(), [](const ChoiceUnit& unit) { return !IsFixed(unit); });
+  if (first == units.end()) first = units.begin();
   std::optional<ChoiceSolution> best;
-  for (const Choice& choice : problem.units.front().choices) {
+  for (const Choice& choice : first->choices) {
     const auto chosen = AllWith(problem, choice.format);
     if (!chosen) continue;
     ChoiceSolution solution = SolutionOf(problem, *chosen);

@@ -109,7 +109,7 @@ std::string Text(const pipeline::CompareReport& report) {
                                     fmt::format("{:.2f}", 100.0 * plan.metrics.accuracy),
                                     fmt::format("{:.4f}", plan.metrics.nll),
                                     PointsText(plan.drop, 1.0),
-                                    PointsText(plan.below_uniform, -1.0),
+                                    plan.below_uniform ? PointsText(*plan.below_uniform, -1.0) : std::string(),
                                     plan.below_best.drop == 0.0 ? "best"
                                     : plan.tie_with_best        ? "tie"
                                                                 : "",

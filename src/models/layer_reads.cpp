@@ -148,6 +148,25 @@ std::vector<std::size_t> FirstReaders(const ReadValues& values, std::size_t laye
   return first;
 }
 
+std::vector<std::vector<std::size_t>> ReadersOfOneValue(const Network& network) {
+  const auto graph = InlinedGraph(network.module);
+  const ReadValues values = ValuesOf(FindLayerReads(*graph, network.module, network));
+  std::vector<int> read(network.layers.size(), 0);  // of every layer how many values it reads
+  for (const auto& [value, layers] : values) {
+    for (const std::size_t l : std::set<std::size_t>(layers.begin(), layers.end())) ++read[l];
+  }
+  std::vector<std::vector<std::size_t>> found;
+  for (const auto& [value, layers] : values) {
+    std::vector<std::size_t> own;
+    for (const std::size_t l : std::set<std::size_t>(layers.begin(), layers.end())) {
+      if (read[l] == 1) own.push_back(l);
+    }
+    if (own.size() > 1) found.push_back(std::move(own));
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 std::vector<std::size_t> SharedInputs(const Network& network) {
   const auto graph = InlinedGraph(network.module);
   return FirstReaders(ValuesOf(FindLayerReads(*graph, network.module, network)), network.layers.size());

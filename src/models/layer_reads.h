@@ -40,6 +40,10 @@ using ReadValues = std::vector<std::pair<torch::jit::Value*, std::vector<std::si
 // is none.
 [[nodiscard]] std::vector<std::size_t> FirstReaders(const ReadValues& values, std::size_t layers);
 
+// Layers of the network's own forward that read one and the same value and no other, two or more of them, in their
+// order.
+[[nodiscard]] std::vector<std::vector<std::size_t>> ReadersOfOneValue(const Network& network);
+
 // The same of the network's own forward: of every layer the first one, in the network's order, that reads the same
 // tensor.
 [[nodiscard]] std::vector<std::size_t> SharedInputs(const Network& network);

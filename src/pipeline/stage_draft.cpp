@@ -26,6 +26,7 @@ void StageChain::Follow(const Plan& plan) {
   FollowExportable(plan);
   evidence_.reset();
   float_side_.reset();
+  quantized_.reset();  // its key is widths and grids, and another quantizer may be followed now
   followed_activations_ = ActivationBitsOf(plan);
   auto& widths = recipe_.allocate.bits;
   for (const auto& layer : plan.layers) {

@@ -1,9 +1,12 @@
 // Widths of weights and of activations together: a choice of a layer is a pair of both.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "bitplan/allocators/choices.h"
 #include "bitplan/core/constraints.h"
+#include "bitplan/core/counted.h"
 #include "bitplan/core/error.h"
 #include "bitplan/io/files.h"
 #include "bitplan/io/recipe.h"
@@ -97,6 +100,11 @@ PeakLimits PeakLimitsOf(const ActivationTimeline& timeline, const std::vector<bo
       }
     }
     if (base + widest_bytes <= most) continue;  // never binds
+    if (base > most) {
+      throw Error(ErrorKind::kInfeasible,
+                  fmt::format("budget activation_bytes {} cannot be met: {} are live in float while {} runs", most,
+                              Counted(base, "byte"), step.where));
+    }
     result.limits.push_back({LimitName(limit), most - base, base});
     result.tensors.push_back(std::move(chosen));
   }
@@ -104,17 +112,16 @@ PeakLimits PeakLimitsOf(const ActivationTimeline& timeline, const std::vector<bo
 }
 
 // Of every tensor whether a layer that is planned reads it: otherwise it stays in float.
-std::vector<bool> RoundedTensors(const AllocationProblem& table, const ActivationRises& rises,
-                                 const std::vector<int>& fixed) {
-  std::vector<bool> rounded(table.units.size(), false);
-  for (std::size_t l = 0; l < table.units.size(); ++l) {
-    if (fixed[l] <= 8) rounded[rises.tensors[l]] = true;
+std::vector<bool> RoundedTensors(const Network& network, const ActivationRises& rises, const std::vector<int>& fixed) {
+  std::vector<bool> rounded(fixed.size(), false);
+  for (std::size_t l = 0; l < fixed.size(); ++l) {
+    if (fixed[l] <= 8 && network.layers[l].rounds_input()) rounded[rises.tensors[l]] = true;
   }
   return rounded;
 }
 
 // A unit per layer or group; its choices are the pairs of `table.widths` and `rises.widths` that are left to it.
-StageChain::PairProblem PairsOf(const AllocationProblem& table, const ActivationRises& rises,
+StageChain::PairProblem PairsOf(const Network& network, const AllocationProblem& table, const ActivationRises& rises,
                                 const AllocateOptions& options, const ActivationTimeline* timeline) {
   const ConstrainedProblem constrained = Constrain(table, options);
   const std::vector<int>& fixed = constrained.fixed_bits;
@@ -123,7 +130,7 @@ StageChain::PairProblem PairsOf(const AllocationProblem& table, const Activation
   ChoiceProblem& problem = pairs.problem;
   std::int64_t weights = 0;
   for (std::size_t l = 0; l < table.units.size(); ++l) weights += fixed[l] > 8 ? 0 : table.units[l].weights;
-  const std::vector<bool> rounded = RoundedTensors(table, rises, fixed);
+  const std::vector<bool> rounded = RoundedTensors(network, rises, fixed);
   PeakLimits peaks;
   for (std::size_t r = 0; r < options.budget.limits.size(); ++r) {
     const Limit& limit = options.budget.limits[r];
@@ -148,11 +155,7 @@ StageChain::PairProblem PairsOf(const AllocationProblem& table, const Activation
     if (!left_alone) choice.loss_rise += table.loss_rise[l][k];
     if (rounded[rises.tensors[l]]) choice.loss_rise += rises.loss_rise[l][a];
     Unit priced = table.units[l];
-    if (left_alone) {
-      priced.activation_bits = kFloatBits;
-    } else if (priced.macs > 0) {
-      priced.activation_bits = rises.widths[a];  // what is looked up is not rounded
-    }
+    priced.activation_bits = !left_alone && network.layers[l].rounds_input() ? rises.widths[a] : kFloatBits;
     std::size_t r = 0;
     for (const Limit& limit : options.budget.limits) {
       const Resource& resource = limit.resource;
@@ -204,7 +207,7 @@ std::string StageChain::ActivationsInput(const std::string& metric_name) {
   const bool with_weights = metric.takes_activations && options.coherence;
   auto widths = recipe_.allocate.activation_bits;
   std::sort(widths.begin(), widths.end());
-  return Sha256OfParts({"activations/4", ModelInput(), DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
+  return Sha256OfParts({"activations/5", ModelInput(), DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
                         recipe_.quantizer.activation_range, BitsText(widths),
                         metric.measure_activations != nullptr ? CentringName(CentringOf(recipe_.quantizer)) : "",
                         CalibrationSeed(), with_weights ? FitsInput() + " " + BitsText(Widths()) : std::string()});
@@ -256,7 +259,8 @@ StageChain::PairProblem StageChain::Pairs(const AllocateOptions& options) {
   const auto& table = MeasuredTable(metric, recipe_.posterior.estimator).problem;
   RequirePlaces(Model(), Constrain(table, options).fixed_bits);
   const bool peaks = options.budget.Find(ActivationMemory()) != nullptr;
-  return PairsOf(table, ActivationTable(metric), options, peaks ? &Timeline() : nullptr);
+  CheckResources(Model());
+  return PairsOf(Model(), table, ActivationTable(metric), options, peaks ? &Timeline() : nullptr);
 }
 
 double StageChain::ActivationRise(const std::vector<int>& activation_bits) {
@@ -276,6 +280,7 @@ double StageChain::ActivationRise(const std::vector<int>& activation_bits) {
 
 double StageChain::BopsOfPair(const Format& pair) {
   AllocateOptions options = recipe_.allocate;
+  options.allocator = "exact";  // whose table the recipe's is; the recipe's own allocator may take no part
   RequirePair(pair, options);
   const Resource& bops = FindResource("bops");
   options.bits = {pair.weights};
@@ -300,7 +305,8 @@ Solution StageChain::SolvePairs(const AllocateOptions& options, std::optional<st
     const Format format = problem.units[u].choices[static_cast<std::size_t>(answer.chosen[u])].format;
     for (const std::size_t l : layers[u]) {
       solution.bits[l] = format.weights;
-      solution.activation_bits[l] = format.activations;
+      const bool rounds = format.weights <= 8 && Model().layers[l].rounds_input();
+      solution.activation_bits[l] = rounds ? format.activations : kFloatBits;
     }
   }
   solution.predicted_loss_rise = answer.loss_rise;

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
+#include <utility>
 
 #include "bitplan/core/constraints.h"
 #include "bitplan/core/counted.h"
@@ -28,16 +28,13 @@ bool IsDecided(const std::string& name, const AllocateOptions& options) {
 void StageChain::GroupFused(const bitplan::Network& network) {
   if (groups_are_known_) return;
   groups_are_known_ = true;
-  const std::vector<std::size_t> first = SharedInputs(network);
-  std::map<std::size_t, std::vector<std::string>> members;  // by the first reader of what they read
-  for (std::size_t l = 0; l < network.layers.size(); ++l) {
-    const Layer& layer = network.layers[l];
-    const bool literal = layer.name.find_first_of("*?") == std::string::npos;
-    if (layer.kind == "linear" && literal && !IsDecided(layer.name, recipe_.allocate)) {
-      members[first[l]].push_back(layer.name);
+  for (const std::vector<std::size_t>& readers : ReadersOfOneValue(network)) {
+    std::vector<std::string> names;
+    for (const std::size_t l : readers) {
+      const Layer& layer = network.layers[l];
+      const bool literal = layer.name.find_first_of("*?") == std::string::npos;
+      if (layer.kind == "linear" && literal && !IsDecided(layer.name, recipe_.allocate)) names.push_back(layer.name);
     }
-  }
-  for (auto& [tensor, names] : members) {
     if (names.size() < 2) continue;
     recipe_.allocate.groups.push_back(names);
     asked_.allocate.groups.push_back(names);
@@ -46,13 +43,17 @@ void StageChain::GroupFused(const bitplan::Network& network) {
 }
 
 std::string StageChain::FusedNote() const {
-  if (fused_.empty()) return "";
-  const auto& names = fused_.front();
-  const auto others = std::ssize(fused_) - 1;
+  std::vector<std::vector<std::string>> groups;  // a format may have no place for some of the layers
+  for (std::vector<std::string> names : fused_) {
+    std::erase_if(names, [&](const std::string& name) { return not_held_.contains(name); });
+    if (names.size() > 1) groups.push_back(std::move(names));
+  }
+  if (groups.empty()) return "";
+  const auto others = std::ssize(groups) - 1;
   return fmt::format(
       "{}{} read one tensor and share a width, as runtimes compute them; allocate.groups says otherwise",
-      fmt::join(names, ", "),
-      others == 0 ? std::string() : fmt::format(", and {} more of linear layers, each", Counted(others, "group")));
+      fmt::join(groups.front(), ", "),
+      others == 0 ? std::string() : fmt::format(", and {} of linear layers more, each", Counted(others, "group")));
 }
 
 }  // namespace bitplan::pipeline

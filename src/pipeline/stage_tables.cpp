@@ -93,7 +93,7 @@ std::string StageChain::FitsInput() {
   const std::string images = RangesByOutputs() ? std::string(CentringName(CentringOf(quantizer))) + " " +
                                                      std::to_string(quantizer.correction_samples)
                                                : std::string();
-  return Sha256OfParts({"fits/2", ModelInput(), RangeEvidenceHash(), quantizer.scheme, quantizer.granularity,
+  return Sha256OfParts({"fits/3", ModelInput(), RangeEvidenceHash(), quantizer.scheme, quantizer.granularity,
                         quantizer.range, quantizer.grid, images + LimitsText(quantizer.limits), CalibrationSeed()});
 }
 
@@ -160,7 +160,7 @@ const StageChain::Measured& StageChain::MeasuredTable(const std::string& metric,
   if (!RangesByOutputs()) quantizer.correction_samples = defaults.correction_samples;
   const bool with_posterior = NeedsPosterior() || known.needs_posterior;
   const auto input_with = [&](const std::string& posterior) {
-    return Sha256OfParts({"sensitivity/8", ModelInput(), posterior,
+    return Sha256OfParts({"sensitivity/9", ModelInput(), posterior,
                           recipe_.quantizer.range == "posterior" ? PosteriorRecord().content : std::string(),
                           DataHash(false), DumpRecipeSection(recipe, "sensitivity"),
                           DumpRecipeSection(recipe, "quantizer") + LimitsText(quantizer.limits), BitsText(Widths()),
@@ -229,7 +229,7 @@ StageChain::Draws StageChain::PosteriorDraws(const std::string& metric, const Me
   }
   const bool scores = allocator.needs_posterior || FindSensitivityMetric(metric).needs_posterior;
   const auto input =
-      Sha256OfParts({"draws/8", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
+      Sha256OfParts({"draws/9", metric, scores ? "scores" : "", measured.content, PosteriorRecord(estimator).content,
                      ModelInput(), DataHash(false), Section("posterior"), Section("sensitivity"), Section("quantizer"),
                      std::to_string(draws), CalibrationSeed()});
   const std::string stage = metric == recipe_.sensitivity.metric ? "draws" : "draws-" + metric,

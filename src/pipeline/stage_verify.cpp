@@ -48,7 +48,7 @@ std::string StageChain::ApplyInput(const Plan& plan) {
   FollowQuantizer(plan.quantizer, recipe.quantizer);
   recipe.quantizer.centring = CentringName(CentringOf(recipe.quantizer));
   if (!RoundsActivations(plan)) ForgetActivations(recipe.quantizer);
-  return Sha256OfParts({"apply/17", ModelInput(), DataHash(false),
+  return Sha256OfParts({"apply/18", ModelInput(), DataHash(false),
                         DumpRecipeSection(recipe, "quantizer") + LimitsText(recipe.quantizer.limits),
                         BitsAndChoices(plan), CalibrationSeed(),
                         RangeEvidenceHash() + (plan.quantizer.learned_steps > 0 ? " learned/2" : "")});

@@ -78,6 +78,13 @@ nlohmann::ordered_json DropCorrectedJson(const ComparedPlan& plan) {
   return plan.float_corrected ? PairedJson(plan.float_corrected->accuracy_drop, plan) : nlohmann::ordered_json();
 }
 
+// Four columns, empty where uniform has no plan.
+std::string AgainstUniformCsv(const ComparedPlan& plan) {
+  if (!plan.below_uniform) return ",,,";
+  const PairedComparison& below = *plan.below_uniform;
+  return fmt::format("{},{},{},{}", below.drop, below.ci_low, below.ci_high, PText(below, plan));
+}
+
 // Five columns, empty where the correction leaves a float network as it is.
 std::string CorrectedCsv(const ComparedPlan& plan) {
   if (!plan.float_corrected) return ",,,,";
@@ -232,12 +239,11 @@ std::string ComparisonCsv(const Comparison& comparison) {
       continue;
     }
     text += fmt::format(
-        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{},{},{"
+        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{},{},{},{},{},{},{},{},{},{},{},{},{"
         "},{},{}\n",
         plan.budget.Name(), plan.allocator, plan.seed, plan.achieved.average_bits, plan.achieved.stored_bytes,
         plan.achieved.network_bytes, plan.metrics.accuracy, plan.metrics.nll, plan.drop.drop, plan.drop.ci_low,
-        plan.drop.ci_high, PText(plan.drop, plan), CorrectedCsv(plan), plan.below_uniform.drop,
-        plan.below_uniform.ci_low, plan.below_uniform.ci_high, PText(plan.below_uniform, plan), plan.below_best.drop,
+        plan.drop.ci_high, PText(plan.drop, plan), CorrectedCsv(plan), AgainstUniformCsv(plan), plan.below_best.drop,
         plan.below_best.ci_low, plan.below_best.ci_high, plan.achieved.predicted_loss_rise, plan.common_rise,
         plan.allocate_ms, plan.correction.batch_norm, plan.correction.outputs, BitsText(plan.bits),
         plan.choice.accuracy, plan.choice.nll, plan.choice_drop.drop, plan.choice_drop.ci_low, plan.choice_drop.ci_high,
@@ -262,30 +268,31 @@ std::string ComparisonJson(const Comparison& comparison) {
       plans.push_back(std::move(entry));
       continue;
     }
-    entry.update({{"bits", plan.bits},
-                  {"average_bits", plan.achieved.average_bits},
-                  {"stored_bytes", plan.achieved.stored_bytes},
-                  {"network_bytes", plan.achieved.network_bytes},
-                  {"predicted_loss_rise", plan.achieved.predicted_loss_rise},
-                  {"common_loss_rise", plan.common_rise},
-                  {"allocate_ms", plan.allocate_ms},
-                  {"batch_norm", plan.correction.batch_norm},
-                  {"outputs", plan.correction.outputs},
-                  {"metrics", MetricsJson(plan.metrics)},
-                  {comparison.score + "_sd", plan.accuracy_spread},
-                  {"drop", PairedJson(plan.drop, plan)},
-                  {"float_corrected",
-                   plan.float_corrected ? MetricsJson(plan.float_corrected->metrics) : nlohmann::ordered_json()},
-                  {"drop_corrected", DropCorrectedJson(plan)},
-                  {"below_uniform", PairedJson(plan.below_uniform, plan)},
-                  {"below_best", PairedJson(plan.below_best, plan)},
-                  {"tie_with_best", plan.tie_with_best},
-                  {"choice", MetricsJson(plan.choice)},
-                  {"choice_drop", PairedJson(plan.choice_drop, plan)},
-                  {"recommended", Pick(comparison, plans.size())},
-                  {"plan", plan.file},
-                  {"seeds", SeedsJson(plan)},
-                  {"note", plan.note}});
+    entry.update(
+        {{"bits", plan.bits},
+         {"average_bits", plan.achieved.average_bits},
+         {"stored_bytes", plan.achieved.stored_bytes},
+         {"network_bytes", plan.achieved.network_bytes},
+         {"predicted_loss_rise", plan.achieved.predicted_loss_rise},
+         {"common_loss_rise", plan.common_rise},
+         {"allocate_ms", plan.allocate_ms},
+         {"batch_norm", plan.correction.batch_norm},
+         {"outputs", plan.correction.outputs},
+         {"metrics", MetricsJson(plan.metrics)},
+         {comparison.score + "_sd", plan.accuracy_spread},
+         {"drop", PairedJson(plan.drop, plan)},
+         {"float_corrected",
+          plan.float_corrected ? MetricsJson(plan.float_corrected->metrics) : nlohmann::ordered_json()},
+         {"drop_corrected", DropCorrectedJson(plan)},
+         {"below_uniform", plan.below_uniform ? PairedJson(*plan.below_uniform, plan) : nlohmann::ordered_json()},
+         {"below_best", PairedJson(plan.below_best, plan)},
+         {"tie_with_best", plan.tie_with_best},
+         {"choice", MetricsJson(plan.choice)},
+         {"choice_drop", PairedJson(plan.choice_drop, plan)},
+         {"recommended", Pick(comparison, plans.size())},
+         {"plan", plan.file},
+         {"seeds", SeedsJson(plan)},
+         {"note", plan.note}});
     if (!plan.activation_bits.empty()) entry.update({{"activation_bits", plan.activation_bits}, {"bops", plan.bops}});
     plans.push_back(std::move(entry));
   }

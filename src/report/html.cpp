@@ -156,7 +156,7 @@ std::string Row(const ComparedPlan& plan, bool recommended, bool corrected) {
       "{}<td>{}</td><td>{}</td><td class=note>{}</td></tr>\n",
       kind, name, plan.achieved.average_bits, pairs ? fmt::format("<td>{:.0f}</td>", plan.bops) : std::string(),
       plan.achieved.stored_bytes, plan.achieved.network_bytes, Accuracy(plan), plan.metrics.nll, Points(plan.drop, 1.0),
-      AgainstCorrected(plan, corrected), Points(plan.below_uniform, -1.0),
+      AgainstCorrected(plan, corrected), plan.below_uniform ? Points(*plan.below_uniform, -1.0) : std::string(),
       plan.tie_with_best ? (plan.below_best.drop == 0.0 ? "best" : "tie") : Points(plan.below_best, 1.0),
       HtmlText(plan.note));
 }

@@ -95,6 +95,71 @@ TEST_CASE("the plan file of a row of pairs measures as the row does, with learne
   }
 }
 
+TEST_CASE("uniform keeps to pins and exclusions at a pair, and both sides spend what their plans say") {
+  const Workplace place;
+  const auto report =
+      PairsReport(place, Asked(place, "compare={pairs: [W4A4], calibration_seeds: 1, allocators: [exact]}",
+                               {"--set", "allocate.pins={fc1: 8}", "allocate.exclude=[fc3]"}));
+  REQUIRE(report.at("plans").size() == 2);
+  double of_uniform = 0.0;
+  for (const auto& plan : report.at("plans")) {
+    INFO(plan.dump());
+    REQUIRE(!plan.contains("failure"));
+    CHECK(!plan.at("below_uniform").is_null());
+    CHECK((plan.at("bits")[0] == 8 && plan.at("bits")[2] == 32));
+    CHECK(plan.at("activation_bits")[2] == 32);  // what is left in float rounds nothing
+    CHECK(plan.at("common_loss_rise").get<double>() ==
+          Approx(plan.at("predicted_loss_rise").get<double>()).epsilon(1e-4));
+    if (plan.at("allocator") == "uniform") {
+      CHECK((plan.at("bits")[1] == 4 && plan.at("activation_bits")[0] == 4 && plan.at("activation_bits")[1] == 4));
+      of_uniform = plan.at("bops");
+    }
+  }
+  for (const auto& plan : report.at("plans")) CHECK(plan.at("bops").get<double>() <= of_uniform);
+  // A limit that uniform breaks leaves it without a plan, and no gain is stated.
+  const auto limited =
+      PairsReport(place, Asked(place, "compare={pairs: [W8A4], calibration_seeds: 1, allocators: [exact]}",
+                               {"--set", "allocate.budget.bytes=60000"}));
+  for (const auto& plan : limited.at("plans")) {
+    if (plan.at("allocator") == "uniform") {
+      CHECK(plan.contains("failure"));
+    } else {
+      CHECK(plan.at("below_uniform").is_null());
+    }
+  }
+}
+
+TEST_CASE("a recurrent layer computes in float beside activations of several widths, and is priced so") {
+  const Workplace place;
+  torch::manual_seed(2);
+  torch::jit::Module module("Net");
+  module.register_parameter("w_ih", torch::randn({32, 28}) * 0.2, false);
+  module.register_parameter("w_hh", torch::randn({32, 8}) * 0.2, false);
+  module.register_parameter("b_ih", torch::zeros({32}), false);
+  module.register_parameter("b_hh", torch::zeros({32}), false);
+  module.register_parameter("fc", torch::randn({4, 8}), false);
+  module.define(R"(
+def forward(self, x):
+    x = x.squeeze(1)
+    zeros = torch.zeros([1, x.size(0), 8], dtype=x.dtype, device=x.device)
+    h, _, _ = torch.lstm(x, [zeros, zeros], [self.w_ih, self.w_hh, self.b_ih, self.b_hh], True, 1, 0., False, False, True)
+    return torch.linear(h[:, -1], self.fc)
+)");
+  module.save((place / "model.pt").string());
+  place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
+  const auto run = PairsReport(
+      place, {"run", place.recipe(), "--out", "out", "--set",
+              "allocate={allocator: exact, bits: [2, 4, 8], activation_bits: [2, 4, 8], budget: {bops: 4600000}}"});
+  double bops = 0.0;
+  for (const auto& layer : run.at("layers")) {
+    const bool recurrent = layer.at("name") != "fc";
+    if (recurrent) CHECK(layer.value("activation_bits", 32) == 32);
+    bops += layer.at("macs").get<double>() * layer.at("bits").get<double>() * layer.value("activation_bits", 32.0);
+  }
+  CHECK(bops > 1e6);
+  CHECK(bops <= 4600000.0);
+}
+
 TEST_CASE("pairs of widths that cannot be compared are refused in one line before anything is measured") {
   const Workplace place;
   const auto refused = [&](const std::string& compare, const PairWords& more, const std::string& word) {

@@ -369,7 +369,7 @@ TEST_CASE("settings that the plan was not made with are refused by export") {
   const auto other = exported({"allocate.budget.average_bits=2"});
   CHECK(other.code == 64);
   CHECK_THAT(ErrorLine(other), ContainsSubstring("average_bits 3") && ContainsSubstring("bitplan run"));
-  for (const char* setting : {"allocate.allocator=uniform", "quantizer.granularity=layer", "allocate.pins={fc1: 8}",
+  for (const char* setting : {"allocate.allocator=uniform", "quantizer.granularity=tensor", "allocate.pins={fc1: 8}",
                               "model.architecture=lenet5"}) {
     const auto refused = exported({"quantizer.rounding=compensated", "allocate.budget.average_bits=3", setting});
     INFO(setting << ": " << refused.err);

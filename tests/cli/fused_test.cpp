@@ -73,6 +73,24 @@ TEST_CASE("linear layers that read one tensor share a width, unless the recipe d
   CHECK_THAT(said(apart), !ContainsSubstring("share a width"));
   CHECK(apart.at("achieved").at("predicted_loss_rise") <= together.at("achieved").at("predicted_loss_rise"));
 
+  // A layer of two branches reads two tensors, so nothing ties the layers that read only one of them to it.
+  torch::jit::Module branches("Net");
+  for (const char* name : {"shared", "one", "other"}) {
+    torch::jit::Module child(name);
+    child.register_parameter("weight", torch::randn({8, 28}) * (name[0] == 'o' ? 0.5 : 0.02), false);
+    branches.register_module(name, child);
+  }
+  branches.register_parameter("head", torch::randn({4, 8}), false);
+  branches.define(R"(
+def forward(self, x):
+    x = x.squeeze(1)
+    a, b = x[:, :14].mean(1), x[:, 14:].amax(1)
+    h = torch.linear(a, self.shared.weight) + torch.linear(b, self.shared.weight)
+    return torch.linear(torch.relu(h + torch.linear(a, self.one.weight) + torch.linear(b, self.other.weight)), self.head)
+)");
+  branches.save((place / "branches.pt").string());
+  CHECK_THAT(said(allocated({"model.file=branches.pt"})), !ContainsSubstring("share a width"));
+
   const auto pinned = bits(allocated({"allocate.pins={v: 5}"}));
   CHECK((pinned[0] == pinned[1] && pinned[2] == 5));
   const auto excluded = bits(allocated({"allocate.exclude=[q]"}));

@@ -177,6 +177,27 @@ TEST_CASE("a plan whose network the folder has is measured as it is, wherever it
   CHECK(figures(ReadText(place / "copy.yaml")) == figures(plan));
 }
 
+TEST_CASE("a plan is measured against one of another quantizer as that plan is by itself") {
+  const Workplace place;
+  const auto run = [&](const std::string& out, const std::string& granularity) {
+    const auto outcome =
+        place.Bitplan({"run", place.recipe(), "--out", out, "--json", "--set", "allocate.allocator=uniform",
+                       "quantizer.granularity=" + granularity, "quantizer.grid=zero", "quantizer.rounding=nearest"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return nlohmann::json::parse(outcome.out).at("verified").at("quantized").at("nll").get<double>();
+  };
+  const double channel = run("a", "channel"), layer = run("b", "tensor");
+  REQUIRE(channel != layer);
+  const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "a", "--plan", "a/plan.yaml", "--against",
+                                      "b/plan.yaml", "--out-plan", "again.yaml", "--json"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const auto report = nlohmann::json::parse(outcome.out);
+  CHECK(report.at("verified").at("quantized").at("nll").get<double>() == Approx(channel).epsilon(1e-5));
+  CHECK(report.at("against").at("metrics").at("nll").get<double>() == Approx(layer).epsilon(1e-5));
+}
+
 TEST_CASE("verify --guard falls back to one width for all layers when the plan is worse on calibration images") {
   const Workplace place;
   REQUIRE(place.Bitplan({"run", place.recipe(), "--out", "out"}).code == 0);

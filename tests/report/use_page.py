@@ -9,6 +9,7 @@ is then opened on a narrow screen. Speaks Chromium's own protocol over two pipes
 import json
 import os
 import pathlib
+import select
 import subprocess
 import sys
 import time
@@ -40,6 +41,8 @@ class Browser:
         while b"\0" not in self.waiting:
             if time.monotonic() > self.end:
                 raise SystemExit("use_page: Chromium took too long")
+            if not select.select([self.back], [], [], max(0.0, self.end - time.monotonic()))[0]:
+                continue
             part = os.read(self.back, 1 << 16)
             if not part:
                 raise SystemExit("use_page: Chromium ended")

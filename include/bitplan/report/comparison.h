@@ -59,14 +59,15 @@ struct ComparedPlan {
   PairedComparison drop;  // against the float network
   // Against the float network with `correction`; empty where that leaves a float network as it is.
   std::optional<FloatCorrected> float_corrected;
-  PairedComparison below_uniform;  // accuracy(uniform) - accuracy(this) at the same budget; negative: better than it
-  PairedComparison below_best;     // accuracy(best of this budget) - accuracy(this)
-  bool tie_with_best = false;      // below_best does not exclude 0
-  Metrics choice;                  // on the images by which plans are recommended
-  PairedComparison choice_drop;    // against the float network, on these images
-  std::string file;                // the plan as `verify --plan` takes it, relative to the output folder
-  std::vector<SeedPlan> seeds{};   // in the order of Comparison::calibration_seeds
-  double accuracy_spread = 0.0;    // standard deviation of the accuracy over seeds; 0 of one
+  // accuracy(uniform) - accuracy(this) at the same budget; negative: better than it. Empty where uniform has no plan.
+  std::optional<PairedComparison> below_uniform;
+  PairedComparison below_best;    // accuracy(best of this budget) - accuracy(this)
+  bool tie_with_best = false;     // below_best does not exclude 0
+  Metrics choice;                 // on the images by which plans are recommended
+  PairedComparison choice_drop;   // against the float network, on these images
+  std::string file;               // the plan as `verify --plan` takes it, relative to the output folder
+  std::vector<SeedPlan> seeds{};  // in the order of Comparison::calibration_seeds
+  double accuracy_spread = 0.0;   // standard deviation of the accuracy over seeds; 0 of one
 
   // "exact"; of the plans of several seeds of an allocator "random #2".
   [[nodiscard]] std::string Name() const;
