@@ -180,9 +180,9 @@ TEST_CASE("a plan whose network the folder has is measured as it is, wherever it
 TEST_CASE("a plan is measured against one of another quantizer as that plan is by itself") {
   const Workplace place;
   const auto run = [&](const std::string& out, const std::string& granularity) {
-    const auto outcome =
-        place.Bitplan({"run", place.recipe(), "--out", out, "--json", "--set", "allocate.allocator=uniform",
-                       "quantizer.granularity=" + granularity, "quantizer.grid=zero", "quantizer.rounding=nearest"});
+    const auto outcome = place.Bitplan({"run", place.recipe(), "--out", out, "--json", "--set",
+                                        "allocate.allocator=uniform", "quantizer.granularity=" + granularity,
+                                        "quantizer.grid=zero", "quantizer.range=mse", "quantizer.rounding=nearest"});
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
     return nlohmann::json::parse(outcome.out).at("verified").at("quantized").at("nll").get<double>();
