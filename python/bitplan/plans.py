@@ -18,7 +18,6 @@ from .program import find, run
 _NOTE = "python"  # key of the file's metadata under which save() keeps what plan.yaml has no place for
 _OF_THE_GRAPH = re.compile(r"constant \d+")  # names of tensors that no module holds
 _EXACT = (torch.float32, torch.float64)  # types that hold every quantized weight
-_SHARES = ("accuracy", "miou", "f1")  # scores that are shares
 _OWN_LABELS = " labelled by the float network"  # as the program names such data
 
 
@@ -140,7 +139,7 @@ class Plan:
 
     def _drop(self, key):
         drop = (self._labelled or {}).get(key)
-        share = drop and drop.get("figure", "accuracy") in _SHARES
+        share = drop and drop.get("figure", "accuracy") == "accuracy"
         return drop and Drop(drop["value"], *drop["ci95"], drop.get("mcnemar_p"), share)
 
     @property

@@ -227,9 +227,9 @@ std::string ActivationsText(const Plan& plan) {
 
 // A column for what only some plans have: widths of inputs where any is rounded, confidence where some is stated.
 std::string LayersText(const Plan& plan) {
-  const auto any = [&](const auto& has) { return std::any_of(plan.layers.begin(), plan.layers.end(), has); };
-  const bool rounds = any([](const PlanLayer& layer) { return layer.activation_bits <= 16; });
-  const bool states = any([](const PlanLayer& layer) { return layer.confidence >= 0.0; });
+  const bool rounds = RoundsActivations(plan);
+  const bool states = std::any_of(plan.layers.begin(), plan.layers.end(),
+                                  [](const PlanLayer& layer) { return layer.confidence >= 0.0; });
   std::vector<std::string> columns = {"layer", "kind", "shape", ">weights", ">bits", "grid"};
   if (rounds) columns.emplace_back(">input bits");
   if (states) columns.emplace_back(">sure");

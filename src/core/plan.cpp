@@ -1,5 +1,6 @@
 #include "bitplan/core/plan.h"
 
+#include <algorithm>
 #include <functional>
 #include <numeric>
 
@@ -9,6 +10,11 @@ namespace bitplan {
 
 std::int64_t PlanLayer::weights() const {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
+bool RoundsActivations(const Plan& plan) {
+  return std::any_of(plan.layers.begin(), plan.layers.end(),
+                     [](const PlanLayer& layer) { return layer.activation_bits <= 16; });
 }
 
 double Spent(const Plan& plan, const Resource& resource) {

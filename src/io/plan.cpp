@@ -9,7 +9,8 @@
 #include <utility>
 
 #include "bitplan/io/files.h"
-#include "io/plan_keys.h"
+#include "io/plan_fields.h"
+#include "io/plan_verified.h"
 #include "io/recipe_options.h"
 #include "io/yaml_source.h"
 #include "io/yaml_text.h"
@@ -17,62 +18,17 @@
 namespace bitplan {
 namespace {
 
-constexpr Range kAny{};
-constexpr Range kAtLeastOne{.low = 1};
 constexpr std::int64_t kMostCounted = std::int64_t{1} << 50;  // weights or multiply-accumulates of all layers together
 constexpr std::size_t kMostSizes = 16;                        // of a shape
 
-// A map whose keys are those of PlanKeys: required ones are there, optional ones may be missing.
-class Fields {
- public:
-  Fields(const YamlSource& source, const YAML::Node& map, std::string path) : source_(source), path_(std::move(path)) {
-    const auto required = PlanKeysIn(path_, /*required=*/true), optional = PlanKeysIn(path_, /*required=*/false);
-    std::vector<std::string> known = required;
-    known.insert(known.end(), optional.begin(), optional.end());
-    source.ForEachKey(map, path_, known,
-                      [this](const std::string& key, const YAML::Node& value) { values_.emplace_back(key, value); });
-    for (const std::string& key : required) {
-      if (!Has(key)) source.Fail(map, "missing key '" + key + "'" + (path_.empty() ? "" : " in " + path_));
-    }
-  }
-
-  [[nodiscard]] bool Has(const std::string& key) const { return Find(key) != values_.end(); }
-  [[nodiscard]] const YAML::Node& At(const std::string& key) const { return Find(key)->second; }
-  [[nodiscard]] std::vector<std::string> Keys() const {
-    std::vector<std::string> keys;
-    for (const auto& value : values_) keys.push_back(value.first);
-    return keys;
-  }
-  [[nodiscard]] std::string Path(const std::string& key) const { return path_.empty() ? key : path_ + "." + key; }
-
-  [[nodiscard]] std::string Text(const std::string& key) const { return source_.Text(At(key), Path(key)); }
-  [[nodiscard]] double Number(const std::string& key, const Range& range) const {
-    return source_.Number(At(key), Path(key), range);
-  }
-  [[nodiscard]] std::int64_t Integer(const std::string& key, const Range& range) const {
-    return source_.Integer(At(key), Path(key), range);
-  }
-  [[nodiscard]] std::vector<YAML::Node> List(const std::string& key) const { return source_.List(At(key), Path(key)); }
-
- private:
-  using Values = std::vector<std::pair<std::string, YAML::Node>>;
-  [[nodiscard]] Values::const_iterator Find(const std::string& key) const {
-    return std::find_if(values_.begin(), values_.end(), [&](const auto& value) { return value.first == key; });
-  }
-
-  const YamlSource& source_;
-  std::string path_;
-  Values values_;
-};
-
 PlanModel ReadModel(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "model");
+  const PlanFields fields(source, node, "model");
   return {fields.Text("name"), fields.Text("sha256"), fields.Integer("weights", kAtLeastOne),
           fields.Has("note") ? fields.Text("note") : ""};
 }
 
 void ReadAllocator(const YamlSource& source, const YAML::Node& node, Plan& plan) {
-  const Fields fields(source, node, "allocator");
+  const PlanFields fields(source, node, "allocator");
   plan.allocator = fields.Text("name");
   plan.seed = source.Seed(fields.At("seed"), "allocator.seed");
   if (!fields.Has("options")) return;
@@ -85,7 +41,7 @@ void ReadAllocator(const YamlSource& source, const YAML::Node& node, Plan& plan)
 }
 
 QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "quantizer");
+  const PlanFields fields(source, node, "quantizer");
   const auto choice = [&](const std::string& key) {
     return source.Choice(fields.At(key), fields.Path(key), FindRecipeOption(fields.Path(key))->choices);
   };
@@ -113,7 +69,7 @@ QuantizerOptions ReadQuantizer(const YamlSource& source, const YAML::Node& node)
 }
 
 Budget ReadBudget(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "budget");
+  const PlanFields fields(source, node, "budget");
   Budget budget;
   budget.limits.clear();
   std::vector<std::string> names;
@@ -128,7 +84,7 @@ Budget ReadBudget(const YamlSource& source, const YAML::Node& node) {
 }
 
 PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "achieved");
+  const PlanFields fields(source, node, "achieved");
   PlanAchieved achieved;
   achieved.average_bits = fields.Number("average_bits", kNotNegative);
   achieved.average_bits_with_overhead = fields.Number("average_bits_with_overhead", kNotNegative);
@@ -153,7 +109,7 @@ PlanAchieved ReadAchieved(const YamlSource& source, const YAML::Node& node) {
   return achieved;
 }
 
-std::vector<std::int64_t> ReadShape(const YamlSource& source, const Fields& fields) {
+std::vector<std::int64_t> ReadShape(const YamlSource& source, const PlanFields& fields) {
   const auto sizes = fields.List("shape");
   if (sizes.size() > kMostSizes) {
     source.Fail(fields.At("shape"),
@@ -172,7 +128,7 @@ std::vector<std::int64_t> ReadShape(const YamlSource& source, const Fields& fiel
 
 PlanLayer ReadLayer(const YamlSource& source, const YAML::Node& node, const std::string& path,
                     const QuantizerOptions& quantizer) {
-  const Fields fields(source, node, path);
+  const PlanFields fields(source, node, path);
   PlanLayer layer;
   layer.name = fields.Text("name");
   layer.kind = fields.Text("kind");
@@ -217,124 +173,17 @@ std::vector<PlanLayer> ReadLayers(const YamlSource& source, const YAML::Node& no
 }
 
 LeftInFloat ReadLeftInFloat(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "left_in_float");
+  const PlanFields fields(source, node, "left_in_float");
   LeftInFloat left{fields.Integer("weights", kNotNegative), fields.Number("share", kShare), {}};
   for (const YAML::Node& item : fields.List("tensors")) {
-    const Fields tensor(source, item, fmt::format("left_in_float.tensors[{}]", left.tensors.size()));
+    const PlanFields tensor(source, item, fmt::format("left_in_float.tensors[{}]", left.tensors.size()));
     left.tensors.push_back({tensor.Text("name"), ReadShape(source, tensor), tensor.Text("reason")});
   }
   return left;
 }
 
-// Error as for a key that is always required.
-void Require(const YamlSource& source, const YAML::Node& node, const Fields& fields, const std::string& path,
-             std::initializer_list<const char*> keys) {
-  for (const char* key : keys) {
-    if (!fields.Has(key)) source.Fail(node, fmt::format("missing key '{}' in {}", key, path));
-  }
-}
-
-Metrics ReadMetrics(const YamlSource& source, const YAML::Node& node, const std::string& path) {
-  const Fields fields(source, node, path);
-  const auto figures = {"accuracy", "nll", "brier", "ece"};
-  Require(source, node, fields, path, figures);
-  for (const std::string& key : fields.Keys()) {
-    if (std::find(figures.begin(), figures.end(), key) != figures.end()) continue;
-    source.Fail(fields.At(key),
-                fmt::format("unknown key '{}' in {}: it is a figure of another verified.task", key, path));
-  }
-  return {fields.Number("accuracy", kShare), fields.Number("nll", kNotNegative), fields.Number("brier", kNotNegative),
-          fields.Number("ece", kShare)};
-}
-
-// Of another task than classification; `score`: the figure that comes first.
-Metrics ReadFigures(const YamlSource& source, const YAML::Node& node, const std::string& path,
-                    const std::string& score) {
-  const Fields fields(source, node, path);
-  Require(source, node, fields, path, {score.c_str(), "nll"});
-  Metrics metrics;
-  for (const std::string& key : fields.Keys()) {
-    if (key == "brier" || key == "ece") source.Fail(node, path + "." + key + " is a figure of classification");
-    metrics.figures.push_back({key, fields.Number(key, FindFigureKind(key).share ? kShare : kAny)});
-  }
-  const auto first = std::find_if(metrics.figures.begin(), metrics.figures.end(),
-                                  [&](const Figure& figure) { return figure.name == score; });
-  std::rotate(metrics.figures.begin(), first, first + 1);
-  metrics.accuracy = metrics.figures.front().value;
-  metrics.nll = fields.Number("nll", kAny);
-  return metrics;
-}
-
-PairedComparison ReadPaired(const YamlSource& source, const YAML::Node& node, const std::string& path) {
-  const Fields fields(source, node, path);
-  const auto interval = fields.List("ci95");
-  if (interval.size() != 2) source.Fail(fields.At("ci95"), fields.Path("ci95") + " must have two ends");
-  return {.drop = fields.Number("value", kAny),
-          .ci_low = source.Number(interval[0], fields.Path("ci95"), kAny),
-          .ci_high = source.Number(interval[1], fields.Path("ci95"), kAny),
-          .mcnemar_p = fields.Number("mcnemar_p", kShare)};
-}
-
-PairedComparison ReadDrop(const YamlSource& source, const YAML::Node& node, const std::string& path,
-                          const std::string& score) {
-  const Fields fields(source, node, path);
-  const auto interval = fields.List("ci95");
-  if (interval.size() != 2) source.Fail(fields.At("ci95"), fields.Path("ci95") + " must have two ends");
-  if (fields.Text("figure") != score) source.Fail(fields.At("figure"), fields.Path("figure") + " must be " + score);
-  return {.drop = fields.Number("value", kAny),
-          .ci_low = source.Number(interval[0], fields.Path("ci95"), kAny),
-          .ci_high = source.Number(interval[1], fields.Path("ci95"), kAny)};
-}
-
-void ReadTask(const YamlSource& source, const YAML::Node& node, const Fields& fields, Verification& verified) {
-  verified.task = fields.Text("task");
-  for (const char* key : {"accuracy_drop", "accuracy_drop_corrected"}) {
-    if (fields.Has(key)) source.Fail(fields.At(key), fmt::format("verified.{} is for classification", key));
-  }
-  Require(source, node, fields, "verified", {"drop"});
-  const std::string score = source.Choice(Fields(source, fields.At("drop"), "verified.drop").At("figure"),
-                                          "verified.drop.figure", {"accuracy", "r2"});
-  verified.float_model = ReadFigures(source, fields.At("float"), "verified.float", score);
-  verified.quantized = ReadFigures(source, fields.At("quantized"), "verified.quantized", score);
-  verified.accuracy_drop = ReadDrop(source, fields.At("drop"), "verified.drop", score);
-  if (fields.Has("float_corrected") != fields.Has("drop_corrected")) {
-    source.Fail(node, "verified must have both of the keys float_corrected and drop_corrected, or neither");
-  }
-  if (!fields.Has("float_corrected")) return;
-  verified.float_corrected =
-      FloatCorrected{ReadFigures(source, fields.At("float_corrected"), "verified.float_corrected", score),
-                     ReadDrop(source, fields.At("drop_corrected"), "verified.drop_corrected", score)};
-}
-
-Verification ReadVerification(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "verified");
-  Verification verified;
-  verified.data = fields.Text("data");
-  verified.samples = fields.Integer("samples", kAtLeastOne);
-  if (fields.Has("task")) {
-    ReadTask(source, node, fields, verified);
-    return verified;
-  }
-  Require(source, node, fields, "verified", {"accuracy_drop"});
-  for (const char* key : {"drop", "drop_corrected"}) {
-    if (fields.Has(key)) source.Fail(fields.At(key), fmt::format("verified.{} is for another verified.task", key));
-  }
-  verified.float_model = ReadMetrics(source, fields.At("float"), "verified.float");
-  verified.quantized = ReadMetrics(source, fields.At("quantized"), "verified.quantized");
-  verified.accuracy_drop = ReadPaired(source, fields.At("accuracy_drop"), "verified.accuracy_drop");
-  if (fields.Has("float_corrected") != fields.Has("accuracy_drop_corrected")) {
-    source.Fail(node, "verified must have both of the keys float_corrected and accuracy_drop_corrected, or neither");
-  }
-  if (fields.Has("float_corrected")) {
-    verified.float_corrected =
-        FloatCorrected{ReadMetrics(source, fields.At("float_corrected"), "verified.float_corrected"),
-                       ReadPaired(source, fields.At("accuracy_drop_corrected"), "verified.accuracy_drop_corrected")};
-  }
-  return verified;
-}
-
 PlanCalibration ReadCalibration(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "calibration");
+  const PlanFields fields(source, node, "calibration");
   PlanCalibration calibration = {
       fields.Integer("images", kNotNegative),
       source.Choice(fields.At("source"), fields.Path("source"), {"split-off", "training", "file", "test"})};
@@ -343,7 +192,7 @@ PlanCalibration ReadCalibration(const YamlSource& source, const YAML::Node& node
 }
 
 PlanLearned ReadLearned(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "learned_rounding");
+  const PlanFields fields(source, node, "learned_rounding");
   return {.images = fields.Integer("images", kAtLeastOne),
           .before = fields.Number("divergence_before", kNotNegative),
           .after = fields.Number("divergence_after", kNotNegative),
@@ -352,13 +201,13 @@ PlanLearned ReadLearned(const YamlSource& source, const YAML::Node& node) {
 }
 
 PlanGuard ReadGuard(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "guard");
+  const PlanFields fields(source, node, "guard");
   return {fields.Text("data"), fields.Number("plan_nll", kNotNegative), fields.Number("uniform_nll", kNotNegative),
           fields.Has("replaced") ? fields.Text("replaced") : ""};
 }
 
 PlanDrop ReadDropBound(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "drop");
+  const PlanFields fields(source, node, "drop");
   return {.at_most = fields.Number("at_most", kShare),
           .smallest = fields.Text("smallest"),
           .data = fields.Text("data"),
@@ -370,7 +219,7 @@ PlanDrop ReadDropBound(const YamlSource& source, const YAML::Node& node) {
 }
 
 PlanExportable ReadExportable(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "exportable");
+  const PlanFields fields(source, node, "exportable");
   PlanExportable exportable;
   const auto widths = [&](const std::string& key) {
     std::vector<int> bits;
@@ -394,7 +243,7 @@ PlanExportable ReadExportable(const YamlSource& source, const YAML::Node& node) 
 }
 
 PlanProvenance ReadProvenance(const YamlSource& source, const YAML::Node& node) {
-  const Fields fields(source, node, "provenance");
+  const PlanFields fields(source, node, "provenance");
   return {fields.Text("bitplan"), fields.Text("libtorch"), fields.Text("recipe_sha256")};
 }
 
@@ -415,12 +264,12 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   const YamlSource source(file_name, ErrorKind::kData, true);
   const YAML::Node root = source.Parse(text);
   CheckVersion(source, root);
-  const Fields fields(source, root, "");
+  const PlanFields fields(source, root, "");
   Plan plan;
   plan.model = ReadModel(source, fields.At("model"));
   ReadAllocator(source, fields.At("allocator"), plan);
   if (fields.Has("posterior")) {
-    const Fields posterior(source, fields.At("posterior"), "posterior");
+    const PlanFields posterior(source, fields.At("posterior"), "posterior");
     plan.posterior_estimator = posterior.Text("estimator");
     plan.posterior_sha256 = posterior.Text("sha256");
   }
@@ -430,11 +279,11 @@ Plan ParsePlan(const std::string& text, const std::string& file_name) {
   plan.layers = ReadLayers(source, fields.At("layers"), plan.quantizer);
   if (fields.Has("left_in_float")) plan.left_in_float = ReadLeftInFloat(source, fields.At("left_in_float"));
   if (fields.Has("transferred")) {
-    const Fields source_fields(source, fields.At("transferred"), "transferred");
+    const PlanFields source_fields(source, fields.At("transferred"), "transferred");
     plan.transferred = PlanSource{source_fields.Text("model"), source_fields.Text("sha256")};
   }
   if (fields.Has("exportable")) {
-    plan.quantizer.exportable = Fields(source, fields.At("exportable"), "exportable").Text("format");
+    plan.quantizer.exportable = PlanFields(source, fields.At("exportable"), "exportable").Text("format");
     plan.exportable = ReadExportable(source, fields.At("exportable"));
   }
   if (fields.Has("calibration")) plan.calibration = ReadCalibration(source, fields.At("calibration"));

@@ -144,8 +144,7 @@ std::string DumpPlan(const Plan& plan) {
                         FormatQuoted(plan.posterior_sha256));
   }
   const QuantizerOptions& quantizer = plan.quantizer;
-  const bool rounds_activations = std::any_of(plan.layers.begin(), plan.layers.end(),
-                                              [](const PlanLayer& layer) { return layer.activation_bits <= 16; });
+  const bool rounds_activations = RoundsActivations(plan);
   text += fmt::format(
       "quantizer: {{scheme: {}, granularity: {}, range: {}, rounding: {}{}, batch_norm: {}, output_correction: "
       "{}{}{}{}{}}}\n",

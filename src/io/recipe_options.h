@@ -1,6 +1,6 @@
 // The single table of recipe options: every key with its type, unit, range, default and help. Reading, checking,
 // dumping and documenting a recipe all walk this table; adding an option is one field in core/options.h (with its
-// default) and one entry here.
+// default) and one entry in recipe_keys.cpp.
 #pragma once
 
 #include <cstdint>

@@ -49,11 +49,6 @@ void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices) {
   }
 }
 
-bool RoundsActivations(const Plan& plan) {
-  return std::any_of(plan.layers.begin(), plan.layers.end(),
-                     [](const PlanLayer& layer) { return layer.activation_bits <= 16; });
-}
-
 void ForgetActivations(QuantizerOptions& options) {
   const QuantizerOptions defaults;
   options.activation_range = defaults.activation_range;

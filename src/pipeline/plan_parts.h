@@ -21,11 +21,10 @@ namespace bitplan::pipeline {
 [[nodiscard]] std::vector<LevelChoice> ChoicesOf(const Plan& plan);
 void SetChoices(Plan& plan, const std::vector<LevelChoice>& choices);
 
-// Whether the loss rises of a sensitivity metric are nats per sample.
-// Whether a layer of the plan reads rounded activations; a plan file states what concerns them only then.
-[[nodiscard]] bool RoundsActivations(const Plan& plan);
-// What concerns them as in a plan that has none.
+// What concerns rounded activations as in a plan that has none.
 void ForgetActivations(QuantizerOptions& options);
+
+// Whether the loss rises of a sensitivity metric are nats per sample.
 [[nodiscard]] bool CountsNats(const std::string& metric);
 // What the loss rises of a sensitivity metric count: "nats per sample", or "as hawq counts" of a peer's.
 [[nodiscard]] std::string RiseUnit(const std::string& metric);

@@ -58,6 +58,12 @@ void Describe(RunReport& report, StageChain& chain) {
   for (std::string& note : StaleExports(chain, report.plan)) report.notes.push_back(std::move(note));
 }
 
+// Of a plan that an allocator chose here.
+void DescribeChosen(RunReport& report, StageChain& chain) {
+  Describe(report, chain);
+  if (auto fused = chain.FusedNote(); !fused.empty()) report.notes.push_back(std::move(fused));
+}
+
 // Whether a plan file says nothing that this draft does not say: a killed run may have left it.
 bool SaysTheSame(const std::filesystem::path& file, const Plan& draft) {
   try {
@@ -179,8 +185,7 @@ RunReport Run(const RecipeOptions& options, ProgressSink& progress) {
   report.corrections = chain.VerifyInFolder(report.plan);
   report.quantized_file = chain.folder().File("quantized.pt");
   report.packed_bytes = chain.packed_bytes();
-  Describe(report, chain);
-  if (auto fused = chain.FusedNote(); !fused.empty()) report.notes.push_back(std::move(fused));
+  DescribeChosen(report, chain);
   report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;
@@ -194,8 +199,7 @@ RunReport Allocate(const RecipeOptions& options, ProgressSink& progress) {
   if (!chain.PutInPlace(report.plan) && std::filesystem::exists(chain.folder().File("quantized.pt"))) {
     progress.Warn("quantized.pt is the network of the plan before; `bitplan verify` writes that of this one");
   }
-  Describe(report, chain);
-  if (auto fused = chain.FusedNote(); !fused.empty()) report.notes.push_back(std::move(fused));
+  DescribeChosen(report, chain);
   report.page_file = Page(chain, report.plan, report.notes, progress);
   report.stages = chain.statuses();
   return report;

@@ -102,9 +102,7 @@ std::string Bar(const char* kind, double share, const std::string& text) {
 std::string LayerTable(const RunPage& page) {
   double most = 0.0;
   for (const RunPageLayer& layer : page.layers) most = std::max(most, layer.predicted_rise.value_or(0.0));
-  const auto& layers = page.plan.layers;
-  const bool rounds =
-      std::any_of(layers.begin(), layers.end(), [](const PlanLayer& layer) { return layer.activation_bits <= 16; });
+  const bool rounds = RoundsActivations(page.plan);
   std::string html =
       "<h2>Layers</h2>\n<div class=scroll><table><tr><th>layer</th><th>kind</th><th>weights</th><th "
       "class=drawn>bits</th>" +
@@ -158,8 +156,7 @@ std::string RunPageHtml(const RunPage& page, const std::filesystem::path& plots)
     html += Entry("whole network", fmt::format("{}, {:.2f} times smaller", Counted(achieved.network_bytes, "byte"),
                                                achieved.network_compression));
   }
-  if (std::any_of(plan.layers.begin(), plan.layers.end(),
-                  [](const PlanLayer& layer) { return layer.activation_bits <= 16; })) {
+  if (RoundsActivations(plan)) {
     html += Entry("bit operations",
                   Grouped(static_cast<std::int64_t>(Spent(plan, FindResource("bops")))) + " for one input");
     if (achieved.activation_bytes) html += Entry("peak activations", Counted(*achieved.activation_bytes, "byte"));

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "cli/program.h"
+#include "cli/report.h"
 #include "support/catch_torch.h"
 
 using namespace bitplan::test;
@@ -21,20 +22,12 @@ PairWords Asked(const Workplace& place, const std::string& compare, const PairWo
   return words;
 }
 
-nlohmann::json PairsReport(const Workplace& place, PairWords words) {
-  words.emplace_back("--json");
-  const auto outcome = place.Bitplan(words);
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return nlohmann::json::parse(outcome.out);
-}
-
 }  // namespace
 
 TEST_CASE("compare at a pair of widths sets plans of weights and activations against that pair") {
   const Workplace place;
-  const auto report = PairsReport(
-      place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
+  const auto report =
+      ReportOf(place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
   std::set<std::string> files;
   for (const std::string pair : {"W4A4", "W2A4"}) {
     double of_pair = 0.0, of_uniform = 0.0, rise_of_uniform = 0.0;
@@ -69,8 +62,8 @@ TEST_CASE("compare at a pair of widths sets plans of weights and activations aga
   CHECK(report.at("recommended").at("budgets").at(0).at("budget") == "W4A4");
 
   // Stopped and asked again it measures nothing twice, and says the same.
-  const auto again = PairsReport(
-      place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
+  const auto again =
+      ReportOf(place, Asked(place, "compare={pairs: [W4A4, W2A4], calibration_seeds: 2, allocators: [exact, greedy]}"));
   CHECK(again.at("measured") == 0);
   CHECK(again.at("plans").at(0).at("metrics") == report.at("plans").at(0).at("metrics"));
   const auto csv = ReadText(place / "out/compare.csv"), html = ReadText(place / "out/report.html");
@@ -84,10 +77,10 @@ TEST_CASE("the plan file of a row of pairs measures as the row does, with learne
   const Workplace place;
   const PairWords learned = {"--set", "quantizer.learned_steps=3"};
   const auto report =
-      PairsReport(place, Asked(place, "compare={pairs: [W2A4], calibration_seeds: 2, allocators: [exact]}", learned));
+      ReportOf(place, Asked(place, "compare={pairs: [W2A4], calibration_seeds: 2, allocators: [exact]}", learned));
   for (const auto& plan : report.at("plans")) {
     for (const auto& seed : plan.at("seeds")) {
-      const auto verified = PairsReport(
+      const auto verified = ReportOf(
           place, {"verify", place.recipe(), "--out", "out", "--plan", "out/" + seed.at("plan").get<std::string>()});
       CHECK(verified.at("verified").at("quantized").at("nll") ==
             Approx(seed.at("metrics").at("nll").get<double>()).epsilon(1e-5));
@@ -97,9 +90,8 @@ TEST_CASE("the plan file of a row of pairs measures as the row does, with learne
 
 TEST_CASE("uniform keeps to pins and exclusions at a pair, and both sides spend what their plans say") {
   const Workplace place;
-  const auto report =
-      PairsReport(place, Asked(place, "compare={pairs: [W4A4], calibration_seeds: 1, allocators: [exact]}",
-                               {"--set", "allocate.pins={fc1: 8}", "allocate.exclude=[fc3]"}));
+  const auto report = ReportOf(place, Asked(place, "compare={pairs: [W4A4], calibration_seeds: 1, allocators: [exact]}",
+                                            {"--set", "allocate.pins={fc1: 8}", "allocate.exclude=[fc3]"}));
   REQUIRE(report.at("plans").size() == 2);
   double of_uniform = 0.0;
   for (const auto& plan : report.at("plans")) {
@@ -118,8 +110,8 @@ TEST_CASE("uniform keeps to pins and exclusions at a pair, and both sides spend 
   for (const auto& plan : report.at("plans")) CHECK(plan.at("bops").get<double>() <= of_uniform);
   // A limit that uniform breaks leaves it without a plan, and no gain is stated.
   const auto limited =
-      PairsReport(place, Asked(place, "compare={pairs: [W8A4], calibration_seeds: 1, allocators: [exact]}",
-                               {"--set", "allocate.budget.bytes=60000"}));
+      ReportOf(place, Asked(place, "compare={pairs: [W8A4], calibration_seeds: 1, allocators: [exact]}",
+                            {"--set", "allocate.budget.bytes=60000"}));
   for (const auto& plan : limited.at("plans")) {
     if (plan.at("allocator") == "uniform") {
       CHECK(plan.contains("failure"));
@@ -147,7 +139,7 @@ def forward(self, x):
 )");
   module.save((place / "model.pt").string());
   place.EditRecipe("{architecture: lenet-300-100}", "{file: model.pt}");
-  const auto run = PairsReport(
+  const auto run = ReportOf(
       place, {"run", place.recipe(), "--out", "out", "--set",
               "allocate={allocator: exact, bits: [2, 4, 8], activation_bits: [2, 4, 8], budget: {bops: 4600000}}"});
   double bops = 0.0;
@@ -182,8 +174,8 @@ TEST_CASE("what weights and activations cost is the same whether the weights wer
   const Workplace place;
   const auto rises = [&](const std::string& folder, const std::vector<std::string>& widths) {
     for (const auto& bits : widths) {
-      (void)PairsReport(place, {"allocate", place.recipe(), "--out", folder, "--set", "allocate.allocator=exact",
-                                "--set", "allocate.draws=0", "--set", "allocate.activation_bits=" + bits});
+      (void)ReportOf(place, {"allocate", place.recipe(), "--out", folder, "--set", "allocate.allocator=exact", "--set",
+                             "allocate.draws=0", "--set", "allocate.activation_bits=" + bits});
     }
     return nlohmann::json::parse(ReadText(place / (folder + "/activations.json")));
   };
@@ -203,7 +195,7 @@ TEST_CASE("layers of a group share both widths where activations are chosen too"
         "--set",
         "allocate={allocator: exact, bits: [1, 2, 4, 8], activation_bits: [2, 4, 8], budget: {bops: 3000000}}"};
     words.insert(words.end(), more.begin(), more.end());
-    return PairsReport(place, words);
+    return ReportOf(place, words);
   };
   const auto free = run({}), grouped = run({"--set", "allocate.groups=[[fc1, fc3]]"});
   const auto& layers = grouped.at("layers");

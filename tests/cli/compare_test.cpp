@@ -8,6 +8,7 @@
 
 #include "bitplan/core/counted.h"
 #include "cli/program.h"
+#include "cli/report.h"
 #include "support/catch_torch.h"
 
 using namespace bitplan::test;
@@ -24,10 +25,7 @@ nlohmann::json Compared(const Workplace& place, std::vector<std::string> more = 
       "--set",
       "compare={budgets: [2, 3], seeds: 2, calibration_seeds: 1, allocators: [exact, random]}"};
   arguments.insert(arguments.end(), more.begin(), more.end());
-  const auto outcome = place.Bitplan(arguments);
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return nlohmann::json::parse(outcome.out);
+  return ReportOf(place, std::move(arguments));
 }
 
 const nlohmann::json& PlansOf(const nlohmann::json& report) {

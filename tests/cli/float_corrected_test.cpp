@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
+#include "cli/report.h"
 #include "support/catch_torch.h"
 
 using namespace bitplan::test;
@@ -93,10 +94,7 @@ def forward(self, x):
 nlohmann::json JsonOf(const Workplace& place, const std::string& command, std::vector<std::string> sets) {
   std::vector<std::string> words = {command, place.recipe(), "--out", "out", "--json"};
   for (const auto& set : sets) words.insert(words.end(), {"--set", set});
-  const auto outcome = place.Bitplan(words);
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return nlohmann::json::parse(outcome.out);
+  return ReportOf(place, std::move(words));
 }
 
 const std::vector<std::string> kReEstimated = {"quantizer.batch_norm=re-estimate", "quantizer.output_correction=off"};

@@ -2,7 +2,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
+#include "cli/report.h"
 #include "support/catch_torch.h"
+#include "support/networks.h"
 
 using namespace bitplan::test;
 
@@ -14,13 +16,9 @@ torch::jit::Module Attention() {
   torch::manual_seed(3);
   torch::jit::Module module("Net");
   for (const char* name : {"q", "k", "v"}) {
-    torch::jit::Module child(name);
-    child.register_parameter("weight", torch::randn({16, 28}) * (name[0] == 'v' ? 0.6 : 0.02), false);
-    module.register_module(name, child);
+    bitplan::testing::AddLayer(module, name, torch::randn({16, 28}) * (name[0] == 'v' ? 0.6 : 0.02));
   }
-  torch::jit::Module head("head");
-  head.register_parameter("weight", torch::randn({4, 16}), false);
-  module.register_module("head", head);
+  bitplan::testing::AddLayer(module, "head", torch::randn({4, 16}));
   module.define(R"(
 def forward(self, x):
     x = x.squeeze(1)
@@ -49,10 +47,7 @@ TEST_CASE("linear layers that read one tensor share a width, unless the recipe d
                                       "--set",
                                       "allocate.allocator=exact"};
     words.insert(words.end(), settings.begin(), settings.end());
-    const auto outcome = place.Bitplan(words);
-    INFO(outcome.err);
-    REQUIRE(outcome.code == 0);
-    return nlohmann::json::parse(outcome.out);
+    return ReportOf(place, std::move(words));
   };
   const auto bits = [](const nlohmann::json& report) {
     std::vector<int> widths;
@@ -76,9 +71,7 @@ TEST_CASE("linear layers that read one tensor share a width, unless the recipe d
   // A layer of two branches reads two tensors, so nothing ties the layers that read only one of them to it.
   torch::jit::Module branches("Net");
   for (const char* name : {"shared", "one", "other"}) {
-    torch::jit::Module child(name);
-    child.register_parameter("weight", torch::randn({8, 28}) * (name[0] == 'o' ? 0.5 : 0.02), false);
-    branches.register_module(name, child);
+    bitplan::testing::AddLayer(branches, name, torch::randn({8, 28}) * (name[0] == 'o' ? 0.5 : 0.02));
   }
   branches.register_parameter("head", torch::randn({4, 8}), false);
   branches.define(R"(

@@ -3,6 +3,7 @@
 
 #include "bitplan/models/network.h"
 #include "cli/program.h"
+#include "cli/report.h"
 #include "support/catch_torch.h"
 
 using namespace bitplan::test;
@@ -21,13 +22,6 @@ void WriteTwoLayers(const std::filesystem::path& file, bool turned) {
   bitplan::SaveModule(module, file);
 }
 
-nlohmann::json Report(const Workplace& place, const std::vector<std::string>& arguments) {
-  const Outcome outcome = place.Bitplan(arguments);
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return nlohmann::json::parse(outcome.out);
-}
-
 }  // namespace
 
 TEST_CASE("the same weights with another forward are measured anew, and quantized.pt is the new network") {
@@ -35,9 +29,9 @@ TEST_CASE("the same weights with another forward are measured anew, and quantize
   place.EditRecipe("architecture: lenet-300-100", "file: net.pt");
   const std::vector<std::string> run = {"run", place.recipe(), "--out", "out", "--json"};
   WriteTwoLayers(place / "net.pt", true);
-  const auto before = Report(place, run);
+  const auto before = ReportOf(place, run);
   WriteTwoLayers(place / "net.pt", false);
-  const auto after = Report(place, run);
+  const auto after = ReportOf(place, run);
   CHECK(after.at("verified").at("float") != before.at("verified").at("float"));
   CHECK(after.at("model").at("sha256") != before.at("model").at("sha256"));
   for (const auto& stage : after.at("stages")) CHECK_FALSE(stage.at("reused").get<bool>());
@@ -65,8 +59,8 @@ TEST_CASE("a plan whose layers stand in another order gives every layer the bits
   plan = Replaced(plan, second, with_bits(first, 2));
   plan = Replaced(plan, "@", with_bits(second, 7));
   WriteText(place / "turned.yaml", plan);
-  const auto report = Report(place, {"verify", place.recipe(), "--out", "out", "--plan", "turned.yaml", "--out-plan",
-                                     "measured.yaml", "--json"});
+  const auto report = ReportOf(place, {"verify", place.recipe(), "--out", "out", "--plan", "turned.yaml", "--out-plan",
+                                       "measured.yaml", "--json"});
   for (const auto& layer : report.at("layers")) CHECK(layer.at("bits") == (layer.at("name") == "fc1" ? 2 : 7));
   const double weights = 64 * 784 + 4 * 64;
   CHECK(report.at("achieved").at("average_bits").get<double>() ==

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "cli/program.h"
+#include "cli/report.h"
 #include "support/catch_torch.h"
 
 using namespace bitplan::test;
@@ -14,13 +15,6 @@ using namespace bitplan::test;
 namespace {
 
 using Words = std::vector<std::string>;
-
-nlohmann::json ReportOf(const Workplace& place, const Words& words) {
-  const auto outcome = place.Bitplan(words);
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return nlohmann::json::parse(outcome.out);
-}
 
 Words CompareWords(const Workplace& place, const std::string& out, int seeds) {
   return {"compare",

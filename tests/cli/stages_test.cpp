@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
+#include "cli/report.h"
 #include "support/catch_torch.h"
 
 using namespace bitplan::test;
@@ -179,23 +180,24 @@ TEST_CASE("a plan whose network the folder has is measured as it is, wherever it
 
 TEST_CASE("a plan is measured against one of another quantizer as that plan is by itself") {
   const Workplace place;
-  const auto run = [&](const std::string& out, const std::string& granularity) {
-    const auto outcome = place.Bitplan({"run", place.recipe(), "--out", out, "--json", "--set",
-                                        "allocate.allocator=uniform", "quantizer.granularity=" + granularity,
-                                        "quantizer.grid=zero", "quantizer.range=mse", "quantizer.rounding=nearest"});
-    INFO(outcome.err);
-    REQUIRE(outcome.code == 0);
-    return nlohmann::json::parse(outcome.out).at("verified").at("quantized").at("nll").get<double>();
+  const std::vector<std::string> settings = {"--set", "allocate.allocator=uniform", "quantizer.grid=zero",
+                                             "quantizer.range=mse", "quantizer.rounding=nearest"};
+  const auto report = [&](std::vector<std::string> words, const std::string& granularity) {
+    words.insert(words.end(), settings.begin(), settings.end());
+    words.push_back("quantizer.granularity=" + granularity);
+    return ReportOf(place, std::move(words));
   };
-  const double channel = run("a", "channel"), layer = run("b", "tensor");
-  REQUIRE(channel != layer);
-  const auto outcome = place.Bitplan({"verify", place.recipe(), "--out", "a", "--plan", "a/plan.yaml", "--against",
-                                      "b/plan.yaml", "--out-plan", "again.yaml", "--json"});
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  const auto report = nlohmann::json::parse(outcome.out);
-  CHECK(report.at("verified").at("quantized").at("nll").get<double>() == Approx(channel).epsilon(1e-5));
-  CHECK(report.at("against").at("metrics").at("nll").get<double>() == Approx(layer).epsilon(1e-5));
+  const auto nll = [](const nlohmann::json& metrics) { return metrics.at("nll").get<double>(); };
+  const auto run = [&](const std::string& out, const std::string& granularity) {
+    return nll(report({"run", place.recipe(), "--out", out}, granularity).at("verified").at("quantized"));
+  };
+  const double channel = run("a", "channel"), tensor = run("b", "tensor");
+  REQUIRE(channel != tensor);
+  const auto both = report({"verify", place.recipe(), "--out", "a", "--plan", "a/plan.yaml", "--against", "b/plan.yaml",
+                            "--out-plan", "again.yaml"},
+                           "channel");
+  CHECK(nll(both.at("verified").at("quantized")) == Approx(channel).epsilon(1e-5));
+  CHECK(nll(both.at("against").at("metrics")) == Approx(tensor).epsilon(1e-5));
 }
 
 TEST_CASE("verify --guard falls back to one width for all layers when the plan is worse on calibration images") {

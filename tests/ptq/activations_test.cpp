@@ -14,6 +14,7 @@
 namespace bitplan {
 namespace {
 
+using testing::AddLayer;
 using testing::ConvBatchNorm;
 
 AppliedPlan WithActivations(const Network& network, const std::vector<int>& activation_bits,
@@ -39,13 +40,9 @@ Network Residual() {
   torch::manual_seed(11);
   torch::jit::Module module("residual");
   for (const char* name : {"stem", "left", "right"}) {
-    torch::jit::Module child(name);
-    child.register_parameter("weight", torch::randn({4, 4, 3, 3}) * 0.2, false);
-    module.register_module(name, child);
+    AddLayer(module, name, torch::randn({4, 4, 3, 3}) * 0.2);
   }
-  torch::jit::Module head("head");
-  head.register_parameter("weight", torch::randn({3, 4}), false);
-  module.register_module("head", head);
+  AddLayer(module, "head", torch::randn({3, 4}));
   module.define(R"(
 def forward(self, x):
   x = torch.relu(torch.conv2d(x, self.stem.weight, None, 1, 1))

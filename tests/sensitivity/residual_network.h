@@ -13,17 +13,13 @@ inline Network ResidualBatchNorm() {
   torch::manual_seed(11);
   torch::jit::Module module("residual_batch_norm");
   for (const char* name : {"stem", "left", "right"}) {
-    torch::jit::Module child(name);
-    child.register_parameter("weight", torch::randn({4, 4, 3, 3}) * 0.25, false);
-    module.register_module(name, child);
+    AddLayer(module, name, torch::randn({4, 4, 3, 3}) * 0.25);
   }
   torch::jit::Module norm("bn");
   norm.register_buffer("running_mean", torch::randn(4) * 0.3);
   norm.register_buffer("running_var", torch::rand(4) + 0.5);
   module.register_module("bn", norm);
-  torch::jit::Module head("head");
-  head.register_parameter("weight", torch::randn({3, 4}) * 2.0, false);
-  module.register_module("head", head);
+  AddLayer(module, "head", torch::randn({3, 4}) * 2.0);
   module.define(R"(
 def forward(self, x):
   x = torch.conv2d(x, self.stem.weight, None, 1, 1)

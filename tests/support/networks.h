@@ -7,13 +7,18 @@
 
 namespace bitplan::testing {
 
+// A child with nothing but a weight, as layers without a bias are.
+inline void AddLayer(torch::jit::Module& module, const std::string& name, const torch::Tensor& weight) {
+  torch::jit::Module child(name);
+  child.register_parameter("weight", weight, false);
+  module.register_module(name, child);
+}
+
 // Softmax regression on [1, 1, features] inputs: logits = x W^T, weight N(0, scale^2).
 inline Network SoftmaxRegression(std::int64_t features, std::int64_t classes, double scale, std::uint64_t seed = 7) {
   torch::manual_seed(seed);
-  torch::jit::Module linear("linear");
-  linear.register_parameter("weight", torch::randn({classes, features}) * scale, false);
   torch::jit::Module module("softmax_regression");
-  module.register_module("fc", linear);
+  AddLayer(module, "fc", torch::randn({classes, features}) * scale);
   module.define("def forward(self, x):\n  return torch.linear(torch.flatten(x, 1), self.fc.weight)\n");
   module.eval();
   return DescribeNetwork(module, "softmax-regression", {1, 1, features});

@@ -191,6 +191,9 @@ struct Plan {
   PlanProvenance provenance;
 };
 
+// Whether a layer of the plan reads rounded activations; a plan file states what concerns them only then.
+[[nodiscard]] bool RoundsActivations(const Plan& plan);
+
 // What the plan takes of a resource, in the unit of a limit on it; layers left alone are free. Bytes, the peak of
 // activations and the latency are those that the plan states; 0 where it does not.
 [[nodiscard]] double Spent(const Plan& plan, const Resource& resource);
